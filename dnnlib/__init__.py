@@ -1,0 +1,1 @@
+"""Plain Python helpers without torch: files, configurations, command lines and run folders."""

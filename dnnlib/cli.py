@@ -1,0 +1,78 @@
+"""What all command lines share: --config, one-line errors with exit code 2, common option kinds."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dnnlib import files
+from dnnlib.config import suggest
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+
+
+@contextlib.contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Turn the errors that bad input raises in packages into one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise click.UsageError(" ".join(str(error).split())) from error
+
+
+def config_option() -> Decorator:
+    """Add --config FILE.json, whose keys are the option names; the command line goes before it."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE.json",
+        is_eager=True,
+        expose_value=False,
+        callback=_load_config,
+        help="JSON object with option names as keys; options on the command line go before it.",
+    )
+
+
+def bool_option(*names: str, help: str, default: bool | None = None, **kwargs: Any) -> Decorator:  # noqa: A002
+    """Add an option that is written `--x`, `--x=1` or `--x=false`, as the published scripts do."""
+    return click.option(
+        *names,
+        type=click.BOOL,
+        is_flag=False,
+        flag_value="true",
+        default=default,
+        metavar="BOOL",
+        help=help,
+        **kwargs,
+    )
+
+
+def _load_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    with friendly_errors():
+        content = files.read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"--config {path}: expected an object of options")
+        context.default_map = {**(context.default_map or {}), **_by_parameter(context, path, content)}
+
+
+def _by_parameter(context: click.Context, path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Match the spellings of a file's keys (any option name, - or _) with parameter names."""
+    spellings = {}
+    for parameter in context.command.params:
+        if parameter.name == "config":
+            continue
+        for name in (parameter.name or "", *parameter.opts):
+            spellings[name.lstrip("-").replace("-", "_")] = parameter.name
+    values = {}
+    for key, value in content.items():
+        name = spellings.get(key.lstrip("-").replace("-", "_"))
+        if name is None:
+            raise ValueError(f"--config {path}: unknown key {key!r}{suggest(key, spellings)}")
+        values[name] = value
+    return values

@@ -1,0 +1,115 @@
+"""Frozen dataclasses to and from JSON. An unknown key is an error that names the nearest field."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a dataclass as plain containers: nested dataclasses become dicts, enums their value."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def from_dict(cls: type[Config], content: Mapping[str, Any], where: str = "config") -> Config:
+    """Build a dataclass from plain containers.
+
+    Args:
+        cls: the dataclass; nested dataclasses, enums, tuples and `None` unions are followed.
+        content: one entry a field; fields with a default may be absent.
+        where: named in messages, such as a file's name.
+    Raises: ValueError for an unknown or missing key or a value of the wrong kind.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where}: expected an object of options, got {type(content).__name__}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in content:
+        if key not in fields:
+            raise ValueError(f"{where}: unknown key {key!r}{suggest(str(key), fields)}")
+    missing = [name for name, field in fields.items() if name not in content and _is_required(field)]
+    if missing:
+        raise ValueError(f"{where}: missing {', '.join(missing)}")
+    values = {key: _typed(hints[key], value, f"{where}: {key}") for key, value in content.items()}
+    return cls(**values)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return '; did you mean X?' for the nearest known name, or '' where none is near.
+
+    >>> suggest("batchs", ["batch", "seed"])
+    "; did you mean 'batch'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _typed_union(arguments, value, where)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type[Any], hint), value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{where} must be a list, got {value!r}")
+        item = arguments[0] if arguments else Any
+        return tuple(_typed(item, entry, where) for entry in value)
+    if origin is dict or hint is dict:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} must be an object, got {value!r}")
+        return dict(value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _typed_enum(hint, value, where)
+    return _typed_scalar(hint, value, where)
+
+
+def _typed_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    options = [argument for argument in arguments if argument is not type(None)]
+    for option in options[:-1]:
+        try:
+            return _typed(option, value, where)
+        except ValueError:
+            continue
+    return _typed(options[-1], value, where)
+
+
+def _typed_enum(hint: type[Enum], value: Any, where: str) -> Enum:
+    try:
+        return hint(value)
+    except ValueError as error:
+        names = ", ".join(str(member.value) for member in hint)
+        raise ValueError(f"{where} must be one of {names}, got {value!r}") from error
+
+
+def _typed_scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{where} must be {hint.__name__}, got {value!r}")
+    return value

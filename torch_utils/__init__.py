@@ -1,0 +1,1 @@
+"""Torch helpers that know nothing of faces: operations, seeding, checkpoints, statistics."""
