@@ -1,0 +1,218 @@
+"""Looks a whole data set through: every file decoded, sizes, labels, and whether pairs fit."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from data import labels, pixels
+from data.modalities import MODALITIES
+from data.pairs import (
+    Layout,
+    PairSource,
+    describe_problems,
+    find_layout,
+    list_images,
+    match_stems,
+    source_of,
+)
+from data.parallel import map_in_threads
+from data.sizes import check_sizes
+
+_EDGE_SIDE = 32  # edges are compared at this size, where small misalignments do not matter
+_MAX_COMPARED = 256
+_MIN_COMPARED = 8
+_MIN_STANDARD_ERRORS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What a data set holds and what is wrong with it.
+
+    Attributes:
+        name: of the data set.
+        folders: modality -> where its images are.
+        num_pairs: matched pairs.
+        resolution: side of the images in pixels, None where they differ or do not fit.
+        kinds: modality -> {"PNG RGB 64x64": number of files}.
+        labels: one line: their file, number and width.
+        num_ignored: files in the folders whose ending is not an image's.
+        problems: what keeps the set from being trained on, one line each.
+        warnings: what may be wrong, one line each.
+    """
+
+    name: str
+    folders: Mapping[str, str]
+    num_pairs: int
+    resolution: int | None
+    kinds: Mapping[str, Mapping[str, int]]
+    labels: str
+    num_ignored: int
+    problems: Sequence[str] = field(default_factory=list)
+    warnings: Sequence[str] = field(default_factory=list)
+
+
+def check_pairs(
+    root: str,
+    workers: int | None = None,
+    on_start: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> CheckReport:
+    """Decode every image of a data set and report what is in it.
+
+    Args:
+        root: folder or zip archive, see data.pairs.find_layout.
+        workers: threads; None is one a processor.
+        on_start: called once with the number of pairs.
+        progress: called with the number of pairs that were finished since the last call.
+    Raises: FileNotFoundError and ValueError where the layout is none that is known; everything
+        else is reported.
+    """
+    layout = find_layout(root)
+    names = {name: list_images(folder) for name, folder in layout.folders.items()}
+    matching = match_stems(names)
+    problems = [
+        f"{folder.describe()}: no images in it"
+        for name, folder in layout.folders.items()
+        if not names[name]
+    ]
+    problems += describe_problems(layout, matching)
+    source = source_of(layout, matching)
+    if on_start is not None:
+        on_start(len(source))
+    scan = _scan(source, workers, progress)
+    problems += scan.problems
+    resolution = None
+    if scan.sizes:
+        try:
+            resolution = check_sizes(scan.sizes, root)
+        except ValueError as error:
+            problems.append(str(error))
+    label_line, label_problems = _check_labels(source)
+    return CheckReport(
+        name=layout.name,
+        folders={name: folder.describe() for name, folder in layout.folders.items()},
+        num_pairs=len(source),
+        resolution=resolution,
+        kinds={name: dict(sorted(kinds.items())) for name, kinds in scan.kinds.items()},
+        labels=label_line,
+        num_ignored=_count_ignored(layout),
+        problems=[*problems, *label_problems],
+        warnings=_check_pairing(scan.edges),
+    )
+
+
+def pairing_score(edges: np.ndarray) -> tuple[float, float, float]:
+    """Compare how well edges agree within pairs and across pairs.
+
+    Args:
+        edges: [N, 2, P] float, N >= 2: strength of edges of both images of each pair.
+    Returns: mean correlation of the images of a pair, mean correlation of images of different
+        pairs, and the standard error of the mean of their differences (one per pair).
+    """
+    centred = edges - edges.mean(axis=2, keepdims=True)
+    norms = np.linalg.norm(centred, axis=2, keepdims=True)
+    unit = centred / np.where(norms > 0, norms, 1)
+    correlations = unit[:, 0] @ unit[:, 1].T
+    count = len(edges)
+    own = np.diagonal(correlations)
+    others = (correlations.sum(axis=1) - own) / (count - 1)
+    error = float((own - others).std(ddof=1)) / count**0.5
+    return float(own.mean()), float(others.mean()), error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scan:
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+    edges: list[np.ndarray] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """One decoded image, or the problem with it."""
+
+    header: pixels.ImageHeader | None = None
+    edges: np.ndarray | None = None
+    problem: str = ""
+
+
+def _scan(source: PairSource, workers: int | None, progress: Callable[[int], None] | None) -> _Scan:
+    step = max(1, len(source) // _MAX_COMPARED)
+
+    def see_pair(pair: int) -> list[_Seen]:
+        return [_see(source, m.name, pair, has_edges=pair % step == 0) for m in MODALITIES]
+
+    scan = _Scan(kinds={modality.name: Counter() for modality in MODALITIES})
+    for pair, seen in enumerate(map_in_threads(see_pair, range(len(source)), workers)):
+        for modality, image in zip(MODALITIES, seen, strict=True):
+            if image.header is None:
+                scan.problems.append(image.problem)
+                continue
+            size = (image.header.width, image.header.height)
+            scan.sizes[source.describe(modality.name, pair)] = size
+            kind = f"{image.header.format} {image.header.mode} {size[0]}x{size[1]}"
+            scan.kinds[modality.name][kind] += 1
+        edges = [image.edges for image in seen if image.edges is not None]
+        if len(edges) == len(MODALITIES):
+            scan.edges.append(np.stack(edges))
+        if progress is not None:
+            progress(1)
+    return scan
+
+
+def _see(source: PairSource, modality: str, pair: int, *, has_edges: bool) -> _Seen:
+    name = source.describe(modality, pair)
+    try:
+        with source.open(modality, pair) as file:
+            content = file.read()
+        header = pixels.read_header(content, name)
+        image = pixels.load_image(content, 1, name)
+    except ValueError as error:
+        return _Seen(problem=str(error))
+    return _Seen(header=header, edges=_edges_of(image) if has_edges else None)
+
+
+def _edges_of(image: Image.Image) -> np.ndarray:
+    """Return the strength of an image's edges: [P] float64."""
+    small = image.resize((_EDGE_SIDE, _EDGE_SIDE), Image.Resampling.BOX)
+    down, right = np.gradient(np.asarray(small, dtype=np.float64))
+    return np.hypot(down, right).ravel()
+
+
+def _check_labels(source: PairSource) -> tuple[str, list[str]]:
+    """Return a line about the labels, and their problems; a set without labels has none."""
+    try:
+        tables = labels.read_label_tables(source.layout)
+        if not tables or not len(source):
+            return "none", []
+        matrix = labels.load_labels(source)
+    except ValueError as error:
+        return "unusable", [str(error)]
+    return f"{tables[0].file}: {matrix.shape[0]} of {matrix.shape[1]} numbers", []
+
+
+def _check_pairing(edges: Sequence[np.ndarray]) -> list[str]:
+    """Warn where images of a pair are no more alike than images of different pairs."""
+    if len(edges) < _MIN_COMPARED:
+        return []
+    own, others, error = pairing_score(np.stack(edges))
+    if own - others > _MIN_STANDARD_ERRORS * error:
+        return []
+    return [
+        f"pairs may be wrongly matched: over {len(edges)} pairs, edges correlate by {own:.3f} "
+        f"within pairs and by {others:.3f} across pairs"
+    ]
+
+
+def _count_ignored(layout: Layout) -> int:
+    suffixes = pixels.image_suffixes()
+    return sum(
+        PurePosixPath(name).suffix.lower() not in suffixes
+        for folder in layout.folders.values()
+        for name in folder.names()
+    )

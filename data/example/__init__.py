@@ -1,0 +1,1 @@
+"""Procedural faces in RGB and NIR with class masks: data on which everything can be tried."""

@@ -1,0 +1,128 @@
+"""Reflectance of skin, hair, irises and cloth in four bands: red, green, blue and near infrared.
+
+The visible and the NIR value of a material are drawn apart where nature keeps them apart, so that
+no function of RGB gives NIR. Values are linear reflectances 0..1, chosen by eye after the
+qualitative facts in the comments; they are no measurements.
+"""
+
+import numpy as np
+
+Spectrum = tuple[float, float, float, float]
+
+BANDS = 4
+PUPIL: Spectrum = (0.006, 0.006, 0.007, 0.010)
+SCLERA: Spectrum = (0.74, 0.70, 0.67, 0.56)
+TEETH: Spectrum = (0.72, 0.68, 0.60, 0.50)
+MOUTH_INSIDE: Spectrum = (0.10, 0.025, 0.025, 0.16)
+BLACK_LASH: Spectrum = (0.02, 0.015, 0.012, 0.09)
+
+_LIGHT_SKIN = (0.68, 0.45, 0.35)
+_DARK_SKIN = (0.105, 0.052, 0.031)
+_HAIR_COLOURS = {
+    "black": (0.016, 0.013, 0.012),
+    "dark_brown": (0.055, 0.030, 0.018),
+    "brown": (0.140, 0.075, 0.038),
+    "auburn": (0.210, 0.062, 0.022),
+    "red": (0.420, 0.125, 0.030),
+    "blond": (0.540, 0.370, 0.165),
+    "grey": (0.420, 0.410, 0.400),
+    "white": (0.620, 0.610, 0.580),
+}
+_HAIR_NIR = {
+    "black": (0.05, 0.20),
+    "dark_brown": (0.11, 0.30),
+    "brown": (0.20, 0.38),
+    "auburn": (0.24, 0.42),
+    "red": (0.34, 0.48),
+    "blond": (0.40, 0.54),
+    "grey": (0.22, 0.40),
+    "white": (0.46, 0.62),
+}
+_IRIS_COLOURS = {
+    "dark_brown": (0.040, 0.018, 0.009),
+    "brown": (0.120, 0.052, 0.018),
+    "hazel": (0.180, 0.120, 0.035),
+    "green": (0.110, 0.190, 0.080),
+    "blue": (0.090, 0.210, 0.420),
+    "grey": (0.230, 0.280, 0.310),
+}
+HAIR_NAMES = tuple(_HAIR_COLOURS)
+IRIS_NAMES = tuple(_IRIS_COLOURS)
+DYED_NIR = (0.40, 0.52)
+
+
+def skin_spectrum(melanin: float, redness: float, nir: float) -> Spectrum:
+    """Return skin whose visible tone follows melanin and whose NIR reflectance hardly does.
+
+    Melanin absorbs strongly in the visible and little beyond 800 nm, so all skin is bright there.
+
+    Args:
+        melanin: 0 (lightest) .. 1 (darkest).
+        redness: -1 (yellowish) .. 1 (reddish).
+        nir: NIR reflectance of this person before the small melanin term.
+    """
+    red, green, blue = (
+        light ** (1 - melanin) * dark**melanin
+        for light, dark in zip(_LIGHT_SKIN, _DARK_SKIN, strict=True)
+    )
+    tint = 0.07 * redness
+    return red * (1 + 0.3 * tint), green * (1 - tint), blue * (1 + 0.4 * tint), nir - 0.03 * melanin
+
+
+def lip_spectrum(skin: Spectrum, colour: float) -> Spectrum:
+    """Return lips: skin with more blood, which absorbs green and blue and not NIR.
+
+    Args:
+        skin: the person's skin.
+        colour: 0 (pale) .. 1 (strongly red).
+    """
+    red, green, blue, nir = skin
+    return (
+        red * (0.90 - 0.16 * colour) + 0.025,
+        green * (0.58 - 0.32 * colour),
+        blue * (0.66 - 0.30 * colour),
+        nir * 0.86,
+    )
+
+
+def hair_spectrum(name: str, position: float, *, is_dyed: bool) -> Spectrum:
+    """Return hair of a named colour; its NIR value varies between people of the same colour.
+
+    Args:
+        name: one of HAIR_NAMES.
+        position: 0..1, place in the range of NIR reflectances of that colour.
+        is_dyed: dyed hair has the colour's look, and the high NIR reflectance of dyes.
+    """
+    low, high = DYED_NIR if is_dyed else _HAIR_NIR[name]
+    red, green, blue = _HAIR_COLOURS[name]
+    return red, green, blue, low + (high - low) * position
+
+
+def iris_spectrum(name: str, position: float) -> Spectrum:
+    """Return an iris: dark ones brighten in NIR, light ones are no brighter than those.
+
+    Args:
+        name: one of IRIS_NAMES.
+        position: 0..1, place in the range of NIR reflectances.
+    """
+    low, high = (0.24, 0.40) if name in ("dark_brown", "brown", "hazel") else (0.18, 0.32)
+    red, green, blue = _IRIS_COLOURS[name]
+    return red, green, blue, low + (high - low) * position
+
+
+def dyed_spectrum(
+    rng: np.random.Generator, brightness: float, saturation: float, *, is_pigment: bool
+) -> Spectrum:
+    """Return cloth or a wall of random colour: most dyes are clear in NIR, pigments are not.
+
+    Args:
+        rng: draws hue and the NIR value.
+        brightness: 0..1, visible reflectance of the strongest band.
+        saturation: 0 (grey) .. 1.
+        is_pigment: the NIR value is that of a pigment (dark) and not of a dye (light).
+    """
+    hue = float(rng.uniform(0, 1))
+    wheel = (np.cos(2 * np.pi * (hue - np.array([0, 1 / 3, 2 / 3]))) + 1) / 2
+    red, green, blue = (float(v) for v in brightness * (1 - saturation * (1 - wheel)))
+    nir = float(rng.uniform(0.06, 0.25) if is_pigment else rng.uniform(0.42, 0.80))
+    return red, green, blue, nir

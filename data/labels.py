@@ -1,0 +1,213 @@
+"""Labels of pairs: identity features or classes, read beside the images and keyed by file name.
+
+`identity_features.json` holds {file name: [numbers]}; `dataset.json` holds {"labels": [[file
+name, class number or [numbers]], ...]} or {"labels": null}. A file name may come with or without
+ending, subfolder and the folder of its modality.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from data import pixels
+from data.modalities import MODALITIES
+from data.pairs import Layout, PairSource, shorten
+from data.storage import DirectoryStorage, Storage
+
+IDENTITY_FILE = "identity_features.json"
+CLASS_FILE = "dataset.json"
+
+_MAX_CLASSES = 65536  # a one-hot matrix of more is surely a mistaken identity number
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTable:
+    """The labels of one file, as they stand in it.
+
+    Attributes:
+        file: shown in messages.
+        kind: IDENTITY_FILE or CLASS_FILE.
+        values: file name without ending and modality folder -> label.
+    """
+
+    file: str
+    kind: str
+    values: Mapping[str, Any]
+
+
+def has_identity_features(layout: Layout) -> bool:
+    """Return whether the data set has the folders VIS and NIR and an identity_features.json."""
+    return layout.has_standard_names and _find(layout, IDENTITY_FILE) is not None
+
+
+def read_label_tables(layout: Layout) -> list[LabelTable]:
+    """Read all label files of a data set; identity features come first.
+
+    Raises: ValueError where a file is no JSON or of another form.
+    """
+    tables = []
+    for kind, entries_of in ((IDENTITY_FILE, _identity_entries), (CLASS_FILE, _class_entries)):
+        place = _find(layout, kind)
+        if place is None:
+            continue
+        storage, name = place
+        file = storage.describe(name)
+        entries = entries_of(storage.read_json(name), file)
+        if entries is not None:
+            values = _by_stem(entries, layout, file)
+            tables.append(LabelTable(file=file, kind=kind, values=values))
+    return tables
+
+
+def load_labels(source: PairSource) -> np.ndarray:
+    """Return the labels of all pairs of a data set.
+
+    Where both files exist, identity features are taken.
+
+    Returns: [N, c_dim] float32; class numbers become one-hot rows, c_dim is the largest plus 1.
+    Raises: ValueError where there are no labels, or a label is missing, of another length than
+        the others, not finite or not a number. Messages name the label file and the image.
+    """
+    tables = read_label_tables(source.layout)
+    if not tables:
+        raise ValueError(
+            f"{source.layout.base.describe()}: labels were asked for, but there is neither "
+            f"{IDENTITY_FILE} nor a {CLASS_FILE} with labels"
+        )
+    _log.info("labels from %s", tables[0].file)
+    labels = find_labels(tables[0], source.stems)
+    missing = [stem for stem in source.stems if stem not in labels]
+    if missing:
+        raise ValueError(
+            f"{tables[0].file}: no label for {len(missing)} of {len(source)} images: "
+            f"{shorten(missing)}"
+        )
+    return _to_matrix(labels, tables[0].file)
+
+
+def find_labels(table: LabelTable, stems: Sequence[str]) -> dict[str, Any]:
+    """Return {stem: label} for the stems that have one.
+
+    A label without subfolder serves where no other stem has the same last part.
+    """
+    last_parts: dict[str, list[str]] = {}
+    for stem in stems:
+        last_parts.setdefault(PurePosixPath(stem).name, []).append(stem)
+    found = {}
+    for stem in stems:
+        last = PurePosixPath(stem).name
+        if stem in table.values:
+            found[stem] = table.values[stem]
+        elif last in table.values and len(last_parts[last]) == 1:
+            found[stem] = table.values[last]
+    return found
+
+
+def _find(layout: Layout, name: str) -> tuple[Storage, str] | None:
+    """Return the first place of a label file: above the modalities, or in the first one's folder.
+
+    The published create_training_identity_features.py joins folder and file name without a
+    separator, so that its file lies beside the folder: that place is the last.
+    """
+    places = [(layout.base, name), (layout.folders[MODALITIES[0].name], name)]
+    if isinstance(layout.base, DirectoryStorage):
+        parent = DirectoryStorage(layout.base.path.parent)
+        places.append((parent, f"{layout.base.name}{name}"))
+    return next((place for place in places if place[0].exists(place[1])), None)
+
+
+def _identity_entries(content: Any, file: str) -> Iterable[tuple[Any, Any]]:
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: expected an object {{file name: [numbers]}}")
+    return content.items()
+
+
+def _class_entries(content: Any, file: str) -> Iterable[tuple[Any, Any]] | None:
+    if not isinstance(content, dict) or "labels" not in content:
+        raise ValueError(f'{file}: expected an object with the key "labels"')
+    entries = content["labels"]
+    if entries is None:
+        return None
+    if isinstance(entries, dict):
+        return entries.items()
+    if not isinstance(entries, list):
+        raise ValueError(f'{file}: "labels" must be a list or null, got {type(entries).__name__}')
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 2:
+            raise ValueError(f"{file}: each label must be [file name, label], got {entry!r:.80}")
+    return [(name, label) for name, label in entries]
+
+
+def _by_stem(entries: Iterable[tuple[Any, Any]], layout: Layout, file: str) -> dict[str, Any]:
+    folders = {name for modality in MODALITIES for name in modality.folders}
+    folders |= {storage.name for storage in layout.folders.values()}
+    suffixes = pixels.image_suffixes()
+    values: dict[str, Any] = {}
+    for name, label in entries:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{file}: file names must be text, got {name!r:.80}")
+        stem = _stem_of_key(name, folders, suffixes)
+        if stem in values and values[stem] != label:
+            raise ValueError(f"{file}: two different labels for {stem!r}")
+        values[stem] = label
+    return values
+
+
+def _stem_of_key(name: str, folders: set[str], suffixes: frozenset[str]) -> str:
+    path = PurePosixPath(name.replace("\\", "/"))
+    parts = path.parts[1:] if len(path.parts) > 1 and path.parts[0] in folders else path.parts
+    stem = "/".join(parts)
+    return stem.removesuffix(path.suffix) if path.suffix.lower() in suffixes else stem
+
+
+def _to_matrix(labels: Mapping[str, Any], file: str) -> np.ndarray:
+    first = next(iter(labels.values()))
+    if not isinstance(first, list):
+        return _one_hot([_checked_class(label, stem, file) for stem, label in labels.items()])
+    for stem, label in labels.items():
+        _check_vector(label, len(first), f"{file}: label of {stem!r}")
+    # What float32 cannot hold becomes infinite, and is refused with the rest.
+    with np.errstate(over="ignore"):
+        matrix = np.array([_floats(label) for label in labels.values()]).astype(np.float32)
+    bad = ~np.isfinite(matrix).all(axis=1)
+    if bad.any():
+        stem = list(labels)[int(bad.argmax())]
+        raise ValueError(f"{file}: label of {stem!r}: numbers must be finite in float32")
+    return matrix
+
+
+def _floats(label: Sequence[Any]) -> list[float]:
+    try:
+        return [float(number) for number in label]
+    except OverflowError:  # whole numbers of more than 308 digits
+        return [float("inf")] * len(label)
+
+
+def _check_vector(label: Any, length: int, where: str) -> None:
+    if not isinstance(label, list) or not label:
+        raise ValueError(f"{where} must be a list of numbers like the others, got {label!r:.80}")
+    if len(label) != length:
+        raise ValueError(f"{where} must have {length} numbers as the first, got {len(label)}")
+    for number in label:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueError(f"{where} must be a list of numbers, got {number!r:.80} in it")
+
+
+def _checked_class(label: Any, stem: str, file: str) -> int:
+    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < _MAX_CLASSES:
+        raise ValueError(
+            f"{file}: label of {stem!r} must be a class number in 0..{_MAX_CLASSES - 1}, or all "
+            f"labels lists of numbers, got {label!r:.80}"
+        )
+    return label
+
+
+def _one_hot(classes: Sequence[int]) -> np.ndarray:
+    matrix = np.zeros((len(classes), max(classes) + 1), dtype=np.float32)
+    matrix[np.arange(len(classes)), classes] = 1
+    return matrix

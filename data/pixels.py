@@ -1,0 +1,221 @@
+"""Pixels: the only rule between uint8 and float, and the only rule from image files to arrays.
+
+What is scored, filtered, shown and saved is always the uint8 array that these functions make.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageFile = str | Path | bytes | BinaryIO
+
+# EPS would start an outside interpreter on the file's content; the others have no decoder.
+_REFUSED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
+_MODES = {1: "L", 3: "RGB"}
+_LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_ORIENTATION_TAG = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+_MAX_16_BIT = 65535
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageHeader:
+    """What a file says about its image before any pixel is decoded.
+
+    Attributes:
+        width: pixels, after the orientation stored in EXIF.
+        height: pixels, after the orientation stored in EXIF.
+        mode: Pillow's name of the stored pixels, such as "RGB", "P" or "I;16".
+        format: Pillow's name of the file format, such as "PNG".
+    """
+
+    width: int
+    height: int
+    mode: str
+    format: str
+
+
+def to_float(images: "Tensor") -> "Tensor":
+    """Return uint8 0..255 pixels of any shape as float32 in -1..1.
+
+    Raises: TypeError for another dtype.
+    """
+    if str(images.dtype) != "torch.uint8":
+        raise TypeError(f"to_float: images must be torch.uint8, got {images.dtype}")
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: "Tensor") -> "Tensor":
+    """Return float -1..1 pixels of any shape as uint8 0..255; what lies outside is clamped.
+
+    The inverse of `to_float` for all 256 values. Half precision is widened first.
+
+    Raises: TypeError where `images` is not floating point.
+    """
+    if not images.is_floating_point():
+        raise TypeError(f"to_uint8: images must be floating point, got {images.dtype}")
+    return (images.float() * 127.5 + 128).floor().clamp(0, 255).byte()
+
+
+def decode_image(file: ImageFile, channels: int, name: str | None = None) -> np.ndarray:
+    """Decode an image file by the rule of `load_image`.
+
+    Args:
+        file: path, bytes or binary file.
+        channels: 3 (red, green, blue) or 1 (grey).
+        name: shown in messages instead of `file`.
+    Returns: [C, H, W] uint8 0..255.
+    Raises: ValueError that names the file where it is no image, or a damaged one.
+    """
+    pixels = np.asarray(load_image(file, channels, name))
+    return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).copy()
+
+
+def load_image(file: ImageFile, channels: int, name: str | None = None) -> Image.Image:
+    """Decode an image file into 8 bits a channel.
+
+    The one rule for all kinds of files, in this order:
+
+    1. The first frame is taken and turned as EXIF says.
+    2. 16-bit grey is divided by 257 and rounded, so that 65535 becomes 255. (Of 16-bit colour
+       Pillow keeps the upper byte.) Floating-point files have no stated range and are refused.
+    3. A palette is replaced by its colours; CMYK, YCbCr and others are converted to RGB.
+    4. Transparency is composited over black: where nothing was drawn there is no light, the same
+       in all modalities.
+    5. Three channels of a grey image are three copies of it. One channel of a colour image is
+       its luma 0.299 R + 0.587 G + 0.114 B, which for equal channels is exactly each of them.
+
+    Args:
+        file: path, bytes or binary file.
+        channels: 3 (red, green, blue) or 1 (grey).
+        name: shown in messages instead of `file`.
+    Returns: an image of mode "RGB" or "L".
+    Raises: ValueError that names the file where it is no image, or a damaged one.
+    Source: luma of ITU-R BT.601, in Pillow's 16-bit fixed point.
+    """
+    if channels not in _MODES:
+        raise ValueError(f"channels must be one of 1, 3, got {channels!r}")
+    with _opened(file, name) as image:
+        return _to_8_bit(ImageOps.exif_transpose(image)).convert(_MODES[channels])
+
+
+def read_header(file: ImageFile, name: str | None = None) -> ImageHeader:
+    """Return an image's size and kind without decoding its pixels.
+
+    Raises: ValueError that names the file where it is no image.
+    """
+    with _opened(file, name) as image:
+        return _header_of(image)
+
+
+def verify_image(file: ImageFile, name: str | None = None) -> ImageHeader:
+    """Return an image's header after a look at whether the file is whole.
+
+    JPEG and PNG are recognised as whole by their last bytes; what has other last bytes, and all
+    other formats, is decoded.
+
+    Raises: ValueError that names the file where it is no image, or a truncated one.
+    """
+    with _opened(file, name) as image:
+        header = _header_of(image)
+        if not _has_last_bytes(image):
+            image.load()
+        return header
+
+
+def image_suffixes() -> frozenset[str]:
+    """Return the lower-case file name endings that count as images, such as ".png"."""
+    return frozenset(_known_formats())
+
+
+def _known_formats() -> dict[str, str]:
+    suffixes = Image.registered_extensions()  # loads Pillow's plugins
+    return {
+        suffix: kind
+        for suffix, kind in suffixes.items()
+        if kind in Image.OPEN and kind not in _REFUSED_FORMATS
+    }
+
+
+@contextmanager
+def _opened(file: ImageFile, name: str | None) -> Iterator[Image.Image]:
+    """Open an image lazily; whatever its bytes make Pillow raise becomes a named ValueError."""
+    name = name or (str(file) if isinstance(file, str | Path) else "image")
+    stream = io.BytesIO(file) if isinstance(file, bytes) else file
+    if isinstance(stream, str | Path) and not Path(stream).is_file():
+        raise FileNotFoundError(f"{name}: no such file")
+    try:
+        # The usual formats are tried first; some of the others have no mark that rules them out.
+        formats = [*_LAST_BYTES, *sorted(set(_known_formats().values()) - _LAST_BYTES.keys())]
+        with Image.open(stream, formats=formats) as image:
+            _check_size(image)
+            yield image
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name}: not an image in a format that Pillow reads") from error
+    except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
+        raise ValueError(f"{name}: damaged or unusable image: {error}") from error
+
+
+def _check_size(image: Image.Image) -> None:
+    """Refuse, before decoding, a size that could exhaust the memory."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ValueError(f"at most {limit} pixels are read, got {image.width}x{image.height}")
+
+
+def _header_of(image: Image.Image) -> ImageHeader:
+    width, height = image.size
+    # A TIFF's size is already turned; elsewhere getexif() of a file without EXIF may decode it.
+    if (
+        image.format != "TIFF"
+        and image.info.get("exif")
+        and image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+    ):
+        width, height = height, width
+    return ImageHeader(width=width, height=height, mode=image.mode, format=image.format or "?")
+
+
+def _has_last_bytes(image: Image.Image) -> bool:
+    expected = _LAST_BYTES.get("JPEG" if image.format == "MPO" else image.format or "")
+    stream = image.fp
+    if expected is None or stream is None:
+        return False
+    position = stream.tell()
+    stream.seek(0, io.SEEK_END)
+    stream.seek(max(stream.tell() - len(expected), 0))
+    found = stream.read(len(expected))
+    stream.seek(position)
+    return found == expected
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Return an image of mode "L" or "RGB"."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no stated range, save 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.has_transparency_data:
+        return _over_black(image)
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.size and not 0 <= values.min() <= values.max() <= _MAX_16_BIT:
+        raise ValueError(f"integer pixels must be in 0..{_MAX_16_BIT}, got {values.max()}")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    values = np.asarray(image.convert("RGBA")).astype(np.uint16)
+    colours, alpha = values[..., :3], values[..., 3:]
+    return Image.fromarray(((colours * alpha + 127) // 255).astype(np.uint8))

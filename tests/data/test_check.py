@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from data.check import check_pairs, pairing_score
+from data.labels import IDENTITY_FILE
+from tests.helpers.images import (
+    random_pixels,
+    truncate,
+    write_image,
+    write_json,
+    write_pairs,
+    zip_folder,
+)
+
+STEMS = [f"{i:02}" for i in range(12)]
+
+
+def write_alike(root, shift=0):
+    """Pairs whose NIR image is made of the RGB one, `shift` places further."""
+    for i, stem in enumerate(STEMS):
+        write_image(root / "VIS" / f"{stem}.png", random_pixels(i))
+        other = random_pixels((i + shift) % len(STEMS))
+        write_image(root / "NIR" / f"{stem}.png", 255 - other[..., 1])
+    return root
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_good_data(tmp_path, archived):
+    root = write_alike(tmp_path / "faces")
+    write_json(root / IDENTITY_FILE, {stem: [1.0, 2.0] for stem in STEMS})
+    (root / "VIS" / "notes.txt").write_text("x")
+    done, started = [], []
+    place = zip_folder(root, tmp_path / "faces.zip") if archived else root
+    report = check_pairs(str(place), on_start=started.append, progress=done.append)
+    assert (report.name, report.num_pairs, report.resolution) == ("faces", 12, 16)
+    assert report.kinds == {"rgb": {"PNG RGB 16x16": 12}, "nir": {"PNG L 16x16": 12}}
+    assert report.labels.endswith("identity_features.json: 12 of 2 numbers")
+    assert report.num_ignored == 1
+    assert report.problems == []
+    assert report.warnings == []
+    assert (started, sum(done)) == ([12], 12)
+
+
+def test_every_problem_is_listed(tmp_path):
+    root = write_alike(tmp_path / "faces")
+    truncate(root / "NIR" / "03.png", 0.7)
+    (root / "VIS" / "05.png").write_text("no image")
+    (root / "VIS" / "06.png").unlink()
+    write_image(root / "NIR" / "07.bmp", random_pixels(0, 16, 1))
+    write_image(root / "NIR" / "08.png", random_pixels(0, 32, 1))
+    write_json(root / IDENTITY_FILE, {stem: [1.0] for stem in STEMS[1:]})
+    report = check_pairs(str(root))
+    parts = [
+        "NIR: 1 nir image(s) without a partner of the same name",
+        "NIR: 2 images are called '07': 07.bmp, 07.png",
+        "NIR/03.png: damaged",
+        "VIS/05.png: not an image",
+        "all images must have one size",
+        "identity_features.json: no label for 1 of 10 images: 00",
+    ]
+    assert len(report.problems) == len(parts)
+    for problem, part in zip(report.problems, parts, strict=True):
+        assert part in problem
+    assert report.resolution is None
+    assert report.labels == "unusable"
+    assert report.num_pairs == 10
+
+
+def test_empty_folder_is_a_problem(tmp_path):
+    write_pairs(tmp_path)
+    for path in (tmp_path / "NIR").iterdir():
+        path.unlink()
+    report = check_pairs(str(tmp_path))
+    assert report.num_pairs == 0
+    assert report.problems[0].endswith("NIR: no images in it")
+    assert "VIS: 4 rgb image(s) without a partner" in report.problems[1]
+
+
+def test_layouts_that_are_not_known_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected the folders VIS and NIR"):
+        check_pairs(str(tmp_path))
+
+
+def test_wrongly_matched_pairs_are_warned_of(tmp_path):
+    report = check_pairs(str(write_alike(tmp_path, shift=5)))
+    assert report.problems == []
+    assert len(report.warnings) == 1
+    assert "pairs may be wrongly matched: over 12 pairs" in report.warnings[0]
+
+
+def test_few_pairs_are_not_judged(tmp_path):
+    assert check_pairs(str(write_pairs(tmp_path))).warnings == []
+
+
+def test_pairing_score_is_what_a_loop_gives():
+    edges = np.random.default_rng(0).random((5, 2, 30))
+    table = np.array([[np.corrcoef(a, b)[0, 1] for b in edges[:, 1]] for a in edges[:, 0]])
+    own = np.array([table[i, i] for i in range(5)])
+    others = np.array([np.mean([table[i, j] for j in range(5) if j != i]) for i in range(5)])
+    error = np.std(own - others, ddof=1) / np.sqrt(5)
+    assert pairing_score(edges) == pytest.approx((own.mean(), others.mean(), error))
+
+
+def test_images_without_edges_have_no_correlation():
+    assert pairing_score(np.ones((3, 2, 4))) == (0, 0, 0)

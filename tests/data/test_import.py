@@ -1,0 +1,375 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.dataset import PairDataset
+from data.importing import writer
+from data.importing.options import Crop, ImportOptions, NameRule, OutputFormat
+from data.importing.plan import Reason, build_plan, describe_left_out
+from data.labels import CLASS_FILE, IDENTITY_FILE
+from data.pairs import open_pairs
+from tests.helpers.images import (
+    random_pixels,
+    truncate,
+    write_image,
+    write_json,
+    write_pairs,
+    zip_folder,
+)
+
+STEMS = ["1_0", "1_1", "2_0", "2_1"]
+
+
+def run(outdir, is_strict=False, **options):
+    resolved = ImportOptions(**options)
+    return writer.run_import(resolved, build_plan(resolved), outdir, is_strict=is_strict)
+
+
+def pixels_of(path):
+    return np.asarray(Image.open(path))
+
+
+def tree(root):
+    return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def reasons(left_out):
+    return {entry.name.split("/")[-1]: entry.reason for entry in left_out}
+
+
+def test_images_of_the_right_size_keep_their_pixels(tmp_path):
+    root = write_pairs(tmp_path / "raw", rgb="images")
+    summary = run(tmp_path / "out", source=str(root))
+    assert summary.is_new
+    assert summary.report["pairs"] == 4
+    for stem in STEMS:
+        for old, new in (("images", "VIS"), ("NIR", "NIR")):
+            written = pixels_of(tmp_path / "out" / new / f"{stem}.png")
+            assert np.array_equal(written, pixels_of(root / old / f"{stem}.png"))
+    assert PairDataset(tmp_path / "out").name == "out"
+
+
+def test_centre_crop_takes_the_same_square_of_both(tmp_path):
+    ramp = np.arange(40 * 16 * 3, dtype=np.uint32).reshape(16, 40, 3).astype(np.uint8)
+    write_image(tmp_path / "raw/VIS/a.png", ramp)
+    write_image(tmp_path / "raw/NIR/a.png", ramp[..., 1])
+    run(tmp_path / "out", source=str(tmp_path / "raw"))
+    assert np.array_equal(pixels_of(tmp_path / "out/VIS/a.png"), ramp[:, 12:28])
+    assert np.array_equal(pixels_of(tmp_path / "out/NIR/a.png"), ramp[:, 12:28, 1])
+
+
+def test_crop_box(tmp_path):
+    image = random_pixels(0, 32)
+    write_image(tmp_path / "raw/VIS/a.png", image)
+    write_image(tmp_path / "raw/NIR/a.png", image[..., 0])
+    run(tmp_path / "out", source=str(tmp_path / "raw"), crop="3, 10, 16, 16")
+    assert np.array_equal(pixels_of(tmp_path / "out/VIS/a.png"), image[10:26, 3:19])
+    assert np.array_equal(pixels_of(tmp_path / "out/NIR/a.png"), image[10:26, 3:19, 0])
+
+
+def test_reduction_does_not_alias(tmp_path):
+    checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    for folder in ("VIS", "NIR"):
+        write_image(tmp_path / "raw" / folder / "a.png", checks)
+    run(tmp_path / "out", source=str(tmp_path / "raw"), resolution=16)
+    # The finest checkerboard has no content that 16 pixels can show: its mean is left.
+    assert np.abs(pixels_of(tmp_path / "out/NIR/a.png").astype(int) - 127.5).max() <= 3
+
+
+def test_resolution_is_the_largest_that_fits_all(tmp_path):
+    root = write_pairs(tmp_path / "raw", size=70)
+    write_pairs(root, ["small"], size=33)
+    plan = build_plan(ImportOptions(source=str(root)))
+    assert plan.resolution == 32
+    assert plan.smallest == str(root / "VIS" / "small.png")
+    plan = build_plan(ImportOptions(source=str(root), resolution=64))
+    assert (plan.resolution, plan.smallest, len(plan.source)) == (64, "", 4)
+    assert reasons(plan.left_out) == {"small.png": Reason.TOO_SMALL}
+
+
+def test_all_reasons_are_reported(tmp_path):
+    root = write_pairs(tmp_path / "raw", [*STEMS, "alone", "cut", "odd", "text", "tiny", "twice"])
+    (root / "NIR" / "alone.png").unlink()
+    truncate(root / "NIR" / "cut.png", 0.7)
+    write_image(root / "NIR" / "odd.png", random_pixels(0, 32, 1))
+    (root / "VIS" / "text.png").write_text("no image")
+    for folder in ("VIS", "NIR"):
+        write_image(root / folder / "tiny.png", random_pixels(0, 4))
+    write_image(root / "VIS" / "twice.bmp", random_pixels(0))
+    summary = run(tmp_path / "out", source=str(root), crop="none")
+    found = {
+        e["name"].split("/")[-1]: Reason(e["reason"]) for e in summary.report["left_out_files"]
+    }
+    assert found == {
+        "alone.png": Reason.UNPAIRED,
+        "cut.png": Reason.UNREADABLE,
+        "odd.png": Reason.SIZES_DIFFER,
+        "text.png": Reason.UNREADABLE,
+        "tiny.png": Reason.TOO_SMALL,
+        "VIS: twice.bmp, twice.png": Reason.SAME_NAME,
+    }
+    assert summary.report["pairs"] == 4
+    assert list(PairDataset(tmp_path / "out").stems) == STEMS
+    assert json.loads((tmp_path / "out" / writer.REPORT_FILE).read_text()) == summary.report
+
+
+def test_images_that_are_not_square_need_a_crop(tmp_path):
+    write_pairs(tmp_path)
+    for folder in ("VIS", "NIR"):
+        write_image(tmp_path / folder / "wide.png", random_pixels(0)[:12])
+    plan = build_plan(ImportOptions(source=str(tmp_path), crop="none"))
+    assert describe_left_out(plan.left_out).endswith("wide.png (not square: 16x12)")
+    plan = build_plan(ImportOptions(source=str(tmp_path), crop="0,4,12,12"))
+    assert describe_left_out(plan.left_out).endswith("wide.png (box reaches outside: 16x12)")
+    assert plan.resolution == 8
+
+
+def test_strict_leaves_nothing_out(tmp_path):
+    root = write_pairs(tmp_path / "raw")
+    (root / "VIS" / "2_0.png").unlink()
+    with pytest.raises(ValueError, match="--strict: 1 no partner: .*NIR/2_0.png"):
+        run(tmp_path / "out", source=str(root), is_strict=True)
+    write_pairs(root)
+    truncate(root / "VIS" / "2_0.png", 0.7)
+    with pytest.raises(ValueError, match="--strict: 1 not a whole, .*VIS/2_0.png"):
+        run(tmp_path / "out", source=str(root), is_strict=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_nothing_to_import(tmp_path):
+    root = write_pairs(tmp_path / "raw", ["a"])
+    truncate(root / "VIS" / "a.png", 0.7)
+    with pytest.raises(ValueError, match=r"no pair can be imported; left out: 1 not a whole"):
+        run(tmp_path / "out", source=str(root))
+    (root / "VIS" / "a.png").rename(root / "VIS" / "b.png")
+    with pytest.raises(ValueError, match=r"no pair can be imported; left out: 2 no partner"):
+        run(tmp_path / "out", source=str(root))
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_two_folders_and_names_that_differ(tmp_path):
+    for i, stem in enumerate(STEMS):
+        write_image(tmp_path / "colour" / f"{stem}_vis.jpg", random_pixels(i))
+        write_image(tmp_path / "infra" / f"{stem}_ir.png", random_pixels(9 + i, channels=1))
+    write_image(tmp_path / "infra" / "other.png", random_pixels(0))
+    folders = {"rgb": str(tmp_path / "colour"), "nir": str(tmp_path / "infra")}
+    summary = run(tmp_path / "out", folders=folders, pair_regex=r"(\d+_\d+)_(?:vis|ir)$")
+    assert summary.report["left_out"] == {Reason.NO_NAME.value: 1}
+    assert list(open_pairs(tmp_path / "out").stems) == STEMS
+    nir = pixels_of(tmp_path / "infra" / "2_0_ir.png")
+    assert np.array_equal(pixels_of(tmp_path / "out/NIR/2_0.png"), nir)
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_one_folder_with_both_modalities(tmp_path, archived):
+    root = tmp_path / "raw"
+    for i, stem in enumerate(STEMS):
+        write_image(root / "day" / f"{stem}_vis.png", random_pixels(i))
+        write_image(root / "day" / f"{stem}_nir.png", random_pixels(9 + i, channels=1))
+    source = zip_folder(root, tmp_path / "raw.zip") if archived else root
+    regex = r"(?P<id>.+)_(?:(?P<rgb>vis)|(?P<nir>nir))"
+    summary = run(tmp_path / "out", source=str(source), pair_regex=regex)
+    assert summary.report["found"] == {"rgb": 4, "nir": 4}
+    assert list(open_pairs(tmp_path / "out").stems) == [f"day/{stem}" for stem in STEMS]
+    rgb = pixels_of(root / "day" / "2_0_vis.png")
+    assert np.array_equal(pixels_of(tmp_path / "out/VIS/day/2_0.png"), rgb)
+
+
+def test_labels_of_kept_pairs_are_kept(tmp_path):
+    root = write_pairs(tmp_path / "raw", [*STEMS, "cut", "bare"])
+    truncate(root / "VIS" / "cut.png", 0.7)
+    features = {f"{stem}.png": [i, 0.5] for i, stem in enumerate([*STEMS, "cut"])}
+    write_json(root / IDENTITY_FILE, features)
+    write_json(root / "VIS" / CLASS_FILE, {"labels": [[f"VIS/{name}", 3] for name in features]})
+    options = {"source": str(root), "format": OutputFormat.JPG}
+    summary = run(tmp_path / "out", **options)
+    counts = {"kept": 4, "missing": 1}
+    assert summary.report["labels"] == {IDENTITY_FILE: counts, CLASS_FILE: counts}
+    written = json.loads((tmp_path / "out" / IDENTITY_FILE).read_text())
+    assert written == {f"{stem}.jpg": features[f"{stem}.png"] for stem in STEMS}
+    written = json.loads((tmp_path / "out" / CLASS_FILE).read_text())
+    assert written == {"labels": [[f"{stem}.jpg", 3] for stem in STEMS]}
+    with pytest.raises(ValueError, match="no label for 1 of 5 images: bare"):
+        PairDataset(tmp_path / "out", use_labels=True)
+
+
+def test_labels_follow_new_names(tmp_path):
+    for folder, end in (("colour", "vis"), ("infra", "ir")):
+        write_image(tmp_path / folder / f"7_{end}.png", random_pixels(0))
+    write_json(tmp_path / "colour" / IDENTITY_FILE, {"7_vis.png": [1.5]})
+    folders = {"rgb": str(tmp_path / "colour"), "nir": str(tmp_path / "infra")}
+    run(tmp_path / "out", folders=folders, pair_regex=r"(\d+)_")
+    assert PairDataset(tmp_path / "out", use_labels=None).label(0).tolist() == [1.5]
+
+
+def test_labels_that_json_cannot_hold_are_named(tmp_path):
+    root = write_pairs(tmp_path / "raw", ["a"])
+    write_json(root / IDENTITY_FILE, {"a": [float("nan")]})
+    with pytest.raises(ValueError, match="raw/identity_features.json: "):
+        run(tmp_path / "out", source=str(root))
+    assert not (tmp_path / "out").exists()
+
+
+def test_jpeg_keeps_colours_close(tmp_path):
+    root = write_pairs(tmp_path / "raw")
+    run(tmp_path / "out", source=str(root), format=OutputFormat.JPG, quality=100)
+    difference = pixels_of(tmp_path / "out/VIS/1_0.jpg").astype(int)
+    difference -= pixels_of(root / "VIS/1_0.png")
+    assert np.abs(difference).max() <= 6
+
+
+def test_first_pairs_by_name(tmp_path):
+    summary = run(tmp_path / "out", source=str(write_pairs(tmp_path / "raw")), max_images=3)
+    assert summary.report["pairs"] == 3
+    assert list(open_pairs(tmp_path / "out").stems) == STEMS[:3]
+
+
+def test_repeating_an_import_does_nothing(tmp_path, monkeypatch):
+    root = write_pairs(tmp_path / "raw")
+    run(tmp_path / "out", source=str(root))
+    before = tree(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert not run(tmp_path / "out", source="raw/").is_new
+    assert tree(tmp_path) == before
+
+
+def test_an_interrupted_import_goes_on(tmp_path, monkeypatch):
+    root = write_pairs(tmp_path / "raw", size=32)
+    run(tmp_path / "whole", source=str(root), resolution=16)
+    calls = []
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    original = writer._read_pair
+    monkeypatch.setattr(writer, "_read_pair", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", source=str(root), resolution=16)
+    monkeypatch.undo()
+    assert not (tmp_path / "out").exists()
+    (stage,) = tmp_path.glob(".out.*.part")
+    done = sorted(path.name for path in stage.rglob("*.png"))
+    assert done
+    truncate(stage / "VIS" / done[0])  # as a crash of the machine may leave it
+    (stage / "VIS" / ".1_0.png.99.part").write_bytes(b"half")
+    run(tmp_path / "out", source=str(root), resolution=16)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert not list(tmp_path.glob(".out.*"))
+
+
+def test_output_folders_of_others_are_left_alone(tmp_path):
+    root = write_pairs(tmp_path / "raw")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="--outdir .*mine: must be absent or empty"):
+        run(tmp_path / "mine", source=str(root))
+    with pytest.raises(ValueError, match="--outdir .*raw: must be absent or empty"):
+        run(root, source=str(root))
+    with pytest.raises(ValueError, match=r"--outdir .*out: must not lie in .*VIS"):
+        run(root / "VIS" / "out", source=str(root))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="--outdir .*file: must be"):
+        run(tmp_path / "file", source=str(root))
+    (tmp_path / "file").unlink()
+    assert tree(tmp_path) == before
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", source=str(root)).is_new
+
+
+def test_other_options_or_another_source_are_refused(tmp_path):
+    root = write_pairs(tmp_path / "raw")
+    run(tmp_path / "out", source=str(root))
+    before = tree(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"other options \(crop center -> none, quality 95 -> 9\)"):
+        run(tmp_path / "out", source=str(root), crop="none", quality=9)
+    write_pairs(root, ["new"])
+    with pytest.raises(ValueError, match="the source has changed"):
+        run(tmp_path / "out", source=str(root))
+    report = json.loads((tmp_path / "out" / writer.REPORT_FILE).read_text())
+    write_json(tmp_path / "out" / writer.REPORT_FILE, {**report, "version": 0})
+    with pytest.raises(ValueError, match="made by another version"):
+        run(tmp_path / "out", source=str(root))
+    write_json(tmp_path / "out" / writer.REPORT_FILE, report)
+    assert tree(tmp_path / "out").keys() == before.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "either --source or --rgb and --nir must be given, got none"),
+        ({"folders": {"rgb": "a"}}, "--rgb and --nir must be given, got --rgb"),
+        ({"folders": {"rgb": "a"}, "source": "b"}, "must be given, got --rgb, --source"),
+        ({"folders": {"rgb": "a", "nir": "b"}, "source": "c"}, "got --rgb, --nir, --source"),
+        ({"source": "a", "resolution": 48}, "--resolution must be a power of two .* got 48"),
+        ({"source": "a", "resolution": 4}, "--resolution must be a power of two .* got 4"),
+        ({"source": "a", "quality": 0}, r"--quality must be in 1..100, got 0"),
+        ({"source": "a", "max_images": 0}, "--max-images must be at least 1, got 0"),
+        ({"source": "a", "crop": "left"}, "--crop must be center, none or .* got 'left'"),
+        ({"source": "a", "crop": "0,0,16,32"}, "--crop must be .* W = H.* got '0,0,16,32'"),
+        ({"source": "a", "crop": "0,0,4,4"}, "--crop must be .* at least 8 pixels"),
+        ({"source": "a", "crop": "-1,0,9,9"}, "--crop must be"),
+        ({"source": "a", "pair_regex": "("}, "--pair-regex .*: missing \\)"),
+        ({"source": "a", "pair_regex": "a+"}, "--pair-regex .* must have a group"),
+        ({"source": "a", "pair_regex": "(?P<rgb>a)(b)"}, "--pair-regex .* for every modality"),
+        (
+            {"source": "a", "pair_regex": "(?P<rgb>a)(?P<nir>b)"},
+            "--pair-regex .* must have a group",
+        ),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ImportOptions(**options)
+
+
+def test_sources_that_are_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone: no such folder"):
+        build_plan(ImportOptions(source=str(tmp_path / "gone")))
+    (tmp_path / "empty").mkdir()
+    root = write_pairs(tmp_path / "raw")
+    folders = {"rgb": str(root / "VIS"), "nir": str(tmp_path / "empty")}
+    with pytest.raises(ValueError, match="empty: no images in it"):
+        build_plan(ImportOptions(folders=folders))
+
+
+def test_squares():
+    assert Crop.parse("center").square_in(10, 7) == (1, 0, 7)
+    assert Crop.parse("none").square_in(7, 7) == (0, 0, 7)
+    assert Crop.parse("none").square_in(8, 7) is None
+    assert Crop.parse("1,2,8,8").square_in(9, 10) == (1, 2, 8)
+    assert Crop.parse("1,2,8,8").square_in(9, 9) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stem", "expected"),
+    [
+        (None, "a/b", ("a/b", None)),
+        (r"(\d+)", "p12_x", ("12", None)),
+        (r"(\w)(?P<id>\d+)", "p12", ("12", None)),
+        (r"(\d+)", "none", None),
+        (r"x(\d*)", "x", None),
+        (r"(?:VIS|NIR)(.*)", "VIS/sub/1", ("sub/1", None)),
+        (r"VIS(.*)", "VIS/../../evil", None),
+        (r"(.*)", ".hidden", None),
+        (r"(?P<id>\d+)(?:(?P<rgb>c)|(?P<nir>i))", "3i", ("3", "nir")),
+        (r"(?P<id>\d+)(?P<rgb>c)?(?P<nir>i)?", "3ci", None),
+        (r"(?P<id>\d+)(?P<rgb>c)?(?P<nir>i)?", "3", None),
+    ],
+)
+def test_names_of_pairs(pattern, stem, expected):
+    assert NameRule(pattern).apply(stem) == expected
+
+
+def test_moved_source_is_another_source(tmp_path):
+    root = write_pairs(tmp_path / "raw")
+    run(tmp_path / "out", source=str(root))
+    shutil.move(root, tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"was made with other options \(source "):
+        run(tmp_path / "out", source=str(tmp_path / "moved"))

@@ -1,0 +1,150 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from data.dataset import PairDataset
+from prepare_dataset import main
+from tests.helpers.images import truncate, write_pairs, zip_folder
+
+ROOT = Path(__file__).parents[1]
+OCULAR = ROOT.parent / "shared" / "ocular" / "pairs"
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("command", [[], ["import"], ["check"], ["example"]])
+def test_help_shows_examples(command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert result.output.count("python prepare_dataset.py") >= 2
+
+
+def test_script_starts_without_torch():
+    code = "import sys, prepare_dataset; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_import_then_check(tmp_path):
+    root = write_pairs(tmp_path / "raw", rgb="images", size=40)
+    (root / "NIR" / "2_1.png").unlink()
+    out = tmp_path / "out"
+    arguments = ["import", "--source", root, "--outdir", out, "--resolution", 32]
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert "3 pairs of 32x32 pixels, from 4 rgb, 3 nir images" in result.output
+    assert "left out: 1 no partner" in result.output
+    assert "images/2_1.png: no partner" in result.output
+    assert PairDataset(out).resolution == 32
+    again = run(*arguments)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.output
+    checked = run("check", out)
+    assert checked.exit_code == 0
+    assert "out: 3 pairs of 32x32" in checked.output
+
+
+def test_import_of_two_folders_with_a_config_file(tmp_path):
+    root = write_pairs(tmp_path / "raw", size=40)
+    options = {"rgb": str(root / "VIS"), "nir": str(root / "NIR"), "max-images": 2, "crop": "none"}
+    (tmp_path / "import.json").write_text(json.dumps(options))
+    out = tmp_path / "out"
+    result = run("import", "--config", tmp_path / "import.json", "--outdir", out, "--format", "jpg")
+    assert result.exit_code == 0
+    assert "resolution 32 is the largest that fits" in result.output
+    assert sorted(path.name for path in (out / "VIS").iterdir()) == ["1_0.jpg", "1_1.jpg"]
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
+    root = write_pairs(tmp_path / "raw", size=40)
+    (root / "NIR" / "2_1.png").unlink()
+    archive = zip_folder(root, tmp_path / "raw.zip")
+    before = sorted(tmp_path.rglob("*"))
+    result = run("import", "--source", archive, "--outdir", tmp_path / "out", "--dry-run")
+    assert result.exit_code == 0
+    plan = json.loads(result.output)
+    assert (plan["pairs"], plan["resolution"]) == (3, 32)
+    assert plan["left_out"] == {"no partner": 1}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source", "gone"], "gone: no such folder or zip archive"),
+        (["--source", "."], "expected the folders VIS and NIR"),
+        (["--source", "raw", "--crop", "left"], "--crop must be center, none or X,Y,W,H"),
+        (["--source", "raw", "--resolution", "48"], "--resolution must be a power of two"),
+        (["--source", "raw", "--pair-regex", "("], "--pair-regex '('"),
+        (["--source", "raw", "--resolution", "64"], "no pair can be imported"),
+        (["--rgb", "raw/VIS"], "either --source or --rgb and --nir must be given"),
+        (["--source", "raw", "--outdir", "raw"], "--outdir raw: must be absent or empty"),
+    ],
+)
+def test_bad_imports_end_with_code_2_and_touch_nothing(tmp_path, monkeypatch, arguments, message):
+    write_pairs(tmp_path / "raw")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    result = run("import", "--outdir", "out", *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_check_lists_problems_and_ends_with_code_2(tmp_path):
+    stems = [f"{i:02}" for i in range(25)]
+    write_pairs(tmp_path, stems)
+    for stem in stems:
+        truncate(tmp_path / "NIR" / f"{stem}.png", 0.7)
+    result = run("check", tmp_path)
+    assert result.exit_code == 2
+    assert "Error: " in result.output
+    assert "NIR/00.png: damaged" in result.output
+    assert "Error: and 5 more problems" in result.output
+    missing = run("check", tmp_path / "gone")
+    assert missing.exit_code == 2
+    assert "gone: no such folder or zip archive" in missing.output
+
+
+def test_example_is_a_data_set(tmp_path):
+    out = tmp_path / "example"
+    options = ["--identities", 4, "--samples", 3, "--resolution", 16, "--workers", 1]
+    result = run("example", "--outdir", out, *options)
+    assert result.exit_code == 0
+    assert "rendered; pairs: " in result.output
+    assert run("check", out).exit_code == 0
+    dataset = PairDataset(out)
+    assert (dataset.name, dataset.resolution) == ("example", 16)
+    again = run("example", "--outdir", out, *options)
+    assert "already there" in again.output
+    other = run("example", "--outdir", out, *options, "--seed", 1)
+    assert other.exit_code == 2
+    assert "was made with other options" in other.output
+
+
+def test_example_dry_run_and_bad_values(tmp_path):
+    out = tmp_path / "example"
+    result = run("example", "--outdir", out, "--dry-run", "--style", "plain", "--classes", "4")
+    assert result.exit_code == 0
+    resolved = json.loads(result.output)
+    assert (resolved["style"], resolved["classes"]) == ("plain", 4)
+    bad = run("example", "--outdir", out, "--resolution", 48)
+    assert bad.exit_code == 2
+    assert "resolution" in bad.output
+    assert not out.exists()
+
+
+@pytest.mark.skipif(not OCULAR.is_dir(), reason="shared/ocular is not beside the checkout")
+def test_published_pairs(tmp_path):
+    result = run("import", "--source", OCULAR, "--outdir", tmp_path / "eyes", "--resolution", 64)
+    assert result.exit_code == 0
+    assert "16 pairs of 64x64" in result.output
+    checked = run("check", OCULAR)
+    assert checked.exit_code == 0
+    assert "16 pairs of 256x256" in checked.output
+    assert "wrongly matched" not in checked.output
