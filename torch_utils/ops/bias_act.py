@@ -29,7 +29,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         "linear": Activation(lambda x, _: x, 1.0),
         "relu": Activation(lambda x, _: F.relu(x), math.sqrt(2)),
-        "lrelu": Activation(lambda x, alpha: F.leaky_relu(x, alpha), math.sqrt(2), 0.2),
+        "lrelu": Activation(F.leaky_relu, math.sqrt(2), 0.2),
         "tanh": Activation(lambda x, _: torch.tanh(x), 1.0),
         "sigmoid": Activation(lambda x, _: torch.sigmoid(x), 1.0),
         "elu": Activation(lambda x, _: F.elu(x), 1.0),

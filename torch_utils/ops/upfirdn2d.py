@@ -111,9 +111,7 @@ def upsample2d(
         (taps_y - up_y) // 2,
     )
     padding = _add(padding, keep)
-    return upfirdn2d(
-        x, f, up=up, padding=padding, flip_filter=flip_filter, gain=gain * up_x * up_y
-    )
+    return upfirdn2d(x, f, up=up, padding=padding, flip_filter=flip_filter, gain=gain * up_x * up_y)
 
 
 def downsample2d(
@@ -219,14 +217,14 @@ def _pad_or_crop(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
 
 
 def _pair(name: str, value: Pair) -> tuple[int, int]:
-    values = (value, value) if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(values) != 2 or any(not isinstance(v, int) or v < 1 for v in values):
         raise ValueError(f"{name} must be one or two integers of at least 1, got {value!r}")
     return values[0], values[1]
 
 
 def _four(padding: Pair) -> tuple[int, int, int, int]:
-    values = (padding,) if isinstance(padding, int) else tuple(padding)
+    values = tuple(padding) if isinstance(padding, Sequence) else (padding,)
     if any(not isinstance(v, int) for v in values) or len(values) not in (1, 2, 4):
         raise ValueError(f"padding must be one, two or four integers, got {padding!r}")
     if len(values) == 4:

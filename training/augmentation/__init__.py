@@ -1,0 +1,10 @@
+"""Differentiable augmentation of what the discriminators see, for 1 and 3 channels.
+
+Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data"
+(arXiv:2006.06676), appendix B, on which all stages here are built.
+"""
+
+from training.augmentation.config import AUGPIPES, AugmentConfig
+from training.augmentation.pipe import AugmentPipe
+
+__all__ = ["AUGPIPES", "AugmentConfig", "AugmentPipe"]
