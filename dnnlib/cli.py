@@ -1,6 +1,7 @@
 """What all command lines share: --config, one-line errors with exit code 2, common option kinds."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def _load_config(context: click.Context, _parameter: click.Parameter, path: Path
         content = files.read_json(path)
         if not isinstance(content, dict):
             raise ValueError(f"--config {path}: expected an object of options")
-        context.default_map = {**(context.default_map or {}), **_by_parameter(context, path, content)}
+        context.default_map = {
+            **(context.default_map or {}),
+            **_by_parameter(context, path, content),
+        }
 
 
 def _by_parameter(context: click.Context, path: Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -76,3 +80,56 @@ def _by_parameter(context: click.Context, path: Path, content: dict[str, Any]) -
             raise ValueError(f"--config {path}: unknown key {key!r}{suggest(key, spellings)}")
         values[name] = value
     return values
+
+
+class GroupedCommand(click.Command):
+    """A command whose --help lists options under the headings that `option_group` gave them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of options a heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(parameter, "heading", "General"), []).append(record)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def option_group(heading: str, *options: Decorator) -> Decorator:
+    """Add options in the given order and list them under one heading."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+            command.__click_params__[-1].heading = heading  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def start_logging(log_file: Path | None = None) -> None:
+    """Show log messages on standard error, and from here on also append them to a file."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    if not root.handlers:
+        console = logging.StreamHandler()
+        console.setFormatter(logging.Formatter("%(message)s"))
+        root.addHandler(console)
+    if log_file is not None:
+        handler = logging.FileHandler(log_file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        root.addHandler(handler)
+
+
+def progress_bar(done: int, total: int, unit: str = "img") -> Callable[[int], None]:
+    """Return a function that counts further items on a bar, which shows only on a terminal."""
+    from tqdm import tqdm  # noqa: PLC0415  # not needed for --help
+
+    bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, disable=None, leave=False)
+
+    def advance(count: int) -> None:
+        bar.update(count)
+
+    return advance

@@ -12,8 +12,9 @@ Config = TypeVar("Config")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a dataclass as plain containers: nested dataclasses become dicts, enums their value."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    """Return a dataclass as plain containers; nested ones become dicts, enums their value."""
+    names = [field.name for field in dataclasses.fields(config)]
+    return {name: _plain(getattr(config, name)) for name in names}
 
 
 def from_dict(cls: type[Config], content: Mapping[str, Any], where: str = "config") -> Config:
@@ -32,7 +33,9 @@ def from_dict(cls: type[Config], content: Mapping[str, Any], where: str = "confi
     for key in content:
         if key not in fields:
             raise ValueError(f"{where}: unknown key {key!r}{suggest(str(key), fields)}")
-    missing = [name for name, field in fields.items() if name not in content and _is_required(field)]
+    missing = [
+        name for name, field in fields.items() if name not in content and _is_required(field)
+    ]
     if missing:
         raise ValueError(f"{where}: missing {', '.join(missing)}")
     values = {key: _typed(hints[key], value, f"{where}: {key}") for key, value in content.items()}

@@ -1,1 +1,1 @@
-"""The dual-branch StyleGAN2-ADA: networks, losses, augmentation, snapshots and the training loop."""
+"""The dual-branch StyleGAN2-ADA: networks, losses, augmentation, snapshots, training loop."""

@@ -1,7 +1,7 @@
 """Sizes and options of the networks, as frozen configurations that travel with every snapshot."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from data.modalities import MODALITIES
 from torch_utils.ops.bias_act import ACTIVATIONS
@@ -10,7 +10,7 @@ MIN_RESOLUTION = 4
 MAX_RESOLUTION = 4096
 
 
-class Architecture(str, Enum):
+class Architecture(StrEnum):
     """How images leave a generator or enter a discriminator. Source: arXiv:1912.04958, figure 7."""
 
     ORIG = "orig"
@@ -18,7 +18,7 @@ class Architecture(str, Enum):
     RESNET = "resnet"
 
 
-class HalfPrecision(str, Enum):
+class HalfPrecision(StrEnum):
     """The 16-bit type of the blocks that do not need float32."""
 
     FLOAT16 = "float16"
@@ -97,7 +97,9 @@ class GeneratorConfig:
         _check_range("z_dim", self.z_dim, 0, 1 << 14)
         _check_range("w_dim", self.w_dim, 1, 1 << 14)
         if self.z_dim == 0 and self.c_dim == 0:
-            raise ValueError("a generator needs a latent or a condition: z_dim and c_dim are both 0")
+            raise ValueError(
+                "a generator needs a latent or a condition: z_dim and c_dim are both 0"
+            )
         if not self.heads:
             raise ValueError("heads must name at least one modality")
         for name, channels in self.heads.items():

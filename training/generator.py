@@ -6,7 +6,7 @@ Tomašević et al. 2022 (arXiv:2205.01536) for the second head.
 
 import math
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ Images = dict[str, Tensor]
 _DEMODULATION_EPS = 1e-8
 
 
-class NoiseMode(str, Enum):
+class NoiseMode(StrEnum):
     """What is added to each layer: fresh noise, the stored constant one, or nothing."""
 
     RANDOM = "random"

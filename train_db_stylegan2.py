@@ -1,0 +1,228 @@
+"""Train the dual-branch StyleGAN2-ADA on paired RGB and NIR images.
+
+Options in, one frozen configuration out, one call: the work is in training/.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dnnlib import cli
+
+EPILOG = """\b
+Examples:
+  python train_db_stylegan2.py --data=DATASETS/my_pairs --outdir=EXPERIMENTS/runs \\
+      --cfg=auto --snap=20 --batch=12 --mirror=1 --NIR_loss_weight=0.1
+  python train_db_stylegan2.py --data=DATASETS/example_dataset --outdir=EXPERIMENTS/runs \\
+      --cbase=1024 --cmax=64 --w-dim=64 --z-dim=64 --map-depth=2 --batch=32 --gamma=0.1 --kimg=40
+
+\b
+The same command continues a run that was stopped or killed; --fresh starts another.
+A run is known by its options without --kimg, --tick, --snap, --workers and --device."""
+
+PRESETS = [
+    "auto",
+    "auto_512",
+    "auto_128",
+    "biface256",
+    "stylegan2",
+    "paper256",
+    "paper512",
+    "paper1024",
+    "cifar",
+]
+AUGPIPES = [
+    "blit",
+    "geom",
+    "color",
+    "filter",
+    "noise",
+    "cutout",
+    "bg",
+    "bgc",
+    "bgcf",
+    "bgcfn",
+    "bgcfnc",
+]
+COUNT = click.IntRange(min=1)
+FLOAT = click.FloatRange(min=0)
+RATE = click.FloatRange(min=0, min_open=True)
+SHARE = click.FloatRange(min=0, max=1)
+PATH = click.Path(path_type=Path)
+
+DATA = cli.option_group(
+    "Data",
+    click.option(
+        "--data",
+        type=PATH,
+        required=True,
+        metavar="DIR|ZIP",
+        help="Pairs with equal names: VIS + NIR under one folder, or images + a sibling NIR.",
+    ),
+    cli.bool_option(
+        "--cond",
+        help="Condition on the labels; by default when the data has identity_features.json.",
+    ),
+    click.option("--subset", type=COUNT, help="Use this many pairs, drawn with --seed."),
+    cli.bool_option("--mirror", default=False, help="Add all pairs flipped, both images alike."),
+)
+OUTPUT = cli.option_group(
+    "Output",
+    click.option(
+        "--outdir", type=PATH, required=True, metavar="DIR", help="Holds one folder a run."
+    ),
+    click.option("--desc", help="Text for the run folder's name."),
+    click.option("--tick", type=RATE, default=4.0, metavar="KIMG", help="Between status lines."),
+    click.option(
+        "--snap",
+        type=click.IntRange(min=0),
+        default=50,
+        metavar="TICKS",
+        help="Between snapshots; 0 only at the end.",
+    ),
+    click.option(
+        "--checkpoint-minutes",
+        type=FLOAT,
+        default=10.0,
+        help="Between checkpoints, which a killed run continues from; 0 only with snapshots.",
+    ),
+    click.option(
+        "--metrics",
+        type=click.Choice(["none"]),
+        default="none",
+        expose_value=False,
+        help="Evaluation after each snapshot.",
+    ),
+    click.option("--fresh", is_flag=True, help="Start another run instead of continuing."),
+    click.option("-n", "--dry-run", is_flag=True, help="Check, print the configuration, stop."),
+    cli.config_option(),
+)
+BASE = cli.option_group(
+    "Base configuration",
+    click.option("--cfg", type=click.Choice(PRESETS), default="auto", help="Preset."),
+    click.option("--kimg", type=COUNT, help="Thousands of images to show."),
+    click.option("--batch", type=COUNT, help="Images an iteration."),
+    click.option(
+        "--batch-gpu", type=COUNT, help="Images at once on a device; gradients are accumulated."
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random."),
+)
+LOSS = cli.option_group(
+    "Losses",
+    click.option("--gamma", type=FLOAT, help="R1 weight of the RGB discriminator."),
+    click.option("--gamma-nir", type=FLOAT, help="R1 weight of the NIR one; default --gamma."),
+    cli.bool_option(
+        "--nir-r1",
+        default=True,
+        help="Regularise the NIR discriminator; 0 reproduces the published code.",
+    ),
+    click.option(
+        "--nir-loss-weight",
+        "--NIR_loss_weight",
+        type=FLOAT,
+        default=1.0,
+        help="Weight of the NIR term in the generator's loss.",
+    ),
+    click.option("--pl-weight", type=FLOAT, help="Path length regularisation; 0 for none."),
+    click.option("--style-mixing", type=SHARE, help="Probability of mixing two latents."),
+    click.option("--ema-kimg", type=FLOAT, help="Half-life of the generator's average."),
+    click.option("--g-reg-interval", type=COUNT, default=4, help="Iterations between steps."),
+    click.option("--d-reg-interval", type=COUNT, default=16, help="Iterations between steps."),
+    click.option("--glr", type=RATE, help="Learning rate of the generator."),
+    click.option("--dlr", type=RATE, help="Learning rate of the discriminators."),
+)
+AUGMENTATION = cli.option_group(
+    "Augmentation",
+    click.option("--aug", type=click.Choice(["ada", "noaug", "fixed"]), default="ada"),
+    click.option("--p", type=SHARE, help="Strength for --aug=fixed."),
+    click.option("--target", type=SHARE, help="ADA target.  [default: 0.6]"),
+    click.option("--augpipe", type=click.Choice(AUGPIPES), default="bgc", help="Operations."),
+)
+TRANSFER = cli.option_group(
+    "Transfer",
+    click.option(
+        "--resume",
+        metavar="FILE",
+        help="Begin a new run from the networks of a snapshot, ours or a published one.",
+    ),
+    click.option(
+        "--freezed",
+        type=click.IntRange(min=0),
+        default=0,
+        help="Layers of the discriminators that stay as they are (Freeze-D).",
+    ),
+)
+SIZES = cli.option_group(
+    "Network sizes",
+    click.option("--cbase", type=COUNT, help="Channels of a block: cbase / resolution ..."),
+    click.option("--cmax", type=COUNT, help="... but at most this many."),
+    click.option("--w-dim", type=COUNT, default=512, help="Width of w."),
+    click.option("--z-dim", type=COUNT, default=512, help="Width of z."),
+    click.option("--map-depth", type=COUNT, help="Mapping layers."),
+    click.option("--mbstd-group", type=COUNT, help="Minibatch standard deviation group."),
+)
+PERFORMANCE = cli.option_group(
+    "Performance",
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    click.option(
+        "--gpu-device-number",
+        "--gpu_device_number",
+        "--GPU_DEVICE_NUMBER",
+        type=click.IntRange(min=0),
+        help="Which GPU.",
+    ),
+    click.option("--gpus", type=COUNT, default=1, help="Number of processes."),
+    cli.bool_option("--fp32", default=False, help="No 16-bit blocks on CUDA."),
+    click.option(
+        "--half",
+        type=click.Choice(["float16", "bfloat16"]),
+        default="float16",
+        help="Type of the 16-bit blocks.",
+    ),
+    cli.bool_option("--nhwc", help="Channels innermost in memory; by default on the CPU."),
+    cli.bool_option("--allow-tf32", default=False, help="TF32 products on CUDA."),
+    cli.bool_option("--nobench", default=False, help="No search for cuDNN's best algorithm."),
+    click.option(
+        "--workers", type=click.IntRange(min=0), default=3, help="Data loading processes."
+    ),
+)
+
+
+@click.command(cls=cli.GroupedCommand, epilog=EPILOG, context_settings=cli.CONTEXT)
+@DATA
+@OUTPUT
+@BASE
+@LOSS
+@AUGMENTATION
+@TRANSFER
+@SIZES
+@PERFORMANCE
+def main(fresh: bool, dry_run: bool, **options: Any) -> None:
+    """Train the dual-branch StyleGAN2-ADA: one generator that draws aligned RGB and NIR images.
+
+    The run folder NNNNN-name holds network-snapshot-*.pkl, fakes*.png (pairs side by side),
+    stats.jsonl, log.txt, training_options.json and the checkpoint that a killed run continues from.
+    """
+    from training.launch import make_plan, plan_as_json, train  # noqa: PLC0415  # torch is slow
+    from training.options import TrainingOptions  # noqa: PLC0415
+
+    if options["resume"] == "noresume":
+        options["resume"] = None
+    cli.start_logging()
+    with cli.friendly_errors():
+        plan = make_plan(TrainingOptions(**options))
+        if dry_run:
+            click.echo(plan_as_json(plan))
+            return
+        train(
+            plan,
+            options["outdir"],
+            fresh=fresh,
+            log_to=cli.start_logging,
+            progress=cli.progress_bar,
+        )
+
+
+if __name__ == "__main__":
+    main()

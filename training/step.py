@@ -1,0 +1,167 @@
+"""One training iteration: a generator step, then a step of each discriminator."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from data.pixels import to_float
+from torch_utils.seeding import generator_for
+from training.augmentation import AugmentPipe
+from training.config import TrainingConfig
+from training.ema import ema_beta, update_ema
+from training.generator import Images
+from training.latents import Latents, draw_latents
+from training.optimization import GuardedStep
+from training.phases import Phase, PhaseKind, build_phases
+from training.state import TrainingState
+from training.terms import SUFFIXES, LossTerms, Streams
+
+Fakes = list[tuple[Images, Tensor]]
+
+
+class Iteration:
+    """Runs iterations on a state.
+
+    Args:
+        config: the run's configuration.
+        state: what is trained.
+        labels: [n, c_dim] float32 labels of the data set, from which conditions are drawn.
+    """
+
+    def __init__(self, config: TrainingConfig, state: TrainingState, labels: Tensor) -> None:
+        self.config, self.state, self.device = config, state, state.device
+        self.labels = labels.to(self.device)
+        self.terms = LossTerms(config.loss, state, AugmentPipe(config.augment).to(self.device))
+        self.guard = GuardedStep(self.device, config.max_bad_steps)
+        self.signs: dict[str, Tensor | float] = dict.fromkeys(state.discriminators, 0.0)
+        self.phases = build_phases(
+            tuple(state.discriminators),
+            has_path_length=config.loss.pl_weight > 0,
+            has_r1=[name for name, gamma in config.loss.gammas.items() if gamma > 0],
+            g_reg_interval=config.loss.g_reg_interval,
+            d_reg_interval=config.loss.d_reg_interval,
+        )
+
+    def run(self, batch: Mapping[str, Tensor]) -> None:
+        """Do one iteration.
+
+        Args:
+            batch: uint8 [N, C, R, R] a modality and "label" [N, c_dim] float32, on the CPU.
+        """
+        names = tuple(self.state.discriminators)
+        reals = {name: to_float(self._moved(batch[name])) for name in names}
+        labels = self._moved(batch["label"])
+        phases = [phase for phase in self.phases if phase.runs_at(self.state.step)]
+        fakes: Fakes = []
+        for phase in phases:
+            if phase.kind is PhaseKind.D_MAIN and not fakes:
+                fakes = self._draw_fakes()
+            self._accumulate(phase, reals, labels, fakes)
+            self._step(phase)
+        self._advance()
+
+    def _accumulate(self, phase: Phase, reals: Images, labels: Tensor, fakes: Fakes) -> None:
+        """Gather the gradients of a phase over the parts that a device computes at once."""
+        streams = self._streams(phase.kind.value, phase.modality or "")
+        if phase.modality is None:
+            self._accumulate_generator(phase, streams)
+            return
+        for index, part in enumerate(self._parts()):
+            real, c = reals[phase.modality][part], labels[part]
+            if phase.kind is PhaseKind.D_MAIN:
+                self._judge_both(phase.modality, real, c, fakes[index], streams)
+            else:
+                term = self.terms.r1(phase.modality, real, c, streams)
+                self._backward(term * phase.interval)
+
+    def _accumulate_generator(self, phase: Phase, streams: Streams) -> None:
+        latents = self._latents(phase.kind)
+        is_main = phase.kind is PhaseKind.G_MAIN
+        compute = self.terms.generator if is_main else self.terms.path_length
+        with _untrained(self.state.discriminators.values()):
+            for part in self._parts():
+                some = latents.part(part.start, self.config.batch_gpu)
+                self._backward(compute(some, streams) * phase.interval)
+
+    def _judge_both(
+        self, name: str, real: Tensor, c: Tensor, fake: tuple[Images, Tensor], streams: Streams
+    ) -> None:
+        images, fake_c = fake
+        fake_loss = self.terms.fake(name, images[name], fake_c, streams)
+        self._backward(fake_loss)
+        real_loss, signs = self.terms.real(name, real, c, streams)
+        self._backward(real_loss)
+        self.signs[name] = self.signs[name] + signs
+        total = (fake_loss + real_loss).detach()
+        self.state.statistics.report(f"Loss/D/loss{SUFFIXES[name]}", total)
+
+    @torch.no_grad()
+    def _draw_fakes(self) -> Fakes:
+        """Draw the images of a discriminator step once, for all discriminators."""
+        latents = self._latents(PhaseKind.D_MAIN)
+        streams = self._streams(PhaseKind.D_MAIN.value, "fakes")
+        size = self.config.batch_gpu
+        parts = [latents.part(part.start, size) for part in self._parts()]
+        return [(self.terms.draw(part, streams), part.c) for part in parts]
+
+    def _step(self, phase: Phase) -> None:
+        optimizer = self.state.optimizers[phase.modality or "G"]
+        is_bad = self.guard.step(optimizer)
+        self.state.statistics.report("Progress/nonfinite_steps", is_bad)
+
+    def _advance(self) -> None:
+        """Count the iteration, adapt the augmentation and move the generator's average."""
+        state, config = self.state, self.config
+        state.nimg += config.batch
+        state.step += 1
+        for name, controller in state.ada.items():
+            controller.update(self.signs[name], config.batch, config.batch)
+        self.signs = dict.fromkeys(self.signs, 0.0)
+        beta = ema_beta(
+            batch=config.batch,
+            nimg=state.nimg,
+            ema_kimg=config.ema_kimg,
+            rampup=config.ema_rampup,
+        )
+        update_ema(state.ema, state.generator, beta)
+
+    def _parts(self) -> list[slice]:
+        size = self.config.batch_gpu
+        return [slice(start, start + size) for start in range(0, self.config.batch, size)]
+
+    def _latents(self, kind: PhaseKind) -> Latents:
+        return draw_latents(
+            self.state.generator,
+            self.labels,
+            batch=self.config.batch,
+            style_mixing=self.config.loss.style_mixing,
+            seed=(self.config.seed, "latents", self.state.step, kind.value),
+        )
+
+    def _streams(self, *place: str) -> Streams:
+        seed, step = self.config.seed, self.state.step
+        return Streams(
+            noise=generator_for(seed, "noise", step, *place, device=self.device),
+            augment=generator_for(seed, "augment", step, *place),
+        )
+
+    def _backward(self, term: Tensor) -> None:
+        (term * (self.config.batch_gpu / self.config.batch)).backward()
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+
+@contextlib.contextmanager
+def _untrained(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Compute no gradients for the parameters of other networks while one trains."""
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
