@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from data.dataset import PairDataset
 from dnnlib import config as configs
 from dnnlib import files, runs
@@ -16,7 +18,8 @@ from training.loop import TrainingLoop
 from training.options import TrainingOptions
 from training.presets import resolve
 from training.published_files import check_is_file
-from training.snapshots import Snapshot, load_snapshot
+from training.snapshots import load_snapshot
+from training.transfer import transfer_states
 
 _log = logging.getLogger(__name__)
 
@@ -29,14 +32,14 @@ class Plan:
         config: what it computes.
         run: how long and where.
         dataset: its pairs.
-        start: snapshot to begin from, with its name.
+        start: tensors by network that a run from a snapshot begins with; None from scratch.
         description: of its folder's name.
     """
 
     config: TrainingConfig
     run: RunConfig
     dataset: PairDataset
-    start: tuple[Snapshot, str] | None
+    start: dict[str, dict[str, Tensor]] | None
     description: str
 
 
@@ -59,10 +62,8 @@ def make_plan(options: TrainingOptions) -> Plan:
     )
     if options.cond and dataset.c_dim == 0:
         raise ValueError(f"--cond=1: {options.data} has no labels")
-    start, resume_hash = None, None
-    if options.resume is not None:
-        path = check_is_file(options.resume)
-        start, resume_hash = (load_snapshot(path), str(path)), files.sha256_file(path)
+    resume = None if options.resume is None else check_is_file(options.resume)
+    snapshot = None if resume is None else load_snapshot(resume)
     data = DataConfig(
         name=dataset.name,
         fingerprint=dataset.fingerprint(),
@@ -76,8 +77,9 @@ def make_plan(options: TrainingOptions) -> Plan:
         resolution=dataset.resolution,
         c_dim=dataset.c_dim,
         device=device,
-        resume_hash=resume_hash,
+        resume_hash=None if resume is None else files.sha256_file(resume),
     )
+    start = None if snapshot is None else transfer_states(config, snapshot, str(resume))
     return Plan(
         config=config,
         run=run,

@@ -23,7 +23,6 @@ from training.signals import StopRequest
 from training.snapshots import Snapshot, save_snapshot
 from training.state import TrainingState
 from training.step import Iteration
-from training.transfer import start_from
 
 CHECKPOINT_FILE = "checkpoint.pt"
 
@@ -40,7 +39,7 @@ class TrainingLoop:
         run: how long and where.
         folder: of the run; whatever is written goes here.
         dataset: the pairs.
-        start: snapshot to begin from and its name; None from scratch or from the checkpoint.
+        start: tensors by network that a new run begins with; None is from scratch.
         evaluations: called after each snapshot with its path and the state; what they return is
             written to stats.jsonl as Metrics/name.
         progress: called with the images of each iteration.
@@ -53,7 +52,7 @@ class TrainingLoop:
         folder: Path,
         dataset: PairDataset,
         *,
-        start: tuple[Snapshot, str] | None = None,
+        start: Mapping[str, Mapping[str, Tensor]] | None = None,
         evaluations: Sequence[Evaluation] = (),
         progress: Callable[[int], None] | None = None,
     ) -> None:
@@ -67,7 +66,7 @@ class TrainingLoop:
         if self.is_continued:
             self.state.load_state_dict(load_checkpoint(self.checkpoint_path, self.device))
         elif start is not None:
-            start_from(self.state, *start)
+            self.state.load_networks(start)
         labels = torch.stack([dataset.label(index) for index in range(len(dataset.stems))])
         self.iteration = Iteration(config, self.state, labels)
         self.grid = SampleGrid(dataset, self.state.generator, config.seed)
@@ -126,7 +125,7 @@ class TrainingLoop:
 
     def _finish_tick(self, clock: "_Clock") -> None:
         state = self.state
-        self.iteration.guard.check(state.nimg / 1000)
+        self.iteration.check()
         shown_kimg = (state.nimg - state.tick_start_nimg) / 1000
         row = collect_row(state, clock.tick(shown_kimg))
         left = max(self.run_config.kimg - state.nimg / 1000, 0)

@@ -28,14 +28,14 @@ def build_adam(
 
 
 class GuardedStep:
-    """Optimiser steps that repair non-finite gradients, count them, and stop when they persist.
+    """Optimiser steps of one phase that repair bad gradients, count them, stop when they persist.
 
     NaN becomes 0 and everything is limited to ±1e5, as in StyleGAN2-ADA, but never in silence. The
     counters live on the device; `check` reads them, so it is called now and then.
     """
 
-    def __init__(self, device: torch.device, max_bad_steps: int) -> None:
-        self.max_bad_steps = max_bad_steps
+    def __init__(self, phase: str, device: torch.device, max_bad_steps: int) -> None:
+        self.phase, self.max_bad_steps = phase, max_bad_steps
         self.consecutive = torch.zeros([], dtype=torch.int64, device=device)
         self.longest = torch.zeros([], dtype=torch.int64, device=device)
 
@@ -66,7 +66,7 @@ class GuardedStep:
         longest = int(self.longest)
         if longest > self.max_bad_steps:
             raise FloatingPointError(
-                f"gradients were not finite in {longest} steps in a row (limit"
+                f"{self.phase}: gradients were not finite in {longest} steps in a row (limit"
                 f" {self.max_bad_steps}) at kimg {kimg:.1f}: lower the learning rates, raise gamma,"
                 " or train with --fp32=1; the last checkpoint is kept"
             )

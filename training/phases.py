@@ -28,6 +28,11 @@ class Phase:
     modality: str | None
     interval: int = 1
 
+    @property
+    def name(self) -> str:
+        """Return the phase for messages, such as "Dreg nir"."""
+        return f"{self.kind.value} {self.modality or ''}".strip()
+
     def runs_at(self, step: int) -> bool:
         """Tell whether the phase takes part in iteration `step`, counted from 0."""
         return step % self.interval == 0

@@ -2,12 +2,13 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from data.modalities import RGB
 from torch_utils.seeding import derive_seed
 from torch_utils.statistics import Statistics
 from training.ada import AdaController
@@ -63,8 +64,13 @@ class TrainingState:
         """Return all networks under their published snapshot names: G, G_ema, D, D_NIR."""
         named: dict[str, nn.Module] = {"G": self.generator, "G_ema": self.ema}
         for name, network in self.discriminators.items():
-            named["D" if name == "rgb" else f"D_{name.upper()}"] = network
+            named[snapshot_name(name)] = network
         return named
+
+    def load_networks(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over the tensors of all networks, by their snapshot names; strict."""
+        for name, network in self.networks().items():
+            network.load_state_dict(dict(states[name]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as tensors and plain containers, for `torch.load(weights_only=True)`."""
@@ -86,8 +92,7 @@ class TrainingState:
         """
         if (state.get("format"), state.get("version")) != (CHECKPOINT_FORMAT, CHECKPOINT_VERSION):
             raise ValueError(f"not a {CHECKPOINT_FORMAT} of version {CHECKPOINT_VERSION}")
-        for name, network in self.networks().items():
-            network.load_state_dict(state["networks"][name])
+        self.load_networks(state["networks"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         for name, controller in self.ada.items():
@@ -106,6 +111,15 @@ class TrainingState:
             trained = [p for p in network.parameters() if p.requires_grad]
             optimizers[name] = build_adam(trained, config.d_lr, interval)
         return optimizers
+
+
+def snapshot_name(modality: str) -> str:
+    """Return the published name of a modality's discriminator.
+
+    >>> snapshot_name("rgb"), snapshot_name("nir")
+    ('D', 'D_NIR')
+    """
+    return "D" if modality == RGB.name else f"D_{modality.upper()}"
 
 
 def freeze_layers(discriminator: Discriminator, count: int) -> None:

@@ -34,7 +34,6 @@ class Iteration:
         self.config, self.state, self.device = config, state, state.device
         self.labels = labels.to(self.device)
         self.terms = LossTerms(config.loss, state, AugmentPipe(config.augment).to(self.device))
-        self.guard = GuardedStep(self.device, config.max_bad_steps)
         self.signs: dict[str, Tensor | float] = dict.fromkeys(state.discriminators, 0.0)
         self.phases = build_phases(
             tuple(state.discriminators),
@@ -43,6 +42,15 @@ class Iteration:
             g_reg_interval=config.loss.g_reg_interval,
             d_reg_interval=config.loss.d_reg_interval,
         )
+        self.guards = {
+            phase: GuardedStep(phase.name, self.device, config.max_bad_steps)
+            for phase in self.phases
+        }
+
+    def check(self) -> None:
+        """Raise FloatingPointError where a phase's gradients stay non-finite."""
+        for guard in self.guards.values():
+            guard.check(self.state.nimg / 1000)
 
     def run(self, batch: Mapping[str, Tensor]) -> None:
         """Do one iteration.
@@ -108,7 +116,7 @@ class Iteration:
 
     def _step(self, phase: Phase) -> None:
         optimizer = self.state.optimizers[phase.modality or "G"]
-        is_bad = self.guard.step(optimizer)
+        is_bad = self.guards[phase].step(optimizer)
         self.state.statistics.report("Progress/nonfinite_steps", is_bad)
 
     def _advance(self) -> None:

@@ -4,54 +4,61 @@ import logging
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data.modalities import NIR, RGB
-from training.network_state import NetworkState
+from training.architecture import DiscriminatorConfig, GeneratorConfig
+from training.config import TrainingConfig
+from training.network_state import NetworkState, expected_shapes
 from training.snapshots import Snapshot
-from training.state import TrainingState
+from training.state import snapshot_name
 
 # Rec. 601 luma, as Pillow's conversion to grey uses it.
 LUMA = (0.299, 0.587, 0.114)
 
+# Network that stands in for one that a snapshot lacks.
+_STAND_INS = {"G": "G_ema", "G_ema": "G", "D": "D", "D_NIR": "D"}
+
 _log = logging.getLogger(__name__)
 
 
-def start_from(state: TrainingState, snapshot: Snapshot, where: str) -> None:
-    """Copy a snapshot's networks into a fresh state; counters stay at zero.
+def transfer_states(
+    config: TrainingConfig, snapshot: Snapshot, where: str
+) -> dict[str, dict[str, Tensor]]:
+    """Return what each network of a new run starts with: name -> tensors by name.
 
     A single-branch snapshot gets its second head as the luma of the first and its second
     discriminator from the first, whose input layer is summed over colours.
 
     Args:
-        state: freshly built.
+        config: of the new run.
         snapshot: to start from.
         where: names the snapshot in messages.
     Raises: ValueError that names the network, what does not fit and the option to change.
     """
-    names = _NETWORK_NAMES
-    sources = {name: snapshot.networks.get(name) for name in names}
-    is_single = all(
-        source is None or NIR.name not in getattr(source.config, "heads", {})
-        for source in (sources["G"], sources["G_ema"])
-    )
-    for name, network in state.networks().items():
-        source = sources[name] or sources[_STAND_INS[name]]
+    configs = {"G": config.generator, "G_ema": config.generator}
+    configs |= {snapshot_name(name): net for name, net in config.discriminators.items()}
+    states = {}
+    for name, network_config in configs.items():
+        stand_in = _STAND_INS[name]
+        source = snapshot.networks.get(name) or snapshot.networks.get(stand_in)
         if source is None:
             raise ValueError(f"--resume {where}: the snapshot has no network {name}")
-        tensors: Mapping[str, Tensor] = source.state
-        if is_single and name in ("G", "G_ema"):
-            tensors = add_luma_head(tensors)
-            _log.info("%s: NIR heads start as the luma of the RGB heads", name)
-        if name == "D_NIR" and sources["D_NIR"] is None:
-            tensors = sum_over_colors(tensors)
-            _log.info("D_NIR: starts from D, its input layer summed over colours")
-        _copy(network, tensors, source, f"--resume {where}: {name}")
-        _log.info("%s: %d tensors copied", name, len(tensors))
+        states[name] = _adapt(name, source, is_own=name in snapshot.networks)
+        _check_fit(states[name], network_config, source, f"--resume {where}: {name}")
+    return states
 
 
-_NETWORK_NAMES = ("G", "G_ema", "D", "D_NIR")
-_STAND_INS = {"G": "G_ema", "G_ema": "G", "D": "D", "D_NIR": "D"}
+def _adapt(name: str, source: NetworkState, *, is_own: bool) -> dict[str, Tensor]:
+    if isinstance(source.config, GeneratorConfig):
+        if NIR.name in source.config.heads:
+            return source.state
+        _log.info("%s: copied; the NIR heads start as the luma of the RGB heads", name)
+        return add_luma_head(source.state)
+    if is_own:
+        return source.state
+    _log.info("%s: starts from D, its input layer summed over colours", name)
+    return sum_over_colors(source.state)
 
 
 def add_luma_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,28 +96,26 @@ def _luma(tensor: Tensor) -> Tensor:
     return (tensor * weights).sum(dim=0, keepdim=True)
 
 
-def _copy(
-    network: nn.Module, tensors: Mapping[str, Tensor], source: NetworkState, where: str
+def _check_fit(
+    tensors: Mapping[str, Tensor],
+    config: GeneratorConfig | DiscriminatorConfig,
+    source: NetworkState,
+    where: str,
 ) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    resolution = network.config.resolution
-    if source.config.resolution != resolution:
+    drawn, wanted = source.config.resolution, expected_shapes(config)
+    if drawn != config.resolution:
         raise ValueError(
-            f"{where} draws {source.config.resolution} pixels, the data has {resolution}: choose"
-            f" another snapshot or `prepare_dataset.py import --resolution"
-            f" {source.config.resolution}`"
+            f"{where} is of {drawn} pixels, the data has {config.resolution}: choose another"
+            f" snapshot or `prepare_dataset.py import --resolution {drawn}`"
         )
     for name, shape in wanted.items():
         got = tuple(tensors[name].shape) if name in tensors else None
         if got != shape:
-            raise ValueError(
-                f"{where}: {name} is {'absent' if got is None else list(got)}, this run needs"
-                f" {list(shape)}; {_hint(name)}"
-            )
+            found = "is absent" if got is None else f"has shape {list(got)}"
+            raise ValueError(f"{where}: {name} {found}, needed is {list(shape)}; {_hint(name)}")
     extra = [name for name in tensors if name not in wanted]
     if extra:
         raise ValueError(f"{where} has {extra[0]}, which this run lacks; {_hint(extra[0])}")
-    network.load_state_dict(dict(tensors))
 
 
 def _hint(name: str) -> str:

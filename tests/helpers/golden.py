@@ -28,6 +28,14 @@ def read_shared(name):
         return dict(arrays)
 
 
+def read_shared_json(name):
+    """Return ../shared/golden/{name}.json, or skip the test where it is not."""
+    path = SHARED / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"no {path}: the full golden set is not beside this checkout")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def assert_golden(actual, expected):
     """Compare an array or tensor with golden values, relative to the largest of them."""
     actual, expected = np.asarray(actual), np.asarray(expected)

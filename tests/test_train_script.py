@@ -1,0 +1,224 @@
+"""The command line: published spellings, configuration files, and bad input that costs nothing."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from tests.helpers.images import random_pixels, truncate, write_image, write_json, write_pairs
+from tests.helpers.training import run, run_folder, tiny_data, tiny_options
+from train_db_stylegan2 import AUGPIPES, PRESETS, main
+from training.augmentation import AUGPIPES as KNOWN_AUGPIPES
+from training.presets import PRESET_NAMES
+
+SMALL = ["--cbase=32", "--cmax=4", "--w-dim=4", "--z-dim=4", "--batch=20", "--device=cpu"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return tiny_data(tmp_path / "set")
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def dry_run(data, *arguments):
+    result = call(f"--data={data}", "--outdir=out", "--dry-run", *SMALL, *arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def refused(tmp_path, data, *arguments):
+    """Call without --dry-run, expect exit code 2, and return the message."""
+    outdir = tmp_path / "out"
+    result = call(f"--data={data}", f"--outdir={outdir}", *SMALL, "--kimg=1", *arguments)
+    assert result.exit_code == 2, result.output
+    assert not outdir.exists()
+    (line,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    return line
+
+
+def test_choices_are_those_of_the_packages():
+    assert tuple(PRESETS) == PRESET_NAMES
+    assert tuple(AUGPIPES) == tuple(KNOWN_AUGPIPES)
+
+
+def test_help_teaches():
+    result = call("--help")
+    assert result.exit_code == 0
+    assert result.output.count("python train_db_stylegan2.py") == 2
+
+
+def test_dry_run_prints_the_configuration_and_writes_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = dry_run(data)
+    assert plan["identity"]["generator"]["mapping"]["layers"] == 8
+    assert plan["settings"]["kimg"] == 10000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "value"),
+    [
+        (["--NIR_loss_weight=0.1"], "loss.weights.nir", 0.1),
+        (["--nir-loss-weight=0.5"], "loss.weights.nir", 0.5),
+        (["--mirror=1"], "data.mirror", True),
+        (["--mirror=false"], "data.mirror", False),
+        (["--mirror"], "data.mirror", True),
+        (["--cond=0"], "data.cond", False),
+        (["--nir-r1=0"], "loss.gammas.nir", 0.0),
+        (["--gamma=3"], "loss.gammas.nir", 3.0),
+        (["--gamma=3", "--gamma-nir=2"], "loss.gammas.nir", 2.0),
+        (["--aug=fixed", "--p=0.3"], "ada.p", 0.3),
+        (["--target=0.7"], "ada.target", 0.7),
+        (["--augpipe=bg"], "augment.brightness", 0.0),
+        (["--fp32=1"], "generator.num_fp16_res", 0),
+        (["--half=bfloat16"], "discriminators.nir.half_dtype", "bfloat16"),
+        (["--mbstd-group=5"], "discriminators.rgb.mbstd_group_size", 5),
+        (["--batch-gpu=4"], "batch_gpu", 4),
+        (["--map-depth=2"], "generator.mapping.layers", 2),
+        (["--subset=3"], "data.subset", 3),
+        (["--freezed=1"], "freezed", 1),
+        (["--resume=noresume"], "resume", None),
+        (["--glr=0.001", "--dlr=0.003"], "d_lr", 0.003),
+        (["--cfg=cifar"], "loss.pl_weight", 0.0),
+    ],
+)
+def test_options_reach_the_configuration(data, arguments, path, value):
+    found = dry_run(data, *arguments)["identity"]
+    for key in path.split("."):
+        found = found[key]
+    assert found == value
+
+
+@pytest.mark.parametrize("name", ["GPU_DEVICE_NUMBER", "gpu_device_number", "gpu-device-number"])
+def test_device_spellings(data, name):
+    assert dry_run(data, f"--{name}=0")["settings"]["device"] == "cpu"
+
+
+def test_command_line_goes_before_config_file_before_preset(data, tmp_path):
+    file = write_json(tmp_path / "c.json", {"gamma": 7, "kimg": 5, "NIR_loss_weight": 0.2})
+    plan = dry_run(data, f"--config={file}", "--kimg=6")
+    assert plan["settings"]["kimg"] == 6
+    assert plan["identity"]["loss"]["gammas"]["rgb"] == 7
+    assert plan["identity"]["loss"]["weights"]["nir"] == 0.2
+
+
+def test_unknown_key_of_a_config_file(data, tmp_path):
+    file = write_json(tmp_path / "c.json", {"gama": 7})
+    assert "unknown key 'gama'; did you mean 'gamma'?" in refused(
+        tmp_path, data, f"--config={file}"
+    )
+
+
+def missing_folder(data):
+    shutil.rmtree(data)
+    return "set"
+
+
+def missing_nir(data):
+    (data / "NIR" / "1_1.png").unlink()
+    return "1_1"
+
+
+def different_size(data):
+    write_image(data / "VIS" / "2_0.png", random_pixels(0, 16))
+    return "2_0"
+
+
+def truncated_image(data):
+    truncate(data / "NIR" / "2_0.png")
+    return "2_0.png"
+
+
+def no_image(data):
+    (data / "VIS" / "2_0.png").write_text("not an image")
+    return "2_0.png"
+
+
+def empty_folder(data):
+    for path in data.rglob("*.png"):
+        path.unlink()
+    return "set"
+
+
+def missing_label(data):
+    names = sorted(path.name for path in (data / "VIS").iterdir())
+    write_json(data / "identity_features.json", {name: [0.0, 1.0] for name in names[1:]})
+    return names[0].removesuffix(".png")
+
+
+def not_a_power_of_two(data):
+    shutil.rmtree(data)
+    write_pairs(data, size=12)
+    return "12x12"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        missing_folder,
+        missing_nir,
+        different_size,
+        truncated_image,
+        no_image,
+        empty_folder,
+        missing_label,
+        not_a_power_of_two,
+    ],
+)
+def test_bad_data_is_refused_by_name(data, tmp_path, spoil):
+    name = spoil(data)
+    assert name in refused(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-gpu=7"], "--batch-gpu must divide the batch of a process (20), got 7"),
+        (["--mbstd-group=3"], "--mbstd-group must divide"),
+        (["--subset=9"], "--subset must be in 1..4"),
+        (["--cond=1"], "label"),
+        (["--p=0.2"], "--p goes with --aug=fixed only"),
+        (["--aug=fixed"], "--aug=fixed needs --p"),
+        (["--gamma=-1"], "--gamma"),
+        (["--cfg=auto_1024"], "--cfg"),
+        (["--device=cuda"], "--device=cuda"),
+        (["--resume=nothing.pkl"], "nothing.pkl is not a file"),
+        (["--resume=ffhq256"], "ffhq-res256-mirror-paper256-noaug.pkl"),
+        (["--cbase=4"], "channel_base must be at least the resolution"),
+        (["--metrics=fid50k_full"], "--metrics"),
+        (["--config=nothing.json"], "nothing.json: no such file"),
+    ],
+)
+def test_bad_options_are_refused_by_name(data, tmp_path, arguments, message):
+    assert message in refused(tmp_path, data, *arguments)
+
+
+class TestBadSnapshots:
+    @pytest.fixture
+    def snapshot(self, data, tmp_path):
+        run(tiny_options(data, tmp_path / "first"))
+        return run_folder(tmp_path / "first") / "network-snapshot-000001.pkl"
+
+    def test_other_resolution(self, snapshot, tmp_path):
+        other = write_pairs(tmp_path / "larger", size=16)
+        message = refused(tmp_path, other, f"--resume={snapshot}")
+        assert "is of 8 pixels, the data has 16" in message
+
+    def test_other_sizes(self, snapshot, tmp_path, data):
+        message = refused(tmp_path, data, f"--resume={snapshot}", "--map-depth=2", "--w-dim=8")
+        assert "--w-dim" in message
+
+    def test_cut(self, snapshot, tmp_path, data):
+        truncate(snapshot)
+        assert str(snapshot) in refused(tmp_path, data, f"--resume={snapshot}")
+
+    def test_empty_text_and_hostile(self, tmp_path, data):
+        hostile = b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00exit\x85R."
+        for content, word in ((b"", "empty"), (b"hello", "bad.pkl"), (hostile, "posix")):
+            path = tmp_path / "bad.pkl"
+            path.write_bytes(content)
+            assert word in refused(tmp_path, data, f"--resume={path}")
