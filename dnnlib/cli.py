@@ -18,9 +18,14 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "sho
 
 @contextlib.contextmanager
 def friendly_errors() -> Iterator[None]:
-    """Turn the errors that bad input raises in packages into one line and exit code 2."""
+    """Turn errors that packages raise into one line: exit code 2 for bad input.
+
+    A computation that fails on good input (FloatingPointError) ends with exit code 1.
+    """
     try:
         yield
+    except FloatingPointError as error:
+        raise click.ClickException(str(error)) from error
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
 
