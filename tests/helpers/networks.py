@@ -1,4 +1,4 @@
-"""Small networks: with golden weights, or random with everything that is zero at first switched on."""
+"""Small networks with golden weights, or with random ones in which nothing is zero."""
 
 import re
 import zlib

@@ -1,0 +1,26 @@
+"""The choice of a device by its name on the command line."""
+
+import torch
+
+DEVICE_NAMES = ("auto", "cpu", "cuda")
+
+
+def resolve_device(device: str, number: int | None = None) -> str:
+    """Return the name of the device that "auto", "cpu" or "cuda" means here.
+
+    Args:
+        device: "auto" is a GPU where there is one, otherwise the CPU.
+        number: which GPU; None is the first visible one.
+    Returns: "cpu" or "cuda:N".
+    Raises: ValueError where there is no such device.
+    """
+    if device not in DEVICE_NAMES:
+        raise ValueError(f"--device must be one of {', '.join(DEVICE_NAMES)}, got {device!r}")
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise ValueError("--device=cuda: PyTorch finds no CUDA device; use --device=cpu")
+    index, count = number or 0, torch.cuda.device_count()
+    if not 0 <= index < count:
+        raise ValueError(f"GPU number must be from 0 to {count - 1}, got {index}")
+    return f"cuda:{index}"
