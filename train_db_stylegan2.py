@@ -3,12 +3,14 @@
 Options in, one frozen configuration out, one call: the work is in training/.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dnnlib import cli
+from dnnlib.processes import is_first_process, restart_under_torchrun
 
 EPILOG = """\b
 Examples:
@@ -172,7 +174,9 @@ PERFORMANCE = cli.option_group(
         type=click.IntRange(min=0),
         help="Which GPU.",
     ),
-    click.option("--gpus", type=COUNT, default=1, help="Number of processes."),
+    click.option(
+        "--gpus", type=COUNT, help="Processes, one a GPU; torchrun brings its own number."
+    ),
     cli.bool_option("--fp32", default=False, help="No 16-bit blocks on CUDA."),
     click.option(
         "--half",
@@ -204,17 +208,22 @@ def main(fresh: bool, dry_run: bool, **options: Any) -> None:
     The run folder NNNNN-name holds network-snapshot-*.pkl, fakes*.png (pairs side by side),
     stats.jsonl, log.txt, training_options.json and the checkpoint that a killed run continues from.
     """
-    from training.launch import make_plan, plan_as_json, train  # noqa: PLC0415  # torch is slow
+    from torch_utils.distributed import is_launched  # noqa: PLC0415  # torch is slow
+    from training.launch import make_plan, plan_as_json, train  # noqa: PLC0415
     from training.options import TrainingOptions  # noqa: PLC0415
 
     if options["resume"] == "noresume":
         options["resume"] = None
     cli.start_logging()
+    if not is_first_process():
+        logging.disable(logging.INFO)
     with cli.friendly_errors():
         plan = make_plan(TrainingOptions(**options))
         if dry_run:
             click.echo(plan_as_json(plan))
             return
+        if plan.gpus > 1 and not is_launched():
+            restart_under_torchrun(plan.gpus)
         train(
             plan,
             options["outdir"],

@@ -1,6 +1,7 @@
 """What all command lines share: --config, one-line errors with exit code 2, common option kinds."""
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,19 +73,32 @@ def _load_config(context: click.Context, _parameter: click.Parameter, path: Path
 
 def _by_parameter(context: click.Context, path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Match the spellings of a file's keys (any option name, - or _) with parameter names."""
-    spellings = {}
+    spellings: dict[str, click.Parameter] = {}
     for parameter in context.command.params:
         if parameter.name == "config":
             continue
         for name in (parameter.name or "", *parameter.opts):
-            spellings[name.lstrip("-").replace("-", "_")] = parameter.name
+            spellings[name.lstrip("-").replace("-", "_")] = parameter
     values = {}
     for key, value in content.items():
-        name = spellings.get(key.lstrip("-").replace("-", "_"))
-        if name is None:
+        found = spellings.get(key.lstrip("-").replace("-", "_"))
+        if found is None or found.name is None:
             raise ValueError(f"--config {path}: unknown key {key!r}{suggest(key, spellings)}")
-        values[name] = value
+        if value is not None:  # null leaves the default
+            values[found.name] = _as_typed_in(found, value, f"--config {path}: {key}")
     return values
+
+
+def _as_typed_in(parameter: click.Parameter, value: Any, where: str) -> Any:
+    """Return a JSON value as text of the command line, so that an option judges both alike."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    takes_many = parameter.nargs != 1 or getattr(parameter, "multiple", False)
+    if isinstance(value, list) and takes_many:
+        return [_as_typed_in(parameter, entry, where) for entry in value]
+    raise ValueError(f"{where} must be text, a number, true or false, got {json.dumps(value)}")
 
 
 class GroupedCommand(click.Command):

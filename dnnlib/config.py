@@ -21,7 +21,7 @@ def from_dict(cls: type[Config], content: Mapping[str, Any], where: str = "confi
     """Build a dataclass from plain containers.
 
     Args:
-        cls: the dataclass; nested dataclasses, enums, tuples and `None` unions are followed.
+        cls: the dataclass; nested dataclasses, enums, tuples, dicts and unions are followed.
         content: one entry a field; fields with a default may be absent.
         where: named in messages, such as a file's name.
     Raises: ValueError for an unknown or missing key or a value of the wrong kind.
@@ -82,12 +82,20 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         item = arguments[0] if arguments else Any
         return tuple(_typed(item, entry, where) for entry in value)
     if origin is dict or hint is dict:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{where} must be an object, got {value!r}")
-        return dict(value)
+        return _typed_mapping(arguments, value, where)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _typed_enum(hint, value, where)
     return _typed_scalar(hint, value, where)
+
+
+def _typed_mapping(arguments: tuple[Any, ...], value: Any, where: str) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be an object, got {value!r}")
+    key_hint, entry_hint = arguments or (Any, Any)
+    return {
+        _typed(key_hint, key, f"{where}: key"): _typed(entry_hint, entry, f"{where}: {key}")
+        for key, entry in value.items()
+    }
 
 
 def _typed_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:

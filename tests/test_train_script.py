@@ -77,7 +77,6 @@ def test_dry_run_prints_the_configuration_and_writes_nothing(data, tmp_path, mon
         (["--fp32=1"], "generator.num_fp16_res", 0),
         (["--half=bfloat16"], "discriminators.nir.half_dtype", "bfloat16"),
         (["--mbstd-group=5"], "discriminators.rgb.mbstd_group_size", 5),
-        (["--batch-gpu=4"], "batch_gpu", 4),
         (["--map-depth=2"], "generator.mapping.layers", 2),
         (["--subset=3"], "data.subset", 3),
         (["--freezed=1"], "freezed", 1),
@@ -91,6 +90,12 @@ def test_options_reach_the_configuration(data, arguments, path, value):
     for key in path.split("."):
         found = found[key]
     assert found == value
+
+
+def test_accumulation_is_no_part_of_the_run(data):
+    plan = dry_run(data, "--batch-gpu=4", "--mbstd-group=4")
+    assert plan["settings"]["batch_gpu"] == 4
+    assert plan["identity"] == dry_run(data, "--mbstd-group=4")["identity"]
 
 
 @pytest.mark.parametrize("name", ["GPU_DEVICE_NUMBER", "gpu_device_number", "gpu-device-number"])

@@ -1,6 +1,9 @@
 """Full states on disk: written whole or not at all, read without executing anything."""
 
 import os
+import sys
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     """Write tensors and plain containers atomically; equal states give equal bytes."""
     # Through an open file, torch gives the archive a constant inner name.
     with files.atomic_write(path) as file:
-        torch.save(state, file)
+        torch.save(_with_equal_texts_shared(state), file)
 
 
 def load_checkpoint(path: str | os.PathLike[str], device: torch.device) -> dict[str, Any]:
@@ -23,6 +26,7 @@ def load_checkpoint(path: str | os.PathLike[str], device: torch.device) -> dict[
     """
     path = Path(path)
     try:
+        _check_sums(path)  # torch.load does not
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
@@ -30,3 +34,28 @@ def load_checkpoint(path: str | os.PathLike[str], device: torch.device) -> dict[
     if not isinstance(state, dict):
         raise ValueError(f"{path}: a checkpoint is a dict, got {type(state).__name__}")
     return state
+
+
+def _with_equal_texts_shared(value: Any) -> Any:
+    """Return new containers in which equal texts are one object, since pickle writes that once.
+
+    Whether two equal texts were one object before depends on where a state came from: a loaded one
+    differs there from the one that was saved. Tensors stay as they are.
+    """
+    if isinstance(value, str):
+        return sys.intern(str(value))
+    if isinstance(value, Mapping):
+        return {
+            _with_equal_texts_shared(key): _with_equal_texts_shared(entry)
+            for key, entry in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(_with_equal_texts_shared(entry) for entry in value)
+    return value
+
+
+def _check_sums(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")

@@ -6,15 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_utils.distributed import World
+
 
 class Statistics:
     """Moments of named quantities since the last reset.
 
-    Numbers stay on the device until `summary`, so that reporting costs no synchronisation.
+    Numbers stay on the device until `summary`, so that reporting costs no synchronisation. Each
+    process gathers its own; `collect` brings them to the first one.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, world: World | None = None) -> None:
+        self.device, self.world = device, world or World()
         self._moments: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -27,13 +30,17 @@ class Statistics:
         held = self._moments.get(name)
         self._moments[name] = moments if held is None else held + moments
 
-    def total(self, name: str) -> tuple[float, float]:
-        """Return (count, sum) of what was reported under `name` since the reset; (0, 0) if none."""
-        held = self._moments.get(name)
-        if held is None:
-            return 0.0, 0.0
-        count, total, _ = held.tolist()
-        return count, total
+    def collect(self) -> None:
+        """Move the moments of all processes to the first one; all processes call it together.
+
+        Raises: RuntimeError from torch.distributed where they did not report the same names.
+        """
+        if self.world.size == 1 or not self._moments:
+            return
+        names = sorted(self._moments)
+        totals = self.world.sum(torch.stack([self._moments[name] for name in names]))
+        kept = totals if self.world.is_first else torch.zeros_like(totals)
+        self._moments = dict(zip(names, kept.unbind(), strict=True))
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Return {"name": {"num", "mean", "std"}} in order of the names."""
@@ -48,12 +55,14 @@ class Statistics:
         self._moments.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the moments as plain containers and tensors on the CPU."""
+        """Return the moments of all processes, as tensors on the CPU, in the first process."""
+        self.collect()
         return {name: moments.cpu() for name, moments in self._moments.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self._moments = {name: moments.to(self.device) for name, moments in state.items()}
+        """Take over what `state_dict` gave; the processes but the first hold zeros."""
+        factor = 1 if self.world.is_first else 0
+        self._moments = {name: moments.to(self.device) * factor for name, moments in state.items()}
 
 
 def _describe(count: float, total: float, squares: float) -> dict[str, float]:

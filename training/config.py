@@ -61,7 +61,6 @@ class TrainingConfig:
         augment: what augmentation does; its strength comes from `ada`.
         ada: control of the strength, one controller a modality.
         batch: images an iteration over all processes.
-        batch_gpu: images at once on a device.
         g_lr, d_lr: learning rates.
         ema_kimg: half-life of the generator's average, thousands of images.
         ema_rampup: share of the images so far that limits the half-life; None for no limit.
@@ -80,7 +79,6 @@ class TrainingConfig:
     augment: AugmentConfig
     ada: AdaConfig
     batch: int
-    batch_gpu: int
     g_lr: float
     d_lr: float
     ema_kimg: float
@@ -99,6 +97,7 @@ class RunConfig:
 
     Attributes:
         kimg: thousands of images in all.
+        batch_gpu: images at once on a device; gradients are accumulated over the rest.
         tick: kimg between status lines.
         snap: ticks between snapshots; 0 only at the end.
         checkpoint_minutes: minutes between checkpoints; 0 only with snapshots.
@@ -108,6 +107,7 @@ class RunConfig:
     """
 
     kimg: int
+    batch_gpu: int
     tick: float
     snap: int
     checkpoint_minutes: float

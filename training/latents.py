@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torch_utils.distributed import World
 from torch_utils.seeding import generator_for
 from training.generator import Generator
 
@@ -36,6 +37,7 @@ def draw_latents(
     labels: Tensor,
     *,
     batch: int,
+    world: World,
     style_mixing: float,
     seed: tuple[int | str, ...],
 ) -> Latents:
@@ -44,7 +46,8 @@ def draw_latents(
     Args:
         generator: whose widths and layers count.
         labels: [n, c_dim] float32 on the device that computes.
-        batch: number of samples.
+        batch: number of samples over all processes.
+        world: of whose processes this one gets its rows.
         style_mixing: probability that the batch mixes two latents.
         seed: run seed and place in the run; equal places give equal latents.
     Source: style mixing: Karras et al. 2019 (arXiv:1812.04948), section 3.1.
@@ -57,9 +60,9 @@ def draw_latents(
     is_mixed = float(torch.rand([], generator=random)) < style_mixing
     device = labels.device
     return Latents(
-        z=z.to(device),
-        z_mix=z_mix.to(device),
-        c=labels[index.to(device)],
+        z=world.mine(z).to(device),
+        z_mix=world.mine(z_mix).to(device),
+        c=labels[world.mine(index).to(device)],
         cutoff=cutoff if is_mixed else generator.num_ws,
     )
 

@@ -1,18 +1,21 @@
 """From options to a running loop: checks first, then a run folder, then training."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from data.dataset import PairDataset
 from dnnlib import config as configs
 from dnnlib import files, runs
 from torch_utils.devices import resolve_device
+from torch_utils.distributed import is_launched, join_world, local_rank, world_size
 from training.config import DataConfig, RunConfig, TrainingConfig
 from training.loop import TrainingLoop
 from training.options import TrainingOptions
@@ -30,6 +33,7 @@ class Plan:
 
     Attributes:
         config: what it computes.
+        gpus: processes that compute it.
         run: how long and where.
         dataset: its pairs.
         start: tensors by network that a run from a snapshot begins with; None from scratch.
@@ -37,6 +41,7 @@ class Plan:
     """
 
     config: TrainingConfig
+    gpus: int
     run: RunConfig
     dataset: PairDataset
     start: dict[str, dict[str, Tensor]] | None
@@ -48,11 +53,9 @@ def make_plan(options: TrainingOptions) -> Plan:
 
     Raises: ValueError or FileNotFoundError naming file or option, rule and value.
     """
-    if options.gpus != 1:
-        raise ValueError(
-            f"--gpus must be 1: one process is all this version has, got {options.gpus}"
-        )
-    device = resolve_device(options.device, options.gpu_device_number)
+    gpus = _count_processes(options.gpus)
+    options = replace(options, gpus=gpus)
+    device = _choose_device(options, gpus)
     dataset = PairDataset(
         options.data,
         use_labels=options.cond,
@@ -82,11 +85,27 @@ def make_plan(options: TrainingOptions) -> Plan:
     start = None if snapshot is None else transfer_states(config, snapshot, str(resume))
     return Plan(
         config=config,
+        gpus=gpus,
         run=run,
         dataset=dataset,
         start=start,
         description=describe(options, dataset.name, config.batch),
     )
+
+
+def _count_processes(gpus: int | None) -> int:
+    """Return the number of processes of the run: torchrun's, or what was asked for."""
+    if is_launched() and gpus not in (None, world_size()):
+        raise ValueError(f"--gpus must be torchrun's {world_size()} processes, got {gpus}")
+    return world_size() if is_launched() else gpus or 1
+
+
+def _choose_device(options: TrainingOptions, gpus: int) -> str:
+    if gpus == 1:
+        return resolve_device(options.device, options.gpu_device_number)
+    if not is_launched():  # this process only checks: is there a GPU for each of the others?
+        resolve_device(options.device, gpus - 1)
+    return resolve_device(options.device, local_rank())
 
 
 def describe(options: TrainingOptions, name: str, batch: int) -> str:
@@ -124,24 +143,43 @@ def train(
         progress: called with images shown and images in all; returns what counts further images.
     Returns: True when the run is complete, False when a signal stopped it.
     """
-    record = _record(plan)
-    folder = runs.open_run(
-        outdir, plan.description, record["identity"], record["settings"], fresh=fresh
-    )
-    with runs.lock_run(folder.path):
-        log_to(folder.path / "log.txt")
-        loop = TrainingLoop(plan.config, plan.run, folder.path, plan.dataset, start=plan.start)
-        shown, total = loop.state.nimg, plan.run.kimg * 1000
-        if loop.is_done:
-            _log.info("%s: finished before, %d kimg shown", folder.path, shown // 1000)
-            return True
-        word = "continues" if loop.is_continued else "starts"
-        _log.info("%s: %s at %.1f of %d kimg", folder.path, word, shown / 1000, plan.run.kimg)
-        loop.progress = progress(shown, total)
-        is_complete = loop.run()
-        verdict = "finished" if is_complete else "stopped; the same command continues it"
-        _log.info("%s: %s at %.1f kimg", folder.path, verdict, loop.state.nimg / 1000)
-        return is_complete
+    with join_world(torch.device(plan.run.device)) as world, contextlib.ExitStack() as stack:
+        if world.is_first:
+            record = _record(plan)
+            identity, settings = record["identity"], record["settings"]
+            folder = runs.open_run(outdir, plan.description, identity, settings, fresh=fresh).path
+            stack.enter_context(runs.lock_run(folder))
+            log_to(folder / "log.txt")
+            world.wait()
+        else:
+            world.wait()
+            folder = _find_folder(plan, outdir)
+        loop = TrainingLoop(
+            plan.config, plan.run, folder, plan.dataset, world=world, start=plan.start
+        )
+        return _run_loop(loop, progress)
+
+
+def _find_folder(plan: Plan, outdir: Path) -> Path:
+    folder = runs.find_run(outdir, _record(plan)["identity"])
+    if folder is None:
+        raise ValueError(f"--outdir {outdir}: must be a folder that all processes see")
+    return folder
+
+
+def _run_loop(loop: TrainingLoop, progress: Callable[[int, int], Callable[[int], None]]) -> bool:
+    shown, kimg = loop.state.nimg, loop.run_config.kimg
+    if loop.is_done:
+        _log.info("%s: finished before, %d kimg shown", loop.folder, shown // 1000)
+        return True
+    word = "continues" if loop.is_continued else "starts"
+    _log.info("%s: %s at %.1f of %d kimg", loop.folder, word, shown / 1000, kimg)
+    if loop.world.is_first:
+        loop.progress = progress(shown, kimg * 1000)
+    is_complete = loop.run()
+    verdict = "finished" if is_complete else "stopped; the same command continues it"
+    _log.info("%s: %s at %.1f kimg", loop.folder, verdict, loop.state.nimg / 1000)
+    return is_complete
 
 
 def _record(plan: Plan) -> dict[str, Any]:

@@ -149,9 +149,8 @@ class Mapping(nn.Module):
         return x
 
     @torch.no_grad()
-    def update_w_avg(self, w: Tensor) -> None:
-        """Move the running mean of w towards the mean of `w` [N, w_dim]."""
-        mean = w.detach().float().mean(dim=0)
+    def update_w_avg(self, mean: Tensor) -> None:
+        """Move the running mean of w towards `mean` [w_dim], that of a batch."""
         self.w_avg.copy_(mean.lerp(self.w_avg, self.config.w_avg_beta))
 
 

@@ -1,6 +1,7 @@
 """The training loop: iterations, ticks, snapshots and checkpoints of one run folder."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from data.dataset import PairDataset
 from data.sampler import InfiniteSampler
 from dnnlib import config as configs
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed
 from training.config import RunConfig, TrainingConfig
 from training.grids import SampleGrid
@@ -39,6 +41,7 @@ class TrainingLoop:
         run: how long and where.
         folder: of the run; whatever is written goes here.
         dataset: the pairs.
+        world: the processes that train together; all build a loop and call the same methods.
         start: tensors by network that a new run begins with; None is from scratch.
         evaluations: called after each snapshot with its path and the state; what they return is
             written to stats.jsonl as Metrics/name.
@@ -52,15 +55,16 @@ class TrainingLoop:
         folder: Path,
         dataset: PairDataset,
         *,
+        world: World | None = None,
         start: Mapping[str, Mapping[str, Tensor]] | None = None,
         evaluations: Sequence[Evaluation] = (),
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.config, self.run_config, self.folder, self.dataset = config, run, folder, dataset
         self.evaluations, self.progress = evaluations, progress
-        self.device = torch.device(run.device)
+        self.world, self.device = world or World(), torch.device(run.device)
         set_up_backends(config, run)
-        self.state = TrainingState(config, self.device)
+        self.state = TrainingState(config, self.device, self.world)
         self.checkpoint_path = folder / CHECKPOINT_FILE
         self.is_continued = self.checkpoint_path.is_file()
         if self.is_continued:
@@ -68,7 +72,7 @@ class TrainingLoop:
         elif start is not None:
             self.state.load_networks(start)
         labels = torch.stack([dataset.label(index) for index in range(len(dataset.stems))])
-        self.iteration = Iteration(config, self.state, labels)
+        self.iteration = Iteration(config, self.state, batch_gpu=run.batch_gpu, labels=labels)
         self.grid = SampleGrid(dataset, self.state.generator, config.seed)
         self.records: Records | None = None
 
@@ -83,33 +87,37 @@ class TrainingLoop:
         Returns: True when all images have been shown, False after a signal.
         Raises: FloatingPointError when gradients stay non-finite.
         """
-        self.records = Records(self.folder, self.state.tick)
-        if not self.is_continued:
-            self.grid.save_reals(self.folder / "reals.png", self.dataset)
-            self._save_fakes("fakes_init.png")
+        if self.world.is_first:
+            self.records = Records(self.folder, self.state.tick)
+            if not self.is_continued:
+                self.grid.save_reals(self.folder / "reals.png", self.dataset)
+                self._save_fakes("fakes_init.png")
         with StopRequest() as stop:
-            is_stopped = self._train(stop)
-        self.records.close()
-        return not is_stopped
+            self._train(stop)
+        if self.records is not None:
+            self.records.close()
+        return self.is_done
 
-    def _train(self, stop: StopRequest) -> bool:
+    def _train(self, stop: StopRequest) -> None:
         clock = _Clock(self.state.seconds)
-        batches = load_batches(self.dataset, self.config, self.run_config, self.state.nimg)
+        batches = self._load_batches()
         saved_at = time.monotonic()
-        while not self.is_done and not stop.is_set:
+        is_stopped = False
+        while not self.is_done and not is_stopped:
             self.iteration.run(next(batches))
             if self.progress is not None:
                 self.progress(self.config.batch)
             self.state.seconds = clock.total()
             if self._is_tick_due():
                 self._finish_tick(clock)
-                saved_at = time.monotonic() if self._is_snapshot_due() else saved_at
-            elif self._is_checkpoint_due(saved_at):
+            is_due = time.monotonic() - saved_at >= self._checkpoint_seconds()
+            is_stopped, is_due = self.world.any(stop.is_set, is_due)
+            if (is_stopped and not self.is_done) or is_due:
                 self.save_checkpoint()
                 saved_at = time.monotonic()
-        if not self.is_done:
-            self.save_checkpoint()
-        return not self.is_done
+
+    def _checkpoint_seconds(self) -> float:
+        return self.run_config.checkpoint_minutes * 60 or math.inf
 
     def _is_tick_due(self) -> bool:
         shown = self.state.nimg - self.state.tick_start_nimg
@@ -119,17 +127,15 @@ class TrainingLoop:
         snap = self.run_config.snap
         return self.is_done or (snap > 0 and (self.state.tick - 1) % snap == 0)
 
-    def _is_checkpoint_due(self, saved_at: float) -> bool:
-        minutes = self.run_config.checkpoint_minutes
-        return minutes > 0 and time.monotonic() - saved_at >= minutes * 60
-
     def _finish_tick(self, clock: "_Clock") -> None:
         state = self.state
         self.iteration.check()
+        state.statistics.collect()
         shown_kimg = (state.nimg - state.tick_start_nimg) / 1000
         row = collect_row(state, clock.tick(shown_kimg))
         left = max(self.run_config.kimg - state.nimg / 1000, 0)
-        _log.info("%s", status_line(row, state, left * row["Timing/sec_per_kimg"]["mean"]))
+        if self.world.is_first:
+            _log.info("%s", status_line(row, state, left * row["Timing/sec_per_kimg"]["mean"]))
         state.tick += 1
         state.tick_start_nimg = state.nimg
         state.statistics.reset()
@@ -138,8 +144,8 @@ class TrainingLoop:
             for evaluate in self.evaluations:
                 for name, value in evaluate(path, state).items():
                     row[f"Metrics/{name}"] = {"num": 1, "mean": value, "std": 0.0}
-        assert self.records is not None, "records are opened by run()"
-        self.records.write(row, state.nimg)
+        if self.records is not None:
+            self.records.write(row, state.nimg)
         if self._is_snapshot_due():
             self.save_checkpoint()
         clock.end_maintenance()
@@ -147,6 +153,9 @@ class TrainingLoop:
     def save_snapshot(self) -> Path:
         """Write the networks and a grid of images for people and for the other scripts."""
         kimg = self.state.nimg // 1000
+        path = self.folder / f"network-snapshot-{kimg:06d}.pkl"
+        if not self.world.is_first:
+            return path
         networks = {name: capture(net) for name, net in self.state.networks().items()}
         snapshot = Snapshot(
             networks=networks,
@@ -154,34 +163,38 @@ class TrainingLoop:
             options=configs.to_dict(self.config),
             nimg=self.state.nimg,
         )
-        path = self.folder / f"network-snapshot-{kimg:06d}.pkl"
         save_snapshot(path, snapshot)
         self._save_fakes(f"fakes{kimg:06d}.png")
         return path
 
     def save_checkpoint(self) -> None:
         """Write all that a continued run needs; it replaces the one before."""
-        save_checkpoint(self.checkpoint_path, self.state.state_dict())
+        state = self.state.state_dict()
+        if self.world.is_first:
+            save_checkpoint(self.checkpoint_path, state)
 
     def _save_fakes(self, name: str) -> None:
-        self.grid.save_fakes(self.folder / name, self.state.ema, self.config.batch_gpu)
+        self.grid.save_fakes(self.folder / name, self.state.ema, self.run_config.batch_gpu)
 
-
-def load_batches(
-    dataset: PairDataset, config: TrainingConfig, run: RunConfig, start: int
-) -> Iterator[dict[str, Tensor]]:
-    """Yield batches without end, beginning with the image at position `start`."""
-    sampler = InfiniteSampler(len(dataset), seed=derive_seed(config.seed, "order"), start=start)
-    workers = 0 if dataset.is_cached else run.workers
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_size=config.batch,
-        sampler=sampler,
-        num_workers=workers,
-        pin_memory=run.device != "cpu",
-        persistent_workers=workers > 0,
-    )
-    return iter(loader)
+    def _load_batches(self) -> Iterator[dict[str, Tensor]]:
+        """Yield this process's share of batches without end, from where the run has come to."""
+        sampler = InfiniteSampler(
+            len(self.dataset),
+            seed=derive_seed(self.config.seed, "order"),
+            rank=self.world.rank,
+            num_replicas=self.world.size,
+            start=self.state.nimg,
+        )
+        workers = 0 if self.dataset.is_cached else self.run_config.workers
+        loader: DataLoader[Any] = DataLoader(
+            self.dataset,
+            batch_size=self.world.share(self.config.batch),
+            sampler=sampler,
+            num_workers=workers,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=workers > 0,
+        )
+        return iter(loader)
 
 
 def set_up_backends(config: TrainingConfig, run: RunConfig) -> None:

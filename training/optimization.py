@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from torch_utils.distributed import World
+
 GRADIENT_LIMIT = 1e5
 ADAM_BETAS = (0.0, 0.99)
 ADAM_EPS = 1e-8
@@ -34,14 +36,16 @@ class GuardedStep:
     counters live on the device; `check` reads them, so it is called now and then.
     """
 
-    def __init__(self, phase: str, device: torch.device, max_bad_steps: int) -> None:
-        self.phase, self.max_bad_steps = phase, max_bad_steps
+    def __init__(
+        self, phase: str, device: torch.device, max_bad_steps: int, world: World | None = None
+    ) -> None:
+        self.phase, self.max_bad_steps, self.world = phase, max_bad_steps, world or World()
         self.consecutive = torch.zeros([], dtype=torch.int64, device=device)
         self.longest = torch.zeros([], dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Step with the gradients at hand and drop them.
+        """Step with the mean of all processes' gradients and drop them.
 
         Returns: [] float32 on the device, 1 where a gradient was not finite, else 0.
         """
@@ -49,6 +53,7 @@ class GuardedStep:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:
             raise ValueError("a training phase gave no gradient to the network that it trains")
+        self.world.average_gradients(gradients)
         norms = torch.stack(torch._foreach_norm(gradients))
         is_bad = ~torch.isfinite(norms).all()
         for gradient in gradients:

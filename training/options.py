@@ -39,7 +39,7 @@ class TrainingOptions:
         nhwc: channels innermost in memory; None on the CPU, where it is faster.
         allow_tf32: let CUDA round float32 products to TF32.
         nobench: no search for the fastest cuDNN algorithm.
-        gpus: processes.
+        gpus: processes; None is one, or what torchrun started.
         seed: of everything random.
         desc: text added to the run folder's name.
         tick: kimg between status lines.
@@ -87,7 +87,7 @@ class TrainingOptions:
     nhwc: bool | None = None
     allow_tf32: bool = False
     nobench: bool = False
-    gpus: int = 1
+    gpus: int | None = None
     seed: int = 0
     desc: str | None = None
     tick: float = 4.0

@@ -149,7 +149,6 @@ def resolve(
         augment=AUGPIPES[options.augpipe],
         ada=_ada(options),
         batch=batch,
-        batch_gpu=batch_gpu,
         g_lr=_or(options.glr, preset.lrate),
         d_lr=_or(options.dlr, preset.lrate),
         ema_kimg=_or(options.ema_kimg, preset.ema),
@@ -162,6 +161,7 @@ def resolve(
     )
     run = RunConfig(
         kimg=_or(options.kimg, preset.kimg),
+        batch_gpu=batch_gpu,
         tick=options.tick,
         snap=options.snap,
         checkpoint_minutes=options.checkpoint_minutes,
@@ -175,15 +175,16 @@ def resolve(
 def _preset(options: TrainingOptions, resolution: int) -> Preset:
     factor = AUTO_BATCH_FACTORS.get(options.cfg)
     if factor is not None:
-        return auto_preset(resolution, options.gpus, factor)
+        return auto_preset(resolution, options.gpus or 1, factor)
     return PUBLISHED[options.cfg]
 
 
 def _per_device(options: TrainingOptions, batch: int) -> int:
     """Return how many images a device computes at once."""
-    if batch % options.gpus:
-        raise ValueError(f"--batch must be divisible by --gpus ({options.gpus}), got {batch}")
-    share = batch // options.gpus
+    gpus = options.gpus or 1
+    if batch % gpus:
+        raise ValueError(f"--batch must be divisible by --gpus ({gpus}), got {batch}")
+    share = batch // gpus
     batch_gpu = _or(options.batch_gpu, share)
     if share % batch_gpu:
         raise ValueError(

@@ -6,7 +6,6 @@ Ours is a `torch.save` archive of plain containers that `torch.load(weights_only
 """
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 
 from dnnlib import config as configs
-from dnnlib import files
 from torch_utils import safe_pickle
+from torch_utils.checkpoints import save_checkpoint
 from training import published, published_tensorflow
 from training.discriminator import Discriminator
 from training.generator import Generator
@@ -81,14 +80,12 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
             name: {
                 "kind": network.kind.value,
                 "config": configs.to_dict(network.config),
-                "state": network.state,
+                "state": {key: _contiguous(tensor) for key, tensor in network.state.items()},
             }
             for name, network in snapshot.networks.items()
         },
     }
-    # Through an open file the archive has a constant name inside.
-    with files.atomic_write(path) as file:
-        torch.save(_canonical(content), file)
+    save_checkpoint(path, content)
 
 
 def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
@@ -214,14 +211,6 @@ def _count(value: Any, where: str) -> int:
     return value
 
 
-def _canonical(value: Any) -> Any:
-    """Return a copy that pickles alike for equal content: nothing shared but equal texts."""
-    if isinstance(value, str):
-        return sys.intern(str(value))
-    if isinstance(value, Mapping):
-        return {_canonical(key): _canonical(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_canonical(entry) for entry in value]
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return value
+def _contiguous(tensor: Tensor) -> Tensor:
+    """Return a copy on the CPU whose bytes do not depend on the layout it was trained in."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

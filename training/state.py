@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data.modalities import RGB
+from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed
 from torch_utils.statistics import Statistics
 from training.ada import AdaController
@@ -41,8 +42,10 @@ class TrainingState:
         seconds: time spent in training over all restarts.
     """
 
-    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(
+        self, config: TrainingConfig, device: torch.device, world: World | None = None
+    ) -> None:
+        self.config, self.device, self.world = config, device, world or World()
         layout = torch.channels_last if config.nhwc else torch.contiguous_format
         with _seeded_init(config.seed, "G"):
             self.generator = Generator(config.generator).to(device=device, memory_format=layout)
@@ -56,7 +59,7 @@ class TrainingState:
         self.optimizers = self._build_optimizers()
         self.ada = {name: AdaController(config.ada) for name in self.discriminators}
         self.pl_mean = torch.zeros([], device=device)
-        self.statistics = Statistics(device)
+        self.statistics = Statistics(device, self.world)
         self.nimg, self.step, self.tick, self.tick_start_nimg = 0, 0, 0, 0
         self.seconds = 0.0
 
@@ -73,7 +76,10 @@ class TrainingState:
             network.load_state_dict(dict(states[name]))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it as tensors and plain containers, for `torch.load(weights_only=True)`."""
+        """Return all of it as tensors and plain containers, for `torch.load(weights_only=True)`.
+
+        All processes call it together; the state of the first is the one to keep.
+        """
         return {
             "format": CHECKPOINT_FORMAT,
             "version": CHECKPOINT_VERSION,

@@ -27,14 +27,18 @@ class Iteration:
     Args:
         config: the run's configuration.
         state: what is trained.
+        batch_gpu: images at once on a device.
         labels: [n, c_dim] float32 labels of the data set, from which conditions are drawn.
     """
 
-    def __init__(self, config: TrainingConfig, state: TrainingState, labels: Tensor) -> None:
-        self.config, self.state, self.device = config, state, state.device
+    def __init__(
+        self, config: TrainingConfig, state: TrainingState, *, batch_gpu: int, labels: Tensor
+    ) -> None:
+        self.config, self.state, self.device, self.world = config, state, state.device, state.world
+        self.share, self.batch_gpu = self.world.share(config.batch), batch_gpu
         self.labels = labels.to(self.device)
         self.terms = LossTerms(config.loss, state, AugmentPipe(config.augment).to(self.device))
-        self.signs: dict[str, Tensor | float] = dict.fromkeys(state.discriminators, 0.0)
+        self.signs = self._no_signs()
         self.phases = build_phases(
             tuple(state.discriminators),
             has_path_length=config.loss.pl_weight > 0,
@@ -43,7 +47,7 @@ class Iteration:
             d_reg_interval=config.loss.d_reg_interval,
         )
         self.guards = {
-            phase: GuardedStep(phase.name, self.device, config.max_bad_steps)
+            phase: GuardedStep(phase.name, self.device, config.max_bad_steps, self.world)
             for phase in self.phases
         }
 
@@ -56,7 +60,8 @@ class Iteration:
         """Do one iteration.
 
         Args:
-            batch: uint8 [N, C, R, R] a modality and "label" [N, c_dim] float32, on the CPU.
+            batch: this process's share, uint8 [N, C, R, R] a modality and "label" [N, c_dim]
+                float32, on the CPU.
         """
         names = tuple(self.state.discriminators)
         reals = {name: to_float(self._moved(batch[name])) for name in names}
@@ -90,7 +95,7 @@ class Iteration:
         compute = self.terms.generator if is_main else self.terms.path_length
         with _untrained(self.state.discriminators.values()):
             for part in self._parts():
-                some = latents.part(part.start, self.config.batch_gpu)
+                some = latents.part(part.start, self.batch_gpu)
                 self._backward(compute(some, streams) * phase.interval)
 
     def _judge_both(
@@ -110,8 +115,7 @@ class Iteration:
         """Draw the images of a discriminator step once, for all discriminators."""
         latents = self._latents(PhaseKind.D_MAIN)
         streams = self._streams(PhaseKind.D_MAIN.value, "fakes")
-        size = self.config.batch_gpu
-        parts = [latents.part(part.start, size) for part in self._parts()]
+        parts = [latents.part(part.start, self.batch_gpu) for part in self._parts()]
         return [(self.terms.draw(part, streams), part.c) for part in parts]
 
     def _step(self, phase: Phase) -> None:
@@ -125,8 +129,8 @@ class Iteration:
         state.nimg += config.batch
         state.step += 1
         for name, controller in state.ada.items():
-            controller.update(self.signs[name], config.batch, config.batch)
-        self.signs = dict.fromkeys(self.signs, 0.0)
+            controller.update(self.world.sum(self.signs[name]), config.batch, config.batch)
+        self.signs = self._no_signs()
         beta = ema_beta(
             batch=config.batch,
             nimg=state.nimg,
@@ -135,28 +139,33 @@ class Iteration:
         )
         update_ema(state.ema, state.generator, beta)
 
+    def _no_signs(self) -> dict[str, Tensor]:
+        return {name: torch.zeros([], device=self.device) for name in self.state.discriminators}
+
     def _parts(self) -> list[slice]:
-        size = self.config.batch_gpu
-        return [slice(start, start + size) for start in range(0, self.config.batch, size)]
+        size = self.batch_gpu
+        return [slice(start, start + size) for start in range(0, self.share, size)]
 
     def _latents(self, kind: PhaseKind) -> Latents:
         return draw_latents(
             self.state.generator,
             self.labels,
             batch=self.config.batch,
+            world=self.world,
             style_mixing=self.config.loss.style_mixing,
             seed=(self.config.seed, "latents", self.state.step, kind.value),
         )
 
     def _streams(self, *place: str) -> Streams:
-        seed, step = self.config.seed, self.state.step
+        seed, here = self.config.seed, (self.state.step, self.world.rank, *place)
         return Streams(
-            noise=generator_for(seed, "noise", step, *place, device=self.device),
-            augment=generator_for(seed, "augment", step, *place),
+            noise=generator_for(seed, "noise", *here, device=self.device),
+            augment=generator_for(seed, "augment", *here),
         )
 
-    def _backward(self, term: Tensor) -> None:
-        (term * (self.config.batch_gpu / self.config.batch)).backward()
+    def _backward(self, values: Tensor) -> None:
+        """Add the gradients of the share's mean; `values` are those of the part at hand."""
+        (values.mean() * (self.batch_gpu / self.share)).backward()
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)

@@ -31,7 +31,7 @@ class Streams:
 
 
 class LossTerms:
-    """Terms of the loss; each method returns the mean over the samples at hand.
+    """Terms of the loss; each method returns one value a sample.
 
     Args:
         loss: weights.
@@ -51,7 +51,7 @@ class LossTerms:
             self._report_scores("fake", name, logits)
             total = total + generator_loss(logits) * self.loss.weights[name]
         self.state.statistics.report("Loss/G/loss", total)
-        return total.mean()
+        return total
 
     def path_length(self, latents: Latents, streams: Streams) -> Tensor:
         """Return the path length penalty and move the running mean of lengths.
@@ -67,23 +67,23 @@ class LossTerms:
         }
         lengths = path_lengths(images, ws, directions)
         with torch.no_grad():
-            self.state.pl_mean.lerp_(lengths.mean(), self.loss.pl_decay)
+            self.state.pl_mean.lerp_(self.state.world.mean(lengths.mean()), self.loss.pl_decay)
         penalty = (lengths - self.state.pl_mean).square()
         self.state.statistics.report("Loss/pl_penalty", penalty)
         self.state.statistics.report("Loss/G/reg", penalty * self.loss.pl_weight)
-        return (penalty * self.loss.pl_weight).mean()
+        return penalty * self.loss.pl_weight
 
     def fake(self, name: str, images: Tensor, c: Tensor, streams: Streams) -> Tensor:
         """Return a discriminator's loss on generated images [N, C, R, R]."""
         logits = self._judge(name, images, c, streams)
         self._report_scores("fake", name, logits)
-        return discriminator_loss_fake(logits).mean()
+        return discriminator_loss_fake(logits)
 
     def real(self, name: str, images: Tensor, c: Tensor, streams: Streams) -> tuple[Tensor, Tensor]:
         """Return a discriminator's loss on real images [N, C, R, R], and their signs' sum."""
         logits = self._judge(name, images, c, streams)
         self._report_scores("real", name, logits)
-        return discriminator_loss_real(logits).mean(), logits.detach().sign().sum()
+        return discriminator_loss_real(logits), logits.detach().sign().sum()
 
     def r1(self, name: str, images: Tensor, c: Tensor, streams: Streams) -> Tensor:
         """Return a discriminator's gradient penalty on real images [N, C, R, R].
@@ -96,13 +96,13 @@ class LossTerms:
         weighted = penalty * (self.loss.gammas[name] / 2)
         self.state.statistics.report(f"Loss/r1_penalty{SUFFIXES[name]}", penalty)
         self.state.statistics.report(f"Loss/D/reg{SUFFIXES[name]}", weighted)
-        return weighted.mean()
+        return weighted
 
     def draw(self, latents: Latents, streams: Streams, *, updates_w_avg: bool = False) -> Images:
         """Return generated images of every modality."""
         ws, w = mixed_ws(self.state.generator, latents)
         if updates_w_avg:
-            self.state.generator.mapping.update_w_avg(w)
+            self.state.generator.mapping.update_w_avg(self.state.world.mean(w.detach().mean(dim=0)))
         return self.state.generator.synthesis(ws, generator=streams.noise)
 
     def _judge(self, name: str, images: Tensor, c: Tensor, streams: Streams) -> Tensor:

@@ -36,7 +36,6 @@ def small_training_config(**changes):
         "augment": AugmentConfig(),
         "ada": AdaConfig(mode=AdaMode.NONE),
         "batch": 4,
-        "batch_gpu": 4,
         "g_lr": 0.002,
         "d_lr": 0.002,
         "ema_kimg": 0.1,

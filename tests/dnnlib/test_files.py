@@ -1,0 +1,176 @@
+"""Files are whole or absent, also when a process is killed; JSON errors say where."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnnlib.files import atomic_write, read_json, sha256_file, write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("mode", "content"), [("wb", b"\x00\r\n\xff"), ("w", "Tomašević\n")])
+def test_written_whole_into_new_folders(tmp_path, mode, content):
+    path = tmp_path / "a" / "b" / "file.txt"
+    with atomic_write(path, mode) as file:
+        file.write(content)
+        assert not path.exists()
+    assert path.read_bytes() == (content if mode == "wb" else content.encode())
+    assert names(path.parent) == ["file.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are those of POSIX systems")
+def test_mode_follows_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "file", 1)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_and_no_part(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(error), atomic_write(path) as file:  # noqa: PT012
+        file.write(b"new" * 10_000)
+        raise error
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_values_that_are_no_json_leave_the_old_file(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"value": float("nan")})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(path, {"value": object()})
+    assert read_json(path) == {"old": 1}
+    assert names(tmp_path) == ["file.json"]
+
+
+def test_other_modes_are_refused(tmp_path):
+    with (
+        pytest.raises(ValueError, match="mode must be 'wb' or 'w', got 'a'"),
+        atomic_write(tmp_path / "file", "a"),
+    ):
+        pass
+    assert names(tmp_path) == []
+
+
+KILLED = """
+import sys
+from dnnlib.files import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    file.write(b"n" * 100_000)
+    file.flush()
+    print("half", flush=True)
+    sys.stdin.read()
+"""
+KILLED_BETWEEN = """
+import itertools, sys
+from dnnlib.files import write_json
+for number in itertools.count():
+    write_json(sys.argv[1], {"number": number, "padding": "x" * 20_000})
+    print(number, flush=True)
+"""
+
+
+def start(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with start(KILLED, path) as process:
+        assert process.stdout.readline() == "half\n"
+        process.kill()
+    assert path.read_bytes() == b"old"
+    parts = [name for name in names(tmp_path) if name != "file"]
+    assert all(name.startswith(".file.") and name.endswith(".part") for name in parts)
+
+
+@pytest.mark.parametrize("lines", [1, 5, 20])
+def test_a_process_killed_at_any_time_leaves_a_whole_file(tmp_path, lines):
+    path = tmp_path / "file.json"
+    with start(KILLED_BETWEEN, path) as process:
+        for _ in range(lines):
+            seen = int(process.stdout.readline())
+        process.kill()
+    content = read_json(path)
+    assert content["number"] >= seen
+    assert len(content["padding"]) == 20_000
+
+
+# JSON
+
+
+def test_json_round_trip_is_readable_text(tmp_path):
+    path, content = tmp_path / "file.json", {"b": [1, 2.5, None], "a": {"č": True}}
+    write_json(path, content)
+    assert read_json(path) == content
+    assert path.read_text(encoding="utf-8").endswith("}\n")
+    assert list(read_json(path)) == ["b", "a"]
+
+
+def test_json_with_byte_order_mark(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text("\ufeff[1]", encoding="utf-8")
+    assert read_json(path) == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{\n  "a": 1,\n  "b": }', r"file.json: not valid JSON: .*, line 3, column 8$"),
+        (b"", "file.json: not valid JSON: .*, line 1, column 1$"),
+        (b'{"a": 1', "not valid JSON: .*line 1, column 8"),
+        (b'{"a": 1} x', "not valid JSON: Extra data, line 1, column 10"),
+        (b'"\xff"', r"file.json: not UTF-8 text \(byte 1\)"),
+        (b"[" * 200_000, "file.json: JSON is nested too deeply"),
+    ],
+)
+def test_bad_json_says_where(tmp_path, content, message):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_json(path)
+
+
+def test_absent_json_is_named(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"{path.name}: no such file"):
+            read_json(path)
+
+
+def test_compact_json(tmp_path):
+    write_json(tmp_path / "file.json", [1, 2], indent=None)
+    assert (tmp_path / "file.json").read_text() == json.dumps([1, 2]) + "\n"
+
+
+# Hashes
+
+
+@pytest.mark.parametrize("size", [0, 3, (1 << 20) - 1, 1 << 20, (1 << 21) + 7])
+def test_sha256_of_any_size(tmp_path, size):
+    content = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "file").write_bytes(content[:size])
+    assert sha256_file(tmp_path / "file") == hashlib.sha256(content[:size]).hexdigest()

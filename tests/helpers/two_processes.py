@@ -1,0 +1,67 @@
+"""Started by torchrun: train four steps and save what all processes agree on."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.helpers.training import tiny_options  # noqa: E402
+from torch_utils.distributed import join_world  # noqa: E402
+from training.launch import make_plan  # noqa: E402
+from training.loop import TrainingLoop  # noqa: E402
+
+
+def train_four_steps(data, target):
+    """No augmentation, noise or path length: what is left is a function of the whole batch."""
+    options = tiny_options(data, target.parent, batch=40, mbstd_group=5, pl_weight=0.0, gamma=1.0)
+    options = dataclasses.replace(options, aug="ada", p=None, resume=None)
+    plan = make_plan(options)
+    generator = dataclasses.replace(plan.config.generator, use_noise=False)
+    ada = dataclasses.replace(plan.config.ada, interval=2)
+    config = dataclasses.replace(plan.config, generator=generator, ada=ada)
+    with join_world(torch.device("cpu")) as world:
+        loop = TrainingLoop(config, plan.run, target.parent, plan.dataset, world=world)
+        gradients = record_gradients(loop)
+        batches = loop._load_batches()
+        loop.iteration.run(next(batches))
+        first = dict(gradients)
+        for _ in range(3):
+            loop.iteration.run(next(batches))
+        loop.state.statistics.collect()
+        if world.is_first:
+            content = {
+                "gradients": first,
+                "parameters": flat_parameters(loop),
+                "strengths": {name: ada.p for name, ada in loop.state.ada.items()},
+                "statistics": loop.state.statistics.summary(),
+            }
+            torch.save(content, target)
+
+
+def record_gradients(loop):
+    found = {}
+    for phase, guard in loop.iteration.guards.items():
+        average = guard.world.average_gradients
+
+        def keep(gradients, name=phase.name, average=average):
+            gradients = list(gradients)
+            average(gradients)
+            found[name] = torch.cat([gradient.flatten().clone() for gradient in gradients])
+
+        guard.world = dataclasses.replace(guard.world)
+        object.__setattr__(guard.world, "average_gradients", keep)
+    return found
+
+
+def flat_parameters(loop):
+    return {
+        name: torch.cat([p.detach().flatten() for p in network.parameters()])
+        for name, network in loop.state.networks().items()
+    }
+
+
+if __name__ == "__main__":
+    train_four_steps(Path(sys.argv[1]), Path(sys.argv[2]))

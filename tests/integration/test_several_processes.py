@@ -1,0 +1,107 @@
+"""Two processes with half the batch each compute what one computes with the whole."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.training import run_folder, tiny_data
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "tests" / "helpers" / "two_processes.py"
+COMMAND = [
+    "train_db_stylegan2.py",
+    *("--cbase=32", "--cmax=4", "--w-dim=4", "--z-dim=4", "--map-depth=2", "--batch=200"),
+    *("--mbstd-group=5", "--gamma=1", "--ema-kimg=1", "--kimg=1", "--device=cpu", "--workers=0"),
+    *("--g-reg-interval=2", "--d-reg-interval=2"),
+]
+
+
+def torchrun(count, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={count}", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    data = tiny_data(folder / "set")
+    found = {}
+    for count in (1, 2):
+        outcome = torchrun(count, SCRIPT, data, folder / f"{count}.pt")
+        assert outcome.returncode == 0, outcome.stderr
+        found[count] = torch.load(folder / f"{count}.pt", weights_only=True)
+    return found
+
+
+def test_gradients_of_the_first_step_agree(results):
+    one, two = results[1]["gradients"], results[2]["gradients"]
+    assert list(one) == list(two) == ["Gmain", "Dmain rgb", "Dmain nir", "Dreg rgb", "Dreg nir"]
+    for name in one:
+        largest = one[name].abs().max()
+        assert largest > 0
+        assert (one[name] - two[name]).abs().max() <= 1e-5 * largest, name
+
+
+def test_parameters_after_four_steps_agree(results):
+    for name, one in results[1]["parameters"].items():
+        two = results[2]["parameters"][name]
+        assert (one - two).abs().max() <= 1e-3 * one.abs().max(), name
+
+
+def test_statistics_and_strengths_are_those_of_all_images(results):
+    one, two = results[1], results[2]
+    assert one["strengths"] == two["strengths"]
+    assert one["statistics"].keys() == two["statistics"].keys()
+    for name, row in one["statistics"].items():
+        is_of_images = not name.startswith("Progress/")
+        assert not is_of_images or row["num"] == two["statistics"][name]["num"], name
+        assert two["statistics"][name]["mean"] == pytest.approx(row["mean"], rel=1e-3, abs=1e-4)
+
+
+def test_script_trains_with_two_processes_and_continues_with_one(tmp_path):
+    data = tiny_data(tmp_path / "set")
+    places = [f"--data={data}", f"--outdir={tmp_path / 'out'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    two = subprocess.run(
+        [sys.executable, *COMMAND, *places, "--gpus=2"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert two.returncode == 0, two.stderr
+    folder = run_folder(tmp_path / "out")
+    assert (folder / "network-snapshot-000001.pkl").is_file()
+    row = json.loads((folder / "stats.jsonl").read_text())
+    assert row["Loss/scores/real"]["num"] == 1000
+    more = [argument for argument in COMMAND if argument != "--kimg=1"] + ["--kimg=2"]
+    one = subprocess.run(
+        [sys.executable, *more, *places],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert one.returncode == 0, one.stderr
+    assert "continues at 1.0 of 2 kimg" in one.stderr
+    assert (run_folder(tmp_path / "out") / "network-snapshot-000002.pkl").is_file()
+
+
+def test_wrong_number_of_processes_is_refused(tmp_path):
+    data = tiny_data(tmp_path / "set")
+    places = [f"--data={data}", f"--outdir={tmp_path / 'out'}"]
+    outcome = torchrun(2, *COMMAND, *places, "--gpus=3")
+    assert outcome.returncode != 0
+    assert "--gpus must be torchrun's 2 processes, got 3" in outcome.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,148 @@
+"""Checkpoints: equal states, equal bytes; damaged or hostile files are refused and never run."""
+
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+
+from tests.helpers.configs import small_training_config
+from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from training.state import TrainingState
+
+CPU = torch.device("cpu")
+STATE = {
+    "format": "x",
+    "numbers": {"step": 3, "p": 0.25, "none": None, "is_on": True},
+    "list": [1, "two", (3, 4)],
+    "tensors": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(5, dtype=torch.int64)},
+}
+
+
+class Hostile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def save(path, state=STATE):
+    save_checkpoint(path, state)
+    return path
+
+
+def test_round_trip(tmp_path):
+    loaded = load_checkpoint(save(tmp_path / "a.pt"), CPU)
+    tensors, expected = loaded.pop("tensors"), STATE["tensors"]
+    assert loaded == {key: value for key, value in STATE.items() if key != "tensors"}
+    for name, tensor in expected.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
+
+
+def test_equal_states_give_equal_bytes_whatever_the_name(tmp_path):
+    first = save(tmp_path / "a.pt").read_bytes()
+    assert save(tmp_path / "folder" / "other.name").read_bytes() == first
+    assert save(tmp_path / "c.pt", {**STATE, "format": "y"}).read_bytes() != first
+
+
+def train_a_little(state):
+    for name, optimizer in state.optimizers.items():
+        network = state.generator if name == "G" else state.discriminators[name]
+        for parameter in network.parameters():
+            parameter.grad = torch.full_like(parameter, 0.5)
+        optimizer.step()
+    state.statistics.report("Loss/x", torch.tensor([1.0, 2.0]))
+    state.nimg, state.step, state.seconds = 12, 3, 1.5
+
+
+def test_a_continued_training_state_is_saved_as_the_same_bytes(tmp_path):
+    state = TrainingState(small_training_config(), CPU)
+    train_a_little(state)
+    first = save(tmp_path / "a.pt", state.state_dict())
+    again = TrainingState(small_training_config(seed=1), CPU)
+    again.load_state_dict(load_checkpoint(first, CPU))
+    second = save(tmp_path / "b.pt", again.state_dict())
+    assert second.read_bytes() == first.read_bytes()
+    assert (again.nimg, again.step, again.seconds) == (12, 3, 1.5)
+    assert again.statistics.summary() == state.statistics.summary()
+
+
+def test_a_state_of_another_format_is_refused():
+    state = TrainingState(small_training_config(), CPU)
+    with pytest.raises(ValueError, match="not a biface-checkpoint of version 1"):
+        state.load_state_dict({**state.state_dict(), "version": 2})
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
+def test_a_cut_file_is_refused(tmp_path, keep):
+    path = save(tmp_path / "cut.pt")
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(len(content) * keep)])
+    with pytest.raises(ValueError, match="cut.pt: not a readable checkpoint: "):
+        load_checkpoint(path, CPU)
+
+
+@pytest.mark.parametrize("content", [b"", b"plain text\n", b"\x89PNG\r\n", b"PK\x03\x04junk"])
+def test_other_content_is_refused(tmp_path, content):
+    path = tmp_path / "other.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="other.pt: not a readable checkpoint: "):
+        load_checkpoint(path, CPU)
+
+
+def test_a_damaged_byte_is_refused(tmp_path):
+    path = save(tmp_path / "damaged.pt")
+    content = bytearray(path.read_bytes())
+    place = content.index(torch.arange(6.0).numpy().tobytes())
+    content[place + 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged.pt: not a readable checkpoint: "):
+        load_checkpoint(path, CPU)
+
+
+def test_hostile_files_are_refused_and_never_run(tmp_path):
+    made, path = tmp_path / "made", tmp_path / "hostile.pt"
+    state = {"weights": Hostile(made)}
+    save(path, state)
+    archives = [path.read_bytes(), pickle.dumps(state)]
+    for content in archives:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="hostile.pt: not a readable checkpoint: "):
+            load_checkpoint(path, CPU)
+        assert not made.exists()
+    pickle.loads(pickle.dumps(state))  # the attack is real
+    assert made.exists()
+
+
+def test_an_archive_of_other_things_is_refused(tmp_path):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.png", b"x")
+    with pytest.raises(ValueError, match="photos.zip: not a readable checkpoint: "):
+        load_checkpoint(path, CPU)
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.zeros(2), "text"])
+def test_what_is_no_dict_is_refused(tmp_path, content):
+    path = save(tmp_path / "list.pt", content)
+    with pytest.raises(ValueError, match="list.pt: a checkpoint is a dict, got "):
+        load_checkpoint(path, CPU)
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match="none.pt"):
+        load_checkpoint(tmp_path / "none.pt", CPU)
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
+    path = save(tmp_path / "a.pt")
+    before = path.read_bytes()
+    with open(os.devnull) as handle, pytest.raises(TypeError, match="pickle"):
+        save(path, {"tensor": torch.zeros(100), "handle": handle})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]

@@ -1,0 +1,106 @@
+"""Sample grids: layout against loops, and fixed latents whose images do not depend on batches."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.dataset import PairDataset
+from data.modalities import MODALITIES
+from data.pixels import to_uint8
+from tests.helpers.images import write_pairs
+from tests.helpers.networks import random_network, small_generator_config
+from training import grids
+from training.grids import SampleGrid, compose_grid, grid_size, save_png
+
+
+@pytest.mark.parametrize(
+    ("resolution", "modalities", "size"),
+    [(1024, 2, (4, 4)), (256, 2, (4, 4)), (128, 2, (7, 8)), (32, 2, (12, 8)), (128, 3, (5, 8))],
+)
+def test_grid_size(resolution, modalities, size):
+    assert grid_size(resolution, modalities) == size
+
+
+def random_images(count, side=3):
+    random = torch.Generator().manual_seed(0)
+    shapes = {m.name: (count, m.channels, side, side) for m in MODALITIES}
+    return {
+        name: torch.randint(256, shape, generator=random, dtype=torch.uint8)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize(("count", "columns"), [(6, 2), (6, 6), (4, 1)])
+def test_layout_equals_loops(count, columns):
+    images, side = random_images(count), 3
+    expected = np.zeros((count // columns * side, columns * 2 * side, 3), dtype=np.uint8)
+    for index in range(count):
+        for place, name in enumerate(("rgb", "nir")):
+            top = index // columns * side
+            left = (index % columns * 2 + place) * side
+            pixels = images[name][index].permute(1, 2, 0).numpy()
+            expected[top : top + side, left : left + side] = pixels  # grey goes to all channels
+    result = compose_grid(images, columns)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5)])
+def test_png_keeps_every_pixel(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    save_png(tmp_path / "grid.png", pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grid.png")), pixels)
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return PairDataset(write_pairs(tmp_path / "pairs", size=16))
+
+
+@pytest.fixture
+def generator():
+    return random_network(small_generator_config())
+
+
+def test_latents_are_a_function_of_the_seed(dataset, generator):
+    first, again, other = (SampleGrid(dataset, generator, seed) for seed in (0, 0, 1))
+    assert first.z.shape == (12 * 8, 8)
+    assert first.c.shape == (12 * 8, 0)
+    assert torch.equal(first.z, again.z)
+    assert not torch.equal(first.z, other.z)
+
+
+def test_conditions_are_the_labels_of_the_reals(dataset, generator, monkeypatch):
+    labels = torch.arange(8.0).reshape(4, 2)
+    monkeypatch.setattr(dataset, "_labels", labels)
+    grid = SampleGrid(dataset, generator, 0)
+    assert torch.equal(grid.c, labels.repeat(24, 1))  # four pairs fill 96 places in turn
+
+
+def test_reals_are_the_pairs_of_the_data(dataset, generator, tmp_path):
+    SampleGrid(dataset, generator, 0).save_reals(tmp_path / "reals.png", dataset)
+    pixels = np.asarray(Image.open(tmp_path / "reals.png"))
+    assert pixels.shape == (8 * 16, 12 * 2 * 16, 3)
+    for column in range(12):
+        rgb = pixels[:16, column * 32 : column * 32 + 16]
+        nir = pixels[:16, column * 32 + 16 : column * 32 + 32, 0]
+        item = dataset[column % 4]
+        np.testing.assert_array_equal(rgb, item["rgb"].permute(1, 2, 0).numpy())
+        np.testing.assert_array_equal(nir, item["nir"][0].numpy())
+
+
+def test_fakes_do_not_depend_on_the_batch(dataset, generator, tmp_path, monkeypatch):
+    monkeypatch.setattr(grids, "grid_size", lambda *_: (3, 2))
+    grid = SampleGrid(dataset, generator, 0)
+    files = {batch: tmp_path / f"{batch}.png" for batch in (6, 4, 1)}
+    for batch, path in files.items():
+        grid.save_fakes(path, generator, batch)
+    pixels = {batch: np.asarray(Image.open(path)).astype(int) for batch, path in files.items()}
+    with torch.no_grad():
+        images = generator(grid.z, grid.c, noise_mode="const")
+    expected = compose_grid({name: to_uint8(image) for name, image in images.items()}, 3)
+    np.testing.assert_array_equal(pixels[6], expected)
+    for batch in (4, 1):  # convolutions round differently at other batch sizes
+        assert np.abs(pixels[batch] - pixels[6]).max() <= 1

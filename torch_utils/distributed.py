@@ -1,0 +1,124 @@
+"""Several processes as one: who we are, and sums over all of us.
+
+Processes are started by torchrun, which sets RANK, LOCAL_RANK and WORLD_SIZE; without it there is
+one. Every function here does nothing where there is one process.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The processes of a run.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        local_rank: number on this node, which is the number of its GPU.
+        control: group for messages between CPUs, which never wait for a GPU; None where alone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    control: dist.ProcessGroup | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, count: int) -> int:
+        """Return this process's part of a number that the processes divide evenly."""
+        return count // self.size
+
+    def mine(self, batch: Tensor) -> Tensor:
+        """Return the rows of a whole batch that this process computes: rank, rank + size, ...
+
+        Interleaving keeps the groups of the minibatch standard deviation together.
+        """
+        return batch[self.rank :: self.size]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes."""
+        if self.size == 1:
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Return the mean of a tensor over all processes."""
+        return tensor if self.size == 1 else self.sum(tensor) / self.size
+
+    def average_gradients(self, gradients: Iterable[Tensor]) -> None:
+        """Replace gradients by their mean over all processes, in one message."""
+        if self.size == 1:
+            return
+        gradients = list(gradients)
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.size
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Return for each flag whether it is set in any process."""
+        if self.size == 1:
+            return list(flags)
+        votes = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.control)
+        return [bool(vote) for vote in votes.tolist()]
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        if self.size > 1:
+            dist.barrier(group=self.control)
+
+
+def is_launched() -> bool:
+    """Tell whether torchrun started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def local_rank() -> int:
+    """Return the number of this process on its node; 0 without torchrun."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world_size() -> int:
+    """Return the number of processes that torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def join_world(device: torch.device) -> Iterator[World]:
+    """Connect with the other processes while the block runs.
+
+    Args:
+        device: of this process; NCCL connects GPUs, gloo CPUs.
+    """
+    if world_size() == 1:
+        yield World()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        control = dist.new_group(backend="gloo") if device.type == "cuda" else dist.group.WORLD
+        yield World(
+            rank=dist.get_rank(),
+            size=dist.get_world_size(),
+            local_rank=local_rank(),
+            control=control,
+        )
+    finally:
+        dist.destroy_process_group()
