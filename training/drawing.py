@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.pictures import Pixels
 from data.pixels import to_uint8
 from torch_utils.seeding import generator_for
 from training.generator import Generator, NoiseMode
@@ -17,8 +18,6 @@ from training.generator import Generator, NoiseMode
 MICRO_BATCH = 4
 _MAX_NUMBERS = 1_000_000
 _MAX_SEED = 2**32 - 1
-
-Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 def parse_numbers(text: str) -> tuple[int, ...]:
@@ -154,22 +153,6 @@ def interpolate_ws(keys: Tensor, frames: int) -> Tensor:
 def to_pixels(images: Mapping[str, Tensor]) -> dict[str, Pixels]:
     """Return images as uint8 0..255 arrays of the same shapes."""
     return {name: to_uint8(image).numpy() for name, image in images.items()}
-
-
-def side_by_side(pixels: Mapping[str, Pixels]) -> Pixels:
-    """Join the modalities of a sample: [C, R, R] each -> [3, R, R * modalities]."""
-    return np.concatenate([np.broadcast_to(p, (3, *p.shape[1:])) for p in pixels.values()], axis=2)
-
-
-def image_grid(cells: Sequence[Pixels], columns: int) -> Pixels:
-    """Arrange [3, H, W] cells in rows: [3, rows * H, columns * W]; what is left over is black."""
-    blank = [np.zeros_like(cells[0])] * (-len(cells) % columns)
-    padded = [*cells, *blank]
-    rows = [
-        np.concatenate(padded[start : start + columns], axis=2)
-        for start in range(0, len(padded), columns)
-    ]
-    return np.concatenate(rows, axis=1)
 
 
 def _micro_batches(total: int, size: int) -> Iterator[tuple[Tensor, int]]:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from data.pictures import Pixels, image_grid, save_png, side_by_side
 from dnnlib import files
 from torch_utils.devices import resolve_device
 from training import drawing, video
-from training.drawing import Pixels
 from training.generator import Generator, NoiseMode
 from training.snapshots import build_generator, load_snapshot
 
@@ -245,11 +244,11 @@ def _write_images(job: Job, progress: Progress) -> list[Path]:
     for name, images in _draw(job, _map(job, job.samples), names, progress):
         pixels = drawing.to_pixels(images)
         paths += _save_sample(outdir / name, pixels)
-        cells.append(drawing.side_by_side(pixels))
+        cells.append(side_by_side(pixels))
         if job.options.raw:
             raw.append(images)
     paths.append(outdir / "grid.png")
-    _save_png(paths[-1], drawing.image_grid(cells, math.ceil(math.sqrt(len(cells)))))
+    save_png(paths[-1], image_grid(cells, math.ceil(math.sqrt(len(cells)))))
     if raw:
         paths.append(outdir / "images.npz")
         arrays = {name: torch.stack([images[name] for images in raw]).numpy() for name in raw[0]}
@@ -267,7 +266,7 @@ def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[P
     cells, paths = [], []
     for name, images in _draw(job, ws, [*rows.names, *columns.names, *pairs], progress):
         pixels = drawing.to_pixels(images)
-        cells.append(drawing.side_by_side(pixels))
+        cells.append(side_by_side(pixels))
         if len(cells) > len(rows.names) + len(columns.names):
             paths += _save_sample(job.options.outdir / name, pixels)
     width = len(columns.names)
@@ -276,7 +275,7 @@ def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[P
     for row, head in enumerate(heads):
         layout += [head, *body[row * width : (row + 1) * width]]
     paths.append(job.options.outdir / "grid.png")
-    _save_png(paths[-1], drawing.image_grid(layout, width + 1))
+    save_png(paths[-1], image_grid(layout, width + 1))
     return paths
 
 
@@ -284,7 +283,7 @@ def _write_video(job: Job, path: Path, progress: Progress) -> list[Path]:
     ws = drawing.interpolate_ws(_map(job, job.samples), job.options.frames)
     # One name for all frames: random noise stands still instead of flickering.
     drawn = _draw(job, ws, ["video"] * len(ws), progress)
-    frames = (drawing.side_by_side(drawing.to_pixels(images)) for _, images in drawn)
+    frames = (side_by_side(drawing.to_pixels(images)) for _, images in drawn)
     video.save_video(path, (frame.transpose(1, 2, 0) for frame in frames), job.options.fps)
     return [path]
 
@@ -324,12 +323,5 @@ def _save_sample(stem: Path, pixels: dict[str, Pixels]) -> list[Path]:
     paths = []
     for name, image in pixels.items():
         paths.append(stem.with_name(f"{stem.name}_{name.upper()}.png"))
-        _save_png(paths[-1], image)
+        save_png(paths[-1], image)
     return paths
-
-
-def _save_png(path: Path, pixels: Pixels) -> None:
-    """Write [C, H, W] uint8, C = 1 or 3."""
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
-    with files.atomic_write(path) as file:
-        image.save(file, format="PNG")

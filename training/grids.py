@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from data.dataset import PairDataset
+from data.pictures import Pixels, image_grid, save_png, side_by_side
 from data.pixels import to_uint8
-from dnnlib import files
 from torch_utils.seeding import generator_for
 from training.generator import Generator
 
@@ -28,26 +26,18 @@ def grid_size(resolution: int, modalities: int) -> tuple[int, int]:
     return columns, rows
 
 
-def compose_grid(images: Mapping[str, Tensor], columns: int) -> np.ndarray:
+def compose_grid(images: Mapping[str, Tensor], columns: int) -> Pixels:
     """Lay out pairs row by row; the modalities of a pair stand side by side.
 
     Args:
-        images: uint8 [N, 1 or 3, R, R] a modality, N a multiple of `columns`.
+        images: uint8 [N, 1 or 3, R, R] a modality.
         columns: pairs a row.
-    Returns: [H, W, 3] uint8.
+    Returns: [3, H, W] uint8.
     """
-    colored = [x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x for x in images.values()]
-    pairs = torch.cat(colored, dim=3)
-    n, channels, height, width = pairs.shape
-    cells = pairs.reshape(n // columns, columns, channels, height, width)
-    grid = cells.permute(0, 3, 1, 4, 2).reshape(n // columns * height, columns * width, channels)
-    return grid.cpu().numpy()
-
-
-def save_png(path: Path, pixels: np.ndarray) -> None:
-    """Write [H, W, 3] or [H, W] uint8 pixels as PNG, atomically."""
-    with files.atomic_write(path) as file:
-        Image.fromarray(pixels).save(file, format="png")
+    arrays = {name: batch.cpu().numpy() for name, batch in images.items()}
+    count = len(next(iter(arrays.values())))
+    pairs = [{name: array[index] for name, array in arrays.items()} for index in range(count)]
+    return image_grid([side_by_side(pair) for pair in pairs], columns)
 
 
 class SampleGrid:

@@ -142,16 +142,3 @@ def test_interpolation_meets_its_keys_and_closes(count):
 def test_pixels_are_quantised_by_the_one_rule():
     image = torch.linspace(-1.5, 1.5, 48).reshape(3, 4, 4)
     assert np.array_equal(drawing.to_pixels({"rgb": image})["rgb"], to_uint8(image).numpy())
-
-
-def test_side_by_side_and_grid():
-    rgb = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
-    nir = np.full((1, 2, 2), 200, np.uint8)
-    cell = drawing.side_by_side({"rgb": rgb, "nir": nir})
-    assert cell.shape == (3, 2, 4)
-    assert np.array_equal(cell[:, :, :2], rgb)
-    assert (cell[:, :, 2:] == 200).all()
-    cells = [np.full((3, 2, 4), value, np.uint8) for value in (1, 2, 3, 4, 5)]
-    grid = drawing.image_grid(cells, 3)
-    assert grid.shape == (3, 4, 12)
-    assert grid[0, ::2, ::4].tolist() == [[1, 2, 3], [4, 5, 0]]

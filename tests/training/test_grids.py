@@ -11,7 +11,7 @@ from data.pixels import to_uint8
 from tests.helpers.images import write_pairs
 from tests.helpers.networks import random_network, small_generator_config
 from training import grids
-from training.grids import SampleGrid, compose_grid, grid_size, save_png
+from training.grids import SampleGrid, compose_grid, grid_size
 
 
 @pytest.mark.parametrize(
@@ -34,24 +34,16 @@ def random_images(count, side=3):
 @pytest.mark.parametrize(("count", "columns"), [(6, 2), (6, 6), (4, 1)])
 def test_layout_equals_loops(count, columns):
     images, side = random_images(count), 3
-    expected = np.zeros((count // columns * side, columns * 2 * side, 3), dtype=np.uint8)
+    expected = np.zeros((3, count // columns * side, columns * 2 * side), dtype=np.uint8)
     for index in range(count):
         for place, name in enumerate(("rgb", "nir")):
             top = index // columns * side
             left = (index % columns * 2 + place) * side
-            pixels = images[name][index].permute(1, 2, 0).numpy()
-            expected[top : top + side, left : left + side] = pixels  # grey goes to all channels
+            pixels = images[name][index].numpy()
+            expected[:, top : top + side, left : left + side] = pixels  # grey goes to all channels
     result = compose_grid(images, columns)
     assert result.dtype == np.uint8
     np.testing.assert_array_equal(result, expected)
-
-
-@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5)])
-def test_png_keeps_every_pixel(tmp_path, shape):
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    save_png(tmp_path / "grid.png", pixels)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grid.png")), pixels)
-    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 
 @pytest.fixture
@@ -101,6 +93,6 @@ def test_fakes_do_not_depend_on_the_batch(dataset, generator, tmp_path, monkeypa
     with torch.no_grad():
         images = generator(grid.z, grid.c, noise_mode="const")
     expected = compose_grid({name: to_uint8(image) for name, image in images.items()}, 3)
-    np.testing.assert_array_equal(pixels[6], expected)
+    np.testing.assert_array_equal(pixels[6], expected.transpose(1, 2, 0))
     for batch in (4, 1):  # convolutions round differently at other batch sizes
         assert np.abs(pixels[batch] - pixels[6]).max() <= 1
