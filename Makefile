@@ -14,7 +14,7 @@ DEVICE ?= auto
 BIN := .venv/bin
 DEMO := EXPERIMENTS/demo
 PAIRS := DATASETS/example_$(SIZE)
-TRAIN := $(BIN)/python train_db_stylegan2.py --config=EXPERIMENTS/example/train.json
+TRAIN := $(BIN)/python train_db_stylegan2.py --config=EXPERIMENTS/example/demo.json
 
 .PHONY: demo test lint clean setup
 

@@ -21,14 +21,10 @@ class World:
     Attributes:
         rank: number of this process, from 0.
         size: number of processes.
-        local_rank: number on this node, which is the number of its GPU.
-        control: group for messages between CPUs, which never wait for a GPU; None where alone.
     """
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
-    control: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -71,17 +67,16 @@ class World:
             gradient.copy_(part.view_as(gradient))
 
     def any(self, *flags: bool) -> list[bool]:
-        """Return for each flag whether it is set in any process."""
+        """Return for each flag whether it is set in any process; this never waits for a GPU."""
         if self.size == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.int32)
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self.control)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return [bool(vote) for vote in votes.tolist()]
 
     def wait(self) -> None:
         """Return when all processes have come here."""
-        if self.size > 1:
-            dist.barrier(group=self.control)
+        self.any(False)
 
 
 def is_launched() -> bool:
@@ -104,21 +99,17 @@ def join_world(device: torch.device) -> Iterator[World]:
     """Connect with the other processes while the block runs.
 
     Args:
-        device: of this process; NCCL connects GPUs, gloo CPUs.
+        device: of this process; tensors on GPUs go through NCCL, those on CPUs through gloo.
     """
     if world_size() == 1:
         yield World()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        control = dist.new_group(backend="gloo") if device.type == "cuda" else dist.group.WORLD
-        yield World(
-            rank=dist.get_rank(),
-            size=dist.get_world_size(),
-            local_rank=local_rank(),
-            control=control,
-        )
+        # Nothing keeps the group itself: one that outlives destroy_process_group() is torn down
+        # with the interpreter, where gloo's threads abort the process.
+        yield World(rank=dist.get_rank(), size=dist.get_world_size())
     finally:
         dist.destroy_process_group()
