@@ -20,7 +20,7 @@ TRAIN := $(BIN)/python train_db_stylegan2.py --config=EXPERIMENTS/example/demo.j
 
 setup: .venv/.done
 
-.venv/.done: requirements.txt requirements-dev.txt
+.venv/.done: requirements.txt requirements-extras.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

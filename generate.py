@@ -19,6 +19,7 @@ Examples:
   python generate.py --network=network-snapshot-000100.pkl --seeds=1,5,6 --mix-seeds=2,3 \\
       --mix-layers=0-6 --outdir=out/mix
   python generate.py --network=published.pkl --convert-to=ours.pkl
+  python generate.py --network=ours.pkl --convert-to=generator.onnx --truncation=0.7
 
 \b
 Published pickles are read without running anything in them. Repeating a command gives the same
@@ -93,7 +94,11 @@ OUTPUT = cli.option_group(
         "--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Frames a second."
     ),
     click.option(
-        "--convert-to", type=PATH, metavar="FILE", help="Write the snapshot in our form, no images."
+        "--convert-to",
+        type=PATH,
+        metavar="FILE",
+        help="Write no images but the snapshot: .pkl is our form, .safetensors has a .json beside"
+        " it, .onnx is the generator with truncation and noise as given.",
     ),
     click.option(
         "-n", "--dry-run", is_flag=True, help="Check everything, print it, write nothing."
@@ -121,7 +126,7 @@ def main(convert_to: Path | None, dry_run: bool, **given: Any) -> None:
     """
     with cli.friendly_errors():
         if convert_to is not None:
-            _convert(given["network"], convert_to, dry_run)
+            _convert(given, convert_to, dry_run)
         else:
             _draw(_options(given), dry_run)
 
@@ -155,14 +160,21 @@ def _draw(options: "GenerationOptions", dry_run: bool) -> None:
     click.echo(f"wrote {len(paths)} files, the last is {paths[-1]}")
 
 
-def _convert(network: Path, target: Path, dry_run: bool) -> None:
-    from training.snapshots import load_snapshot, save_snapshot  # noqa: PLC0415  # torch is slow
+def _convert(given: dict[str, Any], target: Path, dry_run: bool) -> None:
+    from training.export import ConversionOptions, convert  # noqa: PLC0415  # torch is slow
+    from training.generator import NoiseMode  # noqa: PLC0415
 
-    snapshot = load_snapshot(network)
-    if not dry_run:
-        save_snapshot(target, snapshot)
+    options = ConversionOptions(
+        network=given["network"],
+        target=target,
+        truncation=given["truncation"],
+        truncation_cutoff=given["truncation_cutoff"],
+        noise_mode=NoiseMode(given["noise_mode"]),
+        use_raw_g=given["use_raw_g"],
+    )
+    snapshot = convert(options, dry_run=dry_run)
     names = ", ".join(snapshot.networks)
-    click.echo(f"{network}: {names} in the {snapshot.origin} form -> {target}")
+    click.echo(f"{options.network}: {names} in the {snapshot.origin} form -> {target}")
 
 
 if __name__ == "__main__":

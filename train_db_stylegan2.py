@@ -4,6 +4,7 @@ Options in, one frozen configuration out, one call: the work is in training/.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ Examples:
 
 \b
 The same command continues a run that was stopped or killed; --fresh starts another.
-A run is known by its options without --kimg, --tick, --snap, --workers and --device."""
+A run is known by its options without --kimg, --tick, --snap, --workers, --cache and --device.
+Fetched snapshots are kept in ~/.cache/biface (BIFACE_CACHE_DIR); BIFACE_OFFLINE=1 fetches none."""
 
+METRICS = "none"
 PRESETS = [
     "auto",
     "auto_512",
@@ -53,6 +56,29 @@ RATE = click.FloatRange(min=0, min_open=True)
 SHARE = click.FloatRange(min=0, max=1)
 PATH = click.Path(path_type=Path)
 
+
+class PresetName(click.Choice):
+    """A preset; alias-free StyleGAN3 is another network and refused by name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the preset's name, or fail."""
+        if str(value).startswith("stylegan3"):
+            self.fail(f"{value!r} is an alias-free network; StyleGAN2's are trained here", param)
+        return super().convert(value, param, ctx)
+
+
+class MetricNames(click.ParamType):
+    """What evaluates a snapshot during training: nothing."""
+
+    name = "none"
+
+    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> str:
+        """Return the names, or fail."""
+        if value != METRICS:
+            self.fail(f"{value!r} is not known during training; use --metrics=none", param)
+        return METRICS
+
+
 DATA = cli.option_group(
     "Data",
     click.option(
@@ -65,6 +91,11 @@ DATA = cli.option_group(
     cli.bool_option(
         "--cond",
         help="Condition on the labels; by default when the data has identity_features.json.",
+    ),
+    cli.bool_option(
+        "--nir-cond",
+        help="The NIR discriminator sees the labels; by default as the generator does. 0 is the"
+        " published behaviour.",
     ),
     click.option("--subset", type=COUNT, help="Use this many pairs, drawn with --seed."),
     cli.bool_option("--mirror", default=False, help="Add all pairs flipped, both images alike."),
@@ -91,8 +122,8 @@ OUTPUT = cli.option_group(
     ),
     click.option(
         "--metrics",
-        type=click.Choice(["none"]),
-        default="none",
+        type=MetricNames(),
+        default=METRICS,
         expose_value=False,
         help="Evaluation after each snapshot.",
     ),
@@ -102,7 +133,7 @@ OUTPUT = cli.option_group(
 )
 BASE = cli.option_group(
     "Base configuration",
-    click.option("--cfg", type=click.Choice(PRESETS), default="auto", help="Preset."),
+    click.option("--cfg", type=PresetName(PRESETS), default="auto", help="Preset."),
     click.option("--kimg", type=COUNT, help="Thousands of images to show."),
     click.option("--batch", type=COUNT, help="Images an iteration."),
     click.option(
@@ -145,8 +176,15 @@ TRANSFER = cli.option_group(
     "Transfer",
     click.option(
         "--resume",
-        metavar="FILE",
-        help="Begin a new run from the networks of a snapshot, ours or a published one.",
+        metavar="FILE|URL|NAME",
+        help="Begin a new run from a snapshot, ours or a published one: a file, an address, or"
+        " ffhq256, ffhq512, ffhq1024, celebahq256, lsundog256.",
+    ),
+    click.option(
+        "--nir-init",
+        type=click.Choice(["luma", "random"]),
+        default="luma",
+        help="How the NIR branch begins where the snapshot has none: as the luma of RGB.",
     ),
     click.option(
         "--freezed",
@@ -188,7 +226,20 @@ PERFORMANCE = cli.option_group(
     cli.bool_option("--allow-tf32", default=False, help="TF32 products on CUDA."),
     cli.bool_option("--nobench", default=False, help="No search for cuDNN's best algorithm."),
     click.option(
+        "--ops",
+        type=click.Choice(["auto", "plain", "cpu", "cuda"]),
+        default="auto",
+        help="Our kernels where they can be built (auto), never, or stop without them.",
+    ),
+    click.option(
         "--workers", type=click.IntRange(min=0), default=3, help="Data loading processes."
+    ),
+    click.option(
+        "--cache",
+        type=FLOAT,
+        default=1.0,
+        metavar="GIB",
+        help="Keep decoded images in memory when all fit into this; 0 for never.",
     ),
 )
 
@@ -218,7 +269,8 @@ def main(fresh: bool, dry_run: bool, **options: Any) -> None:
     if not is_first_process():
         logging.disable(logging.INFO)
     with cli.friendly_errors():
-        plan = make_plan(TrainingOptions(**options))
+        fetching = partial(cli.progress_bar, unit="B")
+        plan = make_plan(TrainingOptions(**options), may_fetch=not dry_run, fetching=fetching)
         if dry_run:
             click.echo(plan_as_json(plan))
             return

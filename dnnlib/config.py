@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from reprlib import repr as shorten
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
@@ -32,7 +33,7 @@ def from_dict(cls: type[Config], content: Mapping[str, Any], where: str = "confi
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in content:
         if key not in fields:
-            raise ValueError(f"{where}: unknown key {key!r}{suggest(str(key), fields)}")
+            raise ValueError(f"{where}: unknown key {shorten(key)}{suggest(str(key)[:80], fields)}")
     missing = [
         name for name, field in fields.items() if name not in content and _is_required(field)
     ]
@@ -78,7 +79,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return from_dict(typing.cast(type[Any], hint), value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{where} must be a list, got {value!r}")
+            raise ValueError(f"{where} must be a list, got {shorten(value)}")
         item = arguments[0] if arguments else Any
         return tuple(_typed(item, entry, where) for entry in value)
     if origin is dict or hint is dict:
@@ -90,7 +91,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
 
 def _typed_mapping(arguments: tuple[Any, ...], value: Any, where: str) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} must be an object, got {value!r}")
+        raise ValueError(f"{where} must be an object, got {shorten(value)}")
     key_hint, entry_hint = arguments or (Any, Any)
     return {
         _typed(key_hint, key, f"{where}: key"): _typed(entry_hint, entry, f"{where}: {key}")
@@ -115,12 +116,15 @@ def _typed_enum(hint: type[Enum], value: Any, where: str) -> Enum:
         return hint(value)
     except ValueError as error:
         names = ", ".join(str(member.value) for member in hint)
-        raise ValueError(f"{where} must be one of {names}, got {value!r}") from error
+        raise ValueError(f"{where} must be one of {names}, got {shorten(value)}") from error
 
 
 def _typed_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"{where} must be float, got {shorten(value)}") from error
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"{where} must be {hint.__name__}, got {value!r}")
+        raise ValueError(f"{where} must be {hint.__name__}, got {shorten(value)}")
     return value

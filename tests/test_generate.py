@@ -166,14 +166,37 @@ def test_convert(network, tmp_path):
     assert (tmp_path / "ours.pkl").read_bytes() == network.read_bytes()
 
 
+def test_convert_to_other_forms(network, tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is an optional package")
+    between, again = tmp_path / "net.safetensors", tmp_path / "again.pkl"
+    generate(f"--network={network}", f"--convert-to={between}")
+    generate(f"--network={between}", f"--convert-to={again}")
+    assert again.read_bytes() == network.read_bytes()
+    pytest.importorskip("onnxscript", reason="onnx and onnxscript are optional packages")
+    options = ["--trunc=0.5", "--noise-mode=none", "--use-raw-g"]
+    generate(f"--network={network}", f"--convert-to={tmp_path / 'net.onnx'}", *options)
+    assert (tmp_path / "net.onnx").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--convert-to=x.gif"], "--convert-to x.gif: the name must end in one of"),
+        (["--convert-to=x.onnx", "--noise-mode=random"], "--noise-mode=random cannot be exported"),
+    ],
+)
+def test_conversions_that_cannot_be_are_named(network, options, reason):
+    assert reason in " ".join(generate(f"--network={network}", *options, code=2).split())
+
+
 def test_dry_run_writes_nothing(network, tmp_path):
-    out, video = tmp_path / "out", tmp_path / "x.gif"
+    out, converted = tmp_path / "out", tmp_path / "x.pkl"
     output = generate(f"--network={network}", "--seeds=0-1", f"--outdir={out}", "--dry-run")
     plan = json.loads(output)
     assert plan["samples"] == ["seed0000", "seed0001"]
     assert plan["options"]["noise_mode"] == "const"
     assert plan["generator"]["heads"] == {"rgb": 3, "nir": 1}
-    generate(f"--network={network}", f"--convert-to={video}", "-n")
+    generate(f"--network={network}", f"--convert-to={converted}", "-n")
     assert not list(tmp_path.iterdir())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 MAX_OPCODES = 1_000_000
 _MAX_NAME = 200
+_MAX_KEY = 500
 _NEWEST_PROTOCOL = 5
 
 Builder = Callable[[tuple[Any, ...]], Any]
@@ -250,6 +251,8 @@ def _checked_key(key: Any) -> str:
     # Only text is hashed in a way that a file cannot aim at, and in bounded time.
     if not isinstance(key, str):
         raise RefusedError(f"a key is a {kind_of(key)}, only text is allowed")
+    if len(key) > _MAX_KEY:  # names are joined to paths, once a value
+        raise RefusedError(f"a key has {len(key)} characters, more than {_MAX_KEY}")
     return key
 
 

@@ -8,6 +8,7 @@ from torch_utils.ops.bias_act import ACTIVATIONS
 
 MIN_RESOLUTION = 4
 MAX_RESOLUTION = 4096
+MAX_WIDTH = 1 << 14
 
 
 class Architecture(StrEnum):
@@ -51,6 +52,8 @@ class MappingConfig:
 
     def __post_init__(self) -> None:
         _check_range("mapping layers", self.layers, 0, 64)
+        for name in ("embed_features", "layer_features"):
+            _check_range(f"mapping {name}", getattr(self, name) or 1, 1, MAX_WIDTH)
         _check_activation(self.activation)
 
 
@@ -94,8 +97,8 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         _check_common(self)
-        _check_range("z_dim", self.z_dim, 0, 1 << 14)
-        _check_range("w_dim", self.w_dim, 1, 1 << 14)
+        _check_range("z_dim", self.z_dim, 0, MAX_WIDTH)
+        _check_range("w_dim", self.w_dim, 1, MAX_WIDTH)
         if self.z_dim == 0 and self.c_dim == 0:
             raise ValueError(
                 "a generator needs a latent or a condition: z_dim and c_dim are both 0"
@@ -155,6 +158,7 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         _check_common(self)
         _check_range("channels", self.channels, 1, 64)
+        _check_range("cmap_dim", self.cmap_dim or 1, 1, MAX_WIDTH)
         _check_range("mbstd_num_channels", self.mbstd_num_channels, 0, 1 << 10)
         if self.mbstd_group_size is not None:
             _check_range("mbstd_group_size", self.mbstd_group_size, 1, 1 << 16)
@@ -199,7 +203,7 @@ def _check_common(config: GeneratorConfig | DiscriminatorConfig) -> None:
             f"channel_base must be at least the resolution ({resolution}) so that each block has a"
             f" channel, got {config.channel_base}"
         )
-    _check_range("channel_max", config.channel_max, 1, 1 << 14)
+    _check_range("channel_max", config.channel_max, 1, MAX_WIDTH)
     _check_range("channel_base", config.channel_base, 4, 1 << 24)
     _check_range("c_dim", config.c_dim, 0, 1 << 20)
     _check_range("num_fp16_res", config.num_fp16_res, 0, 16)
@@ -218,4 +222,4 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
 
 def _check_activation(name: str) -> None:
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name[:80]!r}")

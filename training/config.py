@@ -65,6 +65,8 @@ class TrainingConfig:
         ema_kimg: half-life of the generator's average, thousands of images.
         ema_rampup: share of the images so far that limits the half-life; None for no limit.
         resume: SHA-256 of the snapshot that the run starts from; None from scratch.
+        nir_init: how a NIR branch begins that the snapshot lacks, "luma" or "random"; None from
+            scratch.
         freezed: layers of the discriminators that do not train.
         nhwc: channels innermost in memory.
         allow_tf32: TF32 products on CUDA.
@@ -84,6 +86,7 @@ class TrainingConfig:
     ema_kimg: float
     ema_rampup: float | None
     resume: str | None
+    nir_init: str | None = None
     freezed: int
     nhwc: bool
     allow_tf32: bool
@@ -102,6 +105,7 @@ class RunConfig:
         snap: ticks between snapshots; 0 only at the end.
         checkpoint_minutes: minutes between checkpoints; 0 only with snapshots.
         workers: data loading processes.
+        cache: GiB of memory that decoded images may take; more are decoded when needed.
         device: "cpu" or "cuda:N".
         nobench: no search for the fastest cuDNN algorithm.
     """
@@ -112,5 +116,6 @@ class RunConfig:
     snap: int
     checkpoint_minutes: float
     workers: int
+    cache: float
     device: str
     nobench: bool

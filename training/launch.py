@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from data.dataset import PairDataset
 from dnnlib import config as configs
-from dnnlib import files, runs
+from dnnlib import downloads, files, runs
 from torch_utils.devices import resolve_device
 from torch_utils.distributed import is_launched, join_world, local_rank, world_size
+from torch_utils.ops import forms
 from training.config import DataConfig, RunConfig, TrainingConfig
 from training.loop import TrainingLoop
 from training.options import TrainingOptions
 from training.presets import resolve
-from training.published_files import check_is_file
+from training.published_files import find_snapshot
 from training.snapshots import load_snapshot
-from training.transfer import transfer_states
+from training.transfer import Start, plan_start
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ class Plan:
         gpus: processes that compute it.
         run: how long and where.
         dataset: its pairs.
-        start: tensors by network that a run from a snapshot begins with; None from scratch.
+        start: what a run from a snapshot begins with; None from scratch, or while the snapshot is
+            not here.
         description: of its folder's name.
     """
 
@@ -44,29 +45,43 @@ class Plan:
     gpus: int
     run: RunConfig
     dataset: PairDataset
-    start: dict[str, dict[str, Tensor]] | None
+    start: Start | None
     description: str
 
 
-def make_plan(options: TrainingOptions) -> Plan:
-    """Check data, snapshot and options without writing anything.
+def make_plan(
+    options: TrainingOptions,
+    *,
+    may_fetch: bool = True,
+    fetching: downloads.Progress | None = None,
+) -> Plan:
+    """Check data, snapshot and options; nothing is written but a snapshot from an address.
 
+    Args:
+        options: as the user gave them.
+        may_fetch: fetch the snapshot if it is not here; otherwise only its address is checked.
+        fetching: shows what has come of it.
     Raises: ValueError or FileNotFoundError naming file or option, rule and value.
     """
     gpus = _count_processes(options.gpus)
     options = replace(options, gpus=gpus)
     device = _choose_device(options, gpus)
+    forms.use(options.ops)
     dataset = PairDataset(
         options.data,
         use_labels=options.cond,
         mirror=options.mirror,
         subset=options.subset,
         seed=options.seed,
+        cache_gib=options.cache,
     )
     if options.cond and dataset.c_dim == 0:
         raise ValueError(f"--cond=1: {options.data} has no labels")
-    resume = None if options.resume is None else check_is_file(options.resume)
-    snapshot = None if resume is None else load_snapshot(resume)
+    resume = None
+    if options.resume is not None:
+        resume = find_snapshot(options.resume, may_fetch=may_fetch, progress=fetching)
+        if resume is None:
+            _log.info("--resume=%s: not fetched yet, so its sizes are unknown", options.resume)
     data = DataConfig(
         name=dataset.name,
         fingerprint=dataset.fingerprint(),
@@ -80,9 +95,9 @@ def make_plan(options: TrainingOptions) -> Plan:
         resolution=dataset.resolution,
         c_dim=dataset.c_dim,
         device=device,
-        resume_hash=None if resume is None else files.sha256_file(resume),
+        resume_hash=options.resume if resume is None else files.sha256_file(resume),
     )
-    start = None if snapshot is None else transfer_states(config, snapshot, str(resume))
+    start = None if resume is None else plan_start(config, load_snapshot(resume), resume)
     return Plan(
         config=config,
         gpus=gpus,

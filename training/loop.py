@@ -23,10 +23,9 @@ from training.network_state import capture
 from training.records import Records, collect_row, status_line
 from training.signals import StopRequest
 from training.snapshots import Snapshot, save_snapshot
-from training.state import TrainingState
+from training.state import CHECKPOINT_FILE, TrainingState
 from training.step import Iteration
-
-CHECKPOINT_FILE = "checkpoint.pt"
+from training.transfer import Start, begin
 
 Evaluation = Callable[[Path, TrainingState], Mapping[str, float]]
 
@@ -42,7 +41,7 @@ class TrainingLoop:
         folder: of the run; whatever is written goes here.
         dataset: the pairs.
         world: the processes that train together; all build a loop and call the same methods.
-        start: tensors by network that a new run begins with; None is from scratch.
+        start: what a new run from a snapshot begins with; None is from scratch.
         evaluations: called after each snapshot with its path and the state; what they return is
             written to stats.jsonl as Metrics/name.
         progress: called with the images of each iteration.
@@ -56,7 +55,7 @@ class TrainingLoop:
         dataset: PairDataset,
         *,
         world: World | None = None,
-        start: Mapping[str, Mapping[str, Tensor]] | None = None,
+        start: Start | None = None,
         evaluations: Sequence[Evaluation] = (),
         progress: Callable[[int], None] | None = None,
     ) -> None:
@@ -70,7 +69,7 @@ class TrainingLoop:
         if self.is_continued:
             self.state.load_state_dict(load_checkpoint(self.checkpoint_path, self.device))
         elif start is not None:
-            self.state.load_networks(start)
+            begin(self.state, start)
         labels = torch.stack([dataset.label(index) for index in range(len(dataset.stems))])
         self.iteration = Iteration(config, self.state, batch_gpu=run.batch_gpu, labels=labels)
         self.grid = SampleGrid(dataset, self.state.generator, config.seed)

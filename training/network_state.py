@@ -7,7 +7,7 @@ from reprlib import repr as shorten
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dnnlib import config as configs
 from training.architecture import DiscriminatorConfig, GeneratorConfig
@@ -15,6 +15,7 @@ from training.discriminator import Discriminator
 from training.generator import Generator
 
 _MAX_HEADS = 16
+_MAX_NAME = 40
 
 
 class NetworkKind(StrEnum):
@@ -64,10 +65,19 @@ def make_network_state(
                 f"{where}: {name} must have shape {list(shape)} by the network's configuration,"
                 f" got {list(state[name].shape)}"
             )
+    _check_memory(state, where)
     tensors = {name: state[name].detach().to("cpu", torch.float32) for name in expected}
     is_generator = isinstance(config, GeneratorConfig)
     kind = NetworkKind.GENERATOR if is_generator else NetworkKind.DISCRIMINATOR
     return NetworkState(kind, config, tensors)
+
+
+def _check_memory(state: Mapping[str, Tensor], where: str) -> None:
+    """Refuse tensors that are the same numbers again and again: the network would not be small."""
+    storages = [tensor.untyped_storage() for tensor in state.values()]
+    stored = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    if sum(t.numel() * t.element_size() for t in state.values()) > sum(stored.values()):
+        raise ValueError(f"{where}: tensors share their numbers, which those of networks never do")
 
 
 def parse_config(
@@ -89,7 +99,9 @@ def _check_heads(heads: Any, where: str) -> None:
     if not isinstance(heads, Mapping) or len(heads) > _MAX_HEADS:
         raise ValueError(f"{where}: heads must be an object of at most {_MAX_HEADS} channel counts")
     for name, channels in heads.items():
-        if not str(name).isidentifier() or type(channels) is not int:
+        # A module may not be called like an attribute of the table of modules.
+        is_name = str(name).isidentifier() and not hasattr(nn.ModuleDict(), name)
+        if not is_name or len(name) > _MAX_NAME or type(channels) is not int:
             raise ValueError(
                 f"{where}: heads must give numbers of channels by names,"
                 f" got {shorten(name)}: {shorten(channels)}"

@@ -12,6 +12,7 @@ class TrainingOptions:
         data: folder or zip of pairs.
         outdir: folder that holds run folders.
         cond: use the labels; None exactly when the data has VIS, NIR and identity_features.json.
+        nir_cond: the NIR discriminator sees the labels; None is as the generator does.
         subset: number of pairs to use, drawn with the seed; None is all.
         mirror: add the flipped pairs.
         cfg: preset, one of PRESET_NAMES.
@@ -30,7 +31,8 @@ class TrainingOptions:
         p: strength for "fixed".
         target: ADA target.
         augpipe: a key of AUGPIPES.
-        resume: snapshot to start from.
+        resume: snapshot to start from: a file, an address, or one of PUBLISHED_SNAPSHOTS.
+        nir_init: "luma" or "random": how a NIR branch begins that the snapshot lacks.
         freezed: layers of the discriminators that do not train.
         cbase, cmax, w_dim, z_dim, map_depth, mbstd_group: sizes of the networks.
         glr, dlr: learning rates.
@@ -39,6 +41,7 @@ class TrainingOptions:
         nhwc: channels innermost in memory; None on the CPU, where it is faster.
         allow_tf32: let CUDA round float32 products to TF32.
         nobench: no search for the fastest cuDNN algorithm.
+        ops: form of the operations, one of torch_utils.ops.forms.OpsForm.
         gpus: processes; None is one, or what torchrun started.
         seed: of everything random.
         desc: text added to the run folder's name.
@@ -46,6 +49,7 @@ class TrainingOptions:
         snap: ticks between snapshots; 0 only at the end.
         checkpoint_minutes: minutes between checkpoints; 0 only with snapshots.
         workers: processes that load data; 0 loads in the main one.
+        cache: GiB of memory that decoded images may take; 0 decodes them when needed.
         device: "auto", "cpu" or "cuda".
         gpu_device_number: which GPU; None is the first visible one.
     """
@@ -53,6 +57,7 @@ class TrainingOptions:
     data: Path
     outdir: Path
     cond: bool | None = None
+    nir_cond: bool | None = None
     subset: int | None = None
     mirror: bool = False
     cfg: str = "auto"
@@ -73,6 +78,7 @@ class TrainingOptions:
     target: float | None = None
     augpipe: str = "bgc"
     resume: str | None = None
+    nir_init: str = "luma"
     freezed: int = 0
     cbase: int | None = None
     cmax: int | None = None
@@ -87,6 +93,7 @@ class TrainingOptions:
     nhwc: bool | None = None
     allow_tf32: bool = False
     nobench: bool = False
+    ops: str = "auto"
     gpus: int | None = None
     seed: int = 0
     desc: str | None = None
@@ -94,5 +101,6 @@ class TrainingOptions:
     snap: int = 50
     checkpoint_minutes: float = 10.0
     workers: int = 3
+    cache: float = 1.0
     device: str = "auto"
     gpu_device_number: int | None = None

@@ -133,7 +133,7 @@ def resolve(
         resolution: of its images.
         c_dim: width of its labels; 0 without.
         device: resolved name, "cpu" or "cuda:N".
-        resume_hash: SHA-256 of the snapshot to start from.
+        resume_hash: SHA-256 of the snapshot to start from, or its address while it is not here.
     Returns: what is computed, and how long and where.
     Raises: ValueError naming the option, the rule and the value.
     """
@@ -154,6 +154,7 @@ def resolve(
         ema_kimg=_or(options.ema_kimg, preset.ema),
         ema_rampup=None if options.resume else preset.ramp,
         resume=resume_hash,
+        nir_init=options.nir_init if options.resume else None,
         freezed=options.freezed,
         nhwc=_or(options.nhwc, device == "cpu"),
         allow_tf32=options.allow_tf32,
@@ -166,6 +167,7 @@ def resolve(
         snap=options.snap,
         checkpoint_minutes=options.checkpoint_minutes,
         workers=options.workers,
+        cache=options.cache,
         device=device,
         nobench=options.nobench,
     )
@@ -211,9 +213,13 @@ def _networks(
         w_dim=options.w_dim,
         mapping=MappingConfig(layers=_or(options.map_depth, preset.map_depth)),
     )
+    if options.nir_cond and c_dim == 0:
+        raise ValueError("--nir-cond=1 needs labels, which --cond=1 takes from the data")
+    is_nir_conditional = options.nir_cond is not False
+    widths = {RGB.name: c_dim, NIR.name: c_dim if is_nir_conditional else 0}
     discriminators = {
         modality.name: DiscriminatorConfig(
-            **common,
+            **{**common, "c_dim": widths[modality.name]},
             channels=modality.channels,
             architecture=Architecture.ORIG if preset.is_cifar else Architecture.RESNET,
             mbstd_group_size=_mbstd_group(options, preset, batch_gpu),

@@ -6,6 +6,7 @@ were built with rather than from defaults, which differ between these systems.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from reprlib import repr as shorten
 from typing import Any
 
@@ -17,6 +18,9 @@ from training.architecture import MAX_RESOLUTION, block_resolutions
 from training.network_state import NetworkKind, NetworkState, make_network_state, parse_config
 
 NETWORK_NAMES = ("G", "D", "D_NIR", "G_ema")
+# More than any network has: what a file can make us do stays small.
+_MAX_TENSORS = 10_000
+_MAX_PREFIX = 200
 _CLASSES = {
     "Generator",
     "MappingNetwork",
@@ -87,7 +91,7 @@ class Module:
         """Return a module inside this one. Raises: ValueError where there is none."""
         record = self.children.get(name)
         if not isinstance(record, PersistentObject):
-            raise ValueError(f"{self.where} has no module {name!r}")
+            raise ValueError(f"{self.where} has no module {name[:80]!r}")
         return Module(record, f"{self.where}.{name}")
 
     def attribute(self, name: str, kind: Any) -> Any:
@@ -115,6 +119,8 @@ class Module:
 
     def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """Yield all tensors of the tree with their dotted published names."""
+        if len(prefix) > _MAX_PREFIX:
+            raise ValueError(f"{self.where[:200]} ... is nested deeper than networks are")
         for table in ("_parameters", "_buffers"):
             for name, tensor in self._table(table).items():
                 if isinstance(tensor, Tensor):
@@ -139,7 +145,7 @@ def _convert_network(module: Module, where: str) -> NetworkState:
         raise ValueError(f"{where} is a {module.class_name}, not a generator or a discriminator")
     tensors = {
         rename(name): tensor
-        for name, tensor in module.tensors()
+        for name, tensor in islice(module.tensors(), _MAX_TENSORS)
         if not name.endswith("resample_filter")  # built from the configuration
     }
     return make_network_state(parse_config(kind, content, where), tensors, where)

@@ -15,10 +15,17 @@ from torch import Tensor
 from data.modalities import RGB
 from dnnlib.config import suggest
 from torch_utils.safe_pickle import TensorflowNetwork
-from training.network_state import NetworkKind, NetworkState, make_network_state, parse_config
+from training.network_state import (
+    NetworkKind,
+    NetworkState,
+    expected_shapes,
+    make_network_state,
+    parse_config,
+)
 
 NETWORK_NAMES = ("G", "D", "G_ema")  # the order in the tuple, where the last is called Gs
 _OLDEST_VERSION = 4
+_LARGEST_NUMBER = 1e38  # of float32
 
 Array = np.ndarray[Any, Any]
 Entry = tuple[str, Array]
@@ -75,6 +82,8 @@ _GENERATOR_LAYERS = {
 _FLIPPED_LAYERS = {"Conv0_up", "Skip"}
 _BLOCK_LAYERS = {"FromRGB": "from_image", "Conv0": "conv0", "Conv1_down": "conv1", "Skip": "skip"}
 _EPILOGUE_LAYERS = {"FromRGB": "from_image", "Conv": "conv", "Dense0": "fc"}
+# Styles are stored as what is added to 1.
+_SHIFTED = ".affine.bias"
 _PARTS = {"mod_weight": "affine.weight", "mod_bias": "affine.bias"}
 
 
@@ -101,8 +110,9 @@ def _convert_network(network: Any, kind: NetworkKind, where: str) -> NetworkStat
     convert = _generator_entry if is_generator else _discriminator_entry
     variables = dict(_variables(network, where))
     options = _options(network, kind, where)
-    tensors = dict(_convert_entries(variables, options, convert, where))
-    return make_network_state(parse_config(kind, options, where), tensors, where)
+    entries = list(_convert_entries(variables, options, convert, where))
+    config = parse_config(kind, options, where)
+    return make_network_state(config, _copies(entries, expected_shapes(config), where), where)
 
 
 def _variables(network: Any, where: str, prefix: str = "") -> Iterator[Entry]:
@@ -120,8 +130,10 @@ def _variables(network: Any, where: str, prefix: str = "") -> Iterator[Entry]:
         raise ValueError(f"{where} has no variables or components")
     for entry in variables:
         match entry:
-            case (str(name), np.ndarray() | float() | int() as value):
-                yield prefix + name, np.asarray(value, dtype=np.float32)
+            case (str(name), np.ndarray() as value):
+                yield prefix + name, value
+            case (str(name), float() | int() as number) if abs(number) < _LARGEST_NUMBER:
+                yield prefix + name, np.asarray(number, dtype=np.float32)
             case _:
                 raise ValueError(f"{where} has a variable that is not a name with numbers")
     for name, component in components.items():
@@ -158,8 +170,8 @@ def _convert_entries(
     options: dict[str, Any],
     convert: Callable[[str, Array], Entry | None],
     where: str,
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield our names and tensors; layers named by level of detail mean `orig` in `options`."""
+) -> Iterator[Entry]:
+    """Yield our names and views; layers named by level of detail mean `orig` in `options`."""
     for theirs, value in variables.items():
         if theirs == "lod":
             continue
@@ -172,7 +184,34 @@ def _convert_entries(
         entry = convert(name, value)
         if entry is None:
             raise ValueError(f"{where} has the unknown variable {theirs[:80]!r}")
-        yield entry[0], torch.from_numpy(entry[1].copy(order="C"))
+        yield entry
+
+
+def _copies(
+    entries: Sequence[Entry], shapes: Mapping[str, tuple[int, ...]], where: str
+) -> dict[str, Tensor]:
+    """Return float32 copies of arrays, once they have been found to be those of the network."""
+    stored = {id(_owner(value)): value.nbytes for _, value in entries}
+    if sum(value.nbytes for _, value in entries) > sum(stored.values()):
+        raise ValueError(f"{where}: variables share their numbers, which those of networks do not")
+    tensors = {}
+    for name, value in entries:
+        if name not in shapes:
+            raise ValueError(f"{where}: {name[:80]} is of no layer that the options describe")
+        if np.shape(value) != shapes[name]:
+            wanted, got = list(shapes[name]), list(np.shape(value))
+            raise ValueError(f"{where}: {name[:80]} must have shape {wanted}, got {got}")
+        with np.errstate(over="ignore"):
+            array = np.array(value, dtype=np.float32, order="C")
+        tensors[name] = torch.from_numpy(array + 1 if name.endswith(_SHIFTED) else array)
+    return tensors
+
+
+def _owner(value: Array) -> Array:
+    """Return the array whose numbers a view shows."""
+    while isinstance(value.base, np.ndarray):
+        value = value.base
+    return value
 
 
 def _generator_entry(name: str, value: Array) -> Entry | None:
@@ -192,8 +231,6 @@ def _generator_entry(name: str, value: Array) -> Entry | None:
     value = _reordered(value)
     if match[2] in _FLIPPED_LAYERS and match[3] == "weight":
         value = value[..., ::-1, ::-1] if value.ndim == 4 else value
-    elif match[3] == "mod_bias":
-        value = value + 1
     layer_name, part = _GENERATOR_LAYERS[match[2]], _PARTS.get(match[3], match[3])
     return f"synthesis.blocks.b{match[1]}.{layer_name}.{part}", value
 

@@ -43,6 +43,7 @@ __all__ = [
 
 FORMAT = "biface-snapshot"
 VERSION = 1
+_MAX_NETWORKS = 16
 _KEYS = {"format", "version", "options", "progress", "augment", "networks"}
 
 
@@ -70,7 +71,12 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
 
     Equal snapshots give equal bytes, whatever the file is called.
     """
-    content = {
+    save_checkpoint(path, as_content(snapshot))
+
+
+def as_content(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot as the plain containers and tensors of our form."""
+    return {
         "format": FORMAT,
         "version": VERSION,
         "options": snapshot.options,
@@ -85,7 +91,6 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
             for name, network in snapshot.networks.items()
         },
     }
-    save_checkpoint(path, content)
 
 
 def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
@@ -100,7 +105,7 @@ def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     with path.open("rb") as file:
         start = file.read(2)
     if start == b"PK":
-        return _read_ours(safe_pickle.load_archive(path), str(path))
+        return read_content(safe_pickle.load_archive(path), str(path))
     if start[:1] == b"\x80":
         return _read_published(safe_pickle.load_pickle(path), str(path))
     found = f"starts with {start!r}" if start else "is empty"
@@ -144,18 +149,24 @@ def _find(snapshot: Snapshot, name: str, kind: NetworkKind) -> NetworkState:
     return network
 
 
-def _read_ours(content: Any, where: str) -> Snapshot:
+def read_content(content: Any, where: str) -> Snapshot:
+    """Return the snapshot that `as_content` describes. Raises: ValueError naming `where`."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{where}: not a snapshot: the archive's format is not {FORMAT!r}")
-    if content.get("version") != VERSION:
-        version = shorten(content.get("version"))
-        raise ValueError(f"{where}: snapshot version {version} is not known, only {VERSION}")
+        raise ValueError(f"{where}: not a snapshot: its format is not {FORMAT!r}")
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
+        raise ValueError(
+            f"{where}: snapshot version {shorten(version)} is not known, only {VERSION}"
+        )
     if content.keys() != _KEYS:
         raise ValueError(f"{where}: a snapshot has the keys {', '.join(sorted(_KEYS))}")
+    networks = _dict(content["networks"], f"{where}: networks")
+    if len(networks) > _MAX_NETWORKS:
+        raise ValueError(f"{where}: at most {_MAX_NETWORKS} networks are read, got {len(networks)}")
     return Snapshot(
         networks={
-            name: _read_network(network, f"{where}: {name}")
-            for name, network in _dict(content["networks"], f"{where}: networks").items()
+            name: _read_network(network, f"{where}: {name[:80]}")
+            for name, network in networks.items()
         },
         augment=_strengths(content["augment"], f"{where}: augment"),
         options=_dict(content["options"], f"{where}: options"),

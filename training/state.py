@@ -19,6 +19,7 @@ from training.generator import Generator
 from training.layers import Convolution
 from training.optimization import build_adam
 
+CHECKPOINT_FILE = "checkpoint.pt"
 CHECKPOINT_FORMAT = "biface-checkpoint"
 CHECKPOINT_VERSION = 1
 

@@ -1,25 +1,76 @@
 """Start a run from a snapshot: copy what fits, build the NIR branch where there is none."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.modalities import NIR, RGB
+from torch_utils.checkpoints import load_checkpoint
+from training.ada import AdaMode
 from training.architecture import DiscriminatorConfig, GeneratorConfig
 from training.config import TrainingConfig
-from training.network_state import NetworkState, expected_shapes
+from training.fitting import check_fit
+from training.network_state import NetworkState
 from training.snapshots import Snapshot
-from training.state import snapshot_name
+from training.state import (
+    CHECKPOINT_FILE,
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_VERSION,
+    TrainingState,
+    snapshot_name,
+)
 
 # Rec. 601 luma, as Pillow's conversion to grey uses it.
 LUMA = (0.299, 0.587, 0.114)
 
 # Network that stands in for one that a snapshot lacks.
 _STAND_INS = {"G": "G_ema", "G_ema": "G", "D": "D", "D_NIR": "D"}
+_NIR_HEADS = f".heads.{NIR.name}."
 
 _log = logging.getLogger(__name__)
+
+
+class NirInit(StrEnum):
+    """How a NIR branch begins that a snapshot does not have."""
+
+    LUMA = "luma"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """What a run from a snapshot begins with; whatever is absent begins as it does from scratch.
+
+    Attributes:
+        networks: tensors by network; those of a random NIR branch are left out.
+        checkpoint: "optimizers", "ada" and "pl_mean" of the run that wrote the snapshot, at the
+            same image; None where there is none.
+    """
+
+    networks: Mapping[str, Mapping[str, Tensor]]
+    checkpoint: Mapping[str, Any] | None = None
+
+
+def plan_start(config: TrainingConfig, snapshot: Snapshot, path: Path) -> Start:
+    """Return what a new run takes from a snapshot; logs one line a network.
+
+    A dual snapshot is restored whole; the published code left its D_NIR random. A single-branch
+    one gets a NIR branch as `config.nir_init` says. Counters always begin at 0.
+
+    Args:
+        config: of the new run.
+        snapshot: to start from.
+        path: its file, beside which the run's checkpoint may lie.
+    Raises: ValueError that names the network, what does not fit and the option to change.
+    """
+    networks = transfer_states(config, snapshot, str(path))
+    return Start(networks=networks, checkpoint=find_checkpoint(snapshot, path))
 
 
 def transfer_states(
@@ -27,38 +78,51 @@ def transfer_states(
 ) -> dict[str, dict[str, Tensor]]:
     """Return what each network of a new run starts with: name -> tensors by name.
 
-    A single-branch snapshot gets its second head as the luma of the first and its second
-    discriminator from the first, whose input layer is summed over colours.
-
     Args:
         config: of the new run.
         snapshot: to start from.
         where: names the snapshot in messages.
     Raises: ValueError that names the network, what does not fit and the option to change.
     """
+    configs: dict[str, GeneratorConfig | DiscriminatorConfig]
     configs = {"G": config.generator, "G_ema": config.generator}
     configs |= {snapshot_name(name): net for name, net in config.discriminators.items()}
+    nir_init = NirInit(config.nir_init or NirInit.LUMA)
     states = {}
     for name, network_config in configs.items():
-        stand_in = _STAND_INS[name]
-        source = snapshot.networks.get(name) or snapshot.networks.get(stand_in)
+        stand_in = name if name in snapshot.networks else _STAND_INS[name]
+        source = snapshot.networks.get(stand_in)
         if source is None:
             raise ValueError(f"--resume {where}: the snapshot has no network {name}")
-        states[name] = _adapt(name, source, is_own=name in snapshot.networks)
-        _check_fit(states[name], network_config, source, f"--resume {where}: {name}")
+        state, comment = _adapt(name, stand_in, source, nir_init)
+        if state:
+            has_nir = any(_NIR_HEADS in key for key in state)
+            left_out = None if has_nir or nir_init is NirInit.LUMA else _NIR_HEADS
+            check_fit(state, network_config, source, f"--resume {where}: {name}", left_out)
+        states[name] = state
+        _log.info("%s: %s", name, comment)
     return states
 
 
-def _adapt(name: str, source: NetworkState, *, is_own: bool) -> dict[str, Tensor]:
+def _adapt(
+    name: str, stand_in: str, source: NetworkState, nir_init: NirInit
+) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors to start with and a line that says what they are."""
+    count, is_luma = len(source.state), nir_init is NirInit.LUMA
     if isinstance(source.config, GeneratorConfig):
+        copied = f"{count} tensors copied" + (f" from {stand_in}" if stand_in != name else "")
         if NIR.name in source.config.heads:
-            return source.state
-        _log.info("%s: copied; the NIR heads start as the luma of the RGB heads", name)
-        return add_luma_head(source.state)
-    if is_own:
-        return source.state
-    _log.info("%s: starts from D, its input layer summed over colours", name)
-    return sum_over_colors(source.state)
+            return source.state, copied
+        if not is_luma:
+            return source.state, f"{copied}; the NIR heads start random"
+        extended = add_luma_head(source.state)
+        made = len(extended) - count
+        return extended, f"{copied}; {made} of the NIR heads start as the luma of the RGB heads"
+    if stand_in == name:
+        return source.state, f"{count} tensors copied"
+    if not is_luma:
+        return {}, "starts random, the snapshot has none"
+    return sum_over_colors(source.state), f"{count} tensors from D, the input summed over colours"
 
 
 def add_luma_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -71,7 +135,7 @@ def add_luma_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if f".heads.{RGB.name}." not in name:
             continue
-        target = name.replace(f".heads.{RGB.name}.", f".heads.{NIR.name}.")
+        target = name.replace(f".heads.{RGB.name}.", _NIR_HEADS)
         is_shared = ".affine." in name
         extended[target] = tensor.clone() if is_shared else _luma(tensor)
     return extended
@@ -89,38 +153,94 @@ def sum_over_colors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return changed
 
 
+def find_checkpoint(snapshot: Snapshot, path: Path) -> dict[str, Any] | None:
+    """Return the checkpoint beside a snapshot of ours if it is of the same run and image.
+
+    That it is of the same image shows in the counter, that it is of the same run in equal weights.
+
+    Raises: ValueError where there is one that cannot be read.
+    """
+    place = path.parent / CHECKPOINT_FILE
+    if snapshot.origin != "biface" or not place.is_file():
+        return None
+    content = load_checkpoint(place, torch.device("cpu"))
+    kind = CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+    kept = ("optimizers", "ada", "pl_mean")
+    match content:
+        case {"format": str(name), "version": int(version)} if (name, version) == kind:
+            is_same = _is_same(snapshot, content["counters"]["nimg"], content["networks"]["G"])
+        case _:
+            raise ValueError(f"{place}: not a {kind[0]} of version {kind[1]}")
+    if not is_same:
+        _log.info("%s: of another moment than %s, not used", place, path.name)
+    return {name: content[name] for name in kept} if is_same else None
+
+
+def _is_same(snapshot: Snapshot, nimg: int, other: Mapping[str, Tensor]) -> bool:
+    network = snapshot.networks.get("G")
+    if network is None or nimg != snapshot.nimg or network.state.keys() != other.keys():
+        return False
+    return all(torch.equal(tensor, other[name]) for name, tensor in network.state.items())
+
+
+def begin(state: TrainingState, start: Start) -> None:
+    """Put what a run starts with into a state that is as it is from scratch.
+
+    From a checkpoint come optimisers, the strength of ADA and the mean of path lengths; learning
+    rates, a fixed strength and all counters stay those of the new run.
+    """
+    for name, network in state.networks().items():
+        network.load_state_dict({**network.state_dict(), **start.networks[name]})
+    if start.checkpoint is None:
+        return
+    trained = {"G": state.generator, **state.discriminators}
+    for name, optimizer in state.optimizers.items():
+        kept = start.checkpoint["optimizers"][name]["state"]
+        is_taken = _take_moments(optimizer, list(trained[name].parameters()), kept)
+        _log.info("Adam of %s: %s", name, "taken over" if is_taken else "starts anew")
+    for name, controller in state.ada.items():
+        if controller.config.mode is AdaMode.ADAPTIVE:
+            controller.p = min(max(float(start.checkpoint["ada"][name]["p"]), 0.0), 1.0)
+            _log.info("augmentation of %s: starts at %.3f", name, controller.p)
+    state.pl_mean.copy_(start.checkpoint["pl_mean"])
+    _log.info("path lengths: the mean starts at %.3g", float(state.pl_mean))
+
+
+def _take_moments(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    kept: Mapping[int, Mapping[str, Tensor]],
+) -> bool:
+    """Load Adam's moments but neither rates nor decays; False where some parameters lack them.
+
+    Args:
+        optimizer: of those parameters of a network that train.
+        parameters: all of the network, in order; frozen ones need no moments.
+        kept: moments by number among the parameters that trained before.
+    """
+    numbers = [number for number, p in enumerate(parameters) if p.requires_grad]
+    if len(kept) == len(numbers):  # as many were frozen before
+        numbers = list(range(len(kept)))
+    elif len(kept) != len(parameters):
+        return False
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    pairs = [(p, kept[number]) for p, number in zip(own, numbers, strict=True)]
+    if any(p.shape != moments["exp_avg"].shape for p, moments in pairs):
+        return False
+    state = {
+        # In the layout of the parameter, which fused steps take for granted.
+        place: {
+            name: torch.empty_like(p).copy_(value) if value.shape == p.shape else value
+            for name, value in moments.items()
+        }
+        for place, (p, moments) in enumerate(pairs)
+    }
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return True
+
+
 def _luma(tensor: Tensor) -> Tensor:
     if tensor.shape[0] == 1:
         return tensor.clone()
     weights = torch.tensor(LUMA, dtype=tensor.dtype).reshape([-1] + [1] * (tensor.ndim - 1))
     return (tensor * weights).sum(dim=0, keepdim=True)
-
-
-def _check_fit(
-    tensors: Mapping[str, Tensor],
-    config: GeneratorConfig | DiscriminatorConfig,
-    source: NetworkState,
-    where: str,
-) -> None:
-    drawn, wanted = source.config.resolution, expected_shapes(config)
-    if drawn != config.resolution:
-        raise ValueError(
-            f"{where} is of {drawn} pixels, the data has {config.resolution}: choose another"
-            f" snapshot or `prepare_dataset.py import --resolution {drawn}`"
-        )
-    for name, shape in wanted.items():
-        got = tuple(tensors[name].shape) if name in tensors else None
-        if got != shape:
-            found = "is absent" if got is None else f"has shape {list(got)}"
-            raise ValueError(f"{where}: {name} {found}, needed is {list(shape)}; {_hint(name)}")
-    extra = [name for name in tensors if name not in wanted]
-    if extra:
-        raise ValueError(f"{where} has {extra[0]}, which this run lacks; {_hint(extra[0])}")
-
-
-def _hint(name: str) -> str:
-    if "embed" in name:
-        return "the snapshot's condition differs: check --cond and the labels"
-    if name.startswith("mapping."):
-        return "check --map-depth, --z-dim, --w-dim and --cond"
-    return "check --cfg, --cbase, --cmax and --w-dim"

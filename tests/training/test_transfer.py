@@ -1,5 +1,8 @@
 """Starting from a snapshot: what is copied, what is made from the RGB branch, what is refused."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,13 +12,22 @@ from tests.helpers.networks import (
     small_discriminator_config,
     small_generator_config,
 )
+from torch_utils.checkpoints import save_checkpoint
+from training.ada import AdaConfig, AdaMode
 from training.architecture import Architecture, MappingConfig
 from training.discriminator import Discriminator
 from training.generator import Generator
 from training.network_state import capture
-from training.snapshots import Snapshot
+from training.snapshots import Snapshot, load_snapshot, save_snapshot
 from training.state import TrainingState
-from training.transfer import add_luma_head, sum_over_colors, transfer_states
+from training.transfer import (
+    add_luma_head,
+    begin,
+    find_checkpoint,
+    plan_start,
+    sum_over_colors,
+    transfer_states,
+)
 
 SINGLE = {"rgb": 3}
 
@@ -154,7 +166,14 @@ def test_a_state_loads_what_is_transferred():
             {"mapping": MappingConfig(layers=3)}, {},
             "G has mapping.fc2.weight, which this run lacks; check --map-depth",
         ),
-        ({"c_dim": 3}, {}, "G.*mapping.*--cond"),
+        ({"c_dim": 3}, {}, "G is conditional on 3 labels: use --cond=1 with labelled data$"),
+        ({"heads": {"rgb": 1}}, {}, "G draws 1 channels, RGB has 3"),
+        ({"activation": "relu"}, {}, "G has activation relu, this run lrelu; .*another snapshot"),
+        ({"resample_filter": (1.0, 1.0)}, {}, r"G has resample_filter \(1.0, 1.0\), this run"),
+        (
+            {"mapping": MappingConfig(layers=2, lr_multiplier=0.1)}, {},
+            "G has mapping lr_multiplier 0.1, this run 0.01",
+        ),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(source, changes, message):
@@ -162,13 +181,203 @@ def test_what_does_not_fit_is_named(source, changes, message):
         transfer(snapshot(**source), **changes)
 
 
-def test_a_condition_that_the_snapshot_lacks_is_named():
-    changes = {
-        "generator": small_generator_config(c_dim=3),
+def conditional(rgb, nir):
+    """Changes of a run whose networks have conditions of these widths."""
+    return {
+        "generator": small_generator_config(c_dim=rgb),
         "discriminators": {
-            "rgb": small_discriminator_config(c_dim=3),
-            "nir": small_discriminator_config(c_dim=3, channels=1),
+            "rgb": small_discriminator_config(c_dim=rgb),
+            "nir": small_discriminator_config(c_dim=nir, channels=1),
         },
     }
-    with pytest.raises(ValueError, match="G: mapping.*check .*--cond"):
-        transfer(snapshot(), **changes)
+
+
+def arc_snapshot():
+    """As ArcBiFaceGAN writes it: only the NIR discriminator is unconditional."""
+    source, plain = snapshot(c_dim=3), snapshot()
+    return Snapshot(networks={**source.networks, "D_NIR": plain.networks["D_NIR"]})
+
+
+@pytest.mark.parametrize(
+    ("source", "widths", "message"),
+    [
+        (snapshot(), (3, 3), "G is unconditional, this run has 3 labels: use --cond=0$"),
+        (snapshot(c_dim=5), (3, 3), "G is conditional on 5 labels, the data has 3: check --cond$"),
+        (arc_snapshot(), (3, 3), "D_NIR is unconditional, .* has 3 labels: use --nir-cond=0$"),
+        (
+            snapshot(c_dim=3, heads=SINGLE, discriminators=("D",)),
+            (3, 0),
+            "D_NIR is conditional on 3 labels: use --nir-cond=1 or --nir-init=random$",
+        ),
+    ],
+)
+def test_conditions_that_differ_name_the_option(source, widths, message):
+    with pytest.raises(ValueError, match=message):
+        transfer(source, **conditional(*widths))
+
+
+def test_arc_snapshot_is_restored_with_an_unconditional_nir_discriminator():
+    source = arc_snapshot()
+    states = transfer(source, **conditional(3, 0))
+    for name, state in states.items():
+        assert_equal_states(state, source.networks[name].state)
+
+
+# A random NIR branch
+
+
+def test_random_nir_branch_begins_as_from_scratch(caplog):
+    caplog.set_level("INFO")
+    source = snapshot(heads=SINGLE, discriminators=("D",))
+    config = small_training_config(nir_init="random")
+    state, scratch = (TrainingState(config, torch.device("cpu")) for _ in range(2))
+    begin(state, plan_start(config, source, Path("start.pkl")))
+    for name in ("G", "G_ema"):
+        ours, new = (s.networks()[name].state_dict() for s in (state, scratch))
+        for key, tensor in ours.items():
+            origin = new if ".heads.nir." in key else source.networks[name].state
+            assert torch.equal(tensor, origin[key]), key
+    assert_equal_states(
+        state.discriminators["nir"].state_dict(), scratch.discriminators["nir"].state_dict()
+    )
+    assert caplog.messages == [
+        "G: 48 tensors copied; the NIR heads start random",
+        "G_ema: 48 tensors copied; the NIR heads start random",
+        "D: 18 tensors copied",
+        "D_NIR: starts random, the snapshot has none",
+    ]
+
+
+def test_random_does_not_touch_a_nir_branch_that_is_there():
+    source = snapshot()
+    for name, state in transfer(source, nir_init="random").items():
+        assert_equal_states(state, source.networks[name].state)
+
+
+def test_what_was_made_of_what_is_logged(caplog):
+    caplog.set_level("INFO")
+    transfer(snapshot(heads=SINGLE, generators=("G",), discriminators=("D",)))
+    assert caplog.messages == [
+        "G: 48 tensors copied; 12 of the NIR heads start as the luma of the RGB heads",
+        "G_ema: 48 tensors copied from G; 12 of the NIR heads start as the luma of the RGB heads",
+        "D: 18 tensors copied",
+        "D_NIR: 18 tensors from D, the input summed over colours",
+    ]
+
+
+# The checkpoint beside a snapshot of ours
+
+
+ADAPTIVE = AdaConfig(mode=AdaMode.ADAPTIVE)
+
+
+def trained_state(config, seed=1):
+    """A state in which no number is at the value it starts with."""
+    state, random = TrainingState(config, torch.device("cpu")), torch.Generator().manual_seed(seed)
+    for network in (state.generator, *state.discriminators.values()):
+        for parameter in network.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=random)
+    for optimizer in state.optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad()
+    for number, controller in enumerate(state.ada.values()):
+        controller.p = 0.25 + 0.5 * number
+    state.pl_mean.fill_(3.0)
+    state.nimg, state.step, state.tick, state.seconds = 12, 3, 2, 9.0
+    return state
+
+
+def write_run(folder, state):
+    """Write snapshot and checkpoint of a state, as the loop does."""
+    networks = {name: capture(network) for name, network in state.networks().items()}
+    save_snapshot(folder / "network.pkl", Snapshot(networks=networks, nimg=state.nimg))
+    save_checkpoint(folder / "checkpoint.pt", state.state_dict())
+    return folder / "network.pkl"
+
+
+def begin_from(path, **changes):
+    config = small_training_config(**{"ada": ADAPTIVE, "g_lr": 0.005, **changes})
+    state = TrainingState(config, torch.device("cpu"))
+    begin(state, plan_start(config, load_snapshot(path), path))
+    return state
+
+
+def moments(optimizer):
+    return {k: entry["exp_avg_sq"] for k, entry in optimizer.state_dict()["state"].items()}
+
+
+@pytest.mark.parametrize("nhwc", [False, True])
+def test_state_of_training_is_taken_over_but_no_counter(tmp_path, nhwc):
+    before = trained_state(small_training_config(ada=ADAPTIVE))
+    state = begin_from(write_run(tmp_path, before), nhwc=nhwc)
+    for name, optimizer in state.optimizers.items():
+        old, new = moments(before.optimizers[name]), moments(optimizer)
+        assert old.keys() == new.keys()
+        assert all(torch.equal(old[key], new[key]) for key in old)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                kept = optimizer.state[parameter]["exp_avg"]
+                assert kept.stride() == parameter.stride()
+    assert state.optimizers["G"].param_groups[0]["lr"] == pytest.approx(0.005 * 4 / 5)
+    assert [controller.p for controller in state.ada.values()] == [0.25, 0.75]
+    assert state.pl_mean == 3
+    assert (state.nimg, state.step, state.tick, state.seconds) == (0, 0, 0, 0)
+
+
+def test_frozen_layers_leave_the_moments_of_the_others(tmp_path):
+    before = trained_state(small_training_config(ada=ADAPTIVE))
+    state = begin_from(write_run(tmp_path, before), freezed=2)
+    old, new = (moments(s.optimizers["nir"]) for s in (before, state))
+    assert len(old) - len(new) == 4
+    assert all(torch.equal(new[key], old[key + 4]) for key in new)
+
+
+def test_a_fixed_strength_goes_before_the_checkpoints(tmp_path):
+    path = write_run(tmp_path, trained_state(small_training_config(ada=ADAPTIVE)))
+    state = begin_from(path, ada=AdaConfig(mode=AdaMode.FIXED, p=0.1))
+    assert [controller.p for controller in state.ada.values()] == [0.1, 0.1]
+
+
+def test_a_checkpoint_of_other_parameters_is_not_taken(tmp_path, caplog):
+    caplog.set_level("INFO")
+    before = trained_state(small_training_config(ada=ADAPTIVE, freezed=1))
+    state = begin_from(write_run(tmp_path, before), freezed=2)
+    assert not moments(state.optimizers["rgb"])
+    assert moments(state.optimizers["G"])
+    assert "Adam of rgb: starts anew" in caplog.messages
+    assert "Adam of G: taken over" in caplog.messages
+
+
+def test_a_checkpoint_of_another_moment_or_run_is_not_used(tmp_path, caplog):
+    caplog.set_level("INFO")
+    state = trained_state(small_training_config(ada=ADAPTIVE))
+    path = write_run(tmp_path, state)
+    later, other = state.state_dict(), trained_state(state.config, seed=2).state_dict()
+    later["counters"]["nimg"] += 4
+    for content in (later, other):
+        save_checkpoint(tmp_path / "checkpoint.pt", content)
+        assert not moments(begin_from(path).optimizers["G"])
+        assert "of another moment than network.pkl, not used" in caplog.messages[-1]
+    (tmp_path / "checkpoint.pt").unlink()
+    assert not moments(begin_from(path).optimizers["G"])
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    path = write_run(tmp_path, trained_state(small_training_config()))
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="checkpoint.pt: not a readable checkpoint"):
+        begin_from(path)
+
+
+def test_a_checkpoint_of_another_format_is_named(tmp_path):
+    path = write_run(tmp_path, trained_state(small_training_config()))
+    save_checkpoint(tmp_path / "checkpoint.pt", {"format": "biface-checkpoint", "version": 2})
+    with pytest.raises(ValueError, match="checkpoint.pt: not a biface-checkpoint of version 1"):
+        begin_from(path)
+
+
+def test_the_checkpoint_beside_a_published_file_is_none_of_its(tmp_path):
+    path = write_run(tmp_path, trained_state(small_training_config()))
+    published = replace(load_snapshot(path), origin="pytorch")
+    assert find_checkpoint(published, path) is None
