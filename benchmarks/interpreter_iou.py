@@ -1,0 +1,110 @@
+"""Per-class IoU of an interpreter's labels against the automatic annotator, on fresh samples.
+
+For generators of example faces, whose images have no ground truth: the annotator, trained on
+renders with known masks, stands in for it. Its own accuracy on held-out renders is printed too.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+if not __package__:  # started as a file: the packages lie beside this folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dnnlib import cli, files
+
+EPILOG = """\b
+Examples:
+  python benchmarks/interpreter_iou.py --network=net.pkl --models=out/models --outdir=out/iou
+  python benchmarks/interpreter_iou.py --network=net.pkl --models=out/models --outdir=out/iou \\
+      --samples=50 --truncation=1"""
+PATH = click.Path(path_type=Path)
+_SHOWN = 8
+
+
+@click.command(epilog=EPILOG, context_settings=cli.CONTEXT)
+@click.option("--network", type=PATH, metavar="FILE", required=True, help="Snapshot.")
+@click.option("--models", type=PATH, metavar="DIR", required=True, help="Trained interpreter.")
+@click.option("--outdir", type=PATH, metavar="DIR", required=True, help="iou.json, samples.png.")
+@click.option("--samples", type=click.IntRange(min=1), default=200, help="Fresh samples.")
+@click.option("--truncation", type=float, default=0.7)
+@click.option("--seed", type=int, default=0)
+@click.option("--threads", type=click.IntRange(min=1), default=1)
+def main(network: Path, models: Path, outdir: Path, threads: int, **given: Any) -> None:
+    """Print a table of IoU by class; write it, and a picture of some samples."""
+    cli.start_logging()
+    with cli.friendly_errors():
+        import torch  # noqa: PLC0415  # slow; --help needs none
+
+        torch.set_num_threads(threads)
+        result, picture = _measure(network, models, outdir, given)
+        files.write_json(outdir / "iou.json", {"options": given, **result})
+        _save(outdir / "samples.png", picture)
+    click.echo(f"{'class':<20}{'interpreter':>12}{'annotator on renders':>22}")
+    rows = zip(result["names"], result["iou"], result["annotator"]["iou"], strict=True)
+    for name, iou, own in rows:
+        click.echo(f"{name:<20}{_text(iou):>12}{_text(own):>22}")
+    own = result["annotator"]["accuracy"]
+    click.echo(f"{'pixel accuracy':<20}{result['accuracy']:>12.4f}{own:>22.4f}")
+
+
+def _measure(
+    network: Path, models: Path, outdir: Path, given: dict[str, Any]
+) -> tuple[dict[str, Any], Any]:
+    """Return accuracy and IoU, and rows of RGB, NIR, labels, annotator's mask, uncertainty."""
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    from interpreter import drawing, sheets  # noqa: PLC0415
+    from interpreter.auto_annotate import (  # noqa: PLC0415
+        AnnotatorOptions,
+        build_annotator,
+        class_iou,
+    )
+    from interpreter.model_files import load_models  # noqa: PLC0415
+    from interpreter.native import NativeInterpreter  # noqa: PLC0415
+    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
+
+    generator = build_generator(load_snapshot(network))
+    interpreter = NativeInterpreter(load_models(models).ensemble, drawing.feature_layout(generator))
+    options = AnnotatorOptions(resolution=generator.config.resolution, classes=interpreter.classes)
+    annotator = build_annotator(options, outdir / "auto_annotator.pt")
+    palette = annotator.classes.palette()
+    z_dim, seed, count = generator.config.z_dim, given["seed"], given["samples"]
+    z = torch.stack([drawing.sample_latent(seed, i, z_dim, "iou") for i in range(count)])
+    style = drawing.Style(truncation_psi=given["truncation"])
+    ws = drawing.map_latents(generator, z, None, style)
+    found, truth, rows = [], [], []
+    for sample in drawing.draw_samples(generator, ws):
+        labelling = interpreter.label(sample.maps)
+        found.append(labelling.labels.numpy())
+        truth.append(annotator.annotate(sample.images))
+        if len(rows) < _SHOWN:
+            heat = sheets.as_heat(labelling.divergence.numpy(), float(np.log(2)))
+            masks = [palette[found[-1]], palette[truth[-1]], heat]
+            rows.append(np.concatenate([sheets.side_by_side(sample.images), *masks], axis=1))
+    labels, masks = np.stack(found), np.stack(truth)
+    result = {
+        "accuracy": float((labels == masks).mean()),
+        "iou": class_iou(labels, masks, interpreter.classes),
+        "names": [entry.name for entry in annotator.classes.classes],
+        "annotator": annotator.report,
+    }
+    return result, np.concatenate(rows)
+
+
+def _save(path: Path, picture: Any) -> None:
+    from interpreter.arrays import save_image  # noqa: PLC0415
+
+    factor = max(1, 64 // (picture.shape[1] // 5))
+    save_image(path, picture.repeat(factor, 0).repeat(factor, 1).transpose(2, 0, 1))
+
+
+def _text(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()

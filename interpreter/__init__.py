@@ -1,0 +1,1 @@
+"""From synthesis features to class maps: annotations, ensemble, uncertainty and data set writer."""

@@ -1,0 +1,188 @@
+"""Draws the images that people annotate, and proposes which of them are most worth it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.modalities import MODALITIES
+from dnnlib import files
+from interpreter import sheets
+from interpreter.arrays import save_array, save_image
+from interpreter.drawing import (
+    FeatureGenerator,
+    Style,
+    check_conditions,
+    draw_samples,
+    map_latents,
+    network_sha256,
+    sample_label,
+    sample_latent,
+)
+from interpreter.folders import OutputFolder
+from interpreter.native import NativeInterpreter
+
+RECORD = "training_data.json"
+IMAGE_FOLDER = "images_to_annotate"
+LATENT_FILE = "latent_stylegan.npy"
+MEAN_FILE = "avg_latent_stylegan.npy"
+LABEL_FILE = "labels.npy"
+SHEET_FILE = "contact_sheet.jpg"
+SELECTION_FILE = "selection.json"
+SELECTION_SHEET = "selection.jpg"
+_STREAM = "annotation"
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnnotationRequest:
+    """What to draw for annotation.
+
+    Attributes:
+        generator: of the images.
+        style: truncation.
+        count: number of samples.
+        seed: of the latents.
+        conditions: [n, c_dim] float32 to draw from, for a conditional network; else None.
+        network_name: "G_ema" or "G", for the record.
+    """
+
+    generator: FeatureGenerator
+    style: Style
+    count: int
+    seed: int
+    conditions: np.ndarray | None = None
+    network_name: str = "G_ema"
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"--num_sample must be at least 1, got {self.count}")
+        check_conditions(self.generator, self.conditions)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the images, as plain JSON values."""
+        return {
+            "network_sha256": network_sha256(self.generator),
+            "network": self.network_name,
+            "truncation_psi": self.style.truncation_psi,
+            "truncation_cutoff": self.style.truncation_cutoff,
+            "noise_mode": "const",
+            "num_sample": self.count,
+            "seed": self.seed,
+            "conditions": None if self.conditions is None else len(self.conditions),
+        }
+
+    def latents(self) -> tuple[Tensor, Tensor | None]:
+        """Return z [N, z_dim] and conditions [N, c_dim] or None; row i depends on seed and i."""
+        z_dim = self.generator.config.z_dim
+        rows = [sample_latent(self.seed, i, z_dim, _STREAM) for i in range(self.count)]
+        if self.conditions is None:
+            return torch.stack(rows), None
+        total = len(self.conditions)
+        chosen = [sample_label(self.seed, i, total, _STREAM) for i in range(self.count)]
+        return torch.stack(rows), torch.from_numpy(self.conditions[chosen]).float()
+
+
+def write_annotation_images(
+    request: AnnotationRequest, output: OutputFolder, mean_w: Tensor, progress: Progress
+) -> None:
+    """Write image pairs, latents, mean latent, contact sheet and, last, the record.
+
+    Args:
+        request: what to draw.
+        output: folder that is not finished.
+        mean_w: [w_dim] float32, the w that truncation draws towards.
+        progress: called with the number of further samples.
+    """
+    output.begin()
+    folder = output.path
+    z, c = request.latents()
+    ws = map_latents(request.generator, z, c, request.style)
+    cells = []
+    for index, sample in enumerate(draw_samples(request.generator, ws)):
+        for modality in MODALITIES:
+            if modality.name in sample.images:
+                path = folder / IMAGE_FOLDER / f"image_{index}{modality.suffix}.jpg"
+                save_image(path, sample.images[modality.name])
+        cells.append((str(index), sheets.side_by_side(sample.images)))
+        progress(1)
+    save_array(folder / LATENT_FILE, z.double().numpy())
+    if c is not None:
+        save_array(folder / LABEL_FILE, c.numpy())
+    save_array(folder / MEAN_FILE, mean_w.cpu().expand(request.generator.num_ws, -1).numpy())
+    save_image(folder / SHEET_FILE, sheets.contact_sheet(cells).transpose(2, 0, 1))
+    output.finish()
+
+
+def propose_images(
+    request: AnnotationRequest,
+    folder: Path,
+    count: int,
+    interpreter: NativeInterpreter | None,
+    progress: Progress,
+) -> list[int]:
+    """Choose images to annotate and write selection.json and selection.jpg.
+
+    With an interpreter, the images it is least certain of; without, images that are spread most
+    widely in feature space.
+
+    Args:
+        request: what was drawn.
+        folder: where the files go.
+        count: how many images; at most as many as were drawn.
+        interpreter: trained before, or None.
+        progress: called with the number of further samples.
+    Returns: image numbers, most useful first.
+    Raises: ValueError for another count.
+    """
+    if not 1 <= count <= request.count:
+        raise ValueError(f"--select: 1 to {request.count} images can be proposed, got {count}")
+    ws = map_latents(request.generator, *request.latents(), request.style)
+    pictures, rows = [], []
+    for sample in draw_samples(request.generator, ws):
+        pictures.append(sheets.side_by_side(sample.images))
+        if interpreter is None:
+            rows.append(describe_maps(sample.maps))
+        else:
+            score = interpreter.label(sample.maps).score
+            rows.append(torch.tensor([score], dtype=torch.float64))
+        progress(1)
+    values = torch.stack(rows)
+    if interpreter is None:
+        numbers, rule = spread_most(values, count), "spread in feature space"
+    else:
+        order = values[:, 0].argsort(descending=True, stable=True)
+        numbers, rule = order[:count].tolist(), "uncertainty of the interpreter"
+    files.write_json(folder / SELECTION_FILE, {"rule": rule, "images": numbers})
+    chosen = [(str(number), pictures[number]) for number in numbers]
+    save_image(folder / SELECTION_SHEET, sheets.contact_sheet(chosen).transpose(2, 0, 1))
+    return numbers
+
+
+def describe_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Return mean and deviation of each feature channel over the image: [2 * channels] float32."""
+    parts = [torch.cat([m.mean(dim=(1, 2)), m.std(dim=(1, 2), correction=0)]) for m in maps]
+    return torch.cat(parts).cpu()
+
+
+def spread_most(rows: Tensor, count: int) -> list[int]:
+    """Return rows that cover all others well: the most central one, then always the farthest.
+
+    Args:
+        rows: [N, D] float32; every column is scaled to unit variance first.
+        count: how many, at most N.
+    Source: farthest-first traversal, Gonzalez 1985, "Clustering to minimize the maximum
+        intercluster distance".
+    """
+    scaled = (rows - rows.mean(dim=0)) / rows.std(dim=0, correction=0).clamp_min(1e-12)
+    chosen = [int(scaled.square().sum(dim=1).argmin())]
+    nearest = (scaled - scaled[chosen[0]]).square().sum(dim=1)
+    while len(chosen) < count:
+        nearest[chosen[-1]] = -1
+        chosen.append(int(nearest.argmax()))
+        nearest = nearest.minimum((scaled - scaled[chosen[-1]]).square().sum(dim=1))
+    return chosen

@@ -1,0 +1,74 @@
+"""Packs a labelled data set into zip files or WebDataset shards; equal content, equal bytes."""
+
+import io
+import json
+import tarfile
+import zipfile
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any
+
+from dnnlib import files
+
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+class Archive(StrEnum):
+    """What a data set is packed into, beside its folder.
+
+    ZIP: the folder's names. WEBDATASET: tar files with INDEX.rgb.png, INDEX.label.png, INDEX.json.
+    """
+
+    NONE = "none"
+    ZIP = "zip"
+    WEBDATASET = "webdataset"
+
+
+def write_archive(
+    folder: Path, entries: list[dict[str, Any]], archive: Archive, shard_size: int
+) -> list[Path]:
+    """Write shards of `shard_size` samples beside the files; nothing for Archive.NONE.
+
+    Args:
+        folder: of the data set.
+        entries: of the manifest, in order.
+        archive: kind.
+        shard_size: samples a shard.
+    Returns: the shards.
+    """
+    if archive is Archive.NONE:
+        return []
+    ending, write = (".zip", _write_zip) if archive is Archive.ZIP else (".tar", _write_tar)
+    paths = []
+    for number, start in enumerate(range(0, len(entries), shard_size)):
+        path = folder / f"shard-{number:06d}{ending}"
+        with files.atomic_write(path) as file:
+            write(file, folder, entries[start : start + shard_size])
+        paths.append(path)
+    return paths
+
+
+def _write_zip(file: IO[bytes], folder: Path, entries: list[dict[str, Any]]) -> None:
+    lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo("manifest.jsonl", _ZIP_DATE), lines)
+        for entry in entries:
+            for written in entry["files"].values():
+                data = (folder / written["name"]).read_bytes()
+                archive.writestr(zipfile.ZipInfo(written["name"], _ZIP_DATE), data)
+
+
+def _write_tar(file: IO[bytes], folder: Path, entries: list[dict[str, Any]]) -> None:
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for entry in entries:
+            key = f"{entry['index']:09d}"
+            for kind, written in entry["files"].items():
+                data = (folder / written["name"]).read_bytes()
+                _add(archive, f"{key}.{kind}.png", data)
+            _add(archive, f"{key}.json", json.dumps(entry).encode())
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))

@@ -1,0 +1,86 @@
+"""Arrays on disk: latents, conditions and images, read with named errors and written whole."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dnnlib import files
+
+_JPEG_QUALITY = 95
+
+
+def load_rows(path: Path, option: str) -> np.ndarray:
+    """Read a .npy file of finite numbers with one row a sample.
+
+    Returns: [N, ...] float64 or as stored, N >= 1, two or three dimensions.
+    Raises: FileNotFoundError; ValueError naming option and file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{option} {path}: no such file")
+    try:
+        # Mapped, so that a header that declares more than the file holds allocates nothing.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy's parser of the header raises whatever its text leads to
+        raise ValueError(f"{option} {path}: not a .npy file of numbers ({error})") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise ValueError(f"{option} {path}: not a .npy file of numbers")
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        shape = list(array.shape)
+        raise ValueError(f"{option} {path}: expected one row of numbers a sample, got {shape}")
+    rows = np.array(array)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{option} {path}: all numbers must be finite")
+    return rows
+
+
+def load_labels(path: Path, option: str) -> np.ndarray:
+    """Read conditions from a .npy file, or from identity_features.json by sorted file names.
+
+    Returns: [N, c_dim] float32.
+    Raises: FileNotFoundError; ValueError naming option and file.
+    """
+    if path.suffix.lower() != ".json":
+        rows = load_rows(path, option)
+        if rows.ndim != 2:
+            raise ValueError(f"{option} {path}: shape must be [N, c_dim], got {list(rows.shape)}")
+        return rows.astype(np.float32)
+    content = files.read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{option} {path}: expected an object of file names and numbers")
+    rows = [_feature_row(content[name], f"{option} {path}: {name}") for name in sorted(content)]
+    if len({len(row) for row in rows}) != 1:
+        raise ValueError(f"{option} {path}: all entries must be of one length")
+    return np.stack(rows)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file atomically."""
+    with files.atomic_write(path) as file:
+        np.save(file, array)
+
+
+def save_image(path: Path, pixels: np.ndarray) -> None:
+    """Write an image atomically, in the format that the name's ending says.
+
+    Args:
+        path: .png or .jpg.
+        pixels: [H, W] uint8, uint16 (PNG only), or [C, H, W] uint8 with 1 or 3 channels.
+    """
+    if pixels.ndim == 3:
+        pixels = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
+    options: dict[str, Any] = {"quality": _JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}
+    with files.atomic_write(path) as file:
+        Image.fromarray(pixels).save(file, format=kind, **options)
+
+
+def _feature_row(values: Any, where: str) -> np.ndarray:
+    try:
+        row = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: expected a list of numbers") from error
+    if row.ndim != 1 or not row.size or not np.isfinite(row).all():
+        raise ValueError(f"{where}: expected a list of finite numbers")
+    return row

@@ -1,0 +1,197 @@
+"""Names, colours and aliases of the classes that people paint, and pixels of colours to classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnnlib import files
+from interpreter.ensemble import MAX_CLASSES
+
+Colour = tuple[int, int, int]
+DEFAULT_MAX_DISTANCE = 30.0
+_LISTED_COLOURS = 6
+_LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationClass:
+    """One class; its number is its place in the list.
+
+    Attributes:
+        name: in file and layer names.
+        colour: red, green, blue 0..255.
+        aliases: further layer names.
+        grey: value in grey images; None is the colour's luma.
+    """
+
+    name: str
+    colour: Colour
+    aliases: tuple[str, ...] = ()
+    grey: int | None = None
+
+    @property
+    def grey_value(self) -> int:
+        """Value 0..255 in grey images.
+
+        >>> AnnotationClass(name="iris", colour=(0, 0, 255)).grey_value
+        29
+        """
+        if self.grey is not None:
+            return self.grey
+        return sum(w * c for w, c in zip(_LUMA, self.colour, strict=True)) // 1000
+
+
+OCULAR_CLASSES = (
+    AnnotationClass(name="background", colour=(0, 0, 0)),
+    AnnotationClass(name="iris", colour=(0, 0, 255)),
+    AnnotationClass(name="pupil", colour=(255, 0, 0)),
+    AnnotationClass(name="sclera", colour=(0, 255, 0)),
+)
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """All classes, class 0 first.
+
+    Attributes:
+        classes: at least two, with names and colours of their own.
+        max_distance: Euclidean distance in RGB (or grey values) up to which a colour that is not
+            in the list counts as the nearest one that is.
+    """
+
+    classes: tuple[AnnotationClass, ...] = OCULAR_CLASSES
+    max_distance: float = DEFAULT_MAX_DISTANCE
+    _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise ValueError(f"classes: 2 to {MAX_CLASSES} are possible, got {len(self.classes)}")
+        colours = [entry.colour for entry in self.classes]
+        for colour in colours:
+            if colours.count(colour) > 1:
+                raise ValueError(f"classes: colour {list(colour)} belongs to two classes")
+        numbers: dict[str, int] = {}
+        for number, entry in enumerate(self.classes):
+            for name in (entry.name, *entry.aliases):
+                if numbers.setdefault(name.casefold(), number) != number:
+                    raise ValueError(f"classes: name {name!r} belongs to two classes")
+        object.__setattr__(self, "_numbers", numbers)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def number_of(self, name: str) -> int | None:
+        """Return the class with this name or alias, in any case; None where there is none."""
+        return self._numbers.get(name.strip().casefold())
+
+    def palette(self) -> np.ndarray:
+        """Return the colours, [K, 3] uint8."""
+        return np.array([entry.colour for entry in self.classes], np.uint8)
+
+    def is_class_colour(self, pixels: np.ndarray) -> np.ndarray:
+        """Tell which colours [n, 3] uint8 are exactly those of a class."""
+        return (pixels[:, None] == self.palette()).all(axis=2).any(axis=1)
+
+    def classes_of_colours(self, pixels: np.ndarray, where: str) -> np.ndarray:
+        """Return the classes of colours.
+
+        Args:
+            pixels: [n, 3] uint8.
+            where: file, and layer if there are any, for messages.
+        Returns: [n] uint8.
+        Raises: ValueError that lists colours that are too far from all classes.
+        """
+        return self._nearest(pixels, self.palette(), where)
+
+    def classes_of_greys(self, values: np.ndarray, where: str) -> np.ndarray:
+        """Return the classes of grey values [n] uint8, as `classes_of_colours` does."""
+        table = np.array([[entry.grey_value] for entry in self.classes], np.uint8)
+        return self._nearest(values[:, None], table, where)
+
+    def _nearest(self, pixels: np.ndarray, table: np.ndarray, where: str) -> np.ndarray:
+        if len(pixels) == 0:
+            return np.zeros(0, np.uint8)
+        unique, inverse, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+        squared = (unique[:, None].astype(np.int64) - table.astype(np.int64)) ** 2
+        squared = squared.sum(axis=2)
+        is_far = squared.min(axis=1) > self.max_distance**2
+        if is_far.any():
+            raise ValueError(_unknown_colours(unique[is_far], counts[is_far], where))
+        return squared.argmin(axis=1).astype(np.uint8)[inverse.ravel()]
+
+
+def load_class_list(path: Path, max_distance: float = DEFAULT_MAX_DISTANCE) -> ClassList:
+    """Read a JSON list of objects with name, color and, where wanted, aliases and grey.
+
+    An object with such a list under "classes", such as an example data set's dataset_info.json,
+    is read too.
+
+    Raises: FileNotFoundError; ValueError that names the file and what is wrong in it.
+    """
+    content = files.read_json(path)
+    if isinstance(content, dict):
+        content = content.get("classes")
+    if not isinstance(content, list):
+        raise ValueError(f"{path}: expected a list of classes with name and color")
+    try:
+        entries = tuple(_read_class(entry, number) for number, entry in enumerate(content))
+        return ClassList(entries, max_distance)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def class_list_as_json(classes: ClassList) -> list[dict[str, Any]]:
+    """Return what `load_class_list` reads."""
+    return [
+        {
+            "name": entry.name,
+            "color": list(entry.colour),
+            "aliases": list(entry.aliases),
+            "grey": entry.grey_value,
+        }
+        for entry in classes.classes
+    ]
+
+
+def _read_class(entry: Any, number: int) -> AnnotationClass:
+    where = f"class {number}"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: expected an object, got {type(entry).__name__}")
+    unknown = sorted(entry.keys() - {"id", "name", "color", "aliases", "grey"})
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}")
+    if entry.get("id", number) != number:
+        raise ValueError(f"{where}: its id must be its place in the list, got {entry['id']!r}")
+    name, colour, aliases = entry.get("name"), entry.get("color"), entry.get("aliases", [])
+    grey = entry.get("grey")
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{where}: name must be a text, got {name!r}")
+    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
+        raise ValueError(f"{where}: aliases must be a list of texts, got {aliases!r}")
+    if not _are_bytes(colour, 3):
+        raise ValueError(f"{where}: color must be [red, green, blue] 0..255, got {colour!r}")
+    if grey is not None and not _are_bytes([grey], 1):
+        raise ValueError(f"{where}: grey must be from 0 to 255, got {grey!r}")
+    return AnnotationClass(name=name, colour=tuple(colour), aliases=tuple(aliases), grey=grey)
+
+
+def _are_bytes(values: Any, count: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(type(value) is int and 0 <= value <= 255 for value in values)
+    )
+
+
+def _unknown_colours(colours: np.ndarray, counts: np.ndarray, where: str) -> str:
+    order: Sequence[int] = np.argsort(-counts, kind="stable")[:_LISTED_COLOURS].tolist()
+    listed = ", ".join(
+        f"{colours[i].tolist() if colours.shape[1] > 1 else int(colours[i, 0])}"
+        f" ({int(counts[i])} pixels)"
+        for i in order
+    )
+    more = f" and {len(colours) - len(order)} more" if len(colours) > len(order) else ""
+    return f"{where}: colours that are no class's and near none: {listed}{more}"

@@ -1,0 +1,357 @@
+"""Writes labelled data sets of any size: images, class masks, uncertainty and a manifest.
+
+Sample i is a function of network, models, options and i. Work is done in micro-batches i // M; a
+batch's record is its last file, so that a restart, or another process, knows what is there. The
+process that finds all records writes the manifest.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dnnlib import config as configs
+from dnnlib import files
+from dnnlib.runs import LOCK_FILE
+from interpreter import sheets
+from interpreter.archives import Archive, write_archive
+from interpreter.drawing import (
+    DrawnSample,
+    FeatureGenerator,
+    Style,
+    check_conditions,
+    draw_samples,
+    map_latents,
+    micro_batch,
+    sample_label,
+    sample_latent,
+)
+from interpreter.ensemble import PixelEnsemble, member_state
+from interpreter.folders import OutputFolder
+from interpreter.native import Labelling, NativeInterpreter
+
+RECORD = "dataset_info.json"
+MANIFEST = "manifest.jsonl"
+DROPPED = "dropped.jsonl"
+STREAM = "sample"
+_BATCH_FOLDER = ".batches"
+_VIS_FOLDER = "vis"
+_UINT16_MAX = 65535
+_logger = logging.getLogger(__name__)
+Entry = dict[str, Any]
+
+
+class SampleFilter(Protocol):
+    """Says which samples must not be kept, such as those too near a person of the training data."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the answers, as plain JSON values."""
+
+    def __call__(self, samples: Sequence[dict[str, np.ndarray]]) -> Sequence[str | None]:
+        """Return a reason to drop each sample, or None.
+
+        Args:
+            samples: images [C, R, R] uint8 0..255 by modality, as they would be saved.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """What is written.
+
+    Attributes:
+        count: number of samples.
+        start: index of the first.
+        seed: of latents and conditions.
+        style: truncation; must be that of the annotated images.
+        save_vis: also colour overlays.
+        save_uncertainty: also uncertainty maps, 16-bit PNG, 65535 is ln(classes).
+        drop_uncertain: share of the samples with the highest scores that is removed at the end.
+        archive: also pack the result.
+        shard_size: samples an archive.
+    """
+
+    count: int
+    start: int = 0
+    seed: int = 0
+    style: Style = Style()
+    save_vis: bool = False
+    save_uncertainty: bool = False
+    drop_uncertain: float = 0.0
+    archive: Archive = Archive.NONE
+    shard_size: int = 1000
+
+    def __post_init__(self) -> None:
+        for name, value, low in (
+            ("--num_sample", self.count, 1),
+            ("--start_step", self.start, 0),
+            ("--shard-size", self.shard_size, 1),
+        ):
+            if value < low:
+                raise ValueError(f"{name} must be at least {low}, got {value}")
+        if not 0 <= self.drop_uncertain < 1:
+            raise ValueError(
+                f"--drop-uncertain must be from 0% to below 100%, got {self.drop_uncertain:.0%}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which part of the work a process does: batch b where b % world == rank."""
+
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"RANK must be from 0 to WORLD_SIZE - 1 ({self.world - 1})")
+
+
+class DatasetWriter:
+    """Draws, labels and writes the samples of one process."""
+
+    def __init__(
+        self,
+        generator: FeatureGenerator,
+        interpreter: NativeInterpreter,
+        options: DatasetOptions,
+        *,
+        palette: np.ndarray | None = None,
+        conditions: np.ndarray | None = None,
+        sample_filter: SampleFilter | None = None,
+    ) -> None:
+        """Check that everything fits.
+
+        Args:
+            generator: on any device.
+            interpreter: for its features.
+            options: what to write.
+            palette: [K, 3] uint8 of the overlays; None takes colours that differ.
+            conditions: [n, c_dim] to draw from, for a conditional network; else None.
+            sample_filter: drops samples; None keeps all.
+        """
+        check_conditions(generator, conditions)
+        if palette is None:
+            palette = sheets.default_palette(interpreter.classes)
+        if len(palette) < interpreter.classes:
+            raise ValueError(
+                f"classes: the models know {interpreter.classes}, there are {len(palette)} colours"
+            )
+        self._generator, self._interpreter, self._options = generator, interpreter, options
+        self._palette, self._conditions, self._filter = palette, conditions, sample_filter
+        self._size = micro_batch(generator.config.resolution)
+
+    @property
+    def batches(self) -> range:
+        """Numbers of all micro-batches that hold a wanted sample."""
+        first, last = self._options.start, self._options.start + self._options.count - 1
+        return range(first // self._size, last // self._size + 1)
+
+    def write(
+        self, output: OutputFolder, share: Share, progress: Callable[[int], None]
+    ) -> dict[str, Any] | None:
+        """Write this process's share, and the manifest where everything is there.
+
+        Args:
+            output: folder that is not finished.
+            share: which batches are this process's.
+            progress: called with the number of further samples; those that were there count.
+        Returns: what the manifest's folder says of itself; None where other processes are not done.
+        """
+        output.begin()
+        for batch in self.batches:
+            if batch % share.world != share.rank:
+                continue
+            wanted = self._wanted(batch)
+            if not _record_path(output.path, batch).is_file():
+                entries = self._write_batch(output.path, batch, wanted)
+                files.write_json(_record_path(output.path, batch), entries, indent=None)
+            progress(len(wanted))
+        return self._complete(output)
+
+    def _wanted(self, batch: int) -> range:
+        options = self._options
+        low, high = batch * self._size, (batch + 1) * self._size
+        return range(max(low, options.start), min(high, options.start + options.count))
+
+    def _write_batch(self, folder: Path, batch: int, wanted: range) -> list[Entry]:
+        indices = range(batch * self._size, (batch + 1) * self._size)
+        z, c, labels = self._latents(indices)
+        ws = map_latents(self._generator, z, c, self._options.style)
+        samples = list(draw_samples(self._generator, ws))
+        chosen = [index - indices.start for index in wanted]
+        reasons: Sequence[str | None] = [None] * len(chosen)
+        if self._filter is not None:
+            reasons = self._filter([samples[place].images for place in chosen])
+        entries = []
+        for place, reason in zip(chosen, reasons, strict=True):
+            index = indices[place]
+            entry: Entry = {
+                "index": index,
+                "seed": self._options.seed,
+                "latent": {"stream": [self._options.seed, STREAM, "latent", index]},
+                "label": labels[place],
+            }
+            if reason is None:
+                labelling = self._interpreter.label(samples[place].maps)
+                entry |= self._write_sample(folder, index, samples[place], labelling)
+            entries.append({**entry, "dropped": reason})
+        return entries
+
+    def _latents(self, indices: range) -> tuple[Tensor, Tensor | None, list[int | None]]:
+        seed, z_dim = self._options.seed, self._generator.config.z_dim
+        z = torch.stack([sample_latent(seed, index, z_dim, STREAM) for index in indices])
+        if self._conditions is None:
+            return z, None, [None] * len(indices)
+        total = len(self._conditions)
+        labels = [sample_label(seed, index, total, STREAM) for index in indices]
+        return z, torch.from_numpy(self._conditions[labels]).float(), list(labels)
+
+    def _write_sample(
+        self, folder: Path, index: int, sample: DrawnSample, labelling: Labelling
+    ) -> Entry:
+        mask = labelling.labels.cpu().numpy()
+        planes = {f"{index}_{name.upper()}.png": image for name, image in sample.images.items()}
+        planes[f"image_{index}_label.png"] = mask[None]
+        kinds = [*sample.images, "label"]
+        if self._options.save_uncertainty:
+            scale = _UINT16_MAX / math.log(max(2, self._interpreter.classes))
+            values = labelling.divergence.cpu().numpy().clip(0) * scale
+            planes[f"{index}_uncertainty.png"] = np.rint(values).astype(np.uint16)[None]
+            kinds.append("uncertainty")
+        if self._options.save_vis:
+            rgb = sheets.as_rgb(next(iter(sample.images.values())))
+            mixed = sheets.overlay(rgb, mask, self._palette)
+            planes[f"{_VIS_FOLDER}/vis_{index}.png"] = mixed.transpose(2, 0, 1)
+            kinds.append("vis")
+        written = {}
+        for kind, (name, pixels) in zip(kinds, planes.items(), strict=True):
+            data = _encode_png(pixels)
+            with files.atomic_write(folder / name) as file:
+                file.write(data)
+            written[kind] = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
+        counts = np.bincount(mask.ravel(), minlength=self._interpreter.classes)
+        return {
+            "score": round(labelling.score, 9),
+            "histogram": counts.tolist(),
+            "files": written,
+        }
+
+    def _complete(self, output: OutputFolder) -> dict[str, Any] | None:
+        """Write the manifest if all batches are there and no other process is at it."""
+        if not all(_record_path(output.path, batch).is_file() for batch in self.batches):
+            return None
+        try:
+            with filelock.FileLock(output.path / LOCK_FILE, timeout=0):
+                return self._write_manifest(output)
+        except filelock.Timeout:
+            return None
+
+    def _write_manifest(self, output: OutputFolder) -> dict[str, Any]:
+        folder = output.path
+        entries = [
+            entry
+            for batch in self.batches
+            for entry in files.read_json(_record_path(folder, batch))
+        ]
+        entries = drop_most_uncertain(entries, self._options.drop_uncertain)
+        kept = [entry for entry in entries if entry["dropped"] is None]
+        dropped = [entry for entry in entries if entry["dropped"] is not None]
+        _write_lines(folder / MANIFEST, [_without(entry, "dropped") for entry in kept])
+        for entry in dropped:
+            for file in entry.pop("files", {}).values():
+                (folder / file["name"]).unlink(missing_ok=True)
+        if dropped:
+            _write_lines(folder / DROPPED, dropped)
+        write_archive(folder, kept, self._options.archive, self._options.shard_size)
+        for left in folder.rglob(".*.part"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        info = {
+            "samples": len(kept),
+            "dropped": len(dropped),
+            "micro_batch": self._size,
+            "classes": self._interpreter.classes,
+            "palette": self._palette.tolist(),
+            "threads": torch.get_num_threads(),
+        }
+        output.finish(info)
+        return info
+
+
+def dataset_identity(
+    options: DatasetOptions,
+    network_sha256: str,
+    ensemble: PixelEnsemble,
+    conditions: np.ndarray | None,
+    sample_filter: SampleFilter | None = None,
+) -> dict[str, Any]:
+    """Return what decides a data set's bytes, as plain JSON values."""
+    digest = hashlib.sha256()
+    for member in range(ensemble.members):
+        for name, tensor in member_state(ensemble, member).items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+    known = None if conditions is None else hashlib.sha256(conditions.tobytes()).hexdigest()
+    return {
+        "network_sha256": network_sha256,
+        "models_sha256": digest.hexdigest(),
+        "members": ensemble.members,
+        "conditions_sha256": known,
+        "filter": None if sample_filter is None else sample_filter.identity(),
+        **configs.to_dict(options),
+    }
+
+
+def drop_most_uncertain(entries: list[Entry], share: float) -> list[Entry]:
+    """Mark the samples with the highest scores as dropped, of equal ones the later first.
+
+    Args:
+        entries: of all samples, in order; those that are dropped already do not count.
+        share: 0..1 of the samples that are not dropped yet, rounded down.
+    Source: Zhang et al. 2021 (arXiv:2104.06490), section 3.3, which removes 10 %.
+    """
+    candidates = [entry for entry in entries if entry["dropped"] is None]
+    worst = sorted(candidates, key=lambda entry: (-entry["score"], -entry["index"]))
+    marked = {entry["index"] for entry in worst[: math.floor(len(candidates) * share + 1e-9)]}
+    return [
+        {**entry, "dropped": "uncertain"} if entry["index"] in marked else entry
+        for entry in entries
+    ]
+
+
+def read_manifest(path: Path) -> Iterator[Entry]:
+    """Yield the entries of a manifest."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _record_path(folder: Path, batch: int) -> Path:
+    return folder / _BATCH_FOLDER / f"{batch:08d}.json"
+
+
+def _encode_png(pixels: np.ndarray) -> bytes:
+    """Encode [C, H, W] with 1 or 3 channels, uint8 or uint16."""
+    plane = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    buffer = io.BytesIO()
+    Image.fromarray(plane).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _write_lines(path: Path, entries: list[Entry]) -> None:
+    with files.atomic_write(path, "w") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in entries)
+
+
+def _without(entry: Entry, key: str) -> Entry:
+    return {name: value for name, value in entry.items() if name != key}

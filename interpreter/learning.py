@@ -1,0 +1,262 @@
+"""From annotated images and a generator to a folder of trained models."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dnnlib import config as configs
+from dnnlib.runs import lock_run
+from interpreter import sheets
+from interpreter.annotations import TrainingAnnotations
+from interpreter.arrays import save_image
+from interpreter.drawing import (
+    FeatureGenerator,
+    Style,
+    check_conditions,
+    device_of,
+    draw_samples,
+    feature_layout,
+    map_latents,
+    network_sha256,
+)
+from interpreter.ensemble import MAX_CLASSES
+from interpreter.experiment import Experiment
+from interpreter.features import FeatureLayout, FeatureTable
+from interpreter.fitting import Fit, FitOptions
+from interpreter.folders import OutputFolder
+from interpreter.model_files import TrainedInterpreter, save_models
+
+CHECKPOINT = "checkpoint.pt"
+SHEET_FILE = "train_data.jpg"
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearningJob:
+    """Everything that has been read and checked before training.
+
+    Attributes:
+        generator: of the features.
+        layout: of its feature maps.
+        annotations: masks and latents.
+        ws: [n, num_ws, w_dim] float32 of the annotated images.
+        options: of training.
+        style: truncation.
+        network: "G_ema" or "G".
+    """
+
+    generator: FeatureGenerator
+    layout: FeatureLayout
+    annotations: TrainingAnnotations
+    ws: Tensor
+    options: FitOptions
+    style: Style
+    network: str
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the models, as plain JSON values."""
+        digest = hashlib.sha256(self.annotations.masks.tobytes())
+        digest.update(self.ws.numpy().tobytes())
+        return {
+            "network_sha256": network_sha256(self.generator),
+            "network": self.network,
+            "truncation_psi": self.style.truncation_psi,
+            "truncation_cutoff": self.style.truncation_cutoff,
+            "resolution": self.layout.resolution,
+            "feature_channels": list(self.layout.channels),
+            "annotations_sha256": digest.hexdigest(),
+            "annotations": self.annotations.names,
+            "classes": self.annotations.classes or self.options.classes,
+            "training": configs.to_dict(self.options),
+        }
+
+    def palette(self) -> np.ndarray:
+        """Return a colour a class, [K, 3] uint8."""
+        return palette_of(self.annotations.classes, self.options.classes)
+
+
+def prepare_learning(
+    generator: FeatureGenerator, annotations: TrainingAnnotations, experiment: Experiment
+) -> LearningJob:
+    """Check that generator, annotations and experiment belong together.
+
+    Raises: ValueError for masks of another size, classes beyond the number of classes, latents of
+        another width, or another generator than the one that drew the annotated images.
+    """
+    _check_origin(generator, annotations, experiment)
+    resolution = generator.config.resolution
+    if annotations.masks.shape[1:] != (resolution, resolution):
+        height, width = annotations.masks.shape[1:]
+        raise ValueError(
+            f"{annotations.names[0]}: the mask must have the network's size "
+            f"{resolution}x{resolution}, got {width}x{height}"
+        )
+    check_conditions(generator, annotations.conditions, "annotation_label_path")
+    options = experiment.fit_options(_count_classes(annotations, experiment))
+    return LearningJob(
+        generator=generator,
+        layout=feature_layout(generator),
+        annotations=annotations,
+        ws=_annotated_ws(generator, annotations, experiment),
+        options=options,
+        style=experiment.style,
+        network=experiment.network_name,
+    )
+
+
+def run_learning(
+    job: LearningJob, output: OutputFolder, progress: Callable[[int, int], Callable[[int], None]]
+) -> dict[str, Any]:
+    """Draw the annotated images again, train on their features and write the models.
+
+    Args:
+        job: what to learn.
+        output: folder that is not finished; a checkpoint in it is continued.
+        progress: takes steps done and in all, returns what counts further steps.
+    Returns: what the record says of the result.
+    """
+    output.begin()
+    lock = lock_run(output.path)
+    try:
+        return _learn(job, output, progress)
+    finally:
+        lock.release()
+
+
+def _learn(
+    job: LearningJob, output: OutputFolder, progress: Callable[[int, int], Callable[[int], None]]
+) -> dict[str, Any]:
+    table = _draw_features(job, output.path)
+    labels = torch.from_numpy(job.annotations.masks.reshape(-1))
+    fit = Fit(table, labels, job.options)
+    checkpoint = output.path / CHECKPOINT
+    if checkpoint.is_file():
+        fit.load(checkpoint)
+        _logger.info("continuing at step %d", fit.step)
+    result = fit.run(checkpoint, progress(fit.step, fit.limit))
+    save_models(output.path, result.ensemble, result.steps)
+    summary = {"members": job.options.members, "steps": result.steps, "history": result.history}
+    output.finish(summary)
+    checkpoint.unlink(missing_ok=True)
+    return summary
+
+
+def palette_of(classes: Any, count: int) -> np.ndarray:
+    """Return the colours of a class list as JSON, or colours that differ: [count, 3] uint8."""
+    if isinstance(classes, list) and len(classes) >= count:
+        return np.array([entry["color"] for entry in classes], np.uint8)
+    return sheets.default_palette(count)
+
+
+def _draw_features(job: LearningJob, folder: Path) -> FeatureTable:
+    count, palette = len(job.ws), job.palette()
+    table = FeatureTable(job.layout, count, device_of(job.generator))
+    cells = []
+    for index, sample in enumerate(draw_samples(job.generator, job.ws)):
+        table.put(index, sample.maps)
+        rgb = sheets.as_rgb(next(iter(sample.images.values())))
+        shown = sheets.overlay(rgb, job.annotations.masks[index], palette)
+        cells.append((str(index), np.concatenate([rgb, shown], axis=1)))
+    save_image(folder / SHEET_FILE, sheets.contact_sheet(cells).transpose(2, 0, 1))
+    return table
+
+
+def _check_origin(
+    generator: FeatureGenerator, annotations: TrainingAnnotations, experiment: Experiment
+) -> None:
+    drawn = annotations.drawn_with
+    if not drawn:
+        _logger.warning(
+            "the annotations do not say which network drew them; published folders never do"
+        )
+        return
+    wanted = {
+        "network": experiment.network_name,
+        "truncation_psi": experiment.truncation_psi,
+        "truncation_cutoff": experiment.truncation_cutoff,
+        "network_sha256": network_sha256(generator),
+    }
+    for key, value in wanted.items():
+        if drawn.get(key) != value:
+            raise ValueError(
+                f"stylegan_checkpoint: the annotated images were drawn with {key} "
+                f"{_short(drawn.get(key))}, this is {_short(value)}"
+            )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else f"{text[:12]}..."
+
+
+def _count_classes(annotations: TrainingAnnotations, experiment: Experiment) -> int:
+    listed = annotations.classes
+    highest = int(annotations.masks.max())
+    count = experiment.number_class or (len(listed) if listed else max(2, highest + 1))
+    for name, mask in zip(annotations.names, annotations.masks, strict=True):
+        if int(mask.max()) >= count:
+            raise ValueError(
+                f"{name}: classes must be from 0 to {count - 1} (number_class {count}), "
+                f"got {int(mask.max())}"
+            )
+    if not 2 <= count <= MAX_CLASSES:
+        raise ValueError(f"number_class must be from 2 to {MAX_CLASSES}, got {count}")
+    return count
+
+
+def _annotated_ws(
+    generator: FeatureGenerator, annotations: TrainingAnnotations, experiment: Experiment
+) -> Tensor:
+    latents = torch.from_numpy(np.asarray(annotations.latents, np.float32))
+    where, config = "annotation_image_latent_path", generator.config
+    if not experiment.annotation_data_from_w:
+        if latents.ndim != 2 or latents.shape[1] != config.z_dim:
+            raise ValueError(
+                f"{where}: shape must be [N, {config.z_dim}], got {list(latents.shape)}"
+            )
+        conditions = annotations.conditions
+        c = None if conditions is None else torch.from_numpy(conditions)
+        return map_latents(generator, latents, c, experiment.style)
+    if latents.ndim == 2:
+        latents = latents[:, None].expand(-1, generator.num_ws, -1)
+    if tuple(latents.shape[1:]) != (generator.num_ws, config.w_dim):
+        raise ValueError(
+            f"{where}: w must be [N, {config.w_dim}] or [N, {generator.num_ws}, {config.w_dim}], "
+            f"got {list(annotations.latents.shape)}"
+        )
+    return latents.contiguous()
+
+
+def check_models_belong(models: TrainedInterpreter, network: str, experiment: Experiment) -> None:
+    """Check that models were trained on this network's features.
+
+    Args:
+        models: as loaded.
+        network: SHA-256 of the generator's weights.
+        experiment: whose truncation is used now; another one than in training is only a warning.
+    Raises: ValueError where the models know of another network.
+    """
+    identity = models.identity
+    if not identity:
+        _logger.warning("the models do not say which network they belong to")
+        return
+    if identity.get("network_sha256") != network:
+        raise ValueError(
+            f"stylegan_checkpoint: the models were trained on network "
+            f"{_short(identity.get('network_sha256'))}, this is {_short(network)}"
+        )
+    for key in ("truncation_psi", "truncation_cutoff"):
+        if identity.get(key) != getattr(experiment, key):
+            _logger.warning(
+                "%s is %s, the models were trained with %s",
+                key,
+                getattr(experiment, key),
+                identity.get(key),
+            )

@@ -1,0 +1,291 @@
+"""Labels whole images without a full-size feature tensor.
+
+The first linear layer W commutes with any linear upsampling up: W up(F) = sum_l up(W_l F_l). Each
+level is projected where it is small, and only projections are upsampled, straight to full size.
+That is exact, and made cheap by two facts about linear upsampling with align_corners=False: a
+level of side R/s is linear between the places s (k + 1/2) - 1/2, so that its values at the places
+(s/2) k - 1/2 describe it, and the sum of all coarser levels, without loss.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from interpreter.consensus import Consensus, uncertainty_score
+from interpreter.ensemble import PixelEnsemble
+from interpreter.features import FeatureLayout, check_maps, group_maps
+
+_MAX_PROJECTION_BYTES = 512 << 20  # of all upsampled projections that are kept at once
+_MAX_DIRECT = 4  # levels of a larger factor are summed at nodes before they are upsampled
+_STRIP_BYTES = 6 << 20  # of the first hidden layer of a strip of pixel rows
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What the ensemble says about one image.
+
+    Attributes:
+        labels: [R, R] uint8, class of each pixel.
+        divergence: [R, R] float32, Jensen-Shannon uncertainty, >= 0 up to rounding.
+        score: mean of the largest 10 % of `divergence`.
+    """
+
+    labels: Tensor
+    divergence: Tensor
+    score: float
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Some members, folded for evaluation; m members, H1 and H2 hidden widths, K classes.
+
+    Attributes:
+        projections: for each group of maps [channels, m * H1].
+        bias: [m * H1].
+        second: weight [m, H1, H2] and bias [m, 1, H2] behind the first ReLU.
+        third: weight [m, K, H2] and bias [m, K, 1] behind the second.
+    """
+
+    projections: tuple[Tensor, ...]
+    bias: Tensor
+    second: tuple[Tensor, Tensor]
+    third: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class _Rise:
+    """Something small that is upsampled to [R, R, n].
+
+    Attributes:
+        samples: [side, side, n].
+        row_weights: [R, side], weights of its rows in each row of the result.
+        inside: columns of the result among `full` upsampled ones.
+        full: width that `samples` are upsampled to.
+    """
+
+    samples: Tensor
+    row_weights: Tensor
+    inside: slice
+    full: int
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """One image's first layer before it is brought to full size; n = m * H1.
+
+    Attributes:
+        native: full-size maps [C, R * R] with their weights [C, n].
+        rises: what is upsampled and added to them.
+    """
+
+    native: list[tuple[Tensor, Tensor]]
+    rises: list[_Rise]
+
+
+class NativeInterpreter:
+    """An ensemble that reads feature maps at their own sizes.
+
+    Attributes:
+        layout: of the maps it reads.
+        classes: K.
+    """
+
+    def __init__(self, ensemble: PixelEnsemble, layout: FeatureLayout) -> None:
+        """Fold the ensemble's norms and split its first layer by map.
+
+        Raises: ValueError where the ensemble was trained on other features.
+        """
+        features, first, _, self.classes = ensemble.widths
+        if features != layout.total:
+            raise ValueError(
+                f"the models read {features} feature channels, but the network gives "
+                f"{layout.total}; they belong to another network"
+            )
+        self.layout = layout
+        per_member = _kept_floats(layout) * first * 4
+        at_once = max(1, min(ensemble.members, _MAX_PROJECTION_BYTES // max(1, per_member)))
+        self._parts = [
+            _fold(ensemble, layout, slice(start, start + at_once))
+            for start in range(0, ensemble.members, at_once)
+        ]
+
+    @torch.inference_mode()
+    def label(self, maps: Sequence[Tensor]) -> Labelling:
+        """Label one image.
+
+        Args:
+            maps: [C, side, side] float32 each, as the layout says.
+        Raises: ValueError for maps of another layout.
+        """
+        check_maps(maps, self.layout)
+        size = self.layout.resolution
+        result = Consensus(size * size, self.classes, maps[0].device)
+        for part in self._parts:
+            for rows, logits in self._strips(maps, part):
+                result.add(logits, slice(rows.start * size, rows.stop * size))
+        divergence = result.divergence().view(size, size)
+        labels = result.labels().view(size, size)
+        return Labelling(labels, divergence, uncertainty_score(divergence))
+
+    @torch.inference_mode()
+    def logits(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the logits of all members: [M, R * R, K] float32; for small images and tests."""
+        check_maps(maps, self.layout)
+        parts = [
+            torch.cat([logits for _, logits in self._strips(maps, part)], dim=2)
+            for part in self._parts
+        ]
+        return torch.cat(parts).transpose(1, 2)
+
+    def _strips(self, maps: Sequence[Tensor], part: _Members) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows of the image and their logits [m, K, rows * R]."""
+        size = self.layout.resolution
+        levels = _project(group_maps(maps), part, size)
+        row_bytes = size * len(part.bias) * 4
+        step = max(1, min(size, _STRIP_BYTES // row_bytes))
+        for start in range(0, size, step):
+            rows = slice(start, min(start + step, size))
+            hidden = _native_rows(levels.native, part.bias, rows, size)
+            for rise in levels.rises:
+                hidden += _upsampled_rows(rise, rows)
+            yield rows, _upper_layers(hidden.relu_(), part)
+
+
+def _kept_floats(layout: FeatureLayout) -> int:
+    """Return the numbers a hidden unit takes for projections that live as long as the image."""
+    nodes = layout.resolution // _MAX_DIRECT + 1
+    return nodes**2 + sum(side * side for side in set(layout.sides) - {layout.resolution})
+
+
+def _fold(ensemble: PixelEnsemble, layout: FeatureLayout, members: slice) -> _Members:
+    """Move each norm into the linear layer behind it: W (a x + b) + c = (W a) x + (W b + c)."""
+    first = ensemble.weights[0].detach()[members]
+    channels = [channels for _, channels in layout.groups]
+    parts = first.flatten(0, 1).t().split(channels)
+    folded = []
+    for index in (0, 1):
+        factor, offset = (entry[members] for entry in ensemble.folded_norm(index))
+        weight = ensemble.weights[index + 1].detach()[members].double()
+        bias = ensemble.biases[index + 1].detach()[members].double()
+        bias = bias + (weight * offset[:, None]).sum(dim=2)
+        folded.append(((weight * factor[:, None]).float(), bias.float()))
+    (second, second_bias), (third, third_bias) = folded
+    return _Members(
+        projections=parts,
+        bias=ensemble.biases[0].detach()[members].flatten(),
+        second=(second.transpose(1, 2).contiguous(), second_bias[:, None]),
+        third=(third, third_bias[:, :, None]),
+    )
+
+
+def _project(grouped: Iterator[Tensor], part: _Members, size: int) -> _Levels:
+    """Project all maps that are smaller than the image, R = size."""
+    native: list[tuple[Tensor, Tensor]] = []
+    small: dict[int, Tensor] = {}
+    for maps, weight in zip(grouped, part.projections, strict=True):
+        side = maps.shape[1]
+        if side == size:
+            native.append((maps.flatten(1), weight))
+            continue
+        projected = (maps.flatten(1).t() @ weight).view(side, side, -1)
+        small[side] = small[side] + projected if side in small else projected
+    direct = [small.pop(side) for side in sorted(small) if side * _MAX_DIRECT >= size]
+    rises = [_between_pixels(samples, size) for samples in direct]
+    nodes = _sum_at_nodes(small, size)
+    if nodes is not None:
+        rises.append(_between_nodes(nodes, size))
+    return _Levels(native, rises)
+
+
+def _upper_layers(hidden: Tensor, part: _Members) -> Tensor:
+    """hidden: [rows, R, m * H1], after the first ReLU -> logits [m, K, rows * R]."""
+    members, width = part.second[0].shape[:2]
+    x = hidden.view(-1, members, width).transpose(0, 1)
+    x = torch.baddbmm(part.second[1], x, part.second[0]).relu_()
+    return torch.baddbmm(part.third[1], part.third[0], x.transpose(1, 2))
+
+
+def _native_rows(
+    native: list[tuple[Tensor, Tensor]], bias: Tensor, rows: slice, size: int
+) -> Tensor:
+    """Return bias and full-size projections of some rows: [rows, R, m * H1], newly made."""
+    pixels = slice(rows.start * size, rows.stop * size)
+    hidden = bias.expand(pixels.stop - pixels.start, -1)
+    for maps, weight in native:
+        hidden = torch.addmm(hidden, maps[:, pixels].t(), weight)
+    if not native:
+        hidden = hidden.clone()
+    return hidden.view(-1, size, len(bias))
+
+
+def _between_pixels(samples: Tensor, size: int) -> _Rise:
+    """Prepare a [side, side, n] projection for upsampling to [R, R, n]."""
+    side = len(samples)
+    return _Rise(samples, _row_weights(side, size, samples), slice(0, size), size)
+
+
+def _between_nodes(nodes: Tensor, size: int) -> _Rise:
+    """Prepare nodes at the places s k - 1/2 for the map [R, R, n] between them; s is even."""
+    spacing = size // (len(nodes) - 1)
+    full = spacing * len(nodes)
+    inside = slice(spacing // 2, spacing // 2 + size)
+    return _Rise(nodes, _row_weights(len(nodes), full, nodes)[inside], inside, full)
+
+
+def _row_weights(side: int, size: int, like: Tensor) -> Tensor:
+    """Return the matrix [size, side] of linear upsampling in one dimension."""
+    identity = torch.eye(side, device=like.device)[None]
+    return F.interpolate(identity, size=size, mode="linear", align_corners=False)[0].t()
+
+
+def _upsampled_rows(rise: _Rise, rows: slice) -> Tensor:
+    """Return some rows of the full-size map, [rows, R, n]: first along columns, then along rows."""
+    weights = rise.row_weights[rows]
+    used = weights.any(dim=0).nonzero()
+    low, high = int(used[0]), int(used[-1]) + 1
+    source = rise.samples[low:high]
+    lines = (weights[:, low:high] @ source.flatten(1)).view(len(weights), *source.shape[1:])
+    return _resize(lines, len(lines), rise.full)[:, rise.inside]
+
+
+def _sum_at_nodes(coarse: dict[int, Tensor], size: int) -> Tensor | None:
+    """Return the sum of upsampled projections at the places s k - 1/2 of the full-size image.
+
+    Args:
+        coarse: [side, side, n] by side, each below size / _MAX_DIRECT.
+        size: side of the image, R.
+    Returns: [R/s + 1, R/s + 1, n] with s = _MAX_DIRECT, or None where nothing is coarse.
+    """
+    if not coarse:
+        return None
+    nodes: Tensor | None = None
+    side = min(coarse)
+    while side * _MAX_DIRECT < size:
+        if nodes is not None:
+            nodes = _resize(nodes, 2 * side + 1, 2 * side + 1, align_corners=True)
+        if side in coarse:
+            own = _at_nodes(coarse[side])
+            nodes = own if nodes is None else nodes + own
+        side *= 2
+    return nodes
+
+
+def _at_nodes(samples: Tensor) -> Tensor:
+    """Return [side, side, n] samples at their pixels' centres and borders: [2 side + 1, ...]."""
+    side = len(samples)
+    inner = _resize(samples, 2 * side - 1, 2 * side - 1, align_corners=True)
+    index = torch.arange(-1, 2 * side, device=samples.device).clamp(0, 2 * side - 2)
+    return inner.index_select(0, index).index_select(1, index)
+
+
+def _resize(x: Tensor, height: int, width: int, *, align_corners: bool = False) -> Tensor:
+    """Resize [H, W, n] linearly; n is the fastest dimension before and after."""
+    # Channels last to PyTorch; a [None] behind the permutation would hide that.
+    planes = x[None].permute(0, 3, 1, 2)
+    resized = F.interpolate(
+        planes, size=[height, width], mode="bilinear", align_corners=align_corners
+    )
+    return resized[0].permute(1, 2, 0)

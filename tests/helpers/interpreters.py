@@ -1,0 +1,56 @@
+"""Small generators, annotated folders and trained ensembles for the interpreter's tests."""
+
+import numpy as np
+from PIL import Image
+
+from interpreter.ensemble import ensemble_from_states
+from interpreter.model_files import save_models
+from tests.helpers.networks import random_network, small_generator_config
+from tests.helpers.pixel_classifiers import plain_classifier, published_state
+from training.snapshots import Snapshot, capture, save_snapshot
+
+CLASSES = 3
+
+
+def small_generator(seed=0, **changes):
+    return random_network(small_generator_config(**changes), seed).eval().requires_grad_(False)
+
+
+def save_small_snapshot(path, seed=0, **changes):
+    """A 16x16 generator as G_ema, and another one as G."""
+    networks = {
+        "G": capture(small_generator(seed + 1, **changes)),
+        "G_ema": capture(small_generator(seed, **changes)),
+    }
+    save_snapshot(path, Snapshot(networks=networks))
+    return path
+
+
+def small_ensemble(features, members=2, classes=CLASSES, seed=0):
+    seeds = range(10 * seed, 10 * seed + members)
+    plain = [plain_classifier(features, (8, 6), classes, seed=s) for s in seeds]
+    return ensemble_from_states([published_state(layers) for layers in plain], "here")
+
+
+def save_small_models(folder, features, members=2):
+    save_models(folder, small_ensemble(features, members), batches=3)
+    return folder
+
+
+def paint_masks(folder, numbers, side=16, classes=CLASSES):
+    """Indexed PNGs of random blocks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        blocks = np.random.default_rng(number).integers(0, classes, [4, 4], np.uint8)
+        mask = np.kron(blocks, np.ones([side // 4, side // 4], np.uint8))
+        Image.fromarray(mask).save(folder / f"image_{number}_mask.png")
+    return folder
+
+
+def read_tree(folder):
+    """All files of a folder but locks, by relative name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }

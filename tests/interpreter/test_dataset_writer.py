@@ -1,0 +1,198 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from interpreter import dataset_writer
+from interpreter.archives import Archive
+from interpreter.dataset_writer import (
+    DatasetOptions,
+    DatasetWriter,
+    Share,
+    dataset_identity,
+    drop_most_uncertain,
+    read_manifest,
+)
+from interpreter.drawing import draw_samples, feature_layout, map_latents, sample_latent
+from interpreter.folders import find_output
+from interpreter.native import NativeInterpreter
+from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch):
+    monkeypatch.setattr(dataset_writer, "micro_batch", lambda resolution: 4)
+
+
+def build(options, seed=0, **changes):
+    generator = small_generator(seed, c_dim=changes.pop("c_dim", 0))
+    layout = feature_layout(generator)
+    ensemble = small_ensemble(layout.total)
+    writer = DatasetWriter(generator, NativeInterpreter(ensemble, layout), options, **changes)
+    conditions = changes.get("conditions")
+    return writer, dataset_identity(options, "hash", ensemble, conditions)
+
+
+def ignore(_count):
+    pass
+
+
+def write(folder, options, share=None, **changes):
+    writer, identity = build(options, **changes)
+    output = find_output(folder, dataset_writer.RECORD, identity, fresh=False)
+    return writer.write(output, share or Share(), ignore)
+
+
+def samples_only(tree):
+    return {name: data for name, data in tree.items() if name.endswith(".png")}
+
+
+def without_environment(tree):
+    return {name: data for name, data in tree.items() if name != dataset_writer.RECORD}
+
+
+def test_files_and_manifest(tmp_path):
+    options = DatasetOptions(count=6, save_vis=True, save_uncertainty=True)
+    assert write(tmp_path, options)["samples"] == 6
+    entries = list(read_manifest(tmp_path / "manifest.jsonl"))
+    assert [entry["index"] for entry in entries] == list(range(6))
+    generator = small_generator()
+    layout = feature_layout(generator)
+    interpreter = NativeInterpreter(small_ensemble(layout.total), layout)
+    z = torch.stack([sample_latent(0, index, 8, "sample") for index in range(4)])
+    drawn = draw_samples(generator, map_latents(generator, z, None, options.style))
+    for entry, sample in zip(entries[:4], drawn, strict=True):
+        index, found = entry["index"], interpreter.label(sample.maps)
+        label = np.asarray(Image.open(tmp_path / f"image_{index}_label.png"))
+        # the writer's micro-batch is another one here, so that a pixel in a tie may differ
+        assert (label == found.labels.numpy()).mean() > 0.99
+        assert entry["histogram"] == np.bincount(label.ravel(), minlength=3).tolist()
+        assert entry["score"] == pytest.approx(found.score, rel=1e-2)
+        rgb = np.asarray(Image.open(tmp_path / f"{index}_RGB.png")).astype(int)
+        assert np.abs(rgb.transpose(2, 0, 1) - sample.images["rgb"]).max() <= 1
+        assert np.asarray(Image.open(tmp_path / f"{index}_NIR.png")).shape == (16, 16)
+        raw = np.asarray(Image.open(tmp_path / f"{index}_uncertainty.png")).astype(float)
+        values = raw / 65535 * math.log(3)
+        assert np.abs(values - found.divergence.numpy()).max() < 1e-3
+        assert (tmp_path / "vis" / f"vis_{index}.png").is_file()
+
+
+def test_any_split_of_the_work_gives_the_same_files(tmp_path):
+    options = DatasetOptions(count=11)
+    write(tmp_path / "one", options)
+    parts = [write(tmp_path / "two", options, Share(rank=rank, world=2)) for rank in (1, 0)]
+    assert parts[0] is None
+    assert parts[1]["samples"] == 11
+    one, two = (without_environment(read_tree(tmp_path / name)) for name in ("one", "two"))
+    assert one == two
+    write(tmp_path / "late", DatasetOptions(count=5, start=6))
+    late = samples_only(read_tree(tmp_path / "late"))
+    assert len(late) == 15
+    assert late == {name: one[name] for name in late}
+
+
+def test_a_killed_run_continues_to_the_same_bytes(tmp_path, monkeypatch):
+    options = DatasetOptions(count=11, drop_uncertain=0.2, archive=Archive.ZIP, shard_size=4)
+    write(tmp_path / "whole", options)
+
+    def interrupted(folder, batch):
+        if batch == 2:
+            raise KeyboardInterrupt
+        return original(folder, batch)
+
+    original = dataset_writer._record_path
+    monkeypatch.setattr(dataset_writer, "_record_path", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "cut", options)
+    (tmp_path / "cut" / ".8_RGB.png.x.part").write_bytes(b"half")
+    monkeypatch.setattr(dataset_writer, "_record_path", original)
+    assert not (tmp_path / "cut" / "manifest.jsonl").exists()
+    write(tmp_path / "cut", options)
+    whole, cut = (without_environment(read_tree(tmp_path / name)) for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_the_most_uncertain_samples_go(tmp_path):
+    assert write(tmp_path, DatasetOptions(count=10, drop_uncertain=0.25)) is not None
+    kept = list(read_manifest(tmp_path / "manifest.jsonl"))
+    gone = list(read_manifest(tmp_path / "dropped.jsonl"))
+    assert len(kept) == 8
+    assert min(entry["score"] for entry in gone) >= max(entry["score"] for entry in kept)
+    for entry in gone:
+        assert entry["dropped"] == "uncertain"
+        assert not (tmp_path / f"{entry['index']}_RGB.png").exists()
+
+
+def test_equal_scores_drop_the_later_sample():
+    entries = [{"index": i, "score": 1.0, "dropped": None} for i in range(4)]
+    marked = drop_most_uncertain(entries, 0.5)
+    assert [entry["dropped"] for entry in marked] == [None, None, "uncertain", "uncertain"]
+    assert drop_most_uncertain(entries, 0.1) == entries
+
+
+class DropEven:
+    """Stands for a filter of identities."""
+
+    def identity(self):
+        return {"rule": "even brightness"}
+
+    def __call__(self, samples):
+        assert all(sample["rgb"].dtype == np.uint8 for sample in samples)
+        return ["too near" if int(s["rgb"].sum()) % 2 == 0 else None for s in samples]
+
+
+def test_a_filter_handed_in_decides_what_is_kept(tmp_path):
+    write(tmp_path / "all", DatasetOptions(count=12))
+    result = write(tmp_path / "some", DatasetOptions(count=12), sample_filter=DropEven())
+    kept = [entry["index"] for entry in read_manifest(tmp_path / "some" / "manifest.jsonl")]
+    expected = [
+        index
+        for index in range(12)
+        if np.asarray(Image.open(tmp_path / "all" / f"{index}_RGB.png")).sum(dtype=int) % 2
+    ]
+    assert kept == expected
+    assert 0 < result["samples"] < 12
+    gone = list(read_manifest(tmp_path / "some" / "dropped.jsonl"))
+    assert {entry["dropped"] for entry in gone} == {"too near"}
+
+
+def test_conditional_networks_draw_labels(tmp_path):
+    conditions = np.eye(3, dtype=np.float32)
+    write(tmp_path, DatasetOptions(count=8), c_dim=3, conditions=conditions)
+    labels = [entry["label"] for entry in read_manifest(tmp_path / "manifest.jsonl")]
+    assert set(labels) <= {0, 1, 2}
+    assert len(set(labels)) > 1
+    with pytest.raises(ValueError, match="is conditional"):
+        build(DatasetOptions(count=8), c_dim=3)
+
+
+def test_the_identity_follows_models_and_options():
+    options = DatasetOptions(count=8)
+    first = dataset_identity(options, "hash", small_ensemble(5), None)
+    assert first == json.loads(json.dumps(first))
+    assert first != dataset_identity(options, "hash", small_ensemble(5, seed=1), None)
+    assert first != dataset_identity(options, "hash", small_ensemble(5), None, DropEven())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 0}, "--num_sample must be at least 1"),
+        ({"start": -1}, "--start_step must be at least 0"),
+        ({"drop_uncertain": 1.0}, "--drop-uncertain must be from 0% to below 100%, got 100%"),
+        ({"shard_size": 0}, "--shard-size must be at least 1"),
+    ],
+)
+def test_wrong_options_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        DatasetOptions(**{"count": 1, **changes})
+
+
+def test_wrong_shares_and_palettes_are_refused():
+    with pytest.raises(ValueError, match="RANK must be from 0 to WORLD_SIZE - 1"):
+        Share(rank=2, world=2)
+    with pytest.raises(ValueError, match="the models know 3, there are 2 colours"):
+        build(DatasetOptions(count=1), palette=np.zeros([2, 3], np.uint8))

@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from interpreter.features import (
+    FeatureLayout,
+    FeatureTable,
+    check_maps,
+    layout_of,
+    upsample_and_concatenate,
+)
+from tests.helpers.pixel_classifiers import plain_features, random_maps, small_layout
+
+
+def test_a_layout_joins_neighbours_of_equal_side():
+    layout = FeatureLayout(8, (3, 2, 4), (4, 4, 8))
+    assert layout.total == 9
+    assert layout.groups == ((4, 5), (8, 4))
+
+
+@pytest.mark.parametrize("sides", [(3, 8), (0, 8), (16, 8)])
+def test_sides_must_be_the_resolution_over_a_power_of_two(sides):
+    with pytest.raises(ValueError, match="divided by a power of two"):
+        FeatureLayout(8, (1, 1), sides)
+
+
+def test_a_layout_has_one_side_a_map():
+    with pytest.raises(ValueError, match="one side for each of 2 maps"):
+        FeatureLayout(8, (1, 1), (8,))
+
+
+def test_gathered_pixels_are_the_plain_features():
+    layout = small_layout(16)
+    table = FeatureTable(layout, 3)
+    images = [random_maps(layout, seed) for seed in range(3)]
+    for index, maps in enumerate(images):
+        table.put(index, maps)
+    pixels = torch.randperm(3 * 256, generator=torch.Generator().manual_seed(0))
+    expected = torch.cat([plain_features(maps, 16) for maps in images])[pixels]
+    torch.testing.assert_close(table.gather(pixels).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_upsample_and_concatenate_is_the_plain_definition():
+    layout = small_layout(8)
+    maps = random_maps(layout)
+    full = upsample_and_concatenate([m[None] for m in maps], 8)
+    assert layout_of([m[None] for m in maps], 8) == layout
+    expected = plain_features(maps, 8)
+    torch.testing.assert_close(full[0].flatten(1).t().double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_maps_of_another_layout_are_refused():
+    layout = small_layout(8)
+    maps = random_maps(layout)
+    with pytest.raises(ValueError, match="expected 4 maps, got 3"):
+        check_maps(maps[:-1], layout)
+    with pytest.raises(ValueError, match="feature map 1 must have shape"):
+        check_maps([maps[0], maps[0], *maps[2:]], layout)

@@ -1,0 +1,217 @@
+"""Folders, experiment files, arrays, model files, archives and sheets."""
+
+import json
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dnnlib import files
+from interpreter import arrays, sheets
+from interpreter.archives import Archive, write_archive
+from interpreter.ensemble import member_state
+from interpreter.experiment import load_experiment
+from interpreter.fitting import Stopping
+from interpreter.folders import find_output
+from interpreter.model_files import RECORD, load_models, save_models
+from tests.helpers.interpreters import small_ensemble
+
+
+def test_a_folder_belongs_to_its_identity(tmp_path):
+    first = find_output(tmp_path / "out", "r.json", {"a": (1, 2)}, fresh=False)
+    assert first.is_new
+    assert not (tmp_path / "out").exists()
+    first.begin()
+    again = find_output(tmp_path / "out", "r.json", {"a": [1, 2]}, fresh=False)
+    assert (again.is_new, again.is_finished) == (False, False)
+    again.finish({"n": 3})
+    assert find_output(tmp_path / "out", "r.json", {"a": [1, 2]}, fresh=False).is_finished
+    assert files.read_json(tmp_path / "out" / "r.json")["n"] == 3
+    with pytest.raises(ValueError, match=r"was made with other options \(a \[1, 2\] -> 5\)"):
+        find_output(tmp_path / "out", "r.json", {"a": 5}, fresh=False)
+    assert find_output(tmp_path / "out", "r.json", {"a": 5}, fresh=True).path.name == "out-2"
+
+
+def test_foreign_folders_and_files_are_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    assert find_output(tmp_path / "out", "r.json", {}, fresh=False).is_new
+    (tmp_path / "out" / "photo.jpg").touch()
+    with pytest.raises(ValueError, match="--outdir .*must be absent or empty"):
+        find_output(tmp_path / "out", "r.json", {}, fresh=False)
+    with pytest.raises(ValueError, match="--sv must be a folder|--sv .*must be a folder"):
+        find_output(tmp_path / "out" / "photo.jpg", "r.json", {}, fresh=False, option="--sv")
+
+
+def experiment_file(tmp_path, **content):
+    path = tmp_path / "exp.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_published_keys_are_read_and_unused_ones_named(tmp_path, caplog):
+    path = experiment_file(
+        tmp_path, exp_dir="x", category="eyes_256", dim=[256, 256, 4992], stylegan_ver="2",
+        model_num=3, batch_size=32, number_class=4, upsample_mode="bilinear", max_training=5,
+    )  # fmt: skip
+    experiment = load_experiment(path)
+    assert "not used here: category, dim" in caplog.text
+    assert (experiment.model_num, experiment.batch_size, experiment.max_training) == (3, 32, 5)
+    assert (experiment.truncation_psi, experiment.truncation_cutoff) == (0.5, 8)
+    assert experiment.network_name == "G_ema"
+    options = experiment.fit_options(4)
+    assert (options.members, options.batch, options.stopping) == (3, 32, Stopping.HELDOUT)
+
+
+def test_options_go_before_the_file(tmp_path):
+    path = experiment_file(tmp_path, exp_dir="x", use_raw_g=True)
+    experiment = load_experiment(path, {"exp_dir": "y", "seed": None})
+    assert (experiment.exp_dir, experiment.seed, experiment.network_name) == ("y", 0, "G")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"stylegan_ver": "1"}, 'stylegan_ver must be "2"'),
+        ({"upsample_mode": "nearest"}, "upsample_mode must be"),
+        ({"model_num": 0}, "model_num must be at least 1"),
+        ({"batch_size": "64"}, "batch_size must be int"),
+        ({"batchsize": 64}, "unknown key 'batchsize'; did you mean 'batch_size'"),
+        ({"stopping": "never"}, "stopping must be one of heldout, published"),
+        ({"truncation_cutoff": -1}, "truncation_cutoff must be 0 or more"),
+    ],
+)
+def test_wrong_keys_are_refused_by_file(tmp_path, content, message):
+    with pytest.raises(ValueError, match=rf"exp\.json: .*{message}"):
+        load_experiment(experiment_file(tmp_path, **content))
+
+
+def test_an_experiment_is_an_object(tmp_path):
+    (tmp_path / "exp.json").write_text("[]")
+    with pytest.raises(ValueError, match="expected an object"):
+        load_experiment(tmp_path / "exp.json")
+
+
+def test_paths_are_looked_up_as_they_are_and_below_exp_dir(tmp_path):
+    (tmp_path / "masks").mkdir()
+    path = experiment_file(tmp_path, exp_dir=str(tmp_path), annotation_mask_path="masks")
+    experiment = load_experiment(path)
+    assert experiment.path("annotation_mask_path") == tmp_path / "masks"
+    with pytest.raises(ValueError, match="stylegan_checkpoint must name a file"):
+        experiment.path("stylegan_checkpoint")
+    path = experiment_file(tmp_path, annotation_mask_path="absent")
+    with pytest.raises(FileNotFoundError, match="annotation_mask_path: neither absent nor"):
+        load_experiment(path).path("annotation_mask_path")
+
+
+def test_labels_from_npy_and_identity_features(tmp_path):
+    np.save(tmp_path / "l.npy", np.eye(2))
+    assert arrays.load_labels(tmp_path / "l.npy", "--labels").dtype == np.float32
+    (tmp_path / "f.json").write_text('{"b.png": [3, 4], "a.png": [1, 2]}')
+    assert arrays.load_labels(tmp_path / "f.json", "--labels").tolist() == [[1, 2], [3, 4]]
+    for text, message in (
+        ("[1]", "expected an object"),
+        ('{"a": [1], "b": [1, 2]}', "one length"),
+        ('{"a": ["x"]}', "expected a list of numbers"),
+        ('{"a": [[1]]}', "finite numbers"),
+    ):
+        (tmp_path / "f.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            arrays.load_labels(tmp_path / "f.json", "--labels")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros([0, 3]), "expected one row"),
+        (np.zeros(3), "expected one row"),
+        (np.full([2, 2], np.nan), "all numbers must be finite"),
+        (np.array([["a"]]), "not a .npy file of numbers"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path, array, message):
+    np.save(tmp_path / "r.npy", array)
+    with pytest.raises(ValueError, match=rf"--latents .*r\.npy: {message}"):
+        arrays.load_rows(tmp_path / "r.npy", "--latents")
+
+
+def test_models_survive_their_files(tmp_path):
+    ensemble = small_ensemble(9, members=12)
+    save_models(tmp_path / "models", ensemble, batches=7)
+    loaded = load_models(tmp_path)  # finds the sub-folder; model_10 comes after model_9
+    assert loaded.ensemble.members == 12
+    for member in (2, 11):
+        for name, tensor in member_state(ensemble, member, 7).items():
+            assert torch.equal(tensor, member_state(loaded.ensemble, member, 7)[name])
+    assert load_models(tmp_path, at_most=3).ensemble.members == 3
+    assert loaded.identity == {}
+
+
+def test_models_that_are_none_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder of models"):
+        load_models(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"has no model_0\.pth"):
+        load_models(tmp_path)
+    save_models(tmp_path, small_ensemble(9), batches=1)
+    files.write_json(tmp_path / RECORD, {"identity": {}, "finished": False})
+    with pytest.raises(ValueError, match="training is not finished"):
+        load_models(tmp_path)
+    (tmp_path / RECORD).unlink()
+    (tmp_path / "model_1.pth").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"model_1\.pth: not a readable checkpoint"):
+        load_models(tmp_path)
+    torch.save({"weights": {}}, tmp_path / "model_1.pth")
+    with pytest.raises(ValueError, match=r"model_1\.pth: not a model"):
+        load_models(tmp_path)
+
+
+def entries_of(tmp_path, count):
+    entries = []
+    for index in range(count):
+        Image.fromarray(np.full([4, 4], index, np.uint8)).save(tmp_path / f"{index}_RGB.png")
+        entries.append({"index": index, "files": {"rgb": {"name": f"{index}_RGB.png"}}})
+    return entries
+
+
+def test_archives_hold_the_files_in_shards(tmp_path):
+    entries = entries_of(tmp_path, 5)
+    shards = write_archive(tmp_path, entries, Archive.ZIP, 2)
+    assert [path.name for path in shards] == [f"shard-00000{k}.zip" for k in range(3)]
+    with zipfile.ZipFile(shards[1]) as archive:
+        assert archive.namelist() == ["manifest.jsonl", "2_RGB.png", "3_RGB.png"]
+        assert archive.read("3_RGB.png") == (tmp_path / "3_RGB.png").read_bytes()
+    first = write_archive(tmp_path, entries, Archive.WEBDATASET, 9)[0]
+    with tarfile.open(first) as archive:
+        assert archive.getnames()[:2] == ["000000000.rgb.png", "000000000.json"]
+    before = first.read_bytes()
+    assert write_archive(tmp_path, entries, Archive.WEBDATASET, 9)[0].read_bytes() == before
+    assert write_archive(tmp_path, entries, Archive.NONE, 9) == []
+
+
+def test_overlays_leave_class_0_alone():
+    rgb = np.full([1, 2, 3], 100, np.uint8)
+    palette = np.array([[9, 9, 9], [255, 0, 0]], np.uint8)
+    mixed = sheets.overlay(rgb, np.array([[0, 1]], np.uint8), palette)
+    assert mixed.tolist() == [[[100, 100, 100], [178, 50, 50]]]
+
+
+def test_default_colours_differ():
+    for classes in (2, 10, 40):
+        colours = sheets.default_palette(classes)
+        assert len({tuple(row) for row in colours.tolist()}) == classes
+        assert colours[0].tolist() == [0, 0, 0]
+
+
+def test_heat_goes_from_black_to_white():
+    heat = sheets.as_heat(np.array([[0.0, 1 / 3, 1.0, 2.0]]), 1.0)
+    assert heat.tolist() == [[[0, 0, 0], [255, 0, 0], [255, 255, 255], [255, 255, 255]]]
+
+
+def test_contact_sheets_hold_every_cell():
+    cells = [(str(k), np.full([16, 32, 3], 10 + k, np.uint8)) for k in range(7)]
+    sheet = sheets.contact_sheet(cells)
+    for k in range(7):
+        assert (sheet == 10 + k).all(axis=2).sum() >= 128 * 256

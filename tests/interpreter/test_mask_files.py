@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from interpreter.class_list import OCULAR_CLASSES, AnnotationClass, ClassList
+from interpreter.mask_files import find_annotations, image_number, read_mask
+
+CLASSES = ClassList()
+MASK = np.array([[0, 1, 2], [3, 2, 1]], np.uint8)
+
+
+def saved(tmp_path, image, name="image_3_mask.png"):
+    image.save(tmp_path / name)
+    return tmp_path / name
+
+
+def test_npy(tmp_path):
+    np.save(tmp_path / "m.npy", MASK.astype(np.int64))
+    assert np.array_equal(read_mask(tmp_path / "m.npy", CLASSES), MASK)
+
+
+def test_colour_png(tmp_path):
+    path = saved(tmp_path, Image.fromarray(CLASSES.palette()[MASK]))
+    assert np.array_equal(read_mask(path, CLASSES), MASK)
+
+
+def test_transparent_pixels_are_class_0(tmp_path):
+    pixels = np.dstack([CLASSES.palette()[MASK], np.full_like(MASK, 255)])
+    pixels[0, 1, 3], pixels[0, 2, 3] = 127, 128
+    mask = read_mask(saved(tmp_path, Image.fromarray(pixels)), CLASSES)
+    assert mask.tolist() == [[0, 0, 2], [3, 2, 1]]
+
+
+def test_grey_png_with_the_published_values(tmp_path):
+    greys = np.array([0, 29, 76, 150], np.uint8)[MASK]  # 150 is a rounded 149.7
+    path = saved(tmp_path, Image.fromarray(greys))
+    assert np.array_equal(read_mask(path, CLASSES), MASK)
+
+
+def test_grey_png_with_class_numbers(tmp_path):
+    path = saved(tmp_path, Image.fromarray(MASK))
+    assert np.array_equal(read_mask(path, CLASSES), MASK)
+
+
+def test_indexed_png_by_number_and_by_colour(tmp_path):
+    by_number = Image.fromarray(MASK)
+    by_number.putpalette([7, 7, 7, 60, 60, 60, 90, 90, 90, 99, 99, 99])
+    assert np.array_equal(read_mask(saved(tmp_path, by_number), CLASSES), MASK)
+    order = [3, 2, 1, 0]
+    by_colour = Image.fromarray(np.array(order, np.uint8)[MASK])
+    by_colour.putpalette(CLASSES.palette()[order].ravel().tolist())
+    assert np.array_equal(read_mask(saved(tmp_path, by_colour), CLASSES), MASK)
+
+
+def test_a_class_beyond_the_list(tmp_path):
+    np.save(tmp_path / "m.npy", MASK + 1)
+    with pytest.raises(ValueError, match=r"m\.npy: classes must be from 0 to 3, got 1\.\.4"):
+        read_mask(tmp_path / "m.npy", CLASSES)
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "m.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"m\.png: not a PNG"):
+        read_mask(tmp_path / "m.png", CLASSES)
+    noise = np.random.default_rng(0).integers(0, 4, [64, 64], np.uint8)
+    whole = saved(tmp_path, Image.fromarray(noise))
+    whole.write_bytes(whole.read_bytes()[:200])
+    with pytest.raises(ValueError, match="damaged image"):
+        read_mask(whole, CLASSES)
+    np.save(tmp_path / "f.npy", MASK.astype(np.float32))
+    with pytest.raises(ValueError, match="whole numbers"):
+        read_mask(tmp_path / "f.npy", CLASSES)
+    (tmp_path / "g.npy").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"g\.npy: not a \.npy"):
+        read_mask(tmp_path / "g.npy", CLASSES)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_mask(tmp_path / "absent.npy", CLASSES)
+
+
+def test_equal_greys_are_refused(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.full([2, 2], 76, np.uint8)))
+    classes = ClassList((*OCULAR_CLASSES, AnnotationClass(name="x", colour=(254, 0, 0), grey=76)))
+    with pytest.raises(ValueError, match="same grey value"):
+        read_mask(path, classes)
+
+
+def test_annotations_are_found_by_number(tmp_path):
+    for name in (
+        "image_20.xcf",
+        "image_3_mask.png",
+        "image_mask100.npy",
+        "image_20_mask.png",
+        "image_20.jpg",
+        "image_4.png",
+        "latent_stylegan1.npy",
+        "notes.txt",
+        "mask.png",
+    ):
+        (tmp_path / name).touch()
+    found = [(entry.number, entry.path.name) for entry in find_annotations(tmp_path)]
+    assert found == [(3, "image_3_mask.png"), (20, "image_20.xcf"), (100, "image_mask100.npy")]
+
+
+def test_two_annotations_of_one_image_are_refused(tmp_path):
+    for name in ("image_3_mask.png", "image_label_3.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="image 3 is also annotated by image_3_mask"):
+        find_annotations(tmp_path)
+
+
+def test_a_folder_without_annotations(tmp_path):
+    with pytest.raises(ValueError, match="no annotations"):
+        find_annotations(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        find_annotations(tmp_path / "absent")
+
+
+def test_a_name_without_number_has_none():
+    assert image_number(Path("mask.png")) is None
+    assert image_number(Path("image_99999999999.npy")) is None

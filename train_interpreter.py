@@ -1,0 +1,251 @@
+"""Train the pixel interpreter on annotated images, or write a labelled data set with it."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnnlib import cli
+
+if TYPE_CHECKING:
+    from interpreter.dataset_writer import DatasetOptions, DatasetWriter
+    from interpreter.experiment import Experiment
+    from training.generator import Generator
+
+EPILOG = """\b
+Examples:
+  python train_interpreter.py --exp=EXPERIMENTS/interpreter_example/train_datagan.json \\
+      --network=network-snapshot-000100.pkl
+  python train_interpreter.py --exp=EXPERIMENTS/interpreter_example/generate.json \\
+      --generate-data --resume=out/models --num-sample=1000 --save-vis --drop-uncertain=10%
+  torchrun --nproc-per-node=4 train_interpreter.py --exp=generate.json --generate-data \\
+      --resume=out/models --num-sample=100000 --archive=webdataset
+
+\b
+Repeating a command continues it. Sample i depends on network, models, options and i alone."""
+
+PATH = click.Path(path_type=Path)
+
+
+class Percent(click.ParamType):
+    """A share such as 10% or 0.1."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return 0..1."""
+        text = str(value).strip()
+        try:
+            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            return self.fail(f"expected a share such as 10% or 0.1, got {value!r}", param, ctx)
+
+
+@click.command(cls=cli.GroupedCommand, epilog=EPILOG, context_settings=cli.CONTEXT)
+@cli.option_group(
+    "Experiment",
+    click.option("--exp", type=PATH, metavar="JSON", required=True, help="Experiment file."),
+    click.option("--exp-dir", "--exp_dir", metavar="DIR", help="Instead of the file's exp_dir."),
+    click.option(
+        "--network", type=PATH, metavar="FILE", help="Snapshot, instead of stylegan_checkpoint."
+    ),
+    click.option(
+        "--outdir",
+        type=PATH,
+        metavar="DIR",
+        help="Models: EXP_DIR/models; data set: RESUME/samples_N.",
+    ),
+    click.option("--seed", type=int, help="Instead of the file's seed."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    click.option("--fresh", is_flag=True, help="Start another folder beside one that is there."),
+    click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing."),
+)
+@cli.option_group(
+    "Data set",
+    cli.bool_option(
+        "--generate-data", "--generate_data", default=False, help="Write a data set, train nothing."
+    ),
+    click.option("--resume", type=PATH, metavar="DIR", help="Folder of trained models."),
+    click.option("--num-sample", "--num_sample", type=int, default=1000, metavar="N"),
+    click.option(
+        "--start-step", "--start_step", type=int, default=0, metavar="I", help="First index."
+    ),
+    click.option(
+        "--labels",
+        type=PATH,
+        metavar="FILE",
+        help="Conditions to draw from: .npy [n, c_dim] or identity_features.json.",
+    ),
+    cli.bool_option("--save-vis", "--save_vis", default=False, help="Also colour overlays."),
+    cli.bool_option("--save-uncertainty", default=False, help="Also 16-bit uncertainty maps."),
+    click.option(
+        "--drop-uncertain",
+        type=Percent(),
+        default="0%",
+        metavar="SHARE",
+        help="Remove the samples with the highest scores.",
+    ),
+    click.option(
+        "--archive",
+        type=click.Choice(["none", "zip", "webdataset"]),
+        default="none",
+        help="Also pack the samples into shards.",
+    ),
+    click.option("--shard-size", type=int, default=1000, metavar="N", help="Samples a shard."),
+    click.option(
+        "--filter-identities",
+        type=PATH,
+        metavar="JSON",
+        help="Drop samples too near a person of these identity features.",
+    ),
+    click.option("--rec-model", type=PATH, metavar="FILE", help="Recognition model of the filter."),
+    click.option("--upsample_threshold", hidden=True, help="Published, not used."),
+)
+def main(**given: Any) -> None:
+    """Train the ensemble of pixel classifiers, or label new samples with it."""
+    cli.start_logging()
+    with cli.friendly_errors():
+        if given["filter_identities"] is not None or given["rec_model"] is not None:
+            raise ValueError(
+                "--filter-identities and --rec-model: the identity filter is not part of this "
+                "version; leave them out, and filter the written samples later"
+            )
+        if given["generate_data"]:
+            _generate(given)
+        else:
+            _train(given)
+
+
+def _train(given: dict[str, Any]) -> None:
+    from interpreter import learning, model_files  # noqa: PLC0415  # torch is slow
+    from interpreter.annotations import load_annotations  # noqa: PLC0415
+    from interpreter.folders import find_output  # noqa: PLC0415
+
+    if given["resume"] is not None:
+        raise ValueError("--resume names models for --generate-data; training continues by itself")
+    experiment = _load_experiment(given)
+    labels = experiment.path("annotation_label_path") if experiment.annotation_label_path else None
+    annotations = load_annotations(
+        experiment.path("annotation_mask_path"),
+        experiment.path("annotation_image_latent_path"),
+        labels,
+        most=experiment.max_training,
+        min_region_pixels=experiment.min_region_pixels,
+    )
+    generator = _load_generator(experiment, given["network"], given["device"])
+    job = learning.prepare_learning(generator, annotations, experiment)  # type: ignore[arg-type]
+    outdir = given["outdir"] or Path(experiment.exp_dir) / "models"
+    output = find_output(outdir, model_files.RECORD, job.identity(), fresh=given["fresh"])
+    if given["dry_run"]:
+        click.echo(json.dumps({"outdir": str(output.path), **output.identity}, indent=2))
+        return
+    if output.is_finished:
+        click.echo(f"{output.path}: all {job.options.members} models are trained")
+        return
+    summary = learning.run_learning(job, output, cli.progress_bar)
+    click.echo(f"{output.path}: {summary['members']} models after {summary['steps']} steps")
+
+
+def _generate(given: dict[str, Any]) -> None:
+    from interpreter import dataset_writer  # noqa: PLC0415  # torch is slow
+    from interpreter.folders import find_output  # noqa: PLC0415
+
+    if given["resume"] is None:
+        raise ValueError("--generate-data needs --resume, the folder of trained models")
+    experiment = _load_experiment(given)
+    options = _dataset_options(given, experiment)
+    generator = _load_generator(experiment, given["network"], given["device"])
+    writer, identity = _dataset_writer(given, experiment, generator, options)
+    outdir = given["outdir"] or given["resume"] / _samples_name(options)
+    output = find_output(outdir, dataset_writer.RECORD, identity, fresh=given["fresh"])
+    if given["dry_run"]:
+        click.echo(json.dumps({"outdir": str(output.path), **output.identity}, indent=2))
+        return
+    if output.is_finished:
+        click.echo(f"{output.path}: all {options.count} samples are there")
+        return
+    share = dataset_writer.Share(
+        rank=int(os.environ.get("RANK", "0")), world=int(os.environ.get("WORLD_SIZE", "1"))
+    )
+    result = writer.write(output, share, cli.progress_bar(0, options.count // share.world))
+    if result is None:
+        click.echo(f"{output.path}: this process is done, others are not")
+        return
+    click.echo(f"{output.path}: {result['samples']} samples, {result['dropped']} dropped")
+
+
+def _samples_name(options: "DatasetOptions") -> str:
+    start = f"_from_{options.start}" if options.start else ""
+    return f"samples_{options.count}{start}"
+
+
+def _dataset_options(given: dict[str, Any], experiment: "Experiment") -> "DatasetOptions":
+    from interpreter.archives import Archive  # noqa: PLC0415  # torch is slow
+    from interpreter.dataset_writer import DatasetOptions  # noqa: PLC0415
+
+    return DatasetOptions(
+        count=given["num_sample"],
+        start=given["start_step"],
+        seed=experiment.seed,
+        style=experiment.style,
+        save_vis=given["save_vis"],
+        save_uncertainty=given["save_uncertainty"],
+        drop_uncertain=given["drop_uncertain"],
+        archive=Archive(given["archive"]),
+        shard_size=given["shard_size"],
+    )
+
+
+def _dataset_writer(
+    given: dict[str, Any],
+    experiment: "Experiment",
+    generator: "Generator",
+    options: "DatasetOptions",
+) -> tuple["DatasetWriter", dict[str, Any]]:
+    """Return the writer, and what decides its output as plain JSON values."""
+    from interpreter import drawing, learning, model_files  # noqa: PLC0415  # torch is slow
+    from interpreter.arrays import load_labels  # noqa: PLC0415
+    from interpreter.dataset_writer import DatasetWriter, dataset_identity  # noqa: PLC0415
+    from interpreter.native import NativeInterpreter  # noqa: PLC0415
+
+    models = model_files.load_models(given["resume"], experiment.model_num)
+    network = drawing.network_sha256(generator)  # type: ignore[arg-type]
+    learning.check_models_belong(models, network, experiment)
+    device = drawing.device_of(generator)  # type: ignore[arg-type]
+    layout = drawing.feature_layout(generator)  # type: ignore[arg-type]
+    interpreter = NativeInterpreter(models.ensemble.to(device), layout)
+    conditions = None if given["labels"] is None else load_labels(given["labels"], "--labels")
+    writer = DatasetWriter(
+        generator,  # type: ignore[arg-type]
+        interpreter,
+        options,
+        palette=learning.palette_of(models.identity.get("classes"), interpreter.classes),
+        conditions=conditions,
+    )
+    identity = dataset_identity(options, network, models.ensemble, conditions)
+    return writer, identity
+
+
+def _load_experiment(given: dict[str, Any]) -> "Experiment":
+    from interpreter.experiment import load_experiment  # noqa: PLC0415  # torch is slow
+
+    return load_experiment(given["exp"], {"exp_dir": given["exp_dir"], "seed": given["seed"]})
+
+
+def _load_generator(experiment: "Experiment", network: Path | None, device: str) -> "Generator":
+    from interpreter.drawing import use_repeatable_arithmetic  # noqa: PLC0415  # torch is slow
+    from torch_utils.devices import resolve_device  # noqa: PLC0415
+    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
+
+    local = os.environ.get("LOCAL_RANK")
+    name = resolve_device(device, None if local is None else int(local))
+    if name != "cpu":
+        use_repeatable_arithmetic()
+    path = network or experiment.path("stylegan_checkpoint")
+    return build_generator(load_snapshot(path), experiment.network_name).to(name)
+
+
+if __name__ == "__main__":
+    main()
