@@ -11,7 +11,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
-from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, scale_noise_bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 from training.architecture import Architecture, GeneratorConfig
@@ -108,13 +108,12 @@ class SynthesisLayer(nn.Module):
             padding=1,
             flip_weight=self.up == 1,
         )
-        x = x * factors.to(x.dtype)[:, :, None, None]
         noise = self._noise(x, noise_mode, generator)
-        if noise is not None:
-            x = x + noise.to(x.dtype)
         act_gain = ACTIVATIONS[self.activation].gain * gain
         clamp = scaled_clamp(self.conv_clamp, gain)
-        return bias_act(x, self.bias, act=self.activation, gain=act_gain, clamp=clamp)
+        return scale_noise_bias_act(
+            x, factors, noise, self.bias, self.activation, gain=act_gain, clamp=clamp
+        )
 
     def _noise(
         self, x: Tensor, noise_mode: NoiseMode, generator: torch.Generator | None
@@ -122,7 +121,7 @@ class SynthesisLayer(nn.Module):
         if not self.use_noise or noise_mode is NoiseMode.NONE:
             return None
         if noise_mode is NoiseMode.CONST:
-            return self.noise_const * self.noise_strength
+            return (self.noise_const * self.noise_strength)[None, None]
         shape = [x.shape[0], 1, self.resolution, self.resolution]
         return torch.randn(shape, generator=generator, device=x.device) * self.noise_strength
 
@@ -143,9 +142,16 @@ class ImageHead(nn.Module):
         styles = self.affine(w) * self.weight_gain
         # One image head has few outputs: a weight per sample is far smaller than scaled features.
         weight = self.weight[:, :, 0, 0].to(x.dtype) * styles.to(x.dtype)[:, None, :]
-        n, _, height, width = x.shape
-        y = torch.bmm(weight, x.flatten(2)).reshape(n, -1, height, width)
-        return bias_act(y, self.bias, clamp=self.conv_clamp)
+        return bias_act(_mix_channels(x, weight), self.bias, clamp=self.conv_clamp)
+
+
+def _mix_channels(x: Tensor, weight: Tensor) -> Tensor:
+    """x: [N, I, H, W], weight: [N, O, I] -> [N, O, H, W], without moving features in memory."""
+    n, _, height, width = x.shape
+    if x.is_contiguous(memory_format=torch.channels_last):
+        y = torch.bmm(x.permute(0, 2, 3, 1).flatten(1, 2), weight.transpose(1, 2))
+        return y.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+    return torch.bmm(weight, x.flatten(2)).reshape(n, -1, height, width)
 
 
 class SynthesisBlock(nn.Module):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.helpers.golden import assert_golden, read_shared, read_small
-from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from torch_utils.ops import forms
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, scale_noise_bias_act
 
 CASES = [case for case in read_small("ops")[0]["cases"] if case["key"].startswith("bias_act")]
 ROOT2 = math.sqrt(2)
@@ -134,3 +135,96 @@ def test_first_and_second_derivative(act, clamp):
 def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         bias_act(torch.zeros(2, 3, 4, 4), **options)
+
+
+# Kernels against the plain form, in float32, where both exist
+
+
+def all_derivatives(function, *tensors):
+    tensors = [tensor.float().detach().requires_grad_() for tensor in tensors]
+    y = function(*tensors)
+    first = torch.autograd.grad(y.square().sum(), tensors, create_graph=True)
+    second = torch.autograd.grad(sum(grad.pow(3).sum() for grad in first), tensors)
+    return [y, *first, *second]
+
+
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("act", CLOSED_FORMS)
+@pytest.mark.parametrize(
+    "options", [{}, {"clamp": 1.5}, {"gain": -0.7}, {"gain": 0.0}, {"alpha": 0.0}, {"alpha": -0.3}]
+)
+def test_forms_agree(act, options, layout):
+    x, bias = random(2, 19, 5, 7).contiguous(memory_format=layout), random(19, seed=1)
+
+    def run(x, bias):
+        return bias_act(x, bias, act=act, **options)
+
+    with forms.using("plain"):
+        expected = all_derivatives(run, x, bias)
+    for value, plain in zip(all_derivatives(run, x, bias), expected, strict=True):
+        torch.testing.assert_close(value, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((4, 3), 1), ((2, 3, 5), 2), ((2, 1 << 15, 3), 1)])
+def test_forms_agree_on_other_shapes(shape, dim):
+    x, bias = random(*shape), random(shape[dim], seed=1)
+
+    def run(x, bias):
+        return bias_act(x, bias, dim=dim, act="lrelu")
+
+    with forms.using("plain"):
+        expected = all_derivatives(run, x, bias)
+    for value, plain in zip(all_derivatives(run, x, bias), expected, strict=True):
+        torch.testing.assert_close(value, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_may_lie_in_memory_as_they_like():
+    x = random(2, 8, 4, 6).float().requires_grad_()
+    y = bias_act(x, act="lrelu")
+    grad = random(2, 8, 6, 4, seed=1).float().transpose(2, 3)
+    (actual,) = torch.autograd.grad(y, x, grad)
+    expected = grad * torch.where(x > 0, ROOT2, 0.2 * ROOT2)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_sums_by_channel_do_not_depend_on_threads():
+    x, bias = random(8, 32, 64, 64).float(), torch.zeros(32, requires_grad=True)
+    x = x.contiguous(memory_format=torch.channels_last)
+
+    def run(threads):
+        torch.set_num_threads(threads)
+        try:
+            return torch.autograd.grad(bias_act(x, bias, act="lrelu").sum(), bias)[0]
+        finally:
+            torch.set_num_threads(1)
+
+    assert torch.equal(run(1), run(3))
+
+
+# scale_noise_bias_act
+
+
+@pytest.mark.parametrize("noise_shape", [None, (1, 1, 5, 7), (3, 1, 5, 7)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("act", ["lrelu", "linear", "swish"])
+def test_scale_noise_bias_act(act, layout, noise_shape):
+    x = (random(3, 19, 5, 7).float() * 2).contiguous(memory_format=layout)
+    scale, bias = random(3, 19, seed=1).float(), random(19, seed=2).float()
+    noise = None if noise_shape is None else random(*noise_shape, seed=3).float()
+    summed = x * scale[:, :, None, None] + (0 if noise is None else noise)
+    expected = bias_act(summed, bias, act=act, gain=1.2, clamp=1.5)
+    for is_grad_on in (True, False):
+        with torch.set_grad_enabled(is_grad_on):
+            result = scale_noise_bias_act(
+                x.clone(), scale, noise, bias, act=act, gain=1.2, clamp=1.5
+            )
+        torch.testing.assert_close(result, expected)
+
+
+def test_scale_noise_bias_act_refuses_as_bias_act_does():
+    x = torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match=r"bias must be \[3\], got \[4\]"), torch.no_grad():
+        scale_noise_bias_act(x, torch.ones(2, 3), None, torch.zeros(4), act="lrelu")

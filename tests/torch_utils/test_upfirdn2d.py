@@ -8,6 +8,7 @@ import torch
 
 from tests.helpers import naive_ops
 from tests.helpers.golden import assert_golden, read_shared, read_small
+from torch_utils.ops import forms
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import (
     downsample2d,
@@ -166,6 +167,30 @@ def test_separable_equals_the_outer_product(name):
     settings = {"up": 2, "down": 3, "padding": (5, 4, 6, 3), "gain": 2.0}
     full_filter = upfirdn2d(x, torch.outer(f, f), **settings)
     torch.testing.assert_close(upfirdn2d(x, f, **settings), full_filter, rtol=0, atol=1e-5)
+
+
+# Kernels against the plain form, in float32
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 3, 8, 35])
+@pytest.mark.parametrize("name", [*FILTERS, "twelve"])
+@pytest.mark.parametrize(("up", "down", "padding"), SETTINGS)
+def test_forms_agree(up, down, padding, name, channels, layout):
+    x = random(2, channels, 12, 15, dtype=torch.float32).contiguous(memory_format=layout)
+    f = random(12, seed=5, dtype=torch.float32) if name == "twelve" else taps(name)
+    f = f / f.norm()  # the gradients stay near 1, where the tolerance is meant
+    x.requires_grad_()
+
+    def run():
+        y = upfirdn2d(x, f, up, down, padding, False, 1.3)
+        (grad,) = torch.autograd.grad(y.square().sum(), x)
+        return y, grad
+
+    with forms.using("plain"):
+        expected = run()
+    for value, plain in zip(run(), expected, strict=True):
+        torch.testing.assert_close(value, plain, rtol=1e-4, atol=1e-4)
 
 
 # Derivatives

@@ -4,9 +4,9 @@ Source: Karras et al. 2020 (arXiv:1912.04958), appendix B: filtering goes before
 convolution and after a transposed one.
 """
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops.conv2d import conv2d, conv_transpose2d
 from torch_utils.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
 
 
@@ -37,33 +37,35 @@ def conv2d_resample(
     if f is None and (up > 1 or down > 1):
         raise ValueError("conv2d_resample: resampling needs a filter")
     weight = weight.to(x.dtype)
-    weight = weight if flip_weight else weight.flip([2, 3])
     if up > 1:
-        return _up(x, weight, f, up, padding)
+        # A transposed convolution turns the kernel once more.
+        return _up(x, weight.flip([2, 3]) if flip_weight else weight, f, up, padding)
+    weight = weight if flip_weight else weight.flip([2, 3])
     if down > 1:
         return _down(x, weight, f, down, padding)
-    return F.conv2d(x, weight, padding=padding)
+    return conv2d(x, weight, padding=padding)
 
 
 def _down(x: Tensor, weight: Tensor, f: Tensor | None, down: int, padding: int) -> Tensor:
     assert f is not None, "checked by the caller"
     if weight.shape[2] == 1:
-        return F.conv2d(downsample2d(x, f, down=down, padding=padding), weight)
+        return conv2d(downsample2d(x, f, down=down, padding=padding), weight)
     # The pixels that the filter of a downsampling step needs around the image, plus the padding.
     taps = f.shape[-1]
     before, after = (taps - down + 1) // 2 + padding, (taps - down) // 2 + padding
     x = upfirdn2d(x, f, padding=[before, after, before, after])
-    return F.conv2d(x, weight, stride=down)
+    return conv2d(x, weight, stride=down)
 
 
-def _up(x: Tensor, weight: Tensor, f: Tensor | None, up: int, padding: int) -> Tensor:
+def _up(x: Tensor, turned: Tensor, f: Tensor | None, up: int, padding: int) -> Tensor:
+    """Enlarge and convolve; `turned` is the kernel that correlates, turned by 180 degrees."""
     assert f is not None, "checked by the caller"
-    taps, kernel = f.shape[-1], weight.shape[2]
+    taps, kernel = f.shape[-1], turned.shape[2]
     if kernel == 1:
-        return upsample2d(F.conv2d(x, weight), f, up=up, padding=padding)
+        return upsample2d(conv2d(x, turned), f, up=up, padding=padding)
     # A transposed convolution yields (H - 1) * up + K rows; the filter's padding makes up for the
     # difference to the H * up rows wanted, so no pixel is computed and thrown away.
-    x = F.conv_transpose2d(x, weight.transpose(0, 1).flip([2, 3]), stride=up)
+    x = conv_transpose2d(x, turned.transpose(0, 1), stride=up)
     before = (taps + up - 1) // 2 + padding - (kernel - 1)
     after = (taps - up) // 2 + padding - (kernel - up)
     return upfirdn2d(x, f, padding=[before, after, before, after], gain=float(up**2))

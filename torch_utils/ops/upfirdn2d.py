@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops import forms
+
 Pair = int | Sequence[int]
 
 _MIN_SEPARABLE_TAPS = 8
@@ -153,7 +155,7 @@ class _Upfirdn2d(torch.autograd.Function):
         gain: float,
     ) -> Tensor:
         ctx.save_for_backward(f)
-        y = _upfirdn2d_plain(x, f, up, down, padding, flip_filter, gain)
+        y = _compute(x, f, up, down, padding, flip_filter, gain)
         ctx.setting = (up, down, padding, flip_filter, gain)
         ctx.sizes = (x.shape[3], x.shape[2], y.shape[3], y.shape[2])
         return y
@@ -176,7 +178,7 @@ class _Upfirdn2d(torch.autograd.Function):
         return grad_x, None, None, None, None, None, None
 
 
-def _upfirdn2d_plain(
+def _compute(
     x: Tensor,
     f: Tensor,
     up: tuple[int, int],
@@ -185,6 +187,40 @@ def _upfirdn2d_plain(
     flip_filter: bool,
     gain: float,
 ) -> Tensor:
+    """Run the form of the operation that this process uses on such tensors."""
+    kernels = forms.kernels_for(x) if x.numel() > 0 else None
+    if kernels is None:
+        return upfirdn2d_plain(x, f, up, down, padding, flip_filter, gain)
+    before = (padding[0], padding[2])
+    size = (
+        (x.shape[3] * up[0] + padding[0] + padding[1] - f.shape[-1]) // down[0] + 1,
+        (x.shape[2] * up[1] + padding[2] + padding[3] - f.shape[0]) // down[1] + 1,
+    )
+    turned = not flip_filter
+    if f.ndim == 2:
+        return kernels.upfirdn2d(x, f, up, down, before, size, is_turned=turned, gain=gain)
+    column, row, half = f[:, None], f[None, :], (x.shape[3], size[1])
+    x = kernels.upfirdn2d(
+        x, column, (1, up[1]), (1, down[1]), (0, before[1]), half, is_turned=turned, gain=gain
+    )
+    return kernels.upfirdn2d(
+        x, row, (up[0], 1), (down[0], 1), (before[0], 0), size, is_turned=turned, gain=1.0
+    )
+
+
+def upfirdn2d_plain(
+    x: Tensor,
+    f: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    """Compute `upfirdn2d` with PyTorch's own operations.
+
+    Args: as there, with pairs and four paddings spelt out.
+    """
     x = _pad_or_crop(_insert_zeros(x, up), padding)
     f = (f if flip_filter else f.flip(list(range(f.ndim)))).to(x.dtype)
     if f.ndim == 2:

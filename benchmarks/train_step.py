@@ -1,0 +1,202 @@
+"""Seconds of a training iteration by phase, for one or several forms of the operations."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if not __package__:  # started as a file: the packages lie beside this folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dnnlib import cli
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.phases import Phase
+    from training.step import Iteration
+
+EPILOG = """\b
+Examples:
+  python benchmarks/train_step.py --resolution=64 --cbase=8192 --batch=8 --threads=2
+  python benchmarks/train_step.py --resolution=256 --batch=12 --device=cuda --json=step.json
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is trained; see the options of the same names."""
+
+    resolution: int
+    cbase: int
+    cmax: int
+    batch: int
+    p: float
+    map_depth: int
+    w_dim: int
+    fp32: bool
+    half: str
+    nhwc: bool | None
+    allow_tf32: bool
+    device: str
+    seed: int
+
+
+def build_iteration(setting: Setting) -> "Iteration":
+    """Return an iteration of random networks on the setting's device."""
+    import torch  # noqa: PLC0415
+
+    from torch_utils.devices import resolve_device  # noqa: PLC0415
+    from training.config import DataConfig  # noqa: PLC0415
+    from training.loop import set_up_backends  # noqa: PLC0415
+    from training.options import TrainingOptions  # noqa: PLC0415
+    from training.presets import resolve  # noqa: PLC0415
+    from training.state import TrainingState  # noqa: PLC0415
+    from training.step import Iteration  # noqa: PLC0415
+
+    options = TrainingOptions(
+        data=Path("benchmark"),
+        outdir=Path("benchmark"),
+        batch=setting.batch,
+        gpus=1,
+        cbase=setting.cbase,
+        cmax=setting.cmax,
+        w_dim=setting.w_dim,
+        z_dim=setting.w_dim,
+        map_depth=setting.map_depth,
+        aug="fixed" if setting.p > 0 else "noaug",
+        p=setting.p if setting.p > 0 else None,
+        fp32=setting.fp32,
+        half=setting.half,
+        nhwc=setting.nhwc,
+        allow_tf32=setting.allow_tf32,
+        seed=setting.seed,
+    )
+    data = DataConfig(name="benchmark", fingerprint="0" * 64, cond=False, mirror=False, subset=None)
+    config, run = resolve(
+        options,
+        data=data,
+        resolution=setting.resolution,
+        c_dim=0,
+        device=resolve_device(setting.device),
+        resume_hash=None,
+    )
+    set_up_backends(config, run)
+    state = TrainingState(config, torch.device(run.device))
+    return Iteration(config, state, batch_gpu=run.batch_gpu, labels=torch.zeros([1, 0]))
+
+
+def random_batch(setting: Setting) -> dict[str, "torch.Tensor"]:
+    """Return pairs of random pixels and empty labels."""
+    import torch  # noqa: PLC0415
+
+    from data.modalities import MODALITIES  # noqa: PLC0415
+
+    random = torch.Generator().manual_seed(setting.seed)
+    n, size = setting.batch, setting.resolution
+    batch = {
+        modality.name: torch.randint(
+            256, [n, modality.channels, size, size], generator=random, dtype=torch.uint8
+        )
+        for modality in MODALITIES
+    }
+    return {**batch, "label": torch.zeros([n, 0])}
+
+
+def phase_runs(
+    iteration: "Iteration", phases: Sequence["Phase"], batch: dict[str, "torch.Tensor"], form: str
+) -> dict[str, Callable[[], None]]:
+    """Return a call for each kind of phase, over all discriminators, and for what is left."""
+    from torch_utils.ops import forms  # noqa: PLC0415
+    from training.phases import PhaseKind  # noqa: PLC0415
+
+    chosen = {kind.value: tuple(p for p in phases if p.kind is kind) for kind in PhaseKind}
+
+    def make(some: tuple[Any, ...]) -> Callable[[], None]:
+        def run() -> None:
+            iteration.phases = some
+            iteration.state.step = 0  # every phase takes part in iteration 0
+            with forms.using(form):
+                iteration.run(batch)
+
+        return run
+
+    return {name: make(some) for name, some in {**chosen, "rest": ()}.items()}
+
+
+def weigh(seconds: dict[str, float], iteration: "Iteration") -> dict[str, float]:
+    """Return seconds by phase without what every call repeats, and the weighted iteration's."""
+    loss, rest = iteration.config.loss, seconds["rest"]
+    only = {name: max(value - rest, 0.0) for name, value in seconds.items() if name != "rest"}
+    weighted = only["Gmain"] + only["Greg"] / loss.g_reg_interval
+    weighted += only["Dmain"] + only["Dreg"] / loss.d_reg_interval + rest
+    return {
+        **only,
+        "rest": rest,
+        "iteration": weighted,
+        "sec/kimg": weighted * 1000 / iteration.config.batch,
+    }
+
+
+def measure(setting: Setting, forms: tuple[str, ...], repeats: int) -> dict[str, Any]:
+    """Return machine, setting and a row of seconds for each form of the operations."""
+    from benchmarks import common  # noqa: PLC0415
+
+    iteration = build_iteration(setting)
+    device = iteration.device
+    batch, phases = random_batch(setting), iteration.phases
+    runs: dict[str, Callable[[], None]] = {}
+    peaks: dict[str, float] = {}
+    for form in forms:
+        common.reset_peak_memory(device)
+        for name, run in phase_runs(iteration, phases, batch, form).items():
+            runs[f"{form} {name}"] = run
+            run()
+        peaks[form] = common.peak_memory_gb(device)
+    seconds = common.interleaved_medians(runs, repeats, device)
+    rows = []
+    for form in forms:
+        own = {key.split()[1]: value for key, value in seconds.items() if key.split()[0] == form}
+        rows.append({"ops": form, **weigh(own, iteration), "peak GB": peaks[form]})
+    return {"machine": common.describe_machine(device), "setting": vars(setting), "rows": rows}
+
+
+@click.command(epilog=EPILOG, context_settings=cli.CONTEXT)
+@click.option("--resolution", default=64, help="Side of the images.")
+@click.option("--cbase", default=8192, help="Channels of a block: cbase / resolution ...")
+@click.option("--cmax", default=512, help="... but at most this many.")
+@click.option("--w-dim", default=512, help="Width of w and z.")
+@click.option("--map-depth", default=8, help="Mapping layers.")
+@click.option("--batch", default=8, help="Images an iteration.")
+@click.option("--p", default=0.0, help="Strength of bgc augmentation; 0 for none.")
+@click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--ops", default="auto,plain", help="Forms to compare, measured in turn.")
+@click.option("--threads", default=None, type=int, help="CPU threads; default: PyTorch's.")
+@click.option("--repeats", default=5, help="Rounds; the median counts.")
+@cli.bool_option("--fp32", default=False, help="No 16-bit blocks on CUDA.")
+@click.option("--half", default="float16", type=click.Choice(["float16", "bfloat16"]))
+@cli.bool_option("--nhwc", help="Channels innermost; by default on the CPU.")
+@cli.bool_option("--allow-tf32", default=False, help="TF32 products on CUDA.")
+@click.option("--seed", default=0, help="Of networks and images.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write this file.")
+def main(
+    ops: str, threads: int | None, repeats: int, json_path: Path | None, **options: Any
+) -> None:
+    """Time the phases of a training iteration: all discriminators, weighted by their intervals."""
+    import torch  # noqa: PLC0415
+
+    from benchmarks import common  # noqa: PLC0415
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    cli.start_logging()
+    with cli.friendly_errors():
+        content = measure(Setting(**options), tuple(ops.split(",")), repeats)
+        common.report("Training iteration, seconds", content, json_path)
+
+
+if __name__ == "__main__":
+    main()

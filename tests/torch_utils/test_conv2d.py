@@ -1,0 +1,139 @@
+"""conv2d and its adjoint: the fast form against PyTorch's in float64, in all derivatives."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from torch_utils.ops import conv2d as module
+from torch_utils.ops import forms
+from torch_utils.ops.conv2d import conv2d, conv_transpose2d
+
+FIRST_TO_SECOND = [  # name, our function, PyTorch's, images, kernels
+    ("same", lambda x, w: conv2d(x, w, padding=1), lambda x, w: F.conv2d(x, w, padding=1)),
+    ("half", lambda x, w: conv2d(x, w, stride=2), lambda x, w: F.conv2d(x, w, stride=2)),
+    (
+        "double",
+        lambda x, w: conv_transpose2d(x, w.transpose(0, 1), 2),
+        lambda x, w: F.conv_transpose2d(x, w.transpose(0, 1), stride=2),
+    ),
+]
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+pytestmark = pytest.mark.skipif(forms.cpu_kernels() is None, reason="no C++ compiler")
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def derivatives(function, x, weight):
+    """Return the result, its derivatives, and the derivatives of a function of those."""
+    x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    y = function(x, weight)
+    first = torch.autograd.grad(y.pow(3).sum(), (x, weight), create_graph=True)
+    second = torch.autograd.grad(sum(grad.square().sum() for grad in first), (x, weight))
+    return [y, *first, *second]
+
+
+def assert_close(actual, expected):
+    worst = (actual - expected).abs().max() / expected.abs().max()
+    assert worst < 2e-5, f"off by {worst:.1e} of the largest value"
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """Count the calls of the kernels."""
+    calls = []
+    kernels = forms.cpu_kernels()
+    for name in ("convolve", "convolve_kernels"):
+        method = getattr(kernels, name)
+
+        def count(*args, method=method, name=name, **kwargs):
+            calls.append(name)
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(kernels, name, count)
+    return calls
+
+
+# Sizes that fill tiles of 4x4 and sizes that do not, from one tile a sample on.
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("n", "height", "width"), [(16, 3, 3), (4, 9, 7), (2, 17, 21), (1, 33, 15)]
+)
+@pytest.mark.parametrize("case", FIRST_TO_SECOND, ids=lambda case: case[0])
+def test_equals_pytorch_in_all_derivatives(case, n, height, width, layout, used):
+    name, ours, plain = case
+    if name == "half":
+        height, width = 2 * height + 1, 2 * width + 1
+    x = random(n, 32, height, width).contiguous(memory_format=layout)
+    weight = random(64, 32, 3, 3, seed=1).contiguous(memory_format=layout)
+    actual = derivatives(ours, x, weight)
+    assert used.count("convolve") >= 5
+    assert used.count("convolve_kernels") >= 3
+    for value, expected in zip(
+        actual, derivatives(plain, x.double(), weight.double()), strict=True
+    ):
+        assert_close(value, expected)
+
+
+def test_many_tiles_and_channels_go_in_groups():
+    x, weight = random(2, 128, 64, 64), random(128, 128, 3, 3, seed=1)
+    expected = F.conv2d(x.double(), weight.double(), padding=1)
+    assert_close(conv2d(x, weight, padding=1), expected)
+
+
+# With few tiles all threads share each step, with many each has its own run of tiles.
+@pytest.mark.parametrize("size", [(4, 32, 17, 19), (5, 32, 65, 63)])
+@pytest.mark.parametrize("case", FIRST_TO_SECOND, ids=lambda case: case[0])
+def test_threads_change_no_bit(case, size):
+    x, weight = random(*size), random(32, 32, 3, 3, seed=1)
+    one = derivatives(case[1], x, weight)
+    try:
+        torch.set_num_threads(3)
+        two = derivatives(case[1], x, weight)
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_a_sample_does_not_depend_on_its_neighbours():
+    x, weight = random(6, 32, 16, 16), random(32, 32, 3, 3, seed=1)
+    assert torch.equal(conv2d(x, weight, padding=1)[2:4], conv2d(x[2:4], weight, padding=1))
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "options"),
+    [
+        ((4, 32, 8, 8), (32, 32, 3, 3), {"padding": 1, "stride": 2}),
+        ((4, 32, 8, 8), (32, 32, 3, 3), {"padding": 0}),
+        ((4, 32, 8, 8), (32, 32, 3, 3), {"stride": 2}),  # an even size leaves a row over
+        ((4, 32, 8, 8), (32, 32, 5, 5), {"padding": 2}),
+        ((4, 33, 8, 8), (32, 33, 3, 3), {"padding": 1}),
+        ((4, 32, 8, 8), (3, 32, 3, 3), {"padding": 1}),
+        ((1, 32, 4, 4), (32, 32, 3, 3), {"padding": 1}),  # too small to pay
+        ((4, 3, 8, 8), (32, 3, 1, 1), {}),
+    ],
+)
+def test_other_convolutions_are_pytorchs(x, weight, options, used):
+    x, weight = random(*x), random(*weight, seed=1)
+    result = conv2d(x, weight, **options)
+    torch.testing.assert_close(result, F.conv2d(x, weight, **options), rtol=1e-4, atol=1e-4)
+    assert used == []
+
+
+def test_double_precision_is_pytorchs(used):
+    x, weight = random(4, 32, 8, 8).double(), random(32, 32, 3, 3, seed=1).double()
+    assert torch.equal(conv2d(x, weight, padding=1), F.conv2d(x, weight, padding=1))
+    assert used == []
+
+
+def test_the_plain_form_can_be_chosen(used):
+    x, weight = random(4, 32, 8, 8), random(32, 32, 3, 3, seed=1)
+    with forms.using("plain"):
+        assert torch.equal(conv2d(x, weight, padding=1), F.conv2d(x, weight, padding=1))
+    assert used == []
+
+
+def test_one_tile_is_four_pixels():
+    assert module._TILE == 4  # as kTile in convolution.cpp

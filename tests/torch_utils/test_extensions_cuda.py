@@ -1,0 +1,163 @@
+"""The CUDA extensions: they compile and link without a GPU, and on one equal the plain form."""
+
+import os
+import shutil
+
+import pytest
+import torch
+
+from torch_utils.ops import cuda_kernels, cuda_toolkit, forms
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from torch_utils.ops.building import build
+from torch_utils.ops.cuda_kernels import CudaKernels
+from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
+
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+@needs_nvcc
+def test_both_compile_and_link():
+    archs = cuda_toolkit.ONE_ARCHITECTURE
+    recipes = {name: cuda_kernels.recipe(name, archs) for name in cuda_kernels.NAMES}
+    kernels = CudaKernels({name: build(recipe) for name, recipe in recipes.items()})
+    assert kernels._bias_act._describe(0) == b"no error"
+
+
+@needs_nvcc
+@pytest.mark.skipif(
+    "BIFACE_ALL_ARCHITECTURES" not in os.environ,
+    reason="minutes long; set BIFACE_ALL_ARCHITECTURES=1",
+)
+@pytest.mark.parametrize("name", cuda_kernels.NAMES)
+def test_every_architecture_compiles(name, tmp_path):
+    build(cuda_kernels.recipe(name, cuda_toolkit.ALL_ARCHITECTURES), tmp_path)
+
+
+def test_kernels_include_no_torch_headers():
+    for path in (cuda_kernels.CSRC).rglob("*.*"):
+        text = path.read_text(encoding="utf-8")
+        assert "torch/" not in text, path.name
+        assert "ATen" not in text, path.name
+
+
+# On a GPU
+
+
+def random(*shape, seed, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def derivatives(function, *inputs):
+    """Return the result, first derivatives and second derivatives of a function."""
+    y = function(*inputs)
+    wrt = [tensor for tensor in inputs if tensor.requires_grad]
+    seed = random(*y.shape, seed=8).to(y)
+    first = torch.autograd.grad(y, wrt, seed, create_graph=True)
+    total = sum((grad.double() ** 2).sum() for grad in first)
+    second = torch.autograd.grad(total, wrt, allow_unused=True) if total.requires_grad else ()
+    return [y, *first, *(grad for grad in second if grad is not None)]
+
+
+def compare(function, tensors, dtype, layout, assert_near):
+    """Compare kernels in a dtype with the plain form in float64."""
+
+    def run(form, dtype):
+        inputs = [tensor.to("cuda", dtype) for tensor in tensors]
+        inputs[0] = inputs[0].contiguous(memory_format=layout)
+        with forms.using(form):
+            return derivatives(function, *(tensor.requires_grad_() for tensor in inputs))
+
+    # What the kernels get is rounded first, so that only their own rounding counts.
+    tensors = [tensor.to(dtype).double() for tensor in tensors]
+    actual, expected = run("cuda", dtype), run("plain", torch.float64)
+    assert len(actual) <= len(expected)
+    for ours, plain in zip(actual, expected, strict=False):
+        scale = plain.abs().max().clamp_min(1)
+        assert_near(ours.double() / scale, plain / scale, dtype=dtype)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("clamp", [None, 1.5])
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_bias_act_equals_the_plain_form(act, clamp, dtype, layout, assert_near):
+    x, bias = random(3, 8, 5, 7, seed=0) * 2, random(8, seed=1)
+
+    def run(x, bias, clamp=clamp):
+        return bias_act(x, bias, act=act, gain=1.3, clamp=clamp)
+
+    if clamp is not None:
+        # A result that 16 bits round to the limit itself is on the other side of its kink.
+        is_near = (run(x, bias, clamp=None).abs() - clamp).abs() < 0.05
+        x = torch.where(is_near, 0.25 - bias[:, None, None], x)
+    compare(run, [x, bias], dtype, layout, assert_near)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((4, 8), 1), ((3, 5, 2), 2), ((6,), 0), ((2, 3, 1, 1), 1)]
+)
+def test_bias_act_of_other_shapes(shape, dim, assert_near):
+    x, bias = random(*shape, seed=0), random(shape[dim], seed=1)
+
+    def run(x, bias):
+        return bias_act(x, bias, dim=dim, act="lrelu")
+
+    compare(run, [x, bias], torch.float32, torch.preserve_format, assert_near)
+
+
+FIR = setup_filter([1, 3, 3, 1])
+WAVELET = setup_filter([0.1, 0.2, -0.3, 0.4, 0.5, 0.6, 0.5, -0.2, 0.1, 0.3, 0.1, 0.05])
+RESAMPLINGS = [
+    (FIR, {"padding": (2, 1, 2, 1)}),
+    (FIR, {"up": 2, "padding": (2, 1, 2, 1), "gain": 4.0}),
+    (FIR, {"down": 2, "padding": 1, "flip_filter": True}),
+    (FIR, {"up": (2, 3), "down": (3, 2), "padding": (4, -1, 3, 5)}),
+    (FIR[:3, :2], {"up": 2, "padding": (-1, 3, 0, 2)}),
+    (WAVELET, {"up": 2, "padding": (6, 5, 6, 5)}),
+    (WAVELET, {"down": 2, "padding": (-3, 5, 4, 0), "flip_filter": True}),
+    (WAVELET, {"padding": 6}),
+]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("place", range(len(RESAMPLINGS)))
+def test_upfirdn2d_equals_the_plain_form(place, dtype, layout, assert_near):
+    f, settings = RESAMPLINGS[place]
+
+    def run(x):
+        return upfirdn2d(x, f, **settings).square()
+
+    compare(run, [random(2, 35, 19, 37, seed=0)], dtype, layout, assert_near)
+
+
+@pytest.mark.cuda
+def test_results_of_more_than_32_bits_of_elements():
+    if torch.cuda.mem_get_info()[0] < 14 << 30:
+        pytest.skip("needs 14 GB of GPU memory")
+    x = torch.zeros([1, 2, 1 << 15, (1 << 15) + 1], dtype=torch.float16, device="cuda")
+    x[..., -3:] = -2.0
+    with forms.using("cuda"):
+        y = bias_act(x, torch.ones(2, device="cuda"), act="lrelu", gain=1)
+        assert y[0, 1, -1, -1].item() == pytest.approx(-0.2, abs=1e-3)
+        assert y[0, 0, 0, 0].item() == 1
+        del y
+        y = upfirdn2d(x, torch.ones(2, 2), padding=(0, 1, 0, 1))
+        assert y[0, 1, -1, -1].item() == -2
+        assert y[0, 1, -2, -2].item() == -8
+
+
+@pytest.mark.cuda
+def test_kernels_run_on_the_current_stream():
+    x = torch.ones([1 << 24], device="cuda")[None]
+    stream = torch.cuda.Stream()
+    with forms.using("cuda"), torch.cuda.stream(stream):
+        for _ in range(20):
+            x = bias_act(x, act="lrelu", gain=1.5, clamp=100.0)
+    stream.synchronize()
+    assert x.min().item() == x.max().item() == 100.0

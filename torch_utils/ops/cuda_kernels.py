@@ -1,0 +1,170 @@
+"""The CUDA kernels: how they are built, and their functions on tensors."""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_utils.ops import cuda_toolkit
+from torch_utils.ops.building import CSRC, Recipe, build
+from torch_utils.ops.layout import BiasActSetting, dense
+
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
+_BIAS_ACT = [_INT] * 3 + [_POINTER] * 4 + [_LONG] * 3 + [_DOUBLE] * 3 + [_POINTER]
+_UPFIRDN2D = [_INT] + [_POINTER] * 3 + [_LONG] * 6 + [_INT] * 9 + [_FLOAT, _POINTER]
+
+# In the order of `Scalar` in scalars.h.
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+NAMES = ("bias_act", "upfirdn2d")
+
+
+def recipe(name: str, archs: tuple[str, ...]) -> Recipe:
+    """Return how one of NAMES is built for compute capabilities such as ("9.0", "12.0+PTX").
+
+    Raises: BuildError where there is no CUDA toolkit.
+    """
+    toolkit = cuda_toolkit.find_toolkit()
+    folder = CSRC / "cuda"
+    return Recipe(
+        name=f"biface_cuda_{name}",
+        sources=(folder / f"{name}.cu",),
+        headers=tuple(sorted(folder.glob("*.h"))),
+        cuda_flags=("-O3",),
+        include_paths=cuda_toolkit.header_folders(toolkit),
+        environment=(("CUDA_HOME", str(toolkit)), ("TORCH_CUDA_ARCH_LIST", ";".join(archs))),
+        key=(cuda_toolkit.compiler_version(toolkit),),
+    )
+
+
+class CudaKernels:
+    """The functions of both libraries; dense tensors of one of DTYPES on one GPU.
+
+    Args:
+        libraries: path by name, from `build(recipe(name, ...))`.
+    """
+
+    has_curvature = True
+
+    def __init__(self, libraries: dict[str, Path]) -> None:
+        self._bias_act = _Function(libraries["bias_act"], "biface_cuda_bias_act", _BIAS_ACT)
+        self._upfirdn2d = _Function(libraries["upfirdn2d"], "biface_cuda_upfirdn2d", _UPFIRDN2D)
+
+    @classmethod
+    def built(cls) -> "CudaKernels":
+        """Return the kernels for the GPUs at hand, compiled if need be. Raises: BuildError."""
+        archs = cuda_toolkit.architectures()
+        return cls({name: build(recipe(name, archs)) for name in NAMES})
+
+    def bias_act(self, x: Tensor, bias: Tensor | None, setting: BiasActSetting) -> Tensor:
+        """Return clamp(gain * act(x + bias)); see `bias_act.bias_act`."""
+        return self._run_bias_act(0, x, bias, None, setting)
+
+    def bias_act_slopes(
+        self,
+        grad: Tensor,
+        shift: Tensor | None,
+        known: Tensor,
+        bias: Tensor | None,
+        setting: BiasActSetting,
+        *,
+        has_sums: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return (grad + shift) times the slope, and its sums by channel.
+
+        Args:
+            grad: shaped as the result.
+            shift: [channels] or None.
+            known: the result where `setting.is_piecewise_linear`, else the input.
+            bias: of the forward pass, where `known` is the input.
+            setting: of the forward pass.
+            has_sums: whether the sums are wanted.
+        """
+        if shift is not None:
+            shape = [1] * grad.ndim
+            shape[setting.dim] = -1
+            grad = grad + shift.to(grad.dtype).reshape(shape)
+        out = self._run_bias_act(1, known, bias, grad, setting)
+        if not has_sums:
+            return out, None
+        return out, out.sum(dim=[axis for axis in range(out.ndim) if axis != setting.dim])
+
+    def bias_act_curvature(
+        self, factor: Tensor, x: Tensor, bias: Tensor | None, setting: BiasActSetting
+    ) -> Tensor:
+        """Return `factor` times the second derivative at x + bias."""
+        return self._run_bias_act(2, x, bias, factor, setting)
+
+    def _run_bias_act(
+        self,
+        order: int,
+        x: Tensor,
+        bias: Tensor | None,
+        factor: Tensor | None,
+        setting: BiasActSetting,
+    ) -> Tensor:
+        x, (outer, channels, inner) = dense(x, setting.dim)
+        if factor is not None and factor.stride() != x.stride():
+            factor = torch.empty_like(x).copy_(factor)
+        bias = None if bias is None else bias.contiguous()
+        out = torch.empty_like(x)
+        self._bias_act(
+            x.device,
+            *(DTYPES.index(x.dtype), setting.act_index, order),
+            *_pointers(x, bias, factor, out),
+            *(outer * channels * inner, channels, inner),
+            *(setting.alpha, setting.gain, setting.clamp),
+        )
+        return out
+
+    def upfirdn2d(
+        self,
+        x: Tensor,
+        f: Tensor,
+        up: tuple[int, int],
+        down: tuple[int, int],
+        before: tuple[int, int],
+        size: tuple[int, int],
+        *,
+        is_turned: bool,
+        gain: float,
+    ) -> Tensor:
+        """Insert zeros, pad, filter and drop pixels; the arguments are `CpuKernels.upfirdn2d`'s."""
+        n, channels, height, width = x.shape
+        is_inner = channels > 1 and x.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if is_inner else torch.contiguous_format
+        x, f = x.contiguous(memory_format=layout), f.contiguous()
+        y = x.new_empty([n, channels, size[1], size[0]], memory_format=layout)
+        planes, inner = (n, channels) if is_inner else (n * channels, 1)
+        self._upfirdn2d(
+            x.device,
+            DTYPES.index(x.dtype),
+            *_pointers(x, f, y),
+            *(planes, inner, height, width, size[1], size[0], *f.shape),
+            *(up[1], up[0], down[1], down[0], before[1], before[0], is_turned, gain),
+        )
+        return y
+
+
+class _Function:
+    """One function of a library, called on a device's current stream; errors are raised."""
+
+    def __init__(self, library: Path, name: str, arguments: list[Any]) -> None:
+        loaded = ctypes.CDLL(str(library))
+        self._call, self._describe = getattr(loaded, name), loaded.biface_cuda_error
+        self._call.restype, self._call.argtypes = _INT, arguments
+        self._describe.restype, self._describe.argtypes = ctypes.c_char_p, [_INT]
+        self._name = name
+
+    def __call__(self, device: torch.device, *arguments: Any) -> None:
+        with torch.cuda.device(device):
+            stream = torch.cuda.current_stream(device).cuda_stream
+            code = self._call(*arguments, stream)
+        if code:
+            raise RuntimeError(f"{self._name}: {self._describe(code).decode()}")
+
+
+def _pointers(*tensors: Tensor | None) -> list[int | None]:
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]

@@ -1,0 +1,58 @@
+"""How tensors lie in memory, and settings, as the kernels of both devices take them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_PIECEWISE_LINEAR = ("linear", "relu", "lrelu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiasActSetting:
+    """What bias_act does besides adding the bias.
+
+    Attributes:
+        act: name of the activation.
+        act_index: its place in ACTIVATIONS.
+        dim: axis of the bias, 0 or more.
+        alpha: slope of lrelu below zero.
+        gain: factor.
+        clamp: limit of the absolute value; below 0 for none.
+    """
+
+    act: str
+    act_index: int
+    dim: int
+    alpha: float
+    gain: float
+    clamp: float
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether the activation has no curvature."""
+        return self.act in _PIECEWISE_LINEAR
+
+    @property
+    def slope(self) -> float:
+        """The slope below zero of a piecewise linear activation."""
+        return {"linear": 1.0, "relu": 0.0}.get(self.act, self.alpha)
+
+
+def dense(x: Tensor, dim: int) -> tuple[Tensor, tuple[int, int, int]]:
+    """Return the tensor without gaps in memory, which is [outer, channels, inner], and those sizes.
+
+    Args:
+        x: any shape; channels along `dim`, innermost in memory or not.
+        dim: axis, 0 or more.
+    """
+    if dim == 1 and is_channels_last(x):
+        return x, (x.numel() // max(x.shape[1], 1), x.shape[1], 1)
+    x = x.contiguous()
+    inner = x.shape[dim + 1 :].numel()
+    return x, (x.shape[:dim].numel(), x.shape[dim], inner)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Tell whether images [N, C, H, W] lie in memory as [N, H, W, C]."""
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
