@@ -48,11 +48,12 @@ class FullyConnected(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, in_features] -> [N, out_features], computed in the dtype of `x`."""
-        weight = self.weight.to(x.dtype) * self.weight_gain
+        # The gain goes on the result: it is far smaller than the weight.
+        y = (x @ self.weight.to(x.dtype).t()) * self.weight_gain
         bias = self.bias.to(x.dtype) * self.bias_gain
         if self.activation == "linear":
-            return torch.addmm(bias[None], x, weight.t())
-        return bias_act(x @ weight.t(), bias, act=self.activation)
+            return y + bias
+        return bias_act(y, bias, act=self.activation)
 
 
 class Convolution(nn.Module):

@@ -104,14 +104,18 @@ template <class Function>
 void for_strands(const Grid& grid, int64_t unit, int64_t strands, int64_t group, int threads,
                  Function function) {
     const int64_t units = grid.tiles() / unit;
-    const bool is_side_by_side = strands >= threads;
-    const int outer_threads = is_side_by_side ? threads : 1;
-    const int inner_threads = is_side_by_side ? 1 : threads;
-#pragma omp parallel for num_threads(outer_threads) schedule(static)
-    for (int64_t strand = 0; strand < strands; strand++)
+    const auto run = [&](int64_t strand, int inner_threads) {
         for_groups(
             grid, units * strand / strands * unit, units * (strand + 1) / strands * unit, group,
             [&](const Group& some) { function(strand, some, inner_threads); });
+    };
+    if (strands < threads) {
+        // No parallel region around these: OpenMP would start new threads for each one inside.
+        for (int64_t strand = 0; strand < strands; strand++) run(strand, threads);
+        return;
+    }
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t strand = 0; strand < strands; strand++) run(strand, 1);
 }
 
 // From the large side to the small one.
