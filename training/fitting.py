@@ -1,6 +1,6 @@
 """Whether the networks of a snapshot fit those of a run, and which option to change if not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ def check_fit(
     config: Config,
     source: NetworkState,
     where: str,
-    left_out: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Check that a network of a run can start with some tensors.
 
@@ -25,7 +25,7 @@ def check_fit(
         config: of the run's network.
         source: of the snapshot, from which the tensors were made.
         where: option, file and network, for messages.
-        left_out: part of the names of tensors that may be absent.
+        left_out: parts of the names of tensors that may be absent.
     Raises: ValueError that names what does not fit and the option to change.
     """
     drawn = source.config.resolution
@@ -39,7 +39,7 @@ def check_fit(
     wanted = {
         name: shape
         for name, shape in expected_shapes(config).items()
-        if left_out is None or left_out not in name
+        if not any(part in name for part in left_out)
     }
     for name, shape in wanted.items():
         got = tuple(tensors[name].shape) if name in tensors else None
@@ -53,12 +53,9 @@ def check_fit(
 
 def _check_condition(config: Config, source: NetworkState, where: str) -> None:
     here, there = config.c_dim, source.config.c_dim
-    if here == there:
+    if there in (0, here):  # an unconditional network learns to see conditions
         return
     is_nir = where.endswith("D_NIR")
-    if there == 0:
-        change = "--nir-cond=0" if is_nir else "--cond=0"
-        raise ValueError(f"{where} is unconditional, this run has {here} labels: use {change}")
     if here == 0:
         change = "--nir-cond=1 or --nir-init=random" if is_nir else "--cond=1 with labelled data"
         raise ValueError(f"{where} is conditional on {there} labels: use {change}")

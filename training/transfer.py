@@ -14,6 +14,7 @@ from data.modalities import NIR, RGB
 from torch_utils.checkpoints import load_checkpoint
 from training.ada import AdaMode
 from training.architecture import DiscriminatorConfig, GeneratorConfig
+from training.conditioning import add_condition
 from training.config import TrainingConfig
 from training.fitting import check_fit
 from training.network_state import NetworkState
@@ -97,7 +98,11 @@ def transfer_states(
         state, comment = _adapt(name, stand_in, source, nir_init)
         if state:
             has_nir = any(_NIR_HEADS in key for key in state)
-            left_out = None if has_nir or nir_init is NirInit.LUMA else _NIR_HEADS
+            left_out = () if has_nir or nir_init is NirInit.LUMA else (_NIR_HEADS,)
+            if network_config.c_dim > 0 and source.config.c_dim == 0:
+                state, new = add_condition(state, network_config)
+                left_out += new
+                comment += "; the condition starts random"
             check_fit(state, network_config, source, f"--resume {where}: {name}", left_out)
         states[name] = state
         _log.info("%s: %s", name, comment)

@@ -18,7 +18,7 @@ from training.architecture import Architecture, MappingConfig
 from training.discriminator import Discriminator
 from training.generator import Generator
 from training.network_state import capture
-from training.snapshots import Snapshot, load_snapshot, save_snapshot
+from training.snapshots import Snapshot, build_generator, load_snapshot, save_snapshot
 from training.state import TrainingState
 from training.transfer import (
     add_luma_head,
@@ -30,6 +30,7 @@ from training.transfer import (
 )
 
 SINGLE = {"rgb": 3}
+Z_DIM = small_generator_config().z_dim
 
 
 def random(*shape, seed=0):
@@ -201,9 +202,7 @@ def arc_snapshot():
 @pytest.mark.parametrize(
     ("source", "widths", "message"),
     [
-        (snapshot(), (3, 3), "G is unconditional, this run has 3 labels: use --cond=0$"),
         (snapshot(c_dim=5), (3, 3), "G is conditional on 5 labels, the data has 3: check --cond$"),
-        (arc_snapshot(), (3, 3), "D_NIR is unconditional, .* has 3 labels: use --nir-cond=0$"),
         (
             snapshot(c_dim=3, heads=SINGLE, discriminators=("D",)),
             (3, 0),
@@ -221,6 +220,51 @@ def test_arc_snapshot_is_restored_with_an_unconditional_nir_discriminator():
     states = transfer(source, **conditional(3, 0))
     for name, state in states.items():
         assert_equal_states(state, source.networks[name].state)
+
+
+# A condition that the snapshot lacks
+
+
+def test_every_condition_first_draws_what_the_unconditional_generator_draws():
+    source = snapshot()
+    config = small_training_config(**conditional(3, 3))
+    state = TrainingState(config, torch.device("cpu"))
+    begin(state, plan_start(config, source, Path("start.pkl")))
+    before, z = build_generator(source, "G"), random(4, Z_DIM)
+    with torch.no_grad():
+        ws = state.generator.map(z, random(4, 3, seed=1))
+        torch.testing.assert_close(ws, before.map(z), rtol=1e-5, atol=1e-5)
+
+
+def test_discriminators_keep_all_but_their_last_layer():
+    source = snapshot()
+    config = small_training_config(**conditional(3, 3))
+    state, scratch = (TrainingState(config, torch.device("cpu")) for _ in range(2))
+    begin(state, plan_start(config, source, Path("start.pkl")))
+    for name in ("D", "D_NIR"):
+        ours, new = (s.networks()[name].state_dict() for s in (state, scratch))
+        for key, tensor in ours.items():
+            is_new = key.startswith(("mapping.", "epilogue.out."))
+            origin = new if is_new else source.networks[name].state
+            assert torch.equal(tensor, origin[key]), key
+
+
+def test_gradients_reach_the_condition():
+    config = small_training_config(**conditional(3, 3))
+    state = TrainingState(config, torch.device("cpu"))
+    begin(state, plan_start(config, snapshot(), Path("start.pkl")))
+    state.generator.requires_grad_(True)
+    ws = state.generator.map(random(4, Z_DIM), random(4, 3, seed=1))
+    ws.square().sum().backward()
+    assert state.generator.mapping.fc0.weight.grad[:, Z_DIM:].abs().min() > 0
+
+
+def test_published_unconditional_nir_discriminator_learns_the_condition(caplog):
+    caplog.set_level("INFO")
+    states = transfer(arc_snapshot(), **conditional(3, 3))
+    assert not any("epilogue.out" in key for key in states["D_NIR"])
+    assert any("epilogue.out" in key for key in states["D"])
+    assert caplog.messages[-1] == "D_NIR: 18 tensors copied; the condition starts random"
 
 
 # A random NIR branch
