@@ -231,6 +231,8 @@ class PickleMachine:
     def _build(self) -> None:
         (state,) = self._pop(1)
         target = self._top()
+        if type(target) is dict and type(state) is dict and state.keys() == {"_metadata"}:
+            return  # versions of modules, which state_dict() hangs on its OrderedDict
         if not isinstance(target, Buildable):
             raise RefusedError(f"it sets the state of a {kind_of(target)} (opcode BUILD)")
         target.set_state(state)
@@ -282,6 +284,9 @@ _BY_NAME: dict[str, Callable[[PickleMachine], None]] = {
     "BINUNICODE8": lambda m: m._push(m._text("<Q")),
     "SHORT_BINBYTES": lambda m: m._push(m.read(m.unpack("<B"))),
     "BINBYTES": lambda m: m._push(m.read(m.unpack("<I"))),
+    # Text or bytes of Python 2: images are long, the names of number types are short.
+    "SHORT_BINSTRING": lambda m: m._push(str(m.read(m.unpack("<B")), "latin-1")),
+    "BINSTRING": lambda m: m._push(m.read(m.unpack("<I"))),
     "BINBYTES8": lambda m: m._push(m.read(m.unpack("<Q"))),
     "EMPTY_TUPLE": lambda m: m._push(()),
     "TUPLE1": lambda m: m._push(tuple(m._pop(1))),

@@ -235,3 +235,20 @@ def test_changed_bit_is_noticed(archive):
     archive.write_bytes(data[:place] + b"\x01" + data[place + 1 :])
     with pytest.raises(ValueError, match=r"archive\.pkl.*damaged"):
         load_archive(archive)
+
+
+def test_archive_of_a_state_dict(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "archive.pkl")
+    state = load_archive(tmp_path / "archive.pkl")["state_dict"]
+    assert type(state) is dict
+    assert state.keys() == module.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_other_state_of_a_dict_is_refused(tmp_path):
+    content = collections.OrderedDict(a=1)
+    content.attribute = 2
+    torch.save(content, tmp_path / "archive.pkl")
+    with pytest.raises(ValueError, match="it sets the state of a dict"):
+        load_archive(tmp_path / "archive.pkl")
