@@ -4,14 +4,25 @@ Options in, one frozen configuration out, one call: the work is in training/.
 """
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from data.identities import DEFAULT_FEATURE_SCALE
 from dnnlib import cli
 from dnnlib.processes import is_first_process, restart_under_torchrun
+from metrics.names import Metric, parse_metrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metrics.snapshot_metrics import SnapshotMetrics
+    from training.launch import Plan
+    from training.loop import SnapshotEvaluator
+    from training.state import TrainingState
 
 EPILOG = """\b
 Examples:
@@ -22,10 +33,10 @@ Examples:
 
 \b
 The same command continues a run that was stopped or killed; --fresh starts another.
-A run is known by its options without --kimg, --tick, --snap, --workers, --cache and --device.
+A run is known by its options without --kimg, --tick, --snap, --metrics, --workers, --cache and
+--device.
 Fetched snapshots are kept in ~/.cache/biface (BIFACE_CACHE_DIR); BIFACE_OFFLINE=1 fetches none."""
 
-METRICS = "none"
 PRESETS = [
     "auto",
     "auto_512",
@@ -67,16 +78,33 @@ class PresetName(click.Choice):
         return super().convert(value, param, ctx)
 
 
+class FeatureScale(click.ParamType):
+    """A length more than 0, or "raw"."""
+
+    name = "length"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        """Return the length, None for raw, or fail."""
+        return None if value in (None, "raw") else RATE.convert(value, param, ctx)
+
+
 class MetricNames(click.ParamType):
-    """What evaluates a snapshot during training: nothing."""
+    """Published names of metrics, with commas between, or none."""
 
-    name = "none"
+    name = "metrics"
 
-    def convert(self, value: Any, param: click.Parameter | None, _ctx: click.Context | None) -> str:
-        """Return the names, or fail."""
-        if value != METRICS:
-            self.fail(f"{value!r} is not known during training; use --metrics=none", param)
-        return METRICS
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Metric, ...]:
+        """Return the metrics, or fail."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_metrics(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 DATA = cli.option_group(
@@ -96,6 +124,13 @@ DATA = cli.option_group(
         "--nir-cond",
         help="The NIR discriminator sees the labels; by default as the generator does. 0 is the"
         " published behaviour.",
+    ),
+    click.option(
+        "--feature-scale",
+        type=FeatureScale(),
+        default=DEFAULT_FEATURE_SCALE,
+        metavar="LENGTH|raw",
+        help="Length of identity features as conditions; raw: as in their file, as published.",
     ),
     click.option("--subset", type=COUNT, help="Use this many pairs, drawn with --seed."),
     cli.bool_option("--mirror", default=False, help="Add all pairs flipped, both images alike."),
@@ -123,9 +158,16 @@ OUTPUT = cli.option_group(
     click.option(
         "--metrics",
         type=MetricNames(),
-        default=METRICS,
-        expose_value=False,
-        help="Evaluation after each snapshot.",
+        default="none",
+        metavar="LIST|none",
+        help="Measured of each snapshot, such as fid2k_full,fid2k_full_NIR.",
+    ),
+    click.option(
+        "--extractor",
+        default="reference",
+        metavar="NETWORK",
+        help="Of the metrics: reference, torch-fidelity, standin, torchscript:FILE or"
+        " recogniser:FILE; see docs/metrics.md.",
     ),
     click.option("--fresh", is_flag=True, help="Start another run instead of continuing."),
     click.option("-n", "--dry-run", is_flag=True, help="Check, print the configuration, stop."),
@@ -253,7 +295,9 @@ PERFORMANCE = cli.option_group(
 @TRANSFER
 @SIZES
 @PERFORMANCE
-def main(fresh: bool, dry_run: bool, **options: Any) -> None:
+def main(
+    fresh: bool, dry_run: bool, metrics: tuple[Metric, ...], extractor: str, **options: Any
+) -> None:
     """Train the dual-branch StyleGAN2-ADA: one generator that draws aligned RGB and NIR images.
 
     The run folder NNNNN-name holds network-snapshot-*.pkl, fakes*.png (pairs side by side),
@@ -276,13 +320,44 @@ def main(fresh: bool, dry_run: bool, **options: Any) -> None:
             return
         if plan.gpus > 1 and not is_launched():
             restart_under_torchrun(plan.gpus)
+        evaluations = _evaluations(metrics, extractor, plan, options["data"]) if metrics else []
         train(
             plan,
             options["outdir"],
             fresh=fresh,
             log_to=cli.start_logging,
             progress=cli.progress_bar,
+            evaluations=evaluations,
         )
+
+
+def _evaluations(
+    metrics: tuple[Metric, ...], extractor: str, plan: "Plan", data: Path
+) -> list["SnapshotEvaluator"]:
+    from metrics.snapshot_metrics import prepare_snapshot_metrics  # noqa: PLC0415
+    from recognition.embedding import load_embedder  # noqa: PLC0415
+    from training.sampling import evaluation_seed, labels_of_dataset  # noqa: PLC0415
+
+    seed = evaluation_seed(plan.config.seed)
+    prepared = prepare_snapshot_metrics(
+        metrics,
+        extractor,
+        data,
+        seed=seed,
+        device=plan.run.device,
+        load_embedder=lambda path, device: load_embedder(path, device=device),
+    )
+    labels = labels_of_dataset(plan.dataset)
+    return [partial(_measure, prepared, labels, seed)]
+
+
+def _measure(
+    prepared: "SnapshotMetrics", labels: "Tensor", seed: int, path: Path, state: "TrainingState"
+) -> Mapping[str, float]:
+    from training.sampling import IndexedSampler  # noqa: PLC0415  # torch is slow
+
+    sampler = IndexedSampler(state.ema, labels, name=path.name, seed=seed)
+    return prepared.measure(path, sampler, state.nimg, state.world)
 
 
 if __name__ == "__main__":

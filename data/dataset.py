@@ -36,6 +36,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         subset: number of pairs to keep, drawn with `seed`, in their order; None keeps all.
         seed: of the subset.
         resolution: what the images must measure; None accepts what they do.
+        feature_scale: length that identity features get as labels; None leaves them as they are.
         cache_gib: the decoded images are kept in memory when all of them fit into this; otherwise
             files are decoded when asked for. Either way a truncated file is found at once.
     Raises: FileNotFoundError; ValueError naming file or option, rule and value.
@@ -50,6 +51,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         subset: int | None = None,
         seed: int = 0,
         resolution: int | None = None,
+        feature_scale: float | None = None,
         cache_gib: float = 1.0,
     ) -> None:
         source = open_pairs(root)
@@ -57,7 +59,11 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         self.modalities = MODALITIES
         self.has_identity_features = label_files.has_identity_features(source.layout)
         use_labels = self.has_identity_features if use_labels is None else use_labels
-        matrix = label_files.load_labels(source) if use_labels else np.empty((len(source), 0))
+        has_scale = use_labels and label_files.takes_identity_features(source.layout)
+        self.feature_scale = feature_scale if has_scale else None
+        matrix = np.empty((len(source), 0))
+        if use_labels:
+            matrix = label_files.load_labels(source, feature_scale)
         kept = choose_subset(len(source), subset, seed)
         self._labels = torch.from_numpy(matrix[kept].astype(np.float32))
         self._source = source.select(kept)

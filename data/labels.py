@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from data import pixels
+from data.identities import scale_features
 from data.modalities import MODALITIES
 from data.pairs import Layout, PairSource, shorten
 from data.storage import DirectoryStorage, Storage
@@ -45,6 +46,11 @@ def has_identity_features(layout: Layout) -> bool:
     return layout.has_standard_names and _find(layout, IDENTITY_FILE) is not None
 
 
+def takes_identity_features(layout: Layout) -> bool:
+    """Return whether the labels of the data set are identity features, not classes."""
+    return _find(layout, IDENTITY_FILE) is not None
+
+
 def read_label_tables(layout: Layout) -> list[LabelTable]:
     """Read all label files of a data set; identity features come first.
 
@@ -64,11 +70,15 @@ def read_label_tables(layout: Layout) -> list[LabelTable]:
     return tables
 
 
-def load_labels(source: PairSource) -> np.ndarray:
+def load_labels(source: PairSource, feature_scale: float | None = None) -> np.ndarray:
     """Return the labels of all pairs of a data set.
 
     Where both files exist, identity features are taken.
 
+    Args:
+        source: the pairs.
+        feature_scale: length that identity features get; None leaves them as they are. Classes
+            have none.
     Returns: [N, c_dim] float32; class numbers become one-hot rows, c_dim is the largest plus 1.
     Raises: ValueError where there are no labels, or a label is missing, of another length than
         the others, not finite or not a number. Messages name the label file and the image.
@@ -87,7 +97,14 @@ def load_labels(source: PairSource) -> np.ndarray:
             f"{tables[0].file}: no label for {len(missing)} of {len(source)} images: "
             f"{shorten(missing)}"
         )
-    return _to_matrix(labels, tables[0].file)
+    matrix = _to_matrix(labels, tables[0].file)
+    if feature_scale is None or tables[0].kind != IDENTITY_FILE:
+        return matrix
+    zero = ~matrix.any(axis=1)
+    if zero.any():
+        stem = list(labels)[int(zero.argmax())]
+        raise ValueError(f"{tables[0].file}: label of {stem!r}: features must not all be zero")
+    return scale_features(matrix, feature_scale)
 
 
 def find_labels(table: LabelTable, stems: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ class DataConfig:
         cond: labels are used as conditions.
         mirror: flipped pairs are added.
         subset: number of pairs used; None is all.
+        feature_scale: length of identity features as conditions; None where they are as they are
+            in their file, or where labels are no identity features.
     """
 
     name: str
@@ -24,6 +26,7 @@ class DataConfig:
     cond: bool
     mirror: bool
     subset: int | None
+    feature_scale: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

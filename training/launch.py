@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch_utils.devices import resolve_device
 from torch_utils.distributed import is_launched, join_world, local_rank, world_size
 from torch_utils.ops import forms
 from training.config import DataConfig, RunConfig, TrainingConfig
-from training.loop import TrainingLoop
+from training.loop import SnapshotEvaluator, TrainingLoop
 from training.options import TrainingOptions
 from training.presets import resolve
 from training.published_files import find_snapshot
@@ -73,6 +73,7 @@ def make_plan(
         mirror=options.mirror,
         subset=options.subset,
         seed=options.seed,
+        feature_scale=options.feature_scale,
         cache_gib=options.cache,
     )
     if options.cond and dataset.c_dim == 0:
@@ -88,6 +89,7 @@ def make_plan(
         cond=dataset.c_dim > 0,
         mirror=options.mirror,
         subset=options.subset,
+        feature_scale=dataset.feature_scale,
     )
     config, run = resolve(
         options,
@@ -147,6 +149,7 @@ def train(
     fresh: bool,
     log_to: Callable[[Path], None],
     progress: Callable[[int, int], Callable[[int], None]],
+    evaluations: Sequence[SnapshotEvaluator] = (),
 ) -> bool:
     """Begin or continue the run of a plan.
 
@@ -156,6 +159,7 @@ def train(
         fresh: start another run even where one with these options is.
         log_to: called with the path of the run's log file before work begins.
         progress: called with images shown and images in all; returns what counts further images.
+        evaluations: measure each snapshot.
     Returns: True when the run is complete, False when a signal stopped it.
     """
     with join_world(torch.device(plan.run.device)) as world, contextlib.ExitStack() as stack:
@@ -170,7 +174,13 @@ def train(
             world.wait()
             folder = _find_folder(plan, outdir)
         loop = TrainingLoop(
-            plan.config, plan.run, folder, plan.dataset, world=world, start=plan.start
+            plan.config,
+            plan.run,
+            folder,
+            plan.dataset,
+            world=world,
+            start=plan.start,
+            evaluations=evaluations,
         )
         return _run_loop(loop, progress)
 

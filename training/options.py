@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.identities import DEFAULT_FEATURE_SCALE
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -13,6 +15,8 @@ class TrainingOptions:
         outdir: folder that holds run folders.
         cond: use the labels; None exactly when the data has VIS, NIR and identity_features.json.
         nir_cond: the NIR discriminator sees the labels; None is as the generator does.
+        feature_scale: length that identity features get as conditions; None leaves them as they
+            are, as the published training did.
         subset: number of pairs to use, drawn with the seed; None is all.
         mirror: add the flipped pairs.
         cfg: preset, one of PRESET_NAMES.
@@ -58,6 +62,7 @@ class TrainingOptions:
     outdir: Path
     cond: bool | None = None
     nir_cond: bool | None = None
+    feature_scale: float | None = DEFAULT_FEATURE_SCALE
     subset: int | None = None
     mirror: bool = False
     cfg: str = "auto"

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from data import labels
+from data.dataset import PairDataset
 from data.pairs import open_pairs
 from tests.helpers.images import write_json, write_pairs, zip_folder
 
@@ -161,3 +162,29 @@ def test_broken_json_is_named(tmp_path, content):
     for place in (root, archive):
         with pytest.raises(ValueError, match="identity_features.json: not valid JSON"):
             load(place)
+
+
+def test_scaled_identity_features(tmp_path):
+    root = write_pairs(tmp_path)
+    write_json(root / labels.IDENTITY_FILE, FEATURES)
+    scaled = labels.load_labels(open_pairs(root), 4.0)
+    assert scaled.dtype == np.float32
+    assert np.linalg.norm(scaled, axis=1) == pytest.approx([4.0] * 4, rel=1e-6)
+    cosines = (scaled * MATRIX).sum(1) / (4 * np.linalg.norm(MATRIX, axis=1))
+    assert cosines == pytest.approx([1.0] * 4, rel=1e-6)
+
+
+def test_classes_have_no_scale(tmp_path):
+    root = write_pairs(tmp_path)
+    entries = [[f"{stem}.png", index % 2] for index, stem in enumerate(STEMS)]
+    write_json(root / labels.CLASS_FILE, {"labels": entries})
+    assert labels.load_labels(open_pairs(root), 4.0).max() == 1
+    assert PairDataset(root, use_labels=True, feature_scale=4.0).feature_scale is None
+
+
+def test_zero_features_have_no_direction(tmp_path):
+    root = write_pairs(tmp_path)
+    write_json(root / labels.IDENTITY_FILE, {**FEATURES, "2_0": [0, 0, 0]})
+    assert not load(root)[2].any()
+    with pytest.raises(ValueError, match="'2_0': features must not all be zero"):
+        labels.load_labels(open_pairs(root), 4.0)
