@@ -74,9 +74,9 @@ def main(**given: Any) -> None:
 
 
 def _run(given: dict[str, Any]) -> None:
+    from dnnlib.outputs import find_output  # noqa: PLC0415
     from interpreter import annotation_images  # noqa: PLC0415  # torch is slow
     from interpreter.experiment import load_experiment  # noqa: PLC0415
-    from interpreter.folders import find_output  # noqa: PLC0415
 
     if given["models"] is not None and given["select"] is None:
         raise ValueError("--interpreter is used with --select only")
@@ -131,8 +131,10 @@ def _request(
 
 
 def _load_generator(experiment: "Experiment", network: Path | None, device: str) -> "Generator":
-    from interpreter.drawing import use_repeatable_arithmetic  # noqa: PLC0415  # torch is slow
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
+    from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
+        resolve_device,
+        use_repeatable_arithmetic,
+    )
     from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
 
     name = resolve_device(device)

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from data.check import CheckReport, check_pairs
 from data.example.writer import ExampleOptions, write_example_dataset
-from data.importing.options import ImportOptions, OutputFormat
+from data.importing.faces import SHEET_FILE, FaceTools
+from data.importing.options import FaceMethod, ImportOptions, OutputFormat
 from data.importing.plan import build_plan
 from data.importing.writer import check_outdir, run_import
 from dnnlib.cli import CONTEXT, config_option, friendly_errors
@@ -65,6 +66,50 @@ def main() -> None:
 @click.option("--format", "format_", type=click.Choice(["png", "jpg"]), default="png")
 @click.option("--quality", type=int, default=95, metavar="1..100", help="Of JPEG files.")
 @click.option("--max-images", type=int, metavar="PAIRS", help="Take only the first by name.")
+@click.option(
+    "--align",
+    type=click.Choice([method.value for method in FaceMethod]),
+    default=FaceMethod.NONE.value,
+    help="mtcnn: find the face on the RGB image and bring both images to ArcFace's template by one "
+    "similarity transform, instead of --crop; needs --resolution.",
+)
+@click.option(
+    "--align-margin",
+    type=float,
+    default=0.0,
+    metavar="FRACTION",
+    help="Added on each side of ArcFace's crop, in widths of it: 0 for recognition, about 0.3 to "
+    "show hair and chin.",
+)
+@click.option(
+    "--align-max-upscale",
+    type=float,
+    default=1.5,
+    metavar="FACTOR",
+    help="Smaller faces are left out instead of being enlarged further.",
+)
+@click.option(
+    "--align-max-outside",
+    type=float,
+    default=0.2,
+    metavar="FRACTION",
+    help="Part of an aligned image that may lie beyond the border, where it is mirrored.",
+)
+@click.option(
+    "--align-several", is_flag=True, help="Of several faces, take the likeliest; else none."
+)
+@click.option(
+    "--face-check",
+    type=click.Choice([method.value for method in FaceMethod]),
+    help="Recorded with the data set, for generation to follow. mtcnn: leave out images that do "
+    "not show one likely, frontal face as written; none: drawings, eyes.  [default: no record]",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="cpu",
+    help="Of the face detector; aligned images may differ in single bits between devices.",
+)
 @click.option("--strict", is_flag=True, help="Leave nothing out: what cannot be used is an error.")
 @click.option("--workers", type=click.IntRange(1), metavar="THREADS", help="[default: processors]")
 @click.option("-n", "--dry-run", is_flag=True, help="Print the plan as JSON and write nothing.")
@@ -74,33 +119,52 @@ def import_(
     nir: str | None,
     outdir: Path,
     format_: str,
+    align: str,
+    face_check: str | None,
+    device: str,
     strict: bool,
     workers: int | None,
     dry_run: bool,
     **options: Any,
 ) -> None:
-    """Import pairs from anywhere: matched by name, cropped, resized, reported.
+    """Import pairs from anywhere: matched by name, cropped or aligned, resized, reported.
 
-    Pairs that cannot be used are left out, counted and listed in import_report.json. Labels in
-    identity_features.json and dataset.json are kept. Repeating the command continues it.
+    Pairs that cannot be used are left out, counted and listed in import_report.json; those left out
+    for their faces are shown in left_out_faces.png. Labels in identity_features.json and
+    dataset.json are kept. Repeating the command continues it.
 
     \b
     Examples:
       python prepare_dataset.py import --source photos --outdir DATASETS/faces --resolution 256
       python prepare_dataset.py import --rgb colour --nir infrared --outdir DATASETS/faces \\
           --pair-regex "(.+)_(?:vis|nir)" --crop 80,0,480,480
+      python prepare_dataset.py import --source photos --outdir DATASETS/faces --resolution 256 \\
+          --align mtcnn --align-margin 0.3
     """
     with friendly_errors():
         folders = {name: path for name, path in (("rgb", rgb), ("nir", nir)) if path is not None}
-        resolved = ImportOptions(folders=folders, format=OutputFormat(format_), **options)
+        resolved = ImportOptions(
+            folders=folders,
+            format=OutputFormat(format_),
+            align=FaceMethod(align),
+            face_check=None if face_check is None else FaceMethod(face_check),
+            **options,
+        )
         check_outdir(outdir, resolved)
+        faces = _face_tools(resolved, device)
         plan = build_plan(resolved, workers)
         if dry_run:
             click.echo(json.dumps({"outdir": str(outdir), **plan.to_dict()}, indent=2))
             return
         with _progress_bar(len(plan.source)) as bar:
             summary = run_import(
-                resolved, plan, outdir, is_strict=strict, workers=workers, progress=bar.update
+                resolved,
+                plan,
+                outdir,
+                faces=faces,
+                is_strict=strict,
+                workers=workers,
+                progress=bar.update,
             )
     if not summary.is_new:
         click.echo(f"{outdir}: this import was done before; nothing to do")
@@ -171,6 +235,19 @@ def example(outdir: Path, classes: str, workers: int | None, dry_run: bool, **op
     click.echo(f"{outdir}: {state}; pairs: {parts}")
 
 
+def _face_tools(options: ImportOptions, device: str) -> FaceTools | None:
+    """Return the face detector that an import needs, None where it needs none."""
+    if not options.needs_faces:
+        return None
+    import torch  # noqa: PLC0415  # not needed without faces
+
+    from recognition.import_faces import build_import_faces  # noqa: PLC0415
+    from torch_utils.devices import resolve_device  # noqa: PLC0415
+
+    torch.set_num_threads(1)  # images are what runs in parallel; sums round the same everywhere
+    return build_import_faces(options, resolve_device(device))
+
+
 def _progress_bar(total: int) -> tqdm:
     return tqdm(total=total, unit="pair", disable=None, leave=False)
 
@@ -190,6 +267,8 @@ def _print_import(outdir: Path, report: Mapping[str, Any]) -> None:
         click.echo(f"  {entry['name']}: {entry['reason']}{detail}")
     if len(report["left_out_files"]) > _MAX_SHOWN:
         click.echo(f"  and {len(report['left_out_files']) - _MAX_SHOWN} more in import_report.json")
+    if (outdir / SHEET_FILE).is_file():
+        click.echo(f"left out for their faces: see {outdir / SHEET_FILE}")
 
 
 def _print_check(report: CheckReport) -> None:

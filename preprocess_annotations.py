@@ -86,8 +86,8 @@ def main(**given: Any) -> None:
 
 
 def _run(given: dict[str, Any]) -> None:
+    from dnnlib.outputs import find_output  # noqa: PLC0415
     from interpreter import annotations  # noqa: PLC0415  # NumPy is slow
-    from interpreter.folders import find_output  # noqa: PLC0415
 
     if (given["annotations"] is None) == (given["auto"] is None):
         raise ValueError("one of --annotations and --auto must say where masks come from")

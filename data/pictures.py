@@ -1,5 +1,6 @@
 """Pictures for people: modalities side by side, cells in a grid, PNG files."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,8 +28,15 @@ def image_grid(cells: Sequence[Pixels], columns: int) -> Pixels:
     return np.concatenate(rows, axis=1)
 
 
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encode [C, H, W] pixels, C 1 or 3: uint8, or uint16 for C 1."""
+    plane = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    buffer = io.BytesIO()
+    Image.fromarray(plane).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def save_png(path: Path, pixels: Pixels) -> None:
     """Write [C, H, W] uint8 pixels, C 1 or 3, atomically."""
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
     with files.atomic_write(path) as file:
-        image.save(file, format="PNG")
+        file.write(encode_png(pixels))

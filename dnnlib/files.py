@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,6 +49,30 @@ def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = 
     with atomic_write(path, "w") as file:
         json.dump(content, file, indent=indent, allow_nan=False)
         file.write("\n")
+
+
+def write_json_lines(path: str | os.PathLike[str], entries: Iterable[Any]) -> None:
+    """Write one line of JSON an entry, atomically. NaN and infinities raise ValueError."""
+    with atomic_write(path, "w") as file:
+        file.writelines(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Yield the entries of a file with one line of JSON each.
+
+    Raises: FileNotFoundError; ValueError where a line, by its number, is no JSON.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise ValueError(f"{path}: not valid JSON, line {number}: {error}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

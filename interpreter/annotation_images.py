@@ -11,6 +11,7 @@ from torch import Tensor
 
 from data.modalities import MODALITIES
 from dnnlib import files
+from dnnlib.outputs import OutputFolder
 from interpreter import sheets
 from interpreter.arrays import save_array, save_image
 from interpreter.drawing import (
@@ -23,7 +24,6 @@ from interpreter.drawing import (
     sample_label,
     sample_latent,
 )
-from interpreter.folders import OutputFolder
 from interpreter.native import NativeInterpreter
 
 RECORD = "training_data.json"

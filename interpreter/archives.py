@@ -1,13 +1,12 @@
 """Packs a labelled data set into zip files or WebDataset shards; equal content, equal bytes."""
 
-import io
 import json
-import tarfile
 import zipfile
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
+from data.shards import Sample, write_shard
 from dnnlib import files
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -59,16 +58,12 @@ def _write_zip(file: IO[bytes], folder: Path, entries: list[dict[str, Any]]) -> 
 
 
 def _write_tar(file: IO[bytes], folder: Path, entries: list[dict[str, Any]]) -> None:
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for entry in entries:
-            key = f"{entry['index']:09d}"
-            for kind, written in entry["files"].items():
-                data = (folder / written["name"]).read_bytes()
-                _add(archive, f"{key}.{kind}.png", data)
-            _add(archive, f"{key}.json", json.dumps(entry).encode())
+    write_shard(file, (_as_sample(folder, entry) for entry in entries))
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    archive.addfile(member, io.BytesIO(data))
+def _as_sample(folder: Path, entry: dict[str, Any]) -> Sample:
+    parts = {
+        f"{kind}.png": (folder / written["name"]).read_bytes()
+        for kind, written in entry["files"].items()
+    }
+    return f"{entry['index']:09d}", {**parts, "json": json.dumps(entry).encode()}

@@ -6,11 +6,9 @@ process that finds all records writes the manifest.
 """
 
 import hashlib
-import io
-import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +16,12 @@ from typing import Any, Protocol
 import filelock
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from data.pictures import encode_png
 from dnnlib import config as configs
 from dnnlib import files
+from dnnlib.outputs import OutputFolder
 from dnnlib.runs import LOCK_FILE
 from interpreter import sheets
 from interpreter.archives import Archive, write_archive
@@ -38,7 +37,6 @@ from interpreter.drawing import (
     sample_latent,
 )
 from interpreter.ensemble import PixelEnsemble, member_state
-from interpreter.folders import OutputFolder
 from interpreter.native import Labelling, NativeInterpreter
 
 RECORD = "dataset_info.json"
@@ -237,7 +235,7 @@ class DatasetWriter:
             kinds.append("vis")
         written = {}
         for kind, (name, pixels) in zip(kinds, planes.items(), strict=True):
-            data = _encode_png(pixels)
+            data = encode_png(pixels)
             with files.atomic_write(folder / name) as file:
                 file.write(data)
             written[kind] = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
@@ -268,12 +266,12 @@ class DatasetWriter:
         entries = drop_most_uncertain(entries, self._options.drop_uncertain)
         kept = [entry for entry in entries if entry["dropped"] is None]
         dropped = [entry for entry in entries if entry["dropped"] is not None]
-        _write_lines(folder / MANIFEST, [_without(entry, "dropped") for entry in kept])
+        files.write_json_lines(folder / MANIFEST, [_without(entry, "dropped") for entry in kept])
         for entry in dropped:
             for file in entry.pop("files", {}).values():
                 (folder / file["name"]).unlink(missing_ok=True)
         if dropped:
-            _write_lines(folder / DROPPED, dropped)
+            files.write_json_lines(folder / DROPPED, dropped)
         write_archive(folder, kept, self._options.archive, self._options.shard_size)
         for left in folder.rglob(".*.part"):  # of a process that was killed while it wrote
             left.unlink(missing_ok=True)
@@ -329,28 +327,8 @@ def drop_most_uncertain(entries: list[Entry], share: float) -> list[Entry]:
     ]
 
 
-def read_manifest(path: Path) -> Iterator[Entry]:
-    """Yield the entries of a manifest."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
 def _record_path(folder: Path, batch: int) -> Path:
     return folder / _BATCH_FOLDER / f"{batch:08d}.json"
-
-
-def _encode_png(pixels: np.ndarray) -> bytes:
-    """Encode [C, H, W] with 1 or 3 channels, uint8 or uint16."""
-    plane = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    buffer = io.BytesIO()
-    Image.fromarray(plane).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _write_lines(path: Path, entries: list[Entry]) -> None:
-    with files.atomic_write(path, "w") as file:
-        file.writelines(json.dumps(entry) + "\n" for entry in entries)
 
 
 def _without(entry: Entry, key: str) -> Entry:

@@ -3,8 +3,6 @@
 What is annotated, learnt from and labelled comes from here: constant noise, one truncation.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from data.pixels import to_uint8
 from interpreter.features import FeatureLayout, layout_of
+from torch_utils.checkpoints import state_sha256
 from torch_utils.seeding import generator_for
 
 NOISE_MODE = "const"
@@ -157,20 +156,7 @@ def feature_layout(generator: FeatureGenerator) -> FeatureLayout:
 
 def network_sha256(generator: FeatureGenerator) -> str:
     """Return the SHA-256 of all weights and buffers by name; not of the file they are in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(generator.state_dict().items()):
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(json.dumps([name, str(plain.dtype), list(plain.shape)]).encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def use_repeatable_arithmetic() -> None:
-    """Make CUDA compute the same numbers every time, in full float32."""
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    return state_sha256(generator.state_dict())
 
 
 def device_of(generator: FeatureGenerator) -> torch.device:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dnnlib import config as configs
+from dnnlib.outputs import OutputFolder
 from dnnlib.runs import lock_run
 from interpreter import sheets
 from interpreter.annotations import TrainingAnnotations
@@ -30,7 +31,6 @@ from interpreter.ensemble import MAX_CLASSES
 from interpreter.experiment import Experiment
 from interpreter.features import FeatureLayout, FeatureTable
 from interpreter.fitting import Fit, FitOptions
-from interpreter.folders import OutputFolder
 from interpreter.model_files import TrainedInterpreter, save_models
 
 CHECKPOINT = "checkpoint.pt"

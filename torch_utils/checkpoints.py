@@ -1,5 +1,7 @@
 """Full states on disk: written whole or not at all, read without executing anything."""
 
+import hashlib
+import json
 import os
 import sys
 import zipfile
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dnnlib import files
 
@@ -34,6 +37,16 @@ def load_checkpoint(path: str | os.PathLike[str], device: torch.device) -> dict[
     if not isinstance(state, dict):
         raise ValueError(f"{path}: a checkpoint is a dict, got {type(state).__name__}")
     return state
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors; not of the file they are in, nor of their order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(plain.dtype), list(plain.shape)]).encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _with_equal_texts_shared(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The choice of a device by its name on the command line."""
+"""The choice of a device by its name on the command line, and arithmetic that repeats on it."""
 
 import torch
 
@@ -24,3 +24,11 @@ def resolve_device(device: str, number: int | None = None) -> str:
     if not 0 <= index < count:
         raise ValueError(f"GPU number must be from 0 to {count - 1}, got {index}")
     return f"cuda:{index}"
+
+
+def use_repeatable_arithmetic() -> None:
+    """Make CUDA compute the same numbers every time, in full float32."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -69,7 +69,7 @@ def map_latents(
     device = generator.mapping.w_avg.device
     parts = []
     with torch.inference_mode():
-        for index, count in _micro_batches(len(z), MICRO_BATCH):
+        for index, count in split_evenly(len(z), MICRO_BATCH):
             part_c = None if c is None else c[index].to(device)
             ws = generator.map(z[index].to(device), part_c, truncation_psi, truncation_cutoff)
             parts.append(ws[:count].cpu())
@@ -100,7 +100,7 @@ def draw_images(
     is_random = noise_mode is NoiseMode.RANDOM
     group: list[dict[str, Tensor]] = []
     gathered = 0
-    for index, count in _micro_batches(len(ws), 1 if is_random else MICRO_BATCH):
+    for index, count in split_evenly(len(ws), 1 if is_random else MICRO_BATCH):
         noise = None
         if is_random:
             noise = generator_for(seed, "noise", noise_keys[int(index[0])], device=device)
@@ -109,10 +109,10 @@ def draw_images(
         group.append({name: image[:count] for name, image in images.items()})
         gathered += count
         if gathered >= batch:
-            yield from _release(group)
+            yield from _rows(release(group))
             group, gathered = [], 0
     if group:
-        yield from _release(group)
+        yield from _rows(release(group))
 
 
 def mix_styles(rows: Tensor, columns: Tensor, layers: Sequence[int]) -> Tensor:
@@ -155,13 +155,17 @@ def to_pixels(images: Mapping[str, Tensor]) -> dict[str, Pixels]:
     return {name: to_uint8(image).numpy() for name, image in images.items()}
 
 
-def _micro_batches(total: int, size: int) -> Iterator[tuple[Tensor, int]]:
+def split_evenly(total: int, size: int) -> Iterator[tuple[Tensor, int]]:
     """Yield [size] indices, the last sample repeated as padding, and how many of them count."""
     for start in range(0, total, size):
         yield torch.arange(start, start + size).clamp(max=total - 1), min(size, total - start)
 
 
-def _release(group: Sequence[Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-    together = {name: torch.cat([images[name] for images in group]).cpu() for name in group[0]}
+def release(group: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Join images by modality, and bring them to the CPU."""
+    return {name: torch.cat([images[name] for images in group]).cpu() for name in group[0]}
+
+
+def _rows(together: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     for row in range(len(next(iter(together.values())))):
         yield {name: images[row] for name, images in together.items()}

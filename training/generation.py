@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.pictures import Pixels, image_grid, save_png, side_by_side
 from dnnlib import files
-from torch_utils.devices import resolve_device
+from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 from training import drawing, video
 from training.generator import Generator, NoiseMode
 from training.snapshots import build_generator, load_snapshot
@@ -128,7 +128,7 @@ def prepare(options: GenerationOptions) -> Job:
         raise ValueError(f"--outdir {options.outdir}: is a file, must be a folder")
     device = torch.device(resolve_device(options.device))
     if device.type == "cuda":
-        _use_repeatable_arithmetic()
+        use_repeatable_arithmetic()
     generator = _load_generator(options)
     z_dim = generator.config.z_dim
     if options.latents is not None:
@@ -158,12 +158,6 @@ def _load_generator(options: GenerationOptions) -> Generator:
         return build_generator(snapshot, name, fp32=options.fp32)
     except ValueError as error:
         raise ValueError(f"{options.network}: {error}") from error
-
-
-def _use_repeatable_arithmetic() -> None:
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _seed_names(seeds: Iterable[int]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,9 +27,18 @@ from training.state import CHECKPOINT_FILE, TrainingState
 from training.step import Iteration
 from training.transfer import Start, begin
 
-Evaluation = Callable[[Path, TrainingState], Mapping[str, float]]
-
 _log = logging.getLogger(__name__)
+
+
+class SnapshotEvaluator(Protocol):
+    """What measures a snapshot that has just been written; all processes call it together."""
+
+    def __call__(self, path: Path, state: TrainingState) -> Mapping[str, float]:
+        """Return "name" -> number in the first process; what the others return is not used.
+
+        A run that was killed afterwards comes to the same snapshot again, so a record that is kept
+        elsewhere must replace what it holds of `state.nimg`.
+        """
 
 
 class TrainingLoop:
@@ -56,7 +65,7 @@ class TrainingLoop:
         *,
         world: World | None = None,
         start: Start | None = None,
-        evaluations: Sequence[Evaluation] = (),
+        evaluations: Sequence[SnapshotEvaluator] = (),
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.config, self.run_config, self.folder, self.dataset = config, run, folder, dataset

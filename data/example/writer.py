@@ -22,12 +22,12 @@ from data.example.classes import FACE_4, flat_palette, merge_face, palette_for
 from data.example.identity import SEED_LIMIT
 from data.example.render import check_resolution, check_style, render_sample
 from data.example.sheet import save_contact_sheet
+from data.info import FACE_CHECK_KEY, INFO_FILE
 from data.modalities import MODALITIES, NIR, RGB
 from dnnlib.files import read_json, write_json
 
 FORMAT = "biface-example"
 VERSION = 1
-INFO_FILE = "dataset_info.json"
 ATTRIBUTES_FILE = "attributes.json"
 SHEET_FILE = "contact_sheet.png"
 MASK_FOLDER = "masks"
@@ -267,6 +267,7 @@ def _info(options: ExampleOptions) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "options": asdict(options),
+        FACE_CHECK_KEY: "none",  # what a detector says of drawings says nothing about the pictures
         "classes": [
             {"id": number, "name": name, "color": list(color)}
             for number, (name, color) in enumerate(palette_for(options.classes))

@@ -1,6 +1,7 @@
 """What an import does: options, the crop rule and the rule that names pairs."""
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import PurePosixPath
 from data.modalities import MODALITIES
 from data.sizes import MIN_RESOLUTION, is_resolution
 
+_MAX_MARGIN = 4.0
 _CROP_RULE = "center, none or X,Y,W,H with W = H"
 
 
@@ -19,6 +21,13 @@ class OutputFormat(Enum):
 
     PNG = "png"
     JPG = "jpg"
+
+
+class FaceMethod(Enum):
+    """How faces are found; the value is the option's."""
+
+    NONE = "none"
+    MTCNN = "mtcnn"
 
 
 class CropKind(Enum):
@@ -92,6 +101,15 @@ class ImportOptions:
         format: of the written images.
         quality: of JPEG files, 1..100.
         max_images: how many pairs to take, the first by name; None takes all.
+        align: how the face is found on the RGB image that both images of a pair are turned, scaled
+            and moved by; NONE crops instead.
+        align_margin: added on each side of ArcFace's crop, as a fraction of the crop's width.
+        align_max_upscale: written pixels a source pixel, at most; smaller faces are left out.
+        align_max_outside: part of the aligned image that may lie beyond the source's border, where
+            it is mirrored.
+        align_several: whether an image of several faces is taken, with the likeliest of them.
+        face_check: how every written RGB image is checked for one frontal face; recorded with the
+            data set. None checks nothing and records nothing, NONE records that there are none.
     """
 
     source: str | None = None
@@ -102,9 +120,16 @@ class ImportOptions:
     format: OutputFormat = OutputFormat.PNG
     quality: int = 95
     max_images: int | None = None
+    align: FaceMethod = FaceMethod.NONE
+    align_margin: float = 0.0
+    align_max_upscale: float = 1.5
+    align_max_outside: float = 0.2
+    align_several: bool = False
+    face_check: FaceMethod | None = None
 
     def __post_init__(self) -> None:
         Crop.parse(self.crop)
+        self._check_alignment()
         names = [modality.name for modality in MODALITIES]
         if (self.source is None) != (sorted(self.folders) == sorted(names)) or (
             self.source is not None and self.folders
@@ -124,6 +149,27 @@ class ImportOptions:
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"--max-images must be at least 1, got {self.max_images}")
         self.name_rule()
+
+    @property
+    def needs_faces(self) -> bool:
+        """Whether a face detector has work to do."""
+        return FaceMethod.MTCNN in (self.align, self.face_check)
+
+    def _check_alignment(self) -> None:
+        if not 0 <= self.align_margin <= _MAX_MARGIN:
+            raise ValueError(f"--align-margin must be in 0..{_MAX_MARGIN}, got {self.align_margin}")
+        if not 0 < self.align_max_upscale < math.inf:
+            raise ValueError(f"--align-max-upscale must be above 0, got {self.align_max_upscale}")
+        if not 0 <= self.align_max_outside <= 1:
+            raise ValueError(f"--align-max-outside must be in 0..1, got {self.align_max_outside}")
+        if self.align is FaceMethod.NONE:
+            return
+        if self.resolution is None:
+            raise ValueError(f"--align={self.align.value} needs --resolution, got none")
+        if self.crop != CropKind.CENTER.value:
+            raise ValueError(
+                f"--crop must be left out with --align={self.align.value}, got {self.crop!r}"
+            )
 
     def name_rule(self) -> "NameRule":
         """Return the rule that names pairs."""

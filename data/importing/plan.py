@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from data import pixels
-from data.importing.options import Crop, CropKind, ImportOptions
+from data.importing.options import Crop, CropKind, FaceMethod, ImportOptions
 from data.modalities import MODALITIES
 from data.pairs import (
     Layout,
@@ -35,6 +35,12 @@ class Reason(Enum):
     SIZES_DIFFER = "images of the pair differ in size"
     NO_SQUARE = "no such square in the image"
     TOO_SMALL = "smaller than the resolution"
+    NO_FACE = "no face"
+    SEVERAL_FACES = "several faces"
+    UNLIKELY_FACE = "low face probability"
+    NOT_FRONTAL = "face not frontal"
+    SMALL_FACE = "face too small"
+    CUT_FACE = "face at the border"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +51,13 @@ class LeftOut:
         name: of the file or files.
         reason: kind of problem.
         detail: the values that it is about, or "".
+        boxes: left, upper, right, lower of the faces that a detector found, in pixels.
     """
 
     name: str
     reason: Reason
     detail: str = ""
+    boxes: Sequence[tuple[float, float, float, float]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +119,7 @@ def build_plan(options: ImportOptions, workers: int | None = None) -> Plan:
         )
     source = source_of(layout, matching)
     sides, bad = _measure(source, Crop.parse(options.crop), workers)
-    kept, resolution, smallest, small = _choose_resolution(source, sides, options.resolution)
+    kept, resolution, smallest, small = _choose_resolution(source, sides, options)
     left_out += [*bad, *small]
     left_out.sort(key=lambda entry: (list(Reason).index(entry.reason), entry.name))
     if not kept:
@@ -238,10 +246,13 @@ def find_square(
 
 
 def _choose_resolution(
-    source: PairSource, sides: Mapping[int, int], wanted: int | None
+    source: PairSource, sides: Mapping[int, int], options: ImportOptions
 ) -> tuple[list[int], int, str, list[LeftOut]]:
     """Return the pairs to keep, the resolution, what decided on it, and what is too small."""
     first = MODALITIES[0].name
+    wanted = options.resolution
+    if wanted is not None and options.align is not FaceMethod.NONE:
+        return list(sides), wanted, "", []  # the face's size counts, which is found later
     if wanted is None:
         smallest = min(sides, key=lambda pair: sides[pair], default=None)
         if smallest is None:

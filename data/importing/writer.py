@@ -16,7 +16,8 @@ from typing import Any
 from PIL import Image
 
 from data import labels, pixels
-from data.importing.options import Crop, ImportOptions, OutputFormat
+from data.importing.faces import SHEET_FILE, FaceTools, Refusal, save_sheet
+from data.importing.options import Crop, FaceMethod, ImportOptions, OutputFormat
 from data.importing.plan import (
     LeftOut,
     Plan,
@@ -26,6 +27,7 @@ from data.importing.plan import (
     describe_left_out,
     find_square,
 )
+from data.info import FACE_CHECK_KEY, INFO_FILE
 from data.modalities import MODALITIES
 from data.pairs import stem_of
 from data.parallel import map_in_threads
@@ -66,6 +68,7 @@ def check_outdir(outdir: Path, options: ImportOptions) -> None:
     made, wanted = report.get("options"), _options_dict(options)
     if not isinstance(made, dict) or report.get("version") != VERSION:
         raise ValueError(f"--outdir {outdir}: made by another version, choose another folder")
+    made = {**_later_options(), **made}
     differing = sorted(key for key in wanted | made if wanted.get(key) != made.get(key))
     if differing:
         listed = ", ".join(f"{key} {made.get(key)} -> {wanted.get(key)}" for key in differing)
@@ -77,6 +80,7 @@ def run_import(
     plan: Plan,
     outdir: Path,
     *,
+    faces: FaceTools | None = None,
     is_strict: bool = False,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
@@ -87,6 +91,7 @@ def run_import(
         options: of the import.
         plan: made with the same options.
         outdir: must be absent or empty, or hold this very import; then nothing is done.
+        faces: finds and aligns faces where the options say so; else None.
         is_strict: whether anything left out is an error.
         workers: threads; None is one a processor.
         progress: called with the number of pairs that were finished since the last call.
@@ -103,9 +108,11 @@ def run_import(
         return ImportSummary(outdir=outdir, is_new=False, report=report)
     if is_strict:
         _refuse_left_out(plan.left_out)
+    if options.needs_faces and faces is None:
+        raise ValueError("--align and --face-check need a face detector, got none")
     stage = _stage_for(outdir, options, plan)
     try:
-        report = _fill_stage(options, plan, stage, is_strict, workers, progress)
+        report = _fill_stage(options, plan, stage, faces, is_strict, workers, progress)
     except ValueError:
         shutil.rmtree(stage, ignore_errors=True)
         raise
@@ -119,12 +126,13 @@ def _fill_stage(
     options: ImportOptions,
     plan: Plan,
     stage: Path,
+    faces: FaceTools | None,
     is_strict: bool,
     workers: int | None,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Any]:
     """Write images, labels and report; return the report."""
-    failed = _write_pairs(options, plan, stage, workers, progress)
+    failed = _write_pairs(options, plan, stage, faces, workers, progress)
     if is_strict:
         _refuse_left_out(list(failed.values()))
     left_out = [*plan.left_out, *failed.values()]
@@ -150,8 +158,30 @@ def _fill_stage(
             for entry in left_out
         ],
     }
+    save_sheet(stage / SHEET_FILE, plan, failed)
+    write_json(stage / INFO_FILE, _info(options, report, faces))
     write_json(stage / REPORT_FILE, report)
     return report
+
+
+def _info(
+    options: ImportOptions, report: Mapping[str, Any], faces: FaceTools | None
+) -> dict[str, Any]:
+    """Return what the data set says about itself, wherever it is moved."""
+    content = {key: report[key] for key in ("format", "version", "resolution", "pairs")}
+    content[FACE_CHECK_KEY] = options.face_check and options.face_check.value
+    is_aligned = options.align is not FaceMethod.NONE
+    content["alignment"] = (
+        {"template": "arcface", "margin": options.align_margin} if is_aligned else None
+    )
+    content["faces"] = faces.describe() if faces is not None and options.needs_faces else None
+    return content
+
+
+def _later_options() -> dict[str, Any]:
+    """Return the defaults of options that older imports do not record."""
+    defaults = _options_dict(ImportOptions(source="."))
+    return {k: value for k, value in defaults.items() if k.startswith(("align", "face_"))}
 
 
 def _options_dict(options: ImportOptions) -> dict[str, Any]:
@@ -182,17 +212,17 @@ def _write_pairs(
     options: ImportOptions,
     plan: Plan,
     stage: Path,
+    faces: FaceTools | None,
     workers: int | None,
     progress: Callable[[int], None] | None,
 ) -> dict[int, LeftOut]:
     """Write all pairs; return those that turned out to be unusable, by their index."""
-    crop = Crop.parse(options.crop)
 
     def write_one(pair: int) -> LeftOut | None:
         paths = _output_paths(plan, pair, stage, options.format)
         if all(_is_written(path, plan.resolution) for path in paths.values()):
             return None
-        images = _read_pair(plan, pair, crop)
+        images = _read_pair(plan, pair, options, faces)
         if isinstance(images, LeftOut):
             return images
         for modality, image in images.items():
@@ -221,8 +251,10 @@ def _is_written(path: Path, resolution: int) -> bool:
     return (header.width, header.height) == (resolution, resolution)
 
 
-def _read_pair(plan: Plan, pair: int, crop: Crop) -> dict[str, Image.Image] | LeftOut:
-    """Decode, crop and resize a pair."""
+def _read_pair(
+    plan: Plan, pair: int, options: ImportOptions, faces: FaceTools | None
+) -> dict[str, Image.Image] | LeftOut:
+    """Decode a pair and bring it to its final form."""
     images = {}
     for modality in MODALITIES:
         name = plan.source.describe(modality.name, pair)
@@ -231,10 +263,30 @@ def _read_pair(plan: Plan, pair: int, crop: Crop) -> dict[str, Image.Image] | Le
                 images[modality.name] = pixels.load_image(file, modality.channels, name)
         except ValueError as error:
             return LeftOut(name=name, reason=Reason.UNREADABLE, detail=cause_of(error, name))
-    square = find_square(plan.source, pair, [image.size for image in images.values()], crop)
+    square = find_square(
+        plan.source, pair, [image.size for image in images.values()], Crop.parse(options.crop)
+    )
     if isinstance(square, LeftOut):
         return square
-    return {name: _resize(image, square, plan.resolution) for name, image in images.items()}
+    final: dict[str, Image.Image] | Refusal
+    if faces is not None and options.align is not FaceMethod.NONE:
+        final = faces.align(images, plan.resolution)
+    else:
+        final = {name: _resize(image, square, plan.resolution) for name, image in images.items()}
+    refusal = final if isinstance(final, Refusal) else _check_face(final, options, faces)
+    if refusal is None:
+        assert not isinstance(final, Refusal), "a refusal is returned below"
+        return final
+    name = plan.source.describe(MODALITIES[0].name, pair)
+    return LeftOut(name=name, reason=refusal.reason, detail=refusal.detail, boxes=refusal.boxes)
+
+
+def _check_face(
+    images: Mapping[str, Image.Image], options: ImportOptions, faces: FaceTools | None
+) -> Refusal | None:
+    if faces is None or options.face_check is not FaceMethod.MTCNN:
+        return None
+    return faces.check(images[MODALITIES[0].name])
 
 
 def _resize(image: Image.Image, square: tuple[int, int, int], resolution: int) -> Image.Image:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from dnnlib import files
+from dnnlib.outputs import find_output
 from interpreter.annotation_images import (
     RECORD,
     AnnotationRequest,
@@ -12,7 +13,6 @@ from interpreter.annotation_images import (
     write_annotation_images,
 )
 from interpreter.drawing import Style, draw_samples, feature_layout, map_latents
-from interpreter.folders import find_output
 from interpreter.native import NativeInterpreter
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dnnlib.outputs import find_output
 from interpreter.annotations import (
     RECORD,
     annotations_identity,
@@ -12,7 +13,6 @@ from interpreter.annotations import (
     write_annotations,
 )
 from interpreter.class_list import AnnotationClass, ClassList
-from interpreter.folders import find_output
 from tests.helpers.interpreters import paint_masks
 
 CLASSES = ClassList(

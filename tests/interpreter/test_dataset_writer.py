@@ -6,6 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from dnnlib.files import read_json_lines
+from dnnlib.outputs import find_output
 from interpreter import dataset_writer
 from interpreter.archives import Archive
 from interpreter.dataset_writer import (
@@ -14,10 +16,8 @@ from interpreter.dataset_writer import (
     Share,
     dataset_identity,
     drop_most_uncertain,
-    read_manifest,
 )
 from interpreter.drawing import draw_samples, feature_layout, map_latents, sample_latent
-from interpreter.folders import find_output
 from interpreter.native import NativeInterpreter
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
 
@@ -57,7 +57,7 @@ def without_environment(tree):
 def test_files_and_manifest(tmp_path):
     options = DatasetOptions(count=6, save_vis=True, save_uncertainty=True)
     assert write(tmp_path, options)["samples"] == 6
-    entries = list(read_manifest(tmp_path / "manifest.jsonl"))
+    entries = list(read_json_lines(tmp_path / "manifest.jsonl"))
     assert [entry["index"] for entry in entries] == list(range(6))
     generator = small_generator()
     layout = feature_layout(generator)
@@ -117,8 +117,8 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path, monkeypatch):
 
 def test_the_most_uncertain_samples_go(tmp_path):
     assert write(tmp_path, DatasetOptions(count=10, drop_uncertain=0.25)) is not None
-    kept = list(read_manifest(tmp_path / "manifest.jsonl"))
-    gone = list(read_manifest(tmp_path / "dropped.jsonl"))
+    kept = list(read_json_lines(tmp_path / "manifest.jsonl"))
+    gone = list(read_json_lines(tmp_path / "dropped.jsonl"))
     assert len(kept) == 8
     assert min(entry["score"] for entry in gone) >= max(entry["score"] for entry in kept)
     for entry in gone:
@@ -147,7 +147,7 @@ class DropEven:
 def test_a_filter_handed_in_decides_what_is_kept(tmp_path):
     write(tmp_path / "all", DatasetOptions(count=12))
     result = write(tmp_path / "some", DatasetOptions(count=12), sample_filter=DropEven())
-    kept = [entry["index"] for entry in read_manifest(tmp_path / "some" / "manifest.jsonl")]
+    kept = [entry["index"] for entry in read_json_lines(tmp_path / "some" / "manifest.jsonl")]
     expected = [
         index
         for index in range(12)
@@ -155,14 +155,14 @@ def test_a_filter_handed_in_decides_what_is_kept(tmp_path):
     ]
     assert kept == expected
     assert 0 < result["samples"] < 12
-    gone = list(read_manifest(tmp_path / "some" / "dropped.jsonl"))
+    gone = list(read_json_lines(tmp_path / "some" / "dropped.jsonl"))
     assert {entry["dropped"] for entry in gone} == {"too near"}
 
 
 def test_conditional_networks_draw_labels(tmp_path):
     conditions = np.eye(3, dtype=np.float32)
     write(tmp_path, DatasetOptions(count=8), c_dim=3, conditions=conditions)
-    labels = [entry["label"] for entry in read_manifest(tmp_path / "manifest.jsonl")]
+    labels = [entry["label"] for entry in read_json_lines(tmp_path / "manifest.jsonl")]
     assert set(labels) <= {0, 1, 2}
     assert len(set(labels)) > 1
     with pytest.raises(ValueError, match="is conditional"):

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from dnnlib import files
+from dnnlib.outputs import find_output
 from interpreter import arrays, sheets
 from interpreter.archives import Archive, write_archive
 from interpreter.ensemble import member_state
 from interpreter.experiment import load_experiment
 from interpreter.fitting import Stopping
-from interpreter.folders import find_output
 from interpreter.model_files import RECORD, load_models, save_models
 from tests.helpers.interpreters import small_ensemble
 

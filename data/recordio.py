@@ -1,0 +1,191 @@
+"""RecordIO files of recognition training (.rec, .idx, .lst), written and read without MXNet.
+
+A record is the magic number, a length word whose upper 3 bits say whether it is whole or a part,
+the data, and zeros up to a multiple of 4. Where the data holds the magic number at a multiple of 4,
+the record is split there and the number left out. An image record's data is a header (flag, label,
+id, id2), `flag` further labels, and the bytes of a PNG or JPEG file.
+Source: the layout of dmlc-core's recordio.h and of MXNet's IRHeader; the records 0 and n + 1, ...
+with ranges are those that insightface's training reads.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from dnnlib import files
+
+_MAGIC = struct.pack("<I", 0xCED7230A)
+_WORD = struct.Struct("<I")
+_HEADER = struct.Struct("<IfQQ")
+_LENGTH_BITS = 29
+_WHOLE, _START, _MIDDLE, _END = range(4)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record with its header.
+
+    Attributes:
+        number: id, and key in the .idx file.
+        labels: one number, or several, which `flag` counts.
+        content: bytes of an image file; empty for records of ranges.
+        has_list: labels are stored as a list even where there is one.
+    """
+
+    number: int
+    labels: tuple[float, ...]
+    content: bytes = b""
+    has_list: bool = False
+
+    def pack(self) -> bytes:
+        """Return header and content."""
+        if len(self.labels) == 1 and not self.has_list:
+            return _HEADER.pack(0, self.labels[0], self.number, 0) + self.content
+        head = _HEADER.pack(len(self.labels), 0.0, self.number, 0)
+        return head + struct.pack(f"<{len(self.labels)}f", *self.labels) + self.content
+
+    @classmethod
+    def unpack(cls, data: bytes, where: str) -> "Record":
+        """Return what `pack` packed. Raises: ValueError naming `where`."""
+        if len(data) < _HEADER.size:
+            raise ValueError(f"{where}: a record of {len(data)} bytes has no header")
+        flag, label, number, _ = _HEADER.unpack_from(data)
+        body = data[_HEADER.size :]
+        if flag == 0:
+            return cls(number, (label,), body)
+        if len(body) < 4 * flag:
+            raise ValueError(f"{where}: a record of {len(data)} bytes cannot have {flag} labels")
+        return cls(number, struct.unpack_from(f"<{flag}f", body), body[4 * flag :], has_list=True)
+
+
+@dataclass(frozen=True)
+class RecordImage:
+    """An image to write.
+
+    Attributes:
+        name: in the .lst file.
+        path: of its PNG or JPEG file.
+    """
+
+    name: str
+    path: Path
+
+
+def write_people(folder: Path, people: Sequence[Sequence[RecordImage]], side: int) -> None:
+    """Write train.rec, train.idx, train.lst and property as insightface's training reads them.
+
+    Args:
+        folder: to write to.
+        people: the images of each label.
+        side: of the images in pixels, for `property`.
+    """
+    images = [(label, image) for label, found in enumerate(people) for image in found]
+    total = len(images)
+    with (
+        files.atomic_write(folder / "train.rec") as rec,
+        files.atomic_write(folder / "train.idx", "w") as idx,
+    ):
+        first = Record(0, (total + 1, total + 1 + len(people)), has_list=True)
+        write_record(rec, idx, first)
+        for number, (label, image) in enumerate(images, start=1):
+            write_record(rec, idx, Record(number, (label,), image.path.read_bytes()))
+        start = 1
+        for label, found in enumerate(people):
+            span = (start, start + len(found))
+            write_record(rec, idx, Record(total + 1 + label, span, has_list=True))
+            start += len(found)
+    with files.atomic_write(folder / "train.lst", "w") as lst:
+        lst.writelines(f"{n}\t{label}\t{i.name}\n" for n, (label, i) in enumerate(images, 1))
+    with files.atomic_write(folder / "property", "w") as file:
+        file.write(f"{len(people)},{side},{side}\n")
+
+
+def write_record(rec: IO[bytes], idx: IO[str], record: Record) -> None:
+    """Append a record and its line of the index."""
+    idx.write(f"{record.number}\t{rec.tell()}\n")
+    data = record.pack()
+    parts = _split(data)
+    for place, part in enumerate(parts):
+        is_last = place == len(parts) - 1
+        kind = (_WHOLE if is_last else _START) if place == 0 else (_END if is_last else _MIDDLE)
+        rec.write(_MAGIC + _WORD.pack(kind << _LENGTH_BITS | len(part)))
+        rec.write(part + b"\0" * (-len(part) % 4))
+
+
+class RecordReader:
+    """Random access to the records of a .rec file with its .idx file beside it.
+
+    Args:
+        path: .rec file.
+    Raises: FileNotFoundError; ValueError where the index has a line that is no two numbers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        index = path.with_suffix(".idx")
+        for file in (path, index):
+            if not file.is_file():
+                raise FileNotFoundError(f"{file}: no such file")
+        self._path = path
+        self._places: dict[int, int] = {}
+        lines = index.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            words = line.split()
+            if len(words) != 2 or not all(word.isdecimal() for word in words):
+                raise ValueError(f"{index}: line {number} must be two numbers, got {line[:60]!r}")
+            self._places[int(words[0])] = int(words[1])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def numbers(self) -> list[int]:
+        """Return the records' numbers in the order of the index."""
+        return list(self._places)
+
+    def read(self, number: int) -> Record:
+        """Read a record. Raises: ValueError naming file and record where it is damaged."""
+        where = f"{self._path}: record {number}"
+        if number not in self._places:
+            raise ValueError(f"{where}: not in the index")
+        with self._path.open("rb") as file:
+            file.seek(self._places[number])
+            return Record.unpack(_read_data(file, where), where)
+
+    def images(self) -> Iterator[Record]:
+        """Yield the records of images: those between the first and the ranges, or all."""
+        numbers = self.numbers()
+        first = self.read(numbers[0]) if numbers and numbers[0] == 0 else None
+        end = int(first.labels[0]) if first is not None and first.has_list else None
+        for number in numbers if end is None else range(1, end):
+            yield self.read(number)
+
+
+def _split(data: bytes) -> list[bytes]:
+    """Split data where the magic number stands at a multiple of 4; it is left out."""
+    parts, start = [], 0
+    place = data.find(_MAGIC)
+    while place >= 0:
+        if place % 4 == 0:
+            parts.append(data[start:place])
+            start = place + 4
+        place = data.find(_MAGIC, place + (4 if place % 4 == 0 else 1))
+    return [*parts, data[start:]]
+
+
+def _read_data(file: IO[bytes], where: str) -> bytes:
+    data = b""
+    while True:
+        head = file.read(8)
+        if len(head) < 8 or head[:4] != _MAGIC:
+            raise ValueError(f"{where}: no record begins at the place that the index names")
+        (word,) = _WORD.unpack_from(head, 4)
+        kind, length = word >> _LENGTH_BITS, word & ((1 << _LENGTH_BITS) - 1)
+        part = file.read(length)
+        if len(part) < length:
+            raise ValueError(f"{where}: the file ends in it")
+        file.read(-length % 4)
+        data += part
+        if kind in (_WHOLE, _END):
+            return data
+        data += _MAGIC

@@ -1,0 +1,1 @@
+"""Face recognition: backbones, one embedding path, detection, filters and training."""

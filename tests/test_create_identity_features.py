@@ -1,0 +1,139 @@
+"""train_recognition.py, then create_identity_features.py, on tiny people."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import create_identity_features
+import train_recognition
+from data.dataset import PairDataset
+from recognition.features import read_identity_features
+from recognition.learning import MODEL_FILE
+from tests.helpers.images import write_pairs
+
+STEMS = ["1_0", "1_1", "2_0", "2_1", "3_0", "3_1"]
+SMALL = ["--backbone=r18", "--width=0.0625", "--embedding=8", "--size=16", "--scale=8",
+         "--batch=4", "--epochs=2", "--device=cpu"]  # fmt: skip
+
+
+def run(script, *arguments, code=0):
+    result = CliRunner().invoke(script.main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A data set of three people and a recogniser of them."""
+    folder = tmp_path_factory.mktemp("people")
+    write_pairs(folder / "faces", STEMS)
+    run(train_recognition, "--data", folder / "faces", "--outdir", folder / "rec", *SMALL)
+    return folder
+
+
+@pytest.fixture
+def faces(tmp_path):
+    return write_pairs(tmp_path / "faces", STEMS)
+
+
+def embed(people, faces, *arguments, code=0):
+    return run(create_identity_features, "--data_folder", faces, "--device=cpu",
+               "--rec_model", people / "rec" / MODEL_FILE, *arguments, code=code)  # fmt: skip
+
+
+class TestTraining:
+    def train(self, people, *arguments, code=0):
+        return run(train_recognition, "--data", people / "faces", *SMALL, *arguments, code=code)
+
+    def test_repeating_it_does_nothing(self, people):
+        before = (people / "rec" / MODEL_FILE).stat().st_mtime_ns
+        assert "is trained" in self.train(people, "--outdir", people / "rec")
+        assert (people / "rec" / MODEL_FILE).stat().st_mtime_ns == before
+
+    def test_other_options_want_another_folder(self, people):
+        output = self.train(people, "--outdir", people / "rec", "--seed=3", code=2)
+        assert "was made with other options (training" in output
+
+    def test_dry_run(self, people, tmp_path):
+        output = self.train(people, "--outdir", tmp_path / "x", "-n", "--modality=nir")
+        content = json.loads(output[output.index("{") :])
+        assert content["people"] == 3
+        assert content["steps"] == 2
+        assert content["modalities"] == ["nir"]
+        assert content["training"]["head"]["margin"] == 0.5
+        assert not (tmp_path / "x").exists()
+
+    def test_both_modalities(self, people, tmp_path):
+        self.train(people, "--outdir", tmp_path / "x", "--modality=rgb", "--modality=nir",
+                   "--head=cosface", "--epochs=1")  # fmt: skip
+        record = json.loads((tmp_path / "x/training_options.json").read_text())
+        assert record["finished"] is True
+        assert record["identity"]["training"]["head"]["margin"] == 0.35
+
+    @pytest.mark.parametrize(
+        ("option", "reason"),
+        [
+            ("--batch=7", "batch must be at most the 6 images, got 7"),
+            ("--backbone=r19", "backbone must be one of"),
+            ("--margin=2", "margin must be at least 0 and less than 1, got 2.0"),
+        ],
+    )
+    def test_bad_options(self, people, tmp_path, option, reason):
+        assert reason in self.train(people, "--outdir", tmp_path / "x", option, code=2)
+        assert not (tmp_path / "x").exists()
+
+
+class TestFeatures:
+    def test_they_lie_in_the_data_folder_and_condition_training(self, people, faces):
+        output = embed(people, f"{faces}/")
+        assert "6 vectors of 8 numbers; 3 people, 2 to 2 images each" in output
+        found = read_identity_features(faces / "identity_features.json")
+        assert found.stems == tuple(STEMS)
+        assert np.linalg.norm(found.vectors, axis=1) == pytest.approx(np.ones(6), rel=1e-6)
+        pairs = PairDataset(faces, use_labels=None, feature_scale=4.0)
+        assert pairs.c_dim == 8
+        torch.testing.assert_close(pairs.label(3), torch.tensor(4 * found.vectors[3]))
+
+    def test_batches_change_no_byte(self, people, faces):
+        embed(people, faces, "--batch=1")
+        first = (faces / "identity_features.json").read_bytes()
+        embed(people, faces, "--batch=64")
+        assert (faces / "identity_features.json").read_bytes() == first
+
+    def test_one_a_person(self, people, faces):
+        embed(people, faces, "--all_or_one", "one")
+        found = read_identity_features(faces / "identity_features.json")
+        assert found.info.vectors == "one"
+        for first, second in zip(found.vectors[::2], found.vectors[1::2], strict=True):
+            assert np.array_equal(first, second)
+
+    def test_another_place(self, people, faces, tmp_path):
+        embed(people, faces, "--out", tmp_path / "x.json", "--modality=nir", "--flip=1")
+        info = read_identity_features(tmp_path / "x.json").info
+        assert info.modality == "nir"
+        assert info.preprocessing.flip
+        assert not (faces / "identity_features.json").exists()
+
+    def test_dry_run(self, people, faces):
+        assert json.loads(embed(people, faces, "-n"))["images"] == 6
+        assert not (faces / "identity_features.json").exists()
+
+    def test_one_bad_image_is_counted_or_fatal(self, people, faces):
+        (faces / "VIS/2_1.png").write_bytes(b"no image")
+        output = embed(people, faces, "--strict", code=2)
+        assert "--strict: 1 images gave no features, 2_1.png first" in output
+        assert not (faces / "identity_features.json").exists()
+        assert "1 images gave no features, 2_1.png first" in embed(people, faces)
+        assert len(read_identity_features(faces / "identity_features.json").stems) == 5
+
+    def test_bad_recognisers(self, people, faces, tmp_path):
+        torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")
+        for model, reason in (("x.pth", "not the weights of"), ("absent.pth", "no such file")):
+            output = run(create_identity_features, "--data-folder", faces, "--device=cpu",
+                         "--rec-model", tmp_path / model, code=2)  # fmt: skip
+            assert reason in output
+            assert model in output
+        assert not (faces / "identity_features.json").exists()
