@@ -1,6 +1,5 @@
 """Give an unconditional network a condition that it learns from there on."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -19,14 +18,15 @@ NEW_IN_DISCRIMINATOR = ("mapping.", _ANSWER)
 def condition_generator(state: Mapping[str, Tensor], config: GeneratorConfig) -> dict[str, Tensor]:
     """Return an unconditional generator's tensors for one that also sees a condition.
 
-    The embedded condition enters the first mapping layer beside z with weights of zero, so that
-    every condition draws what the unconditional generator drew. Runtime gains are
-    1 / sqrt(inputs), hence the root.
+    The embedded condition enters the first mapping layer beside z, with copies of z's weights: both
+    have mean square 1 and runtime gains are 1 / sqrt(inputs), so the condition takes the part of
+    half a latent, and what is drawn at the start looks as before but depends on it. (Weights of
+    zero would hardly move: the mapping learns a hundred times slower than the rest.)
     """
     embed = config.mapping.embed_features or config.w_dim
     weight = state[_FIRST]
-    widened = torch.cat([weight, weight.new_zeros([weight.shape[0], embed])], dim=1)
-    return {**state, _FIRST: widened * math.sqrt(widened.shape[1] / weight.shape[1])}
+    columns = torch.arange(embed, device=weight.device) % weight.shape[1]
+    return {**state, _FIRST: torch.cat([weight, weight[:, columns]], dim=1)}
 
 
 def condition_discriminator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from training.ada import AdaConfig, AdaMode
 from training.architecture import Architecture, MappingConfig
 from training.discriminator import Discriminator
 from training.generator import Generator
+from training.layers import normalize_second_moment
 from training.network_state import capture
 from training.snapshots import Snapshot, build_generator, load_snapshot, save_snapshot
 from training.state import TrainingState
@@ -225,15 +226,24 @@ def test_arc_snapshot_is_restored_with_an_unconditional_nir_discriminator():
 # A condition that the snapshot lacks
 
 
-def test_every_condition_first_draws_what_the_unconditional_generator_draws():
+def test_a_condition_first_takes_the_part_of_half_a_latent():
     source = snapshot()
     config = small_training_config(**conditional(3, 3))
     state = TrainingState(config, torch.device("cpu"))
     begin(state, plan_start(config, source, Path("start.pkl")))
-    before, z = build_generator(source, "G"), random(4, Z_DIM)
+    mapping, before = state.generator.mapping, build_generator(source, "G")
+    z, c = random(4, Z_DIM), random(4, 3, seed=1)
     with torch.no_grad():
-        ws = state.generator.map(z, random(4, 3, seed=1))
-        torch.testing.assert_close(ws, before.map(z), rtol=1e-5, atol=1e-5)
+        embedded = normalize_second_moment(mapping.embed(c))
+        width = embedded.shape[1]
+        folded = torch.zeros(4, max(Z_DIM, width)).index_add_(
+            1, torch.arange(width) % Z_DIM, embedded
+        )[:, :Z_DIM]
+        latent = (normalize_second_moment(z) + folded) * (Z_DIM / (Z_DIM + width)) ** 0.5
+        weight = before.mapping.fc0
+        expected = weight(latent)
+        actual = mapping.fc0(torch.cat([normalize_second_moment(z), embedded], dim=1))
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_discriminators_keep_all_but_their_last_layer():
