@@ -6,15 +6,12 @@
 
 PYTHON ?= python3
 SIZE ?= 32
-KIMG ?= 40
+KIMG ?= 25
 PEOPLE ?= 400
 SAMPLES ?= 5
 DEVICE ?= auto
 
 BIN := .venv/bin
-DEMO := EXPERIMENTS/demo
-PAIRS := DATASETS/example_$(SIZE)
-TRAIN := $(BIN)/python train_db_stylegan2.py --config=EXPERIMENTS/example/demo.json
 
 .PHONY: demo test lint clean setup
 
@@ -27,11 +24,7 @@ setup: .venv/.done
 	@touch $@
 
 demo: setup
-	$(BIN)/python prepare_dataset.py example --outdir=$(PAIRS) --resolution=$(SIZE) --identities=$(PEOPLE) --samples=$(SAMPLES)
-	$(TRAIN) --data=$(PAIRS) --outdir=$(DEMO)/training --kimg=$(KIMG) --device=$(DEVICE)
-	$(BIN)/python generate.py --network=$$(ls -t $(DEMO)/training/*/network-snapshot-*.pkl | head -n 1) --seeds=0-31 --truncation=0.8 --outdir=$(DEMO)/generated --device=$(DEVICE)
-	@echo
-	@echo "Look at: $(PAIRS)/contact_sheet.png  $(DEMO)/training/*/fakes*.png  $(DEMO)/generated/grid.png"
+	$(BIN)/python demo.py --size=$(SIZE) --kimg=$(KIMG) --people=$(PEOPLE) --samples=$(SAMPLES) --device=$(DEVICE)
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -41,4 +34,4 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv $(DEMO) DATASETS/example_*
+	rm -rf .venv EXPERIMENTS/demo DATASETS/example_*

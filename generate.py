@@ -36,7 +36,10 @@ SAMPLES = cli.option_group(
         "--latents", type=PATH, metavar="FILE.npy", help="[N, z_dim] latents instead of --seeds."
     ),
     click.option(
-        "--labels", type=PATH, metavar="FILE.npy", help="[N, c_dim] or [1, c_dim] conditions."
+        "--labels",
+        type=PATH,
+        metavar="FILE",
+        help="Conditions: .npy [N or 1, c_dim], or identity_features.json to draw from.",
     ),
     click.option(
         "--class", "class_index", type=int, metavar="INDEX", help="Condition: one-hot of INDEX."

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from interpreter.experiment import Experiment
     from interpreter.native import NativeInterpreter
     from training.generator import Generator
+    from training.snapshots import Snapshot
 
 EPILOG = """\b
 Examples:
@@ -81,8 +82,9 @@ def _run(given: dict[str, Any]) -> None:
     if given["models"] is not None and given["select"] is None:
         raise ValueError("--interpreter is used with --select only")
     experiment = load_experiment(given["exp"])
-    generator = _load_generator(experiment, given["network"], given["device"])
-    request = _request(given, experiment, generator)
+    snapshot = _load_snapshot(experiment, given["network"])
+    generator = _build_generator(snapshot, experiment.network_name, given["device"])
+    request = _request(given, experiment, generator, snapshot.feature_scale)
     if given["select"] is not None and not 1 <= given["select"] <= request.count:
         raise ValueError(
             f"--select: 1 to {request.count} images can be proposed, got {given['select']}"
@@ -114,12 +116,17 @@ def _run(given: dict[str, Any]) -> None:
 
 
 def _request(
-    given: dict[str, Any], experiment: "Experiment", generator: "Generator"
+    given: dict[str, Any],
+    experiment: "Experiment",
+    generator: "Generator",
+    feature_scale: float | None,
 ) -> "AnnotationRequest":
     from interpreter.annotation_images import AnnotationRequest  # noqa: PLC0415  # torch is slow
     from interpreter.arrays import load_labels  # noqa: PLC0415
 
-    conditions = None if given["labels"] is None else load_labels(given["labels"], "--labels")
+    conditions = None
+    if given["labels"] is not None:
+        conditions = load_labels(given["labels"], "--labels", feature_scale)
     return AnnotationRequest(
         generator=generator,  # type: ignore[arg-type]
         style=experiment.style,
@@ -130,18 +137,23 @@ def _request(
     )
 
 
-def _load_generator(experiment: "Experiment", network: Path | None, device: str) -> "Generator":
+def _load_snapshot(experiment: "Experiment", network: Path | None) -> "Snapshot":
+    from training.snapshots import load_snapshot  # noqa: PLC0415  # torch is slow
+
+    return load_snapshot(network or experiment.path("stylegan_checkpoint"))
+
+
+def _build_generator(snapshot: "Snapshot", network: str, device: str) -> "Generator":
     from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
         resolve_device,
         use_repeatable_arithmetic,
     )
-    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
+    from training.snapshots import build_generator  # noqa: PLC0415
 
     name = resolve_device(device)
     if name != "cpu":
         use_repeatable_arithmetic()
-    path = network or experiment.path("stylegan_checkpoint")
-    return build_generator(load_snapshot(path), experiment.network_name).to(name)
+    return build_generator(snapshot, network).to(name)
 
 
 def _load_interpreter(models: Path | None, generator: "Generator") -> "NativeInterpreter | None":

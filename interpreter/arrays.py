@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data.conditions import read_feature_conditions
 from dnnlib import files
 
 _JPEG_QUALITY = 95
@@ -35,24 +36,22 @@ def load_rows(path: Path, option: str) -> np.ndarray:
     return rows
 
 
-def load_labels(path: Path, option: str) -> np.ndarray:
+def load_labels(path: Path, option: str, feature_scale: float | None = None) -> np.ndarray:
     """Read conditions from a .npy file, or from identity_features.json by sorted file names.
 
+    Args:
+        path: of the file.
+        option: named in messages.
+        feature_scale: length that identity features get; a .npy file has conditions as they are.
     Returns: [N, c_dim] float32.
     Raises: FileNotFoundError; ValueError naming option and file.
     """
-    if path.suffix.lower() != ".json":
-        rows = load_rows(path, option)
-        if rows.ndim != 2:
-            raise ValueError(f"{option} {path}: shape must be [N, c_dim], got {list(rows.shape)}")
-        return rows.astype(np.float32)
-    content = files.read_json(path)
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{option} {path}: expected an object of file names and numbers")
-    rows = [_feature_row(content[name], f"{option} {path}: {name}") for name in sorted(content)]
-    if len({len(row) for row in rows}) != 1:
-        raise ValueError(f"{option} {path}: all entries must be of one length")
-    return np.stack(rows)
+    if path.suffix.lower() == ".json":
+        return read_feature_conditions(path, option, feature_scale)
+    rows = load_rows(path, option)
+    if rows.ndim != 2:
+        raise ValueError(f"{option} {path}: shape must be [N, c_dim], got {list(rows.shape)}")
+    return rows.astype(np.float32)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -74,13 +73,3 @@ def save_image(path: Path, pixels: np.ndarray) -> None:
     options: dict[str, Any] = {"quality": _JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}
     with files.atomic_write(path) as file:
         Image.fromarray(pixels).save(file, format=kind, **options)
-
-
-def _feature_row(values: Any, where: str) -> np.ndarray:
-    try:
-        row = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected a list of numbers") from error
-    if row.ndim != 1 or not row.size or not np.isfinite(row).all():
-        raise ValueError(f"{where}: expected a list of finite numbers")
-    return row

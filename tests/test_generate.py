@@ -1,6 +1,7 @@
 """generate.py from the command line: files, equal bytes, golden images, errors in one line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from generate import main
 from tests.helpers.golden import SHARED, assert_golden, read_shared
 from training.architecture import DiscriminatorConfig, GeneratorConfig
 from training.discriminator import Discriminator
+from training.generation import GenerationOptions, read_conditions
 from training.generator import Generator
 from training.snapshots import Snapshot, build_generator, capture, load_snapshot, save_snapshot
 
@@ -278,7 +280,7 @@ def test_latents_with_a_hostile_header(network, tmp_path, shape):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ([], "is conditional: give --labels FILE.npy with [N, 3] numbers or --class"),
+        ([], "is conditional: give --labels FILE.npy with [N, 3] numbers, --labels"),
         (["--class=3"], "--class must be from 0 to 2, got 3"),
         (["--class=-1"], "--class must be from 0 to 2, got -1"),
         (["--labels=absent.npy"], "--labels absent.npy: no such file"),
@@ -357,3 +359,30 @@ def test_golden_images(tmp_path, snapshot, numbers):
         assert_golden(raw["rgb"], golden["img"])
         if "nir" in golden:
             assert_golden(raw["nir"], golden["nir"])
+
+
+def test_conditions_drawn_from_identity_features(tmp_path):
+    features = {f"{i}_0.png": [i + 1.0, 2.0, -1.0] for i in range(5)}
+    (tmp_path / "features.json").write_text(json.dumps(features))
+    options = GenerationOptions(
+        network=Path("net.pkl"), outdir=tmp_path, labels=tmp_path / "features.json", seeds=(0,)
+    )
+    names = [f"seed{seed:04d}" for seed in range(40)]
+    rows = read_conditions(options, 3, names, 4.0)
+    assert rows.norm(dim=1).tolist() == pytest.approx([4.0] * 40)
+    directions = np.array([np.array(v) / np.linalg.norm(v) for v in features.values()])
+    cosines = (rows.numpy() / 4) @ directions.T
+    assert cosines.max(axis=1) == pytest.approx(np.ones(40), abs=1e-6)
+    assert set(cosines.argmax(axis=1)) == set(range(5))
+    part = read_conditions(options, 3, names[7:9], 4.0)
+    assert torch.equal(part, rows[7:9])
+    raw = read_conditions(options, 3, names, None)
+    assert {tuple(row) for row in raw.tolist()} == {tuple(v) for v in features.values()}
+    with pytest.raises(ValueError, match=r"features.json: 3 numbers each, the network takes 5"):
+        read_conditions(options, 5, names, 4.0)
+
+
+def test_a_snapshot_records_the_length_of_features():
+    assert Snapshot(networks={}, options={"data": {"feature_scale": 4.0}}).feature_scale == 4.0
+    assert Snapshot(networks={}, options={"data": {"feature_scale": None}}).feature_scale is None
+    assert Snapshot(networks={}).feature_scale is None

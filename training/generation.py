@@ -1,7 +1,7 @@
 """Images, style mixing grids and videos from a snapshot, as files."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.conditions import read_feature_conditions
 from data.pictures import Pixels, image_grid, save_png, side_by_side
 from dnnlib import files
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
+from torch_utils.seeding import derive_seed
 from training import drawing, video
 from training.generator import Generator, NoiseMode
-from training.snapshots import build_generator, load_snapshot
+from training.snapshots import Snapshot, build_generator, load_snapshot
 
 # Takes how many samples are done and how many there are; returns what counts further ones.
 Progress = Callable[[int, int], Callable[[int], None]]
@@ -30,7 +32,8 @@ class GenerationOptions:
         outdir: folder of the images.
         seeds: one latent each, as in the published tools.
         latents: instead of seeds, a .npy file of [N, z_dim] numbers.
-        labels: .npy file of [N, c_dim] or [1, c_dim] conditions, for a conditional network.
+        labels: for a conditional network, a .npy file of [N, c_dim] or [1, c_dim] conditions, or
+            identity features (.json), of which each sample draws one.
         class_index: instead of labels, a one-hot condition for all samples.
         truncation: 1 leaves w as it is, 0 gives the mean image.
         truncation_cutoff: number of first layers to truncate; None is all.
@@ -129,7 +132,8 @@ def prepare(options: GenerationOptions) -> Job:
     device = torch.device(resolve_device(options.device))
     if device.type == "cuda":
         use_repeatable_arithmetic()
-    generator = _load_generator(options)
+    snapshot = load_snapshot(options.network)
+    generator = _build_generator(snapshot, options)
     z_dim = generator.config.z_dim
     if options.latents is not None:
         z = read_rows(options.latents, "--latents", z_dim)
@@ -137,7 +141,9 @@ def prepare(options: GenerationOptions) -> Job:
     else:
         z, names = drawing.latents_of_seeds(options.seeds, z_dim), _seed_names(options.seeds)
     mix_seeds = options.mix_seeds or ()
-    c = read_conditions(options, generator, len(z) + len(mix_seeds))
+    c = read_conditions(
+        options, generator.config.c_dim, [*names, *_seed_names(mix_seeds)], snapshot.feature_scale
+    )
     columns = None
     if mix_seeds:
         column_z = drawing.latents_of_seeds(mix_seeds, z_dim)
@@ -151,8 +157,7 @@ def prepare(options: GenerationOptions) -> Job:
     )
 
 
-def _load_generator(options: GenerationOptions) -> Generator:
-    snapshot = load_snapshot(options.network)
+def _build_generator(snapshot: Snapshot, options: GenerationOptions) -> Generator:
     try:
         name = "G" if options.use_raw_g else "G_ema"
         return build_generator(snapshot, name, fp32=options.fp32)
@@ -173,9 +178,18 @@ def _mix_layers(options: GenerationOptions, num_ws: int) -> tuple[int, ...]:
     return options.mix_layers
 
 
-def read_conditions(options: GenerationOptions, generator: Generator, count: int) -> Tensor | None:
-    """Return one condition a sample: [count, c_dim] float32; None for an unconditional network."""
-    c_dim = generator.config.c_dim
+def read_conditions(
+    options: GenerationOptions, c_dim: int, names: Sequence[str], feature_scale: float | None
+) -> Tensor | None:
+    """Return one condition a sample: [N, c_dim] float32; None for an unconditional network.
+
+    Args:
+        options: as the user gave them.
+        c_dim: width of the network's condition.
+        names: of the samples; which identity a sample draws depends on its name alone.
+        feature_scale: length of identity features.
+    """
+    count = len(names)
     is_given = options.labels is not None or options.class_index is not None
     if c_dim == 0:
         if is_given:
@@ -183,9 +197,11 @@ def read_conditions(options: GenerationOptions, generator: Generator, count: int
         return None
     if not is_given:
         raise ValueError(
-            f"{options.network} is conditional: give --labels FILE.npy with [N, {c_dim}] numbers"
-            f" or --class INDEX"
+            f"{options.network} is conditional: give --labels FILE.npy with [N, {c_dim}] numbers,"
+            f" --labels identity_features.json, or --class INDEX"
         )
+    if options.labels is not None and options.labels.suffix.lower() == ".json":
+        return _draw_identities(options.labels, c_dim, names, feature_scale)
     if options.labels is not None:
         rows = read_rows(options.labels, "--labels", c_dim)
         if len(rows) not in (1, count):
@@ -197,6 +213,18 @@ def read_conditions(options: GenerationOptions, generator: Generator, count: int
     if not 0 <= options.class_index < c_dim:
         raise ValueError(f"--class must be from 0 to {c_dim - 1}, got {options.class_index}")
     return torch.eye(c_dim)[options.class_index].expand(count, -1)
+
+
+def _draw_identities(
+    path: Path, c_dim: int, names: Sequence[str], feature_scale: float | None
+) -> Tensor:
+    rows = read_feature_conditions(path, "--labels", feature_scale)
+    if rows.shape[1] != c_dim:
+        raise ValueError(
+            f"--labels {path}: {rows.shape[1]} numbers each, the network takes {c_dim}"
+        )
+    places = [derive_seed(0, "identity", name) % len(rows) for name in names]
+    return torch.from_numpy(rows[places])
 
 
 def read_rows(path: Path, option: str, width: int) -> Tensor:

@@ -65,6 +65,13 @@ class Snapshot:
     nimg: int = 0
     origin: str = "biface"
 
+    @property
+    def feature_scale(self) -> float | None:
+        """Length of identity features as conditions; None: as in their file, or not recorded."""
+        data = self.options.get("data")
+        scale = data.get("feature_scale") if isinstance(data, Mapping) else None
+        return float(scale) if isinstance(scale, int | float) else None
+
 
 def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     """Write a snapshot in our form, atomically.

@@ -1,0 +1,286 @@
+"""Run the whole pipeline on rendered example faces, one printed command a step."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dnnlib import cli, files
+from dnnlib.text import format_seconds
+
+EPILOG = """\b
+Examples:
+  python demo.py
+  python demo.py --size=64 --kimg=300 --device=cuda
+  python demo.py --list
+
+\b
+Repeating it skips the steps whose commands have been run, and continues where it was stopped."""
+
+CONFIGS = "EXPERIMENTS/example"
+INTERPRETER = "EXPERIMENTS/interpreter_example"
+STATE_FILE = "steps.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How large the demo is.
+
+    Attributes:
+        size: of the images in pixels.
+        kimg: thousands of images that the generator sees.
+        people: rendered.
+        samples: images of each.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    size: int
+    kimg: int
+    people: int
+    samples: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command of the pipeline.
+
+    Attributes:
+        title: what it does.
+        words: script and options; "{net}" stands for the newest snapshot.
+        result: folder of the demo that the step alone fills; None where others write there, too.
+        look_at: picture or page that it makes, to be named at the end.
+    """
+
+    title: str
+    words: tuple[str, ...]
+    result: str | None = None
+    look_at: str | None = None
+
+
+def plan_steps(sizes: Sizes, folder: Path) -> list[Step]:
+    """Return the commands of the pipeline, in order.
+
+    Args:
+        sizes: of everything.
+        folder: of the results.
+    """
+    data = f"DATASETS/example_{sizes.size}"
+    features, model = f"{data}/identity_features.json", f"{folder}/recogniser/recogniser.pth"
+    device, exp = f"--device={sizes.device}", f"--exp-dir={folder}/interpreter"
+    annotate, learn = f"{INTERPRETER}/generate.json", f"{INTERPRETER}/train_datagan.json"
+    known = (f"--rec-model={model}", f"--training-ids={features}")
+    return [
+        Step(
+            title="Render people in visible and near-infrared light",
+            words=("prepare_dataset.py", "example", f"--outdir={data}",
+                   f"--resolution={sizes.size}", f"--identities={sizes.people}",
+                   f"--samples={sizes.samples}"),
+            look_at=f"{data}/contact_sheet.png",
+        ),
+        Step(
+            title="Train a small recogniser on them",
+            result="recogniser",
+            words=("train_recognition.py", f"--config={CONFIGS}/recognition.json",
+                   f"--data={data}", f"--outdir={folder}/recogniser", f"--size={sizes.size}",
+                   "--epochs=6", device),
+        ),
+        Step(
+            title="Train a second one, which will check the first one's work",
+            result="auditor",
+            words=("train_recognition.py", f"--config={CONFIGS}/recognition.json",
+                   f"--data={data}", f"--outdir={folder}/auditor", f"--size={sizes.size}",
+                   "--epochs=6", "--seed=1", device),
+        ),
+        Step(
+            title="Write down what the recogniser sees in each image",
+            words=("create_identity_features.py", f"--data-folder={data}",
+                   f"--rec-model={model}", device),
+        ),
+        Step(
+            title="Train the generator of aligned pairs, conditioned on identities",
+            words=("train_db_stylegan2.py", f"--config={CONFIGS}/demo.json", f"--data={data}",
+                   f"--outdir={folder}/training", f"--kimg={sizes.kimg}", device),
+        ),
+        Step(
+            title="Draw pairs",
+            result="generated",
+            words=("generate.py", "--network={net}", f"--labels={features}", "--seeds=0-31",
+                   "--truncation=0.8", f"--outdir={folder}/generated", device),
+            look_at=f"{folder}/generated/grid.png",
+        ),
+        Step(
+            title="Draw images to annotate and choose eight",
+            result="interpreter/drawn",
+            words=("make_training_data.py", f"--exp={annotate}", "--network={net}",
+                   f"--labels={features}", f"--sv-path={folder}/interpreter/drawn",
+                   "--num-sample=100", "--select=8", device),
+        ),
+        Step(
+            title="Annotate them (a small network stands in for you and GIMP)",
+            result="interpreter/processed",
+            words=("preprocess_annotations.py", "--auto=example4",
+                   f"--drawn={folder}/interpreter/drawn",
+                   f"--outdir={folder}/interpreter/processed"),
+            look_at=f"{folder}/interpreter/processed/check_sheet.png",
+        ),
+        Step(
+            title="Train the pixel interpreter on the eight",
+            result="interpreter/models",
+            words=("train_interpreter.py", f"--exp={learn}", exp, "--network={net}", device),
+        ),
+        Step(
+            title="Write a labelled data set without the training people",
+            words=("train_interpreter.py", f"--exp={annotate}", exp, "--network={net}",
+                   "--generate-data", f"--labels={features}",
+                   f"--resume={folder}/interpreter/models", "--num-sample=200", "--save-vis",
+                   "--save-uncertainty", f"--filter-identities={features}",
+                   f"--rec-model={model}", device),
+        ),
+        Step(
+            title="Draw new people for recognition, unlike every training person",
+            result="people",
+            words=("generate_recognition_data.py", "--gen-model={net}", *known,
+                   f"--outdir={folder}/people", "--ids=20", "--samples-per-id=8",
+                   f"--audit-model={folder}/auditor/recogniser.pth", device),
+            look_at=f"{folder}/people/overview.png",
+        ),
+        Step(
+            title="Say how good and how private the new people are",
+            result="report",
+            words=("evaluate.py", "report", f"--data={data}", f"--samples={folder}/people",
+                   f"--heldout={data}/heldout", f"--rec-model={model}",
+                   f"--audit-model={folder}/auditor/recogniser.pth", "--extractor=standin",
+                   f"--outdir={folder}/report", device),
+            look_at=f"{folder}/report/report.html",
+        ),
+    ]  # fmt: skip
+
+
+def newest_snapshot(folder: Path) -> str:
+    """Return the last snapshot of the newest run.
+
+    Raises: FileNotFoundError where there is none.
+    """
+    found = sorted(folder.glob("training/*/network-snapshot-*.pkl"))
+    if not found:
+        raise FileNotFoundError(f"{folder}/training: no snapshot, the training did not end")
+    return str(found[-1])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step took.
+
+    Attributes:
+        seconds: of wall time.
+        memory_gb: largest of the process; None where the system does not say.
+    """
+
+    seconds: float
+    memory_gb: float | None
+
+
+def run_command(words: tuple[str, ...]) -> Cost:
+    """Run a script of this folder with this Python, and return what it took.
+
+    Raises: ValueError where it fails.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *words])
+    try:
+        memory = _wait(process)
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    if process.returncode:
+        raise ValueError(f"{words[0]} ended with exit code {process.returncode}; see above")
+    return Cost(time.perf_counter() - began, memory)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> float | None:
+    if not hasattr(os, "wait4"):
+        process.wait()
+        return None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss * unit / 1e9
+
+
+def run_steps(
+    steps: list[Step], folder: Path, run: Callable[[tuple[str, ...]], Cost] = run_command
+) -> None:
+    """Run the steps that have not been run with these very commands, and remember each one.
+
+    A step runs again where an earlier one has; what it made with another command is removed.
+    """
+    place = folder / STATE_FILE
+    done = files.read_json(place) if place.is_file() else {}
+    is_stale = False
+    for number, step in enumerate(steps, start=1):
+        net = newest_snapshot(folder) if "{net}" in " ".join(step.words) else ""
+        words = tuple(word.replace("{net}", net) for word in step.words)
+        command = shlex.join(["python", *words])
+        click.echo(f"\n[{number}/{len(steps)}] {step.title}\n$ {command}")
+        before = done.get(step.title, {"command": command})
+        if not is_stale and "seconds" in before and before["command"] == command:
+            click.echo("done before")
+            continue
+        if step.result is not None and (before["command"] != command or "seconds" in before):
+            shutil.rmtree(folder / step.result, ignore_errors=True)
+        is_stale = True
+        done[step.title] = {"command": command}
+        files.write_json(place, done)
+        done[step.title] |= vars(run(words))
+        files.write_json(place, done)
+    click.echo(_table(steps, done))
+    click.echo("\nLook at:")
+    for step in steps:
+        if step.look_at is not None:
+            click.echo(f"  {step.look_at}")
+
+
+def _table(steps: list[Step], done: dict[str, dict[str, float | None]]) -> str:
+    width = max(len(step.title) for step in steps)
+    lines = ["", f"{'step':{width}}  {'time':>8}  {'memory':>8}"]
+    total = 0.0
+    for step in steps:
+        cost = done[step.title]
+        seconds, memory = float(cost["seconds"] or 0), cost["memory_gb"]
+        total += seconds
+        shown = "-" if memory is None else f"{memory:.2f} GB"
+        lines.append(f"{step.title:{width}}  {format_seconds(seconds):>8}  {shown:>8}")
+    return "\n".join([*lines, f"{'together':{width}}  {format_seconds(total):>8}"])
+
+
+@click.command(epilog=EPILOG, context_settings=cli.CONTEXT)
+@click.option("--size", default=32, help="Of the images: 32, 64 or 128 pixels.")
+@click.option("--kimg", default=25, help="Thousands of images that the generator sees.")
+@click.option("--people", default=400, help="Rendered people.")
+@click.option("--samples", default=5, help="Images of each.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--outdir", type=click.Path(path_type=Path), default=Path("EXPERIMENTS/demo"), metavar="DIR"
+)
+@click.option("--list", "is_list", is_flag=True, help="Print the commands, run nothing.")
+def main(outdir: Path, *, is_list: bool, **sizes: int | str) -> None:
+    """Render, recognise, generate, label, filter and evaluate, on example data."""
+    with cli.friendly_errors():
+        steps = plan_steps(Sizes(**sizes), outdir)  # type: ignore[arg-type]
+        if is_list:
+            for step in steps:
+                click.echo(f"# {step.title}\n{shlex.join(['python', *step.words])}\n")
+            return
+        run_steps(steps, outdir)
+
+
+if __name__ == "__main__":
+    main()

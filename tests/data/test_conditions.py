@@ -1,0 +1,43 @@
+"""Conditions from identity features."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data.conditions import read_feature_conditions
+
+FEATURES = {"b_0.png": [3.0, 4.0], "a_0.png": [0.0, -2.0]}
+
+
+def write(tmp_path, content):
+    path = tmp_path / "identity_features.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_rows_in_the_order_of_names(tmp_path):
+    path = write(tmp_path, FEATURES)
+    raw = read_feature_conditions(path, "--labels", None)
+    assert raw.dtype == np.float32
+    assert raw.tolist() == [[0, -2], [3, 4]]
+    scaled = read_feature_conditions(path, "--labels", 5.0)
+    np.testing.assert_allclose(scaled, [[0, -5], [3, 4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "expected an object"),
+        ([1], "expected an object"),
+        ({"a": [1], "b": [1, 2]}, "must be of one length"),
+        ({"a": ["x"]}, "a: expected a list of numbers"),
+        ({"a": []}, "a: expected a list of finite numbers"),
+        ({"a": [float("inf")]}, "a: expected a list of finite numbers"),
+        ({"a": [0.0]}, "must not all be zero"),
+    ],
+)
+def test_bad_files(tmp_path, content, reason):
+    path = write(tmp_path, content)
+    with pytest.raises(ValueError, match=f"--labels {path}.*{reason}"):
+        read_feature_conditions(path, "--labels", 4.0)
