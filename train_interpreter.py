@@ -10,7 +10,7 @@ import click
 from dnnlib import cli
 
 if TYPE_CHECKING:
-    from interpreter.dataset_writer import DatasetOptions, DatasetWriter
+    from interpreter.dataset_writer import DatasetOptions, DatasetWriter, SampleFilter
     from interpreter.experiment import Experiment
     from training.generator import Generator
 
@@ -100,28 +100,47 @@ class Percent(click.ParamType):
         metavar="JSON",
         help="Drop samples too near a person of these identity features.",
     ),
-    click.option("--rec-model", type=PATH, metavar="FILE", help="Recognition model of the filter."),
+    click.option("--rec-model", type=PATH, metavar="PTH", help="Recogniser of these features."),
+    click.option(
+        "--thresholds",
+        type=PATH,
+        metavar="JSON",
+        help="Of the filter; by default thresholds.json beside the features, or calibrated.",
+    ),
+    click.option(
+        "--face-check",
+        type=click.Choice(["none", "mtcnn"]),
+        default="none",
+        help="Drop samples without one face.",
+    ),
     click.option("--upsample_threshold", hidden=True, help="Published, not used."),
 )
 def main(**given: Any) -> None:
     """Train the ensemble of pixel classifiers, or label new samples with it."""
     cli.start_logging()
     with cli.friendly_errors():
-        if given["filter_identities"] is not None or given["rec_model"] is not None:
-            raise ValueError(
-                "--filter-identities and --rec-model: the identity filter is not part of this "
-                "version; leave them out, and filter the written samples later"
-            )
+        _check_filter(given)
         if given["generate_data"]:
             _generate(given)
         else:
             _train(given)
 
 
+def _check_filter(given: dict[str, Any]) -> None:
+    names = ("filter_identities", "rec_model", "thresholds")
+    wanted = [name for name in names if given[name] is not None]
+    if given["face_check"] != "none":
+        wanted.append("face_check")
+    if wanted and not given["generate_data"]:
+        raise ValueError(f"--{wanted[0].replace('_', '-')} is for --generate-data")
+    if wanted and (given["filter_identities"] is None or given["rec_model"] is None):
+        raise ValueError("a filter needs both --filter-identities and --rec-model")
+
+
 def _train(given: dict[str, Any]) -> None:
+    from dnnlib.outputs import find_output  # noqa: PLC0415
     from interpreter import learning, model_files  # noqa: PLC0415  # torch is slow
     from interpreter.annotations import load_annotations  # noqa: PLC0415
-    from interpreter.folders import find_output  # noqa: PLC0415
 
     if given["resume"] is not None:
         raise ValueError("--resume names models for --generate-data; training continues by itself")
@@ -149,8 +168,8 @@ def _train(given: dict[str, Any]) -> None:
 
 
 def _generate(given: dict[str, Any]) -> None:
+    from dnnlib.outputs import find_output  # noqa: PLC0415
     from interpreter import dataset_writer  # noqa: PLC0415  # torch is slow
-    from interpreter.folders import find_output  # noqa: PLC0415
 
     if given["resume"] is None:
         raise ValueError("--generate-data needs --resume, the folder of trained models")
@@ -217,15 +236,33 @@ def _dataset_writer(
     layout = drawing.feature_layout(generator)  # type: ignore[arg-type]
     interpreter = NativeInterpreter(models.ensemble.to(device), layout)
     conditions = None if given["labels"] is None else load_labels(given["labels"], "--labels")
+    sample_filter = _sample_filter(given, str(device))
     writer = DatasetWriter(
         generator,  # type: ignore[arg-type]
         interpreter,
         options,
         palette=learning.palette_of(models.identity.get("classes"), interpreter.classes),
         conditions=conditions,
+        sample_filter=sample_filter,
     )
-    identity = dataset_identity(options, network, models.ensemble, conditions)
+    identity = dataset_identity(options, network, models.ensemble, conditions, sample_filter)
     return writer, identity
+
+
+def _sample_filter(given: dict[str, Any], device: str) -> "SampleFilter | None":
+    """Return the filter of training people, where one is asked for."""
+    if given["filter_identities"] is None:
+        return None
+    from recognition.setup import FilterOptions, load_filter  # noqa: PLC0415  # torch is slow
+
+    options = FilterOptions(
+        rec_model=given["rec_model"],
+        training_ids=given["filter_identities"],
+        thresholds=given["thresholds"],
+        face_check=given["face_check"],
+        device=device,
+    )
+    return load_filter(options).as_sample_filter()
 
 
 def _load_experiment(given: dict[str, Any]) -> "Experiment":
@@ -235,8 +272,10 @@ def _load_experiment(given: dict[str, Any]) -> "Experiment":
 
 
 def _load_generator(experiment: "Experiment", network: Path | None, device: str) -> "Generator":
-    from interpreter.drawing import use_repeatable_arithmetic  # noqa: PLC0415  # torch is slow
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
+    from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
+        resolve_device,
+        use_repeatable_arithmetic,
+    )
     from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
 
     local = os.environ.get("LOCAL_RANK")

@@ -118,10 +118,10 @@ LINES = {
         },
     ),
     "StyleGAN2-ADA, every option": (
-        "--outdir=out --gpus=2 --snap=5 --metrics=none --seed=3 -n --data={arc} --cond=true"
-        " --subset=3 --mirror=false --cfg=paper256 --gamma=4 --kimg=7 --batch=16 --aug=ada"
-        " --target=0.7 --augpipe=bg --resume=noresume --freezed=2 --fp32=1 --nhwc=1 --nobench=1"
-        " --allow-tf32=1 --workers=2",
+        "--outdir=out --gpus=2 --snap=5 --metrics=fid50k_full,ppl2_wend --seed=3 -n --data={arc}"
+        " --cond=true --subset=3 --mirror=false --cfg=paper256 --gamma=4 --kimg=7 --batch=16"
+        " --aug=ada --target=0.7 --augpipe=bg --resume=noresume --freezed=2 --fp32=1 --nhwc=1"
+        " --nobench=1 --allow-tf32=1 --workers=2",
         {
             "seed": 3,
             "data.subset": 3,
@@ -211,7 +211,7 @@ def lookup(plan, path):
 REFUSED = {
     "--cfg=stylegan3-t": "'stylegan3-t' is an alias-free network",
     "--cfg=stylegan3-r": "'stylegan3-r' is an alias-free network",
-    "--metrics=fid50k_full": "'fid50k_full' is not known during training; use --metrics=none",
+    "--metrics=fid50k_ful": "metric 'fid50k_ful' is not known; did you mean 'fid50k_full'?",
     "--resume=ffhq140": "ffhq140 is not a file, an address or one of ffhq256, ffhq512",
     "--resume=ftp://host/a.pkl": "an address must be of http, https, file",
     "--nir-cond=1": "--nir-cond=1 needs labels",

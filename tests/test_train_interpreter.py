@@ -1,5 +1,6 @@
 """The three interpreter scripts, one after the other, on a 16x16 network."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -8,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import make_training_data
 import preprocess_annotations
 import train_interpreter
+from data.pixels import decode_image
+from recognition.embedding import load_embedder
+from recognition.thresholds import calibrate, write_thresholds
 from tests.helpers.interpreters import paint_masks, read_tree, save_small_snapshot
+from tests.helpers.people import clustered_features, save_recogniser
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = [
@@ -217,8 +223,10 @@ def test_a_mask_of_another_size(workshop, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--filter-identities", "x.json"], "is not part of this version"),
-        (["--rec-model", "x.pth"], "is not part of this version"),
+        (["--filter-identities", "x.json"], "a filter needs both --filter-identities and"),
+        (["--rec-model", "x.pth"], "a filter needs both --filter-identities and --rec-model"),
+        (["--face-check", "mtcnn"], "a filter needs both --filter-identities and --rec-model"),
+        (["--filter-identities", "x.json", "--rec-model", "x.pth"], "x.json: no such file"),
         (["--drop-uncertain", "100%"], "below 100%"),
         (["--drop-uncertain", "some"], "expected a share"),
         (["--num-sample", "0"], "--num_sample must be at least 1"),
@@ -269,3 +277,40 @@ def test_two_processes_of_torchrun_variables_write_what_one_does(workshop, tmp_p
 @pytest.mark.parametrize("script", [make_training_data, preprocess_annotations, train_interpreter])
 def test_help_has_two_examples(script):
     assert run(script, "--help").count(".py --") >= 2
+
+
+# The filter of training people
+
+
+def test_samples_that_show_a_training_person_are_dropped(workshop, tmp_path):
+    model = save_recogniser(tmp_path / "rec.pth")
+    generate(workshop, "--num_sample", 8, "--outdir", tmp_path / "all")
+    embedder = load_embedder(model)
+    names = [f"{i}_RGB.png" for i in range(8)]
+    images = np.stack([decode_image(tmp_path / "all" / name, 3) for name in names])
+    vectors = embedder.embed(torch.from_numpy(images)).numpy()
+    features = {f"{i}_0": vectors[i].tolist() for i in (2, 5)}
+    (tmp_path / "known.json").write_text(json.dumps(features))
+    write_thresholds(tmp_path / "thresholds.json", limits(privacy=0.99999))
+    options = ["--filter-identities", tmp_path / "known.json", "--rec-model", model,
+               "--num_sample", 8, "--outdir", tmp_path / "some"]  # fmt: skip
+    expected = ((vectors @ vectors[[2, 5]].T).max(1) >= 0.99999).nonzero()[0].tolist()
+    assert {2, 5} <= set(expected)
+    assert f"{8 - len(expected)} samples, {len(expected)} dropped" in generate(workshop, *options)
+    gone = (tmp_path / "some" / "dropped.jsonl").read_text().splitlines()
+    assert [json.loads(line)["index"] for line in gone] == expected
+    assert {json.loads(line)["dropped"] for line in gone} == {"training_person"}
+    for index in range(8):
+        assert (tmp_path / "some" / names[index]).exists() == (index not in expected)
+    write_thresholds(tmp_path / "thresholds.json", limits(privacy=0.9999))
+    assert "was made with other options (filter" in generate(workshop, *options, code=2)
+
+
+def limits(privacy):
+    thresholds = calibrate(clustered_features(90, 3)).thresholds
+    return dataclasses.replace(thresholds, privacy=privacy, same_identity=privacy, too_similar=1.0)
+
+
+def test_a_filter_is_for_generated_data(workshop):
+    output = train(workshop, "--filter-identities", "x.json", "--rec-model", "x.pth", code=2)
+    assert "--filter-identities is for --generate-data" in " ".join(output.split())

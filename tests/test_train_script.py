@@ -30,6 +30,12 @@ def dry_run(data, *arguments):
     return json.loads(result.stdout)
 
 
+@pytest.fixture(autouse=True)
+def _fetch_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("BIFACE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("BIFACE_OFFLINE", "1")
+
+
 def refused(tmp_path, data, *arguments):
     """Call without --dry-run, expect exit code 2, and return the message."""
     outdir = tmp_path / "out"
@@ -194,7 +200,9 @@ def test_bad_data_is_refused_by_name(data, tmp_path, spoil):
         (["--resume=nothing.pkl"], "nothing.pkl is not a file"),
         (["--resume=ffhq256"], "ffhq-res256-mirror-paper256-noaug.pkl"),
         (["--cbase=4"], "channel_base must be at least the resolution"),
-        (["--metrics=fid50k_full"], "--metrics"),
+        (["--metrics=fid50k_half"], "metric 'fid50k_half' is not known"),
+        (["--metrics=fid5k_full"], "--extractor=standin needs no file"),
+        (["--metrics=fid5k_full", "--extractor=x"], "--extractor must be one of"),
         (["--config=nothing.json"], "nothing.json: no such file"),
     ],
 )

@@ -4,18 +4,14 @@ A block of samples is a function of network, options and its number alone: laten
 noise come from their own streams, and a block is always drawn whole.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from data.dataset import PairDataset
 from data.pixels import to_uint8
-from dnnlib import files
 from torch_utils.seeding import derive_seed, generator_for
 from training.generator import Generator, NoiseMode
 from training.snapshots import build_generator, load_snapshot
@@ -31,7 +27,6 @@ class IndexedSampler:
         labels: [n, c_dim] float32, the data set's; conditions are drawn from them. None or c_dim
             0 for an unconditional network.
         name: of the snapshot.
-        content: hash of the networks' tensors; enters `hash`.
         truncation: 1 leaves w as it is.
         seed: of latents, conditions and noise.
     """
@@ -44,7 +39,6 @@ class IndexedSampler:
         labels: Tensor | None = None,
         *,
         name: str,
-        content: str = "",
         truncation: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -56,8 +50,6 @@ class IndexedSampler:
         self.name, self.truncation, self.seed = name, truncation, seed
         self.modalities = tuple(generator.config.heads)
         self.device = generator.mapping.w_avg.device
-        text = json.dumps([content, truncation, seed, BLOCK])
-        self.hash = hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def z_dim(self) -> int:
@@ -119,27 +111,25 @@ def load_sampler(
     if generator.config.c_dim:
         if data is None:
             raise ValueError(f"{path}: is conditional and needs --data with labels")
-        labels = labels_of(data, snapshot.options)
+        labels = labels_of(data, snapshot.feature_scale)
     return IndexedSampler(
         generator,
         labels,
         name=path.name,
-        content=f"{files.sha256_file(path)} {use_raw_g}",
         truncation=truncation,
         seed=seed,
     )
 
 
-def labels_of(data: Path, options: Mapping[str, Any]) -> Tensor:
-    """Return the labels of a data set as a snapshot's training had them: [n, c_dim] float32.
+def labels_of(data: Path, feature_scale: float | None) -> Tensor:
+    """Return the labels of a data set as conditions: [n, c_dim] float32.
 
     Args:
         data: data set.
-        options: of the snapshot.
+        feature_scale: length of identity features, as the snapshot's training had them; None
+            leaves them as they are.
     """
-    settings = options.get("data")
-    scale = settings.get("feature_scale") if isinstance(settings, Mapping) else None
-    dataset = PairDataset(data, use_labels=True, cache_gib=0.0, feature_scale=scale)
+    dataset = PairDataset(data, use_labels=True, cache_gib=0.0, feature_scale=feature_scale)
     return labels_of_dataset(dataset)
 
 

@@ -1,0 +1,59 @@
+"""Says how good, aligned, separable and private generated images and data sets are.
+
+The commands are in metrics/commands/, one module each; here they meet the networks of the other
+packages, which reach them as arguments.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnnlib.cli import CONTEXT
+from metrics.commands.dataset import dataset
+from metrics.commands.images import images
+from metrics.commands.masks import masks
+from metrics.commands.privacy import privacy
+from metrics.commands.report import report
+from metrics.commands.tools import Tools
+from metrics.commands.training import training
+from metrics.commands.verification import verification
+
+if TYPE_CHECKING:
+    from metrics.sources import Sampler, SamplerOptions
+
+EPILOG = """\b
+Examples:
+  python evaluate.py images --network=network-snapshot-000060.pkl --data=DATASETS/example_dataset \\
+      --metrics=fid2k_full,pr2k3_full --extractor=standin --outdir=EXPERIMENTS/quality
+  python evaluate.py training EXPERIMENTS/runs/00000-example --outdir=EXPERIMENTS/curves
+
+\b
+Each command has its own --help."""
+
+
+@click.group(context_settings=CONTEXT, epilog=EPILOG)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Evaluate generators and data sets of paired RGB and NIR images."""
+    context.obj = Tools(load_sampler=_load_sampler, load_embedder=_load_embedder)
+
+
+def _load_sampler(path: Path, options: "SamplerOptions") -> "Sampler":
+    from training.sampling import load_sampler  # noqa: PLC0415  # torch is slow
+
+    return load_sampler(path, **vars(options))
+
+
+def _load_embedder(path: Path, device: str = "cpu", *, flip: bool = False) -> Any:
+    from recognition.embedding import load_embedder  # noqa: PLC0415  # torch is slow
+
+    return load_embedder(path, device=device, flip=flip)
+
+
+for command in (images, masks, verification, dataset, privacy, report, training):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,363 @@
+"""How many people a data set shows, how consistent and how varied each of them is."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from metrics.estimates import (
+    Estimate,
+    Floats,
+    check_embeddings,
+    check_finite,
+    clustered,
+    clustered_share,
+    group_numbers,
+    weighted_mean,
+    wilson,
+)
+
+_BLOCK = 2048
+_ENTROPY_BINS = 10
+_MAX_KINDS = 64
+_NO_ATTRIBUTES = ("identity", "sample", "split")  # numbers of people and samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassStatistics:
+    """DCFace's measures of a data set of people, at one threshold of similarity.
+
+    Attributes:
+        threshold: cosine at or above which two images show one person.
+        uniqueness: U, share of people kept by a greedy count of centres.
+        consistency: C, share of images within the threshold of their own centre, of people with
+            two images or more; None without any.
+        greedy_capacity: people in that greedy set.
+    """
+
+    threshold: float
+    uniqueness: Estimate
+    consistency: Estimate | None
+    greedy_capacity: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """Identity capacity as a ratio of spherical caps.
+
+    Attributes:
+        log10: decimal logarithm of the ratio, which may be very large.
+        population_deg: half angle of the cap that holds the people's centres.
+        identity_deg: half angle of the cap that one person takes.
+        dimension: of the embeddings.
+        quantile: share of centres and of images that lies outside.
+        people: how many there were.
+    """
+
+    log10: float
+    population_deg: float
+    identity_deg: float
+    dimension: int
+    quantile: float
+    people: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Whether the images of a pair in two modalities show one person.
+
+    Attributes:
+        similarity: mean cosine of the two images of a pair.
+        above: share of pairs at or above the threshold.
+        threshold: that threshold.
+        rank_one: share of pairs whose second image is nearest to its own first image's person.
+    """
+
+    similarity: Estimate
+    above: Estimate
+    threshold: float
+    rank_one: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entropy:
+    """Spread of one attribute.
+
+    Attributes:
+        name: of the attribute.
+        nats: -sum p ln p.
+        share_of_uniform: that divided by ln of the number of kinds; 1 is evenly spread.
+        kinds: values, or equal bins between the smallest and the largest number.
+    """
+
+    name: str
+    nats: Estimate
+    share_of_uniform: float
+    kinds: int
+
+
+def class_centres(vectors: np.ndarray, people: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return the normalised mean of each person's unit vectors, [I, E] float32, and their names."""
+    vectors = check_embeddings(vectors, "embeddings")
+    numbers, count = group_numbers(people)
+    sums = np.zeros((count, vectors.shape[1]), np.float64)
+    np.add.at(sums, numbers, vectors.astype(np.float64))
+    return check_embeddings(sums, "centres of people"), np.unique(np.asarray(people)).tolist()
+
+
+def greedy_set(vectors: np.ndarray, threshold: float) -> list[int]:
+    """Return indices of vectors that are pairwise below a similarity, taken greedily in order.
+
+    Needs memory for the vectors only.
+
+    Source: U of Kim et al. 2023 (DCFace); the "simple count" of identity capacity.
+    """
+    vectors = check_embeddings(vectors, "embeddings")
+    kept: list[int] = []
+    pool = np.empty_like(vectors)
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK]
+        nearest = np.full(len(block), -np.inf, np.float32)
+        for at in range(0, len(kept), _BLOCK):
+            known = pool[at : min(at + _BLOCK, len(kept))]
+            nearest = np.maximum(nearest, (block @ known.T).max(axis=1))
+        inside = block @ block.T
+        fresh: list[int] = []
+        for i in np.flatnonzero(nearest < threshold).tolist():
+            if not fresh or inside[i, fresh].max() < threshold:
+                pool[len(kept)] = block[i]
+                kept.append(start + i)
+                fresh.append(i)
+    return kept
+
+
+def class_statistics(
+    vectors: np.ndarray, people: Sequence[str], threshold: float, *, seed: int = 0
+) -> ClassStatistics:
+    """Return uniqueness and consistency of a data set's people.
+
+    Args:
+        vectors: [N, E] embeddings.
+        people: of each.
+        threshold: cosine similarity; DCFace's radius r is 1 - threshold.
+    Raises: ValueError for one person only, NaN or zero vectors.
+    Source: Kim et al. 2023 (DCFace, arXiv:2304.07060), U_class and C_intra.
+    """
+    centres, _ = class_centres(vectors, people)
+    if len(centres) < 2:
+        raise ValueError(f"uniqueness needs at least two people, got {len(centres)}")
+    numbers, _ = group_numbers(people)
+    own = (check_embeddings(vectors, "embeddings") * centres[numbers]).sum(axis=1)
+    has_two = np.bincount(numbers)[numbers] > 1
+    some = [person for person, is_kept in zip(people, has_two, strict=True) if is_kept]
+    kept = len(greedy_set(centres, threshold))
+    return ClassStatistics(
+        threshold=threshold,
+        uniqueness=wilson(kept, len(centres)),
+        consistency=clustered_share((own >= threshold)[has_two], some, seed=seed) if some else None,
+        greedy_capacity=kept,
+    )
+
+
+def class_diversity(
+    features: np.ndarray, people: Sequence[str], real: np.ndarray, *, k: int = 3, seed: int = 0
+) -> Estimate:
+    """Return D, the improved recall of real images by each person's images, mean over people.
+
+    A real image is recalled by a person where it lies in the ball of one of the person's images,
+    whose radius is the distance to that person's k-th nearest other image.
+
+    Args:
+        features: [N, F] of the data set, of a network for image quality, not of a recogniser.
+        people: of each; those with k images or fewer are left out.
+        real: [R, F] features of real images by the same network.
+    Raises: ValueError where nobody has more than k images, widths differ, or NaN.
+    Source: D_intra of Kim et al. 2023 (DCFace), with Kynkaanniemi et al. 2019 inside.
+    """
+    features, real = check_finite(features, "features"), check_finite(real, "real features")
+    if features.ndim != 2 or real.ndim != 2 or features.shape[1] != real.shape[1]:
+        raise ValueError(f"features must be [N, F] of one F, got {features.shape}, {real.shape}")
+    numbers, count = group_numbers(people)
+    shares, names = [], []
+    for person in range(count):
+        own = features[numbers == person]
+        if len(own) > k:
+            radii = np.sort(_distances(own, own), axis=1)[:, k]
+            shares.append(float((_distances(real, own) <= radii).any(axis=1).mean()))
+            names.append(str(person))
+    if not shares:
+        raise ValueError(f"diversity needs a person with more than {k} images")
+    return clustered(np.array(shares), names, weighted_mean, seed=seed)
+
+
+def log_cap_share(angle: float, dimension: int) -> float:
+    """Return ln of the share of a unit sphere in R^n that a cap of half angle `angle` covers.
+
+    >>> round(math.exp(log_cap_share(math.pi / 3, 3)), 12)
+    0.25
+
+    Args:
+        angle: radians, 0 < angle <= pi.
+        dimension: n >= 2.
+    Source: Li 2011, "Concise formulas for the area and volume of a hyperspherical cap".
+    """
+    if not 0 < angle <= math.pi or dimension < 2:
+        raise ValueError(f"a cap needs 0 < angle <= pi and n >= 2, got {angle}, {dimension}")
+    if angle > math.pi / 2:
+        rest = math.pi - angle
+        return math.log1p(-math.exp(log_cap_share(rest, dimension))) if rest > 0 else 0.0
+    a, x = (dimension - 1) / 2, math.sin(angle) ** 2
+    inside = float(special.betainc(a, 0.5, x))
+    if inside > 1e-250:
+        return math.log(inside / 2)
+    # I_x(a, b) = x^a (1-x)^b / (a B(a, b)) 2F1(a+b, 1; a+1; x), where x^a underflows.
+    series = float(special.hyp2f1(a + 0.5, 1, a + 1, x))
+    log_beta = float(special.betaln(a, 0.5))
+    return a * math.log(x) + 0.5 * math.log1p(-x) - math.log(a) - log_beta + math.log(series / 2)
+
+
+def identity_capacity(
+    vectors: np.ndarray, people: Sequence[str], *, quantile: float = 0.05
+) -> Capacity:
+    """Return how many people would fit: cap of all centres over the cap of one person.
+
+    The cap of the population has the half angle that holds all but `quantile` of the people's
+    centres, around their mean; that of a person all but `quantile` of the images, around their own
+    centre. Both are taken from the data; the published code fits the second one to an error rate.
+
+    Raises: ValueError for fewer than two people, nobody with two images, NaN or zero vectors.
+    Source: Boddeti et al. 2023 (IJCB), "On the biometric capacity of generative face models".
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
+    vectors = check_embeddings(vectors, "embeddings")
+    centres, _ = class_centres(vectors, people)
+    numbers, count = group_numbers(people)
+    has_two = np.bincount(numbers)[numbers] > 1
+    if count < 2 or not has_two.any():
+        raise ValueError(
+            f"capacity needs two people and one with two images, got {count} people, "
+            f"{len(vectors)} images"
+        )
+    middle = centres.astype(np.float64).mean(axis=0)
+    length = float(np.linalg.norm(middle))
+    spread = _angles(centres @ (middle / length)) if length > 0 else np.full(count, math.pi)
+    own = _angles((vectors * centres[numbers]).sum(axis=1)[has_two])
+    outer = float(np.quantile(spread, 1 - quantile))
+    inner = max(float(np.quantile(own, 1 - quantile)), 1e-6)
+    dimension = vectors.shape[1]
+    ratio = log_cap_share(max(outer, 1e-6), dimension) - log_cap_share(inner, dimension)
+    return Capacity(
+        log10=ratio / math.log(10),
+        population_deg=math.degrees(outer),
+        identity_deg=math.degrees(inner),
+        dimension=dimension,
+        quantile=quantile,
+        people=count,
+    )
+
+
+def identity_agreement(
+    first: np.ndarray,
+    second: np.ndarray,
+    people: Sequence[str],
+    threshold: float,
+    *,
+    seed: int = 0,
+) -> Agreement:
+    """Compare the two images of each pair, such as RGB and NIR.
+
+    Args:
+        first, second: [N, E] embeddings of the pairs' images.
+        people: of each pair.
+    Raises: ValueError for other shapes, NaN or zero vectors.
+    """
+    first, second = check_embeddings(first, "first"), check_embeddings(second, "second")
+    if first.shape != second.shape:
+        raise ValueError(f"pairs need embeddings of one shape, got {first.shape}, {second.shape}")
+    own = (first * second).sum(axis=1)
+    centres, _ = class_centres(first, people)
+    numbers, _ = group_numbers(people)
+    nearest = np.concatenate(
+        [
+            np.argmax(second[start : start + _BLOCK] @ centres.T, axis=1)
+            for start in range(0, len(second), _BLOCK)
+        ]
+    )
+    return Agreement(
+        similarity=clustered(own, people, weighted_mean, seed=seed),
+        above=clustered_share(own >= threshold, people, seed=seed),
+        threshold=threshold,
+        rank_one=clustered_share(nearest == numbers, people, seed=seed),
+    )
+
+
+def attribute_entropies(
+    attributes: Mapping[str, Mapping[str, Any]], people: Mapping[str, str], *, seed: int = 0
+) -> list[Entropy]:
+    """Return the entropy of each attribute, those of nested objects as "pose.yaw_deg".
+
+    Args:
+        attributes: sample -> {name: text, number, truth value or a nested object of these}; lists
+            are left out.
+        people: sample -> person, of the samples that count.
+    Raises: ValueError where no sample has attributes.
+    """
+    rows = [(_flat(attributes[s]), person) for s, person in people.items() if s in attributes]
+    if not rows:
+        raise ValueError("attributes: none of the samples has any")
+    names = sorted({name for row, _ in rows for name in row})
+    found = []
+    for name in names:
+        values = [row[name] for row, _ in rows if name in row]
+        groups = [person for row, person in rows if name in row]
+        kinds, count = _kinds(values)
+        if count > 1:
+            found.append(_entropy(name, kinds, count, groups, seed))
+    return found
+
+
+def _entropy(name: str, kinds: np.ndarray, count: int, groups: Sequence[str], seed: int) -> Entropy:
+    def nats(values: Floats, weights: Floats) -> float:
+        counts = np.bincount(values.astype(int), weights=weights, minlength=count)
+        shares = counts[counts > 0] / counts.sum()
+        return float(-(shares @ np.log(shares)))
+
+    estimate = clustered(kinds, groups, nats, seed=seed)
+    uniform = estimate.value / math.log(count)
+    return Entropy(name=name, nats=estimate, share_of_uniform=uniform, kinds=count)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and depth < 3:
+            found.update(_flat(value, f"{prefix}{key}.", depth + 1))
+        elif isinstance(value, str | bool | int | float) and key not in _NO_ATTRIBUTES:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _kinds(values: Sequence[Any]) -> tuple[np.ndarray, int]:
+    """Return a number for each value's kind, and how many kinds there can be."""
+    if any(isinstance(value, str | bool) for value in values):
+        numbers, count = group_numbers([str(value) for value in values])
+        return numbers, count if count <= _MAX_KINDS else 0
+    numeric = np.array(values, dtype=np.float64)
+    numeric = numeric[np.isfinite(numeric)] if not np.isfinite(numeric).all() else numeric
+    if len(numeric) != len(values) or numeric.min() == numeric.max():
+        return np.zeros(len(values)), 0
+    edges = np.linspace(numeric.min(), numeric.max(), _ENTROPY_BINS + 1)
+    return np.clip(np.digitize(numeric, edges) - 1, 0, _ENTROPY_BINS - 1), _ENTROPY_BINS
+
+
+def _angles(cosines: np.ndarray) -> Floats:
+    return np.arccos(np.clip(cosines.astype(np.float64), -1, 1))
+
+
+def _distances(rows: np.ndarray, columns: np.ndarray) -> Floats:
+    squares = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1)[None]
+    return np.sqrt(np.maximum(squares - 2 * rows @ columns.T, 0))

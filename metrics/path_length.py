@@ -1,0 +1,116 @@
+"""Perceptual path length: how far images move for a small step of the latent."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metrics.names import Metric
+from metrics.statistics import Floats
+from torch_utils.seeding import generator_for
+
+EPSILON = 1e-4
+_MAX_PIXELS = 256
+_TRIM_PERCENT = 1
+
+
+class PathGenerator(Protocol):
+    """What draws along a path: mapping and synthesis apart, in floating point."""
+
+    @property
+    def z_dim(self) -> int:
+        """Width of z."""
+
+    @property
+    def block(self) -> int:
+        """Samples that are drawn at once."""
+
+    def conditions(self, block: int) -> Tensor | None:
+        """Return the conditions of one block of samples, None for an unconditional network."""
+
+    def map(self, z: Tensor, c: Tensor | None) -> Tensor:
+        """Return w of [N, z_dim] float32 latents, of any shape that begins with N."""
+
+    def synthesize(self, w: Tensor, noise: int) -> Mapping[str, Tensor]:
+        """Return float32 [N, C, R, R] a modality, about -1..1; equal `noise` is equal noise."""
+
+
+def path_lengths(
+    generator: PathGenerator,
+    measure: Callable[[Tensor], Tensor],
+    metric: Metric,
+    *,
+    block: int,
+    seed: int,
+) -> Floats:
+    """Return squared distances over squared steps for one block of pairs of latents.
+
+    Both ends of a step have the same noise, drawn anew for each pair.
+
+    Args:
+        generator: what draws; on any device.
+        measure: float32 images [N, 3, R, R] in 0..255 -> [N, D], whose squared distance counts.
+        metric: space, place on the path, crop, and the modality that is looked at.
+        block: number of the block of pairs.
+        seed: of latents and places.
+    Returns: [generator.block] float64.
+    Source: Karras et al. 2019 (arXiv:1812.04948), section 4.1; the older names crop the region of
+        faces: rows 3/8..7/8, columns 2/8..6/8.
+    """
+    random = generator_for(seed, "path length", block)
+    count = generator.block
+    z0, z1 = torch.randn([2, count, generator.z_dim], generator=random)
+    t = torch.rand([count, 1], generator=random) * (0 if metric.is_end else 1)
+    c = generator.conditions(block)
+    if metric.space == "z":
+        ends = [generator.map(slerp(z0, z1, place), c) for place in (t, t + EPSILON)]
+    else:
+        w0, w1 = generator.map(z0, c), generator.map(z1, c)
+        t = t.to(w0).reshape(count, *[1] * (w0.ndim - 1))
+        ends = [torch.lerp(w0, w1, place) for place in (t, t + EPSILON)]
+    first, second = (
+        measure(_as_seen(generator.synthesize(w, block)[metric.view], metric)) for w in ends
+    )
+    squares = (first.double() - second.double()).square().sum(dim=1) / EPSILON**2
+    return squares.cpu().numpy()
+
+
+def trimmed_mean(lengths: Floats) -> float:
+    """Return the mean of what lies between the 1st and the 99th percentile, ends included.
+
+    Raises: ValueError without lengths or where they are not finite.
+    """
+    if len(lengths) == 0 or not np.isfinite(lengths).all():
+        raise ValueError(f"path lengths must be finite and at least one, got {len(lengths)}")
+    low = np.percentile(lengths, _TRIM_PERCENT, method="lower")
+    high = np.percentile(lengths, 100 - _TRIM_PERCENT, method="higher")
+    return float(lengths[(lengths >= low) & (lengths <= high)].mean())
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Return points on the great circle through the directions of a and b, as unit vectors.
+
+    Args:
+        a, b: [N, D] float32.
+        t: [N, 1] float32; 0 is at a, 1 at b.
+    Source: Shoemake 1985, "Animating rotation with quaternion curves".
+    """
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    cosine = (a * b).sum(dim=1, keepdim=True).clamp(-1, 1)
+    angle = t * cosine.acos()
+    sideways = F.normalize(b - cosine * a, dim=1)
+    return F.normalize(a * angle.cos() + sideways * angle.sin(), dim=1)
+
+
+def _as_seen(images: Tensor, metric: Metric) -> Tensor:
+    """Return [N, 3, r, r] float32 in 0..255: cropped, averaged down to 256, in three channels."""
+    if metric.is_cropped:
+        part = images.shape[2] // 8
+        images = images[:, :, 3 * part : 7 * part, 2 * part : 6 * part]
+    factor = images.shape[2] // _MAX_PIXELS
+    if factor > 1:
+        images = F.avg_pool2d(images, factor)
+    return ((images + 1) * (255 / 2)).expand(-1, 3, -1, -1)

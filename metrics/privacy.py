@@ -1,0 +1,345 @@
+"""Do samples show training people? Always beside what unrelated, held-out people give.
+
+The nearest of many training images is an extreme value: people who were never seen have a near
+neighbour too. What counts is the excess over held-out people, with an interval over people.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from metrics.estimates import (
+    Estimate,
+    Floats,
+    check_embeddings,
+    check_finite,
+    clustered,
+    clustered_share,
+    estimate_of,
+    group_numbers,
+    multiplicities,
+    weighted_mean,
+    weighted_quantile,
+)
+
+Side = tuple[np.ndarray, Sequence[str]]  # values, and the person of each
+Statistic = Callable[[Floats, Floats], float]  # values, weights
+TwoSided = Callable[[Floats, Floats, Floats, Floats], float]  # the same of two groups
+
+_BLOCK = 2048
+_STATISTICS = {
+    "mean": weighted_mean,
+    "median": weighted_quantile(0.5),
+    "p95": weighted_quantile(0.95),
+    "p99": weighted_quantile(0.99),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Images of one kind: training people, held-out people or samples.
+
+    Attributes:
+        vectors: [N, E] embeddings, none missing.
+        people: the person of each.
+    """
+
+    vectors: np.ndarray
+    people: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearest:
+    """The most similar of known images, for each query.
+
+    Attributes:
+        similarity: [N] float32 cosine.
+        index: [N] int64 place among the known images.
+    """
+
+    similarity: np.ndarray
+    index: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Above:
+    """Share of images at or above a threshold of the recogniser.
+
+    Attributes:
+        fmr: false match rate at which the threshold was set.
+        threshold: cosine.
+        samples: share of samples whose nearest training image is that similar.
+        heldout: the same of held-out people; None without any.
+        excess: difference of the two; None without held-out people.
+    """
+
+    fmr: float
+    threshold: float
+    samples: Estimate
+    heldout: Estimate | None
+    excess: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One statistic of the similarity to the nearest training image.
+
+    Attributes:
+        samples: of the samples.
+        heldout: of held-out people; None without any.
+        excess: difference of the two, which is the leak; None without held-out people.
+    """
+
+    samples: Estimate
+    heldout: Estimate | None
+    excess: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyTest:
+    """Meehan's test of whether samples are nearer to training images than held-out ones are.
+
+    Attributes:
+        c_t: z value of Mann-Whitney's U; well below 0 says that training images were copied.
+        p_value: one-sided, for independent images.
+        chance: probability that a sample is nearer than a held-out image; 0.5 is no difference.
+    """
+
+    c_t: float
+    p_value: float
+    chance: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyScore:
+    """What `score_privacy` finds.
+
+    Attributes:
+        nearest: of each sample.
+        heldout_similarity: [H] float32 of each held-out image; empty without any.
+        statistics: "mean", "median", "p95", "p99" of the nearest similarity.
+        maximum: of the samples; of held-out people.
+        above: shares above thresholds.
+        copies: C_T; None without held-out people.
+        authentic: share of samples further from their nearest training image than that one is
+            from its nearest other training image (AuthPct).
+        authentic_person: the same with the nearest training image of another person; None where
+            there is one person only.
+        membership_auc: of telling training images from held-out ones by their similarity to the
+            nearest sample; None without held-out people.
+    """
+
+    nearest: Nearest
+    heldout_similarity: np.ndarray
+    statistics: Mapping[str, Compared]
+    maximum: tuple[float, float | None]
+    above: tuple[Above, ...]
+    copies: CopyTest | None
+    authentic: Estimate
+    authentic_person: Estimate | None
+    membership_auc: Estimate | None
+
+
+def find_nearest(
+    queries: np.ndarray, known: np.ndarray, *, excluded: tuple[np.ndarray, np.ndarray] | None = None
+) -> Nearest:
+    """Return each query's most similar known vector, in blocks.
+
+    Args:
+        queries: [N, E] embeddings.
+        known: [M, E] embeddings.
+        excluded: ([N], [M]) numbers; a query is not compared with what has its own number.
+    Returns: -inf and 0 where everything is excluded.
+    Raises: ValueError for other widths, no rows, NaN or zero vectors.
+    """
+    queries, known = check_embeddings(queries, "queries"), check_embeddings(known, "known")
+    if queries.shape[1] != known.shape[1]:
+        raise ValueError(
+            f"embeddings of {queries.shape[1]} and {known.shape[1]} numbers come from different "
+            "recognisers"
+        )
+    best = np.full(len(queries), -np.inf, np.float32)
+    index = np.zeros(len(queries), np.int64)
+    for i in range(0, len(queries), _BLOCK):
+        rows = slice(i, i + _BLOCK)
+        for j in range(0, len(known), _BLOCK):
+            columns = slice(j, j + _BLOCK)
+            scores = queries[rows] @ known[columns].T
+            if excluded is not None:
+                scores[excluded[0][rows, None] == excluded[1][None, columns]] = -np.inf
+            place = scores.argmax(axis=1)
+            value = scores[np.arange(len(scores)), place]
+            index[rows] = np.where(value > best[rows], place + j, index[rows])
+            best[rows] = np.maximum(best[rows], value)
+    return Nearest(similarity=best, index=index)
+
+
+def score_privacy(
+    samples: Group,
+    training: Group,
+    heldout: Group | None,
+    thresholds: Mapping[float, float],
+    *,
+    seed: int = 0,
+) -> PrivacyScore:
+    """Measure by one recogniser how much nearer samples are to training people than others are.
+
+    Args:
+        samples: of the generator or data set in question.
+        training: all images of all training people.
+        heldout: real people that the generator never saw; None leaves out what needs them.
+        thresholds: FMR -> cosine.
+    Raises: ValueError for a person in both real groups, other widths, NaN or zero vectors.
+    Source: nearest and thresholds: Beyond-Real-Faces (arXiv:2510.17372); membership by retrieval:
+        Otroshi & Marcel 2024 (arXiv:2410.24015).
+    """
+    if heldout is not None:
+        shared = sorted(set(heldout.people) & set(training.people))
+        if shared:
+            raise ValueError(
+                f"held-out people must not be training people; {len(shared)} are both, "
+                f"the first is {shared[0]!r}"
+            )
+    nearest = find_nearest(samples.vectors, training.vectors)
+    own = nearest.similarity.astype(np.float64)
+    sides = [(own, samples.people)]
+    if heldout is not None:
+        other = find_nearest(heldout.vectors, training.vectors).similarity.astype(np.float64)
+        sides.append((other, heldout.people))
+    authentic, authentic_person = _authentic(nearest, samples, training, seed)
+    above = [
+        _above(sides, fmr, threshold, seed) for fmr, threshold in sorted(thresholds.items())[::-1]
+    ]
+    return PrivacyScore(
+        nearest=nearest,
+        heldout_similarity=sides[1][0].astype(np.float32) if heldout else np.empty(0, np.float32),
+        statistics={name: _compared(sides, s, seed) for name, s in _STATISTICS.items()},
+        maximum=(float(own.max()), float(sides[1][0].max()) if heldout else None),
+        above=tuple(above),
+        copies=copy_test(*sides[0], *sides[1], seed=seed) if heldout else None,
+        authentic=authentic,
+        authentic_person=authentic_person,
+        membership_auc=membership_auc(training, heldout, samples, seed=seed) if heldout else None,
+    )
+
+
+def copy_test(
+    samples: np.ndarray,
+    sample_people: Sequence[str],
+    heldout: np.ndarray,
+    heldout_people: Sequence[str],
+    *,
+    seed: int = 0,
+) -> CopyTest:
+    """Compare similarities to the nearest training image, of samples and of held-out images.
+
+    The test is over the whole space, not over cells of it.
+
+    Raises: ValueError for no images or NaN.
+    Source: Meehan, Chaudhuri & Dasgupta 2020 (arXiv:2004.05675), C_T with one cell.
+    """
+    a, b = check_finite(samples, "samples"), check_finite(heldout, "held-out")
+    if len(a) == 0 or len(b) == 0:
+        raise ValueError(f"the test needs samples and held-out images, got {len(a)}, {len(b)}")
+    ranks = stats.rankdata(np.concatenate([a, b]))
+    u = float(ranks[: len(a)].sum()) - len(a) * (len(a) + 1) / 2
+    ties = np.unique(ranks, return_counts=True)[1].astype(np.float64)
+    total = len(a) + len(b)
+    correction = float((ties**3 - ties).sum()) / (total * max(total - 1, 1))
+    deviation = math.sqrt(len(a) * len(b) / 12 * (total + 1 - correction))
+    z = (len(a) * len(b) / 2 - u) / deviation if deviation > 0 else 0.0
+    chance = _difference(
+        ((a, sample_people), (b, heldout_people)), _chance_above, seed, len(a) + len(b)
+    )
+    return CopyTest(c_t=z, p_value=float(stats.norm.cdf(z)), chance=chance)
+
+
+def membership_auc(training: Group, heldout: Group, samples: Group, *, seed: int = 0) -> Estimate:
+    """Return how well nearness to the samples tells training images from held-out ones.
+
+    0.5 is chance. People, not images, are resampled.
+
+    Source: Otroshi & Marcel 2024 (arXiv:2410.24015).
+    """
+    members, others = (
+        find_nearest(group.vectors, samples.vectors).similarity.astype(np.float64)
+        for group in (training, heldout)
+    )
+    sides = (members, training.people), (others, heldout.people)
+    return _difference(sides, _chance_above, seed, len(members) + len(others))
+
+
+def _compared(sides: Sequence[Side], statistic: Statistic, seed: int) -> Compared:
+    estimates = [clustered(values, people, statistic, seed=seed) for values, people in sides]
+    if len(sides) < 2:
+        return Compared(samples=estimates[0], heldout=None, excess=None)
+
+    def difference(a: Floats, wa: Floats, b: Floats, wb: Floats) -> float:
+        return statistic(a, wa) - statistic(b, wb)
+
+    excess = _difference((sides[0], sides[1]), difference, seed, len(sides[0][0]))
+    return Compared(samples=estimates[0], heldout=estimates[1], excess=excess)
+
+
+def _above(sides: Sequence[Side], fmr: float, threshold: float, seed: int) -> Above:
+    flags = [((values >= threshold) * 1.0, people) for values, people in sides]
+    shares = [clustered_share(values, people, seed=seed) for values, people in flags]
+    return Above(
+        fmr=fmr,
+        threshold=threshold,
+        samples=shares[0],
+        heldout=shares[1] if len(sides) > 1 else None,
+        excess=_compared(flags, weighted_mean, seed).excess,
+    )
+
+
+def _authentic(
+    nearest: Nearest, samples: Group, training: Group, seed: int
+) -> tuple[Estimate, Estimate | None]:
+    """Return AuthPct by images and by people.
+
+    Source: Alaa et al. 2022 (arXiv:2102.08921), with cosines instead of distances.
+    """
+    people, count = group_numbers(training.people)
+    results: list[Estimate | None] = []
+    for numbers, is_possible in (
+        (np.arange(len(people)), len(people) > 1),
+        (people, count > 1),
+    ):
+        if not is_possible:
+            results.append(None)
+            continue
+        used, places = np.unique(nearest.index, return_inverse=True)
+        around = find_nearest(
+            training.vectors[used], training.vectors, excluded=(numbers[used], numbers)
+        )
+        is_authentic = nearest.similarity < around.similarity[places]
+        results.append(clustered_share(is_authentic, samples.people, seed=seed))
+    by_image, by_person = results
+    if by_image is None:
+        raise ValueError("privacy needs at least two training images, got 1")
+    return by_image, by_person
+
+
+def _chance_above(a: Floats, wa: Floats, b: Floats, wb: Floats) -> float:
+    """Return the weighted probability that a value of `a` is above one of `b`; ties count half."""
+    if wa.sum() <= 0 or wb.sum() <= 0:
+        return math.nan
+    order = np.argsort(b, kind="stable")
+    heaped = np.concatenate([[0.0], np.cumsum(wb[order])])
+    below = heaped[np.searchsorted(b[order], a, side="left")]
+    up_to = heaped[np.searchsorted(b[order], a, side="right")]
+    return float(wa @ (below + up_to) / 2 / (wa.sum() * wb.sum()))
+
+
+def _difference(sides: tuple[Side, Side], statistic: TwoSided, seed: int, n: int) -> Estimate:
+    """Return a statistic of two independent groups; the people of each are resampled apart."""
+    (a, first), (b, second) = sides
+    (rows, count), (others, other_count) = group_numbers(first), group_numbers(second)
+    whole = statistic(a, np.ones(len(a)), b, np.ones(len(b)))
+    draws = zip(multiplicities(count, seed), multiplicities(other_count, seed + 1), strict=True)
+    drawn = [statistic(a, draw[rows], b, other[others]) for draw, other in draws]
+    return estimate_of(whole, drawn, n=n, people=min(count, other_count))

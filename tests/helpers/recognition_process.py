@@ -1,0 +1,61 @@
+"""Started by torchrun: train a recogniser for some steps and save what all processes agree on."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dnnlib.outputs import find_output  # noqa: E402
+from recognition.face_sets import FaceSet  # noqa: E402
+from recognition.face_sources import open_faces  # noqa: E402
+from recognition.heads import HeadConfig, MarginKind  # noqa: E402
+from recognition.learning import RECORD_FILE, Learning, Mixups, learn  # noqa: E402
+from recognition.learning_config import LearningConfig  # noqa: E402
+from recognition.mixup import DomainMixup  # noqa: E402
+from torch_utils.distributed import join_world  # noqa: E402
+
+
+def train(data, folder, sample_rate, *, has_batch_statistics):
+    faces = FaceSet([open_faces(data)])
+    config = LearningConfig(
+        backbone="r18",
+        width=0.0625,
+        embedding=8,
+        size=16,
+        head=HeadConfig(kind=MarginKind.COSFACE, margin=0.1, scale=8.0),
+        sample_rate=sample_rate,
+        epochs=2,
+        batch=4,
+        lr=0.05,
+    )
+    with join_world(torch.device("cpu")) as world:
+        learning = Learning(
+            faces,
+            config,
+            torch.device("cpu"),
+            mixups=Mixups(domain=DomainMixup(faces, share=0.5)),
+            world=world,
+        )
+        if not has_batch_statistics:
+            for module in learning.backbone.modules():
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                    module.train = lambda _mode=True, module=module: module
+                    module.training = False
+        output = find_output(folder, RECORD_FILE, {}, fresh=False)
+        row = learn(learning, output, lambda _: None)
+        flat = torch.cat([p.detach().flatten() for p in learning.backbone.parameters()])
+        centres = learning.head.centres.detach()
+        content = {"parameters": flat, "centres": centres, "loss": row["loss"]}
+        torch.save(content, folder.with_name(f"{folder.name}-{world.rank}.pt"))
+
+
+if __name__ == "__main__":
+    train(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        float(sys.argv[3]),
+        has_batch_statistics=sys.argv[4] == "batch",
+    )

@@ -1,0 +1,111 @@
+"""Metrics of snapshots during training: recorded once each, without a trace in what is trained."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from metrics.names import parse_metrics
+from tests.helpers.images import write_pairs
+from tests.helpers.training import run_folder, tiny_options
+from train_db_stylegan2 import _evaluations
+from training.launch import make_plan, train
+
+METRICS = parse_metrics("fid32_full,fid32_full_NIR,pr323_full,ppl2_wend_16")
+FILES = [
+    "metric-fd32_full.random-conv-seed0.jsonl",
+    "metric-fd32_full_NIR.random-conv-seed0.jsonl",
+    "metric-ppl2_wend_16.random-conv-seed0.jsonl",
+    "metric-pr323_full.random-conv-seed0.jsonl",
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIFACE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    stems = [f"{person}_{sample}" for person in range(6) for sample in range(4)]
+    return write_pairs(tmp_path_factory.mktemp("data") / "set", stems, size=8)
+
+
+def go(data, outdir, *, metrics=METRICS, stop_at=None, **changes):
+    """Two kimg with a snapshot after each; optionally stopped by a signal after some steps."""
+    options = tiny_options(data, outdir, kimg=2, tick=1.0, snap=1, **changes)
+    plan = make_plan(options)
+    steps = []
+
+    def progress(_done, _total):
+        def advance(count):
+            steps.append(count)
+            if len(steps) == stop_at:
+                signal.raise_signal(signal.SIGTERM)
+
+        return advance
+
+    evaluations = _evaluations(metrics, "standin", plan, Path(data)) if metrics else []
+    train(
+        plan,
+        options.outdir,
+        fresh=False,
+        log_to=lambda _: None,
+        progress=progress,
+        evaluations=evaluations,
+    )
+    return run_folder(outdir)
+
+
+def results(folder, name=FILES[0]):
+    lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    return [(line["nimg"], line["results"]) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    return go(data, tmp_path_factory.mktemp("whole"))
+
+
+def test_each_snapshot_has_a_line_in_each_file(whole):
+    assert sorted(path.name for path in whole.glob("metric-*")) == FILES
+    for name in FILES:
+        assert [nimg for nimg, _ in results(whole, name)] == [1000, 2000]
+
+
+def test_statistics_have_the_same_numbers(whole):
+    rows = [json.loads(line) for line in (whole / "stats.jsonl").read_text().splitlines()]
+    for name in FILES:
+        for row, (_, values) in zip(rows, results(whole, name), strict=True):
+            for key, value in values.items():
+                assert row[f"Metrics/{key}"] == {"num": 1, "mean": value, "std": 0.0}
+
+
+def test_training_is_the_same_without_metrics(data, whole, tmp_path):
+    plain = go(data, tmp_path, metrics=())
+    assert not list(plain.glob("metric-*"))
+    for name in ("network-snapshot-000001.pkl", "network-snapshot-000002.pkl"):
+        assert (plain / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("stop_at", [2, 6])
+def test_a_stopped_run_continues_to_the_same_lines(data, whole, tmp_path, stop_at):
+    stopped = go(data, tmp_path, stop_at=stop_at)
+    assert not (stopped / "network-snapshot-000002.pkl").exists()
+    assert go(data, tmp_path) == stopped
+    for name in FILES:
+        assert results(stopped, name) == results(whole, name)
+
+
+def test_a_run_that_lost_its_last_checkpoint_repeats_no_line(data, whole, tmp_path):
+    """As killed between the evaluation of a snapshot and the checkpoint behind it."""
+    stopped = go(data, tmp_path, stop_at=2)
+    checkpoint = (stopped / "checkpoint.pt").read_bytes()
+    go(data, tmp_path)
+    (stopped / "checkpoint.pt").write_bytes(checkpoint)
+    go(data, tmp_path)
+    for name in FILES:
+        assert results(stopped, name) == results(whole, name)
