@@ -9,7 +9,7 @@ import click
 from dnnlib import cli
 
 if TYPE_CHECKING:
-    from interpreter.class_list import ClassList
+    from data.class_list import ClassList
 
 EPILOG = """\b
 Examples:
@@ -149,7 +149,7 @@ def _numbers(text: str | None, drawn: Path) -> list[int] | None:
 
 
 def _classes(given: dict[str, Any]) -> "ClassList":
-    from interpreter.class_list import OCULAR_CLASSES, ClassList, load_class_list  # noqa: PLC0415
+    from data.class_list import OCULAR_CLASSES, ClassList, load_class_list  # noqa: PLC0415
 
     if given["classes"] is None:
         return ClassList(OCULAR_CLASSES, given["max_distance"])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from interpreter.dataset_writer import DatasetOptions, DatasetWriter, SampleFilter
     from interpreter.experiment import Experiment
     from training.generator import Generator
+    from training.snapshots import Snapshot
 
 EPILOG = """\b
 Examples:
@@ -153,7 +154,8 @@ def _train(given: dict[str, Any]) -> None:
         most=experiment.max_training,
         min_region_pixels=experiment.min_region_pixels,
     )
-    generator = _load_generator(experiment, given["network"], given["device"])
+    snapshot = _load_snapshot(experiment, given["network"])
+    generator = _build_generator(snapshot, experiment.network_name, given["device"])
     job = learning.prepare_learning(generator, annotations, experiment)  # type: ignore[arg-type]
     outdir = given["outdir"] or Path(experiment.exp_dir) / "models"
     output = find_output(outdir, model_files.RECORD, job.identity(), fresh=given["fresh"])
@@ -175,8 +177,11 @@ def _generate(given: dict[str, Any]) -> None:
         raise ValueError("--generate-data needs --resume, the folder of trained models")
     experiment = _load_experiment(given)
     options = _dataset_options(given, experiment)
-    generator = _load_generator(experiment, given["network"], given["device"])
-    writer, identity = _dataset_writer(given, experiment, generator, options)
+    snapshot = _load_snapshot(experiment, given["network"])
+    generator = _build_generator(snapshot, experiment.network_name, given["device"])
+    writer, identity = _dataset_writer(
+        given, experiment, generator, options, snapshot.feature_scale
+    )
     outdir = given["outdir"] or given["resume"] / _samples_name(options)
     output = find_output(outdir, dataset_writer.RECORD, identity, fresh=given["fresh"])
     if given["dry_run"]:
@@ -222,6 +227,7 @@ def _dataset_writer(
     experiment: "Experiment",
     generator: "Generator",
     options: "DatasetOptions",
+    feature_scale: float | None,
 ) -> tuple["DatasetWriter", dict[str, Any]]:
     """Return the writer, and what decides its output as plain JSON values."""
     from interpreter import drawing, learning, model_files  # noqa: PLC0415  # torch is slow
@@ -235,7 +241,9 @@ def _dataset_writer(
     device = drawing.device_of(generator)  # type: ignore[arg-type]
     layout = drawing.feature_layout(generator)  # type: ignore[arg-type]
     interpreter = NativeInterpreter(models.ensemble.to(device), layout)
-    conditions = None if given["labels"] is None else load_labels(given["labels"], "--labels")
+    conditions = None
+    if given["labels"] is not None:
+        conditions = load_labels(given["labels"], "--labels", feature_scale)
     sample_filter = _sample_filter(given, str(device))
     writer = DatasetWriter(
         generator,  # type: ignore[arg-type]
@@ -271,19 +279,24 @@ def _load_experiment(given: dict[str, Any]) -> "Experiment":
     return load_experiment(given["exp"], {"exp_dir": given["exp_dir"], "seed": given["seed"]})
 
 
-def _load_generator(experiment: "Experiment", network: Path | None, device: str) -> "Generator":
+def _load_snapshot(experiment: "Experiment", network: Path | None) -> "Snapshot":
+    from training.snapshots import load_snapshot  # noqa: PLC0415  # torch is slow
+
+    return load_snapshot(network or experiment.path("stylegan_checkpoint"))
+
+
+def _build_generator(snapshot: "Snapshot", network: str, device: str) -> "Generator":
     from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
         resolve_device,
         use_repeatable_arithmetic,
     )
-    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
+    from training.snapshots import build_generator  # noqa: PLC0415
 
     local = os.environ.get("LOCAL_RANK")
     name = resolve_device(device, None if local is None else int(local))
     if name != "cpu":
         use_repeatable_arithmetic()
-    path = network or experiment.path("stylegan_checkpoint")
-    return build_generator(load_snapshot(path), experiment.network_name).to(name)
+    return build_generator(snapshot, network).to(name)
 
 
 if __name__ == "__main__":

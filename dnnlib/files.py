@@ -44,6 +44,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         raise
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left; nobody may be writing."""
+    for left in folder.rglob(".*.part"):
+        left.unlink(missing_ok=True)
+
+
 def write_json(path: str | os.PathLike[str], content: Any, indent: int | None = 2) -> None:
     """Write `content` as UTF-8 JSON, atomically. NaN and infinities raise ValueError."""
     with atomic_write(path, "w") as file:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data.class_list import ClassList, class_list_as_json
 from data.modalities import MODALITIES
 from data.pixels import decode_image
 from dnnlib import files
@@ -16,7 +17,6 @@ from interpreter import sheets
 from interpreter.annotation_images import LABEL_FILE, LATENT_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
 from interpreter.arrays import load_rows, save_array, save_image
-from interpreter.class_list import ClassList, class_list_as_json
 from interpreter.mask_files import AnnotationFile, find_annotations, image_number, read_mask
 
 RECORD = "annotations.json"

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.class_list import AnnotationClass, ClassList
 from data.example.classes import FACE_4, FACE_10, Palette, merge_face
 from data.example.render import check_resolution, render_sample
 from data.modalities import MODALITIES
@@ -31,7 +32,6 @@ from interpreter.annotation_images import (
 )
 from interpreter.annotations import AnnotatedImage
 from interpreter.arrays import load_rows
-from interpreter.class_list import AnnotationClass, ClassList
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.seeding import derive_seed, generator_for
 

@@ -273,8 +273,7 @@ class DatasetWriter:
         if dropped:
             files.write_json_lines(folder / DROPPED, dropped)
         write_archive(folder, kept, self._options.archive, self._options.shard_size)
-        for left in folder.rglob(".*.part"):  # of a process that was killed while it wrote
-            left.unlink(missing_ok=True)
+        files.remove_parts(folder)
         info = {
             "samples": len(kept),
             "dropped": len(dropped),

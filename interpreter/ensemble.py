@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.class_list import MAX_CLASSES
+
 _INIT_STD = 0.02
 _BN_EPS = 1e-5
 _BN_MOMENTUM = 0.1
 _MANY_CLASSES = 32
-MAX_CLASSES = 255
 # Places of the published sequence: linear, ReLU, norm, linear, ReLU, norm, linear.
 _LINEAR_PLACES, _NORM_PLACES = (0, 3, 6), (2, 5)
 _PREFIX = "module.layers."

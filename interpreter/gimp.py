@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from interpreter.class_list import ClassList
+from data.class_list import ClassList
 
 INSTALL_HINT = "pip install -r requirements-extras.txt"
 OPAQUE = 128

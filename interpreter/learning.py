@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.class_list import MAX_CLASSES
 from dnnlib import config as configs
 from dnnlib.outputs import OutputFolder
 from dnnlib.runs import lock_run
@@ -27,7 +28,6 @@ from interpreter.drawing import (
     map_latents,
     network_sha256,
 )
-from interpreter.ensemble import MAX_CLASSES
 from interpreter.experiment import Experiment
 from interpreter.features import FeatureLayout, FeatureTable
 from interpreter.fitting import Fit, FitOptions

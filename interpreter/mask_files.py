@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from interpreter.class_list import ClassList
+from data.class_list import ClassList
 from interpreter.gimp import OPAQUE, read_xcf_mask
 
 # Of several annotations of one image, the one with most information is taken.

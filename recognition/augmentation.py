@@ -1,30 +1,66 @@
-"""Changes to training images of faces: mirror, shift, contrast and brightness."""
+"""Changes to training images of faces: mirror, shift, contrast, brightness, blur, illumination."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from torch_utils.distributed import World
+
+_REACH = 3  # standard deviations of a blur that are computed
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceAugmentation:
     """What is changed.
 
+    Blur and illumination are the first remedy that SynFace tries against too even images of a
+    generator.
+
     Attributes:
         mirror: half of the images are flipped left to right.
         shift: largest shift in each direction, as a share of the width; edges are repeated.
         light: largest change of contrast (a factor 1 +- light) and brightness (light of half the
             range).
+        blur: largest standard deviation of a Gaussian blur, as a share of the width.
+        illumination: strength of a light from one side (edges are up to 1 +- illumination times as
+            bright) and of a gamma of up to exp(+- illumination).
+    Source: Qiu et al. 2021 (SynFace, arXiv:2108.07960) name both; their form is ours.
     """
 
     mirror: bool = True
     shift: float = 0.0
     light: float = 0.0
+    blur: float = 0.0
+    illumination: float = 0.0
 
-    def __call__(self, images: Tensor, random: torch.Generator) -> Tensor:
-        """images: [N, C, S, S] float32 in -1..1 -> the same shape and range."""
-        count = len(images)
-        draws = torch.rand([count, 5], generator=random).to(images.device)
+    def __post_init__(self) -> None:
+        for name in ("shift", "light", "blur", "illumination"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 0 and less than 1, got {self.__dict__[name]}"
+                )
+
+    def __call__(
+        self, images: Tensor, random: torch.Generator, world: World | None = None
+    ) -> Tensor:
+        """Change each image by its own draws.
+
+        Args:
+            images: [N, C, S, S] float32 in -1..1, this process's part of a batch.
+            random: draws for the whole batch.
+            world: the processes that share it; None for one.
+        Returns: the same shape and range.
+        """
+        world = world or World()
+        count = len(images) * world.size
+
+        def draw(numbers: int) -> Tensor:
+            return world.mine(torch.rand([count, numbers], generator=random)).to(images.device)
+
+        draws = draw(5)
         if self.mirror:
             images = torch.where(draws[:, :1, None, None] < 0.5, images.flip(3), images)
         if self.shift > 0:
@@ -33,6 +69,10 @@ class FaceAugmentation:
             contrast, brightness = ((draws[:, 3:] * 2 - 1) * self.light).unbind(1)
             images = images * (1 + contrast)[:, None, None, None]
             images = (images + brightness[:, None, None, None]).clamp(-1, 1)
+        if self.blur > 0:
+            images = blur_images(images, draw(1)[:, 0] * self.blur, self.blur)
+        if self.illumination > 0:
+            images = _illuminate(images, draw(3), self.illumination)
         return images
 
 
@@ -45,3 +85,40 @@ def _shift(images: Tensor, shares: Tensor) -> Tensor:
     rows = (place + pixels[:, 1:]).clamp(0, size - 1)
     images = images.gather(3, columns[:, None, None, :].expand_as(images))
     return images.gather(2, rows[:, None, :, None].expand_as(images))
+
+
+def blur_images(images: Tensor, widths: Tensor, largest: float) -> Tensor:
+    """Blur each image with its own Gaussian; edges are repeated.
+
+    Args:
+        images: [N, C, S, S] float32.
+        widths: [N] standard deviations as shares of S, each at most `largest`.
+        largest: decides how far the sums reach.
+    Returns: the same shape.
+    """
+    size = images.shape[3]
+    reach = max(math.ceil(_REACH * largest * size), 1)
+    place = torch.arange(-reach, reach + 1, device=images.device)
+    spread = (widths * size).clamp_min(1e-3)
+    weights = torch.exp(-(place.square() / (2 * spread[:, None].square())))
+    weights = (weights / weights.sum(dim=1, keepdim=True)).t()[:, :, None, None, None]
+    for axis in (2, 3):
+        margins = [reach, reach, 0, 0] if axis == 3 else [0, 0, reach, reach]
+        padded = functional.pad(images, margins, mode="replicate")
+        images = sum(
+            (weight * padded.narrow(axis, offset, size) for offset, weight in enumerate(weights)),
+            start=torch.zeros_like(images),
+        )
+    return images
+
+
+def _illuminate(images: Tensor, draws: Tensor, strength: float) -> Tensor:
+    """Change gamma, and light from one side. draws: [N, 3] in 0..1."""
+    size = images.shape[3]
+    place = torch.linspace(-1, 1, size, device=images.device)
+    angle, side, gamma = (draws * draws.new_tensor([2 * math.pi, strength, 2])).unbind(1)
+    across = angle.cos()[:, None, None] * place + angle.sin()[:, None, None] * place[:, None]
+    light = 1 + side[:, None, None] * across / math.sqrt(2)
+    exponent = torch.exp((gamma - 1) * strength)[:, None, None, None]
+    shown = ((images + 1) / 2).clamp(0, 1) ** exponent * light[:, None]
+    return (shown * 2 - 1).clamp(-1, 1)

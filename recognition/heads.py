@@ -7,6 +7,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
 
 class MarginKind(StrEnum):
@@ -84,16 +85,50 @@ class MarginHead(nn.Module):
         self.config = config
         self.centres = nn.Parameter(torch.randn(people, width) * 0.01)
 
-    def forward(self, embeddings: Tensor, people: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, embeddings: Tensor, people: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the loss of each image, and whether its person has the largest cosine.
+
+        An image of several people has the sum of the weighted losses of each of them.
 
         Args:
             embeddings: [N, E], of any length.
-            people: [N] int64 in 0..P-1.
-        Returns: [N] float32 cross-entropies; [N] bool.
+            people: [N] or [N, K] int64 in 0..P-1.
+            weights: [N, K] float32 that sum to 1; None for one person an image.
+        Returns: [N] float32 cross-entropies; [N] bool, of the person with the largest weight.
+        Source: interpolated labels: Zhang et al. 2018 (mixup, arXiv:1710.09412); Qiu et al. 2021
+            (SynFace, arXiv:2108.07960).
         """
-        unit = functional.normalize(embeddings.float())
-        cosines = (unit @ functional.normalize(self.centres).t()).clamp(-1, 1)
-        logits = add_margin(cosines, people, self.config)
-        losses = functional.cross_entropy(logits, people, reduction="none")
-        return losses, cosines.argmax(dim=1) == people
+        return margin_losses(embeddings, self.centres, people, weights, self.config)
+
+    def begin_step(self, optimizer: Optimizer, is_present: Tensor, random: torch.Generator) -> None:
+        """Choose the centres of a step: all of them."""
+
+    def end_step(self, optimizer: Optimizer) -> None:
+        """Keep what a step has changed."""
+
+
+def margin_losses(
+    embeddings: Tensor,
+    centres: Tensor,
+    people: Tensor,
+    weights: Tensor | None,
+    config: HeadConfig,
+) -> tuple[Tensor, Tensor]:
+    """Return losses and hits; see `MarginHead.forward`. centres: [P, E], of any length."""
+    unit = functional.normalize(embeddings.float())
+    cosines = (unit @ functional.normalize(centres).t()).clamp(-1, 1)
+    if weights is None:
+        return _losses(cosines, people, config), cosines.argmax(dim=1) == people
+    losses = [
+        weights[:, k] * _losses(cosines, column.contiguous(), config)
+        for k, column in enumerate(people.unbind(1))
+    ]
+    main = people.gather(1, weights.argmax(dim=1, keepdim=True))[:, 0]
+    return torch.stack(losses).sum(dim=0), cosines.argmax(dim=1) == main
+
+
+def _losses(cosines: Tensor, people: Tensor, config: HeadConfig) -> Tensor:
+    logits = add_margin(cosines, people, config)
+    return functional.cross_entropy(logits, people, reduction="none")

@@ -4,23 +4,27 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from data.sampler import InfiniteSampler
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from dnnlib.runs import lock_run
-from recognition.augmentation import FaceAugmentation
 from recognition.backbones import build_backbone, named_backbone, state_of
-from recognition.embedding import Embedder, Preprocessing, preprocess
-from recognition.heads import HeadConfig, MarginHead
+from recognition.embedding import Embedder, Preprocessing
+from recognition.face_sets import FaceSet
+from recognition.heads import MarginHead
+from recognition.learning_config import LearningConfig, Precision, rate_at
+from recognition.mixup import DomainMixup, IdentityMixup
+from recognition.partial_head import PartialHead
+from recognition.training_items import Batch, Item, TrainingItems, make_batch, read_steps
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed, generator_for
 
 RECORD_FILE = "training_options.json"
@@ -30,70 +34,20 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 Row = dict[str, float]
 _log = logging.getLogger(__name__)
-
-
-class Faces(Protocol):
-    """What is trained on; see recognition.face_sets."""
-
-    people: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+_CHECK_INTERVAL = 100  # steps between looks at whether the loss is finite
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningConfig:
-    """How a recogniser is trained.
+class Mixups:
+    """What is mixed into the images and their labels.
 
     Attributes:
-        backbone: r18, r34, r50, r100, r200 or mobilefacenet.
-        width: factor of its channels.
-        embedding: width of the embeddings.
-        size: width and height that images are resized to, in pixels.
-        dropout: before the last layer.
-        head: margin loss.
-        augmentation: of the images.
-        epochs: passes over the data.
-        batch: images a step.
-        lr: largest learning rate of SGD with momentum; it falls with the square of what is left.
-        momentum: of SGD.
-        weight_decay: of all weights.
-        warmup: share of the steps in which the rate rises.
-        seed: of everything random.
+        domain: with real images; None for none.
+        identity: of the conditions of two people; None for none.
     """
 
-    backbone: str = "r50"
-    width: float = 1.0
-    embedding: int = 512
-    size: int = 112
-    dropout: float = 0.0
-    head: HeadConfig = field(default_factory=HeadConfig)
-    augmentation: FaceAugmentation = field(default_factory=FaceAugmentation)
-    epochs: int = 20
-    batch: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup: float = 0.05
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "embedding"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be more than 0, got {self.lr}")
-        if not 0 <= self.dropout < 1 or not 0 <= self.warmup < 1:
-            raise ValueError(f"dropout and warmup must be 0..1, got {self.dropout}, {self.warmup}")
-
-
-def rate_at(step: int, steps: int, config: LearningConfig) -> float:
-    """Return the learning rate of a step: linear warm-up, then (share left) squared."""
-    rising = max(round(config.warmup * steps), 1)
-    if step < rising:
-        return config.lr * (step + 1) / rising
-    return config.lr * (1 - (step - rising) / max(steps - rising, 1)) ** 2
+    domain: DomainMixup | None = None
+    identity: IdentityMixup | None = None
 
 
 class Learning:
@@ -104,32 +58,48 @@ class Learning:
         config: of everything.
         device: where to compute.
         evaluate: named numbers of the recogniser as it is, once an epoch; None for none.
-    Raises: ValueError for an unknown backbone, or fewer images than a batch.
+        mixups: of images and labels.
+        world: processes that share each batch; every one has its own batch statistics.
+        workers: processes that decode images, each; 0 where they are in memory.
+    Raises: ValueError for an unknown backbone, fewer images than a batch, a batch that the
+        processes do not divide, real images of other modalities, people without images, or half
+        precision on a CPU.
     """
 
     def __init__(
         self,
-        faces: Faces,
+        faces: FaceSet,
         config: LearningConfig,
         device: torch.device,
         evaluate: Callable[[Embedder], Row] | None = None,
+        *,
+        mixups: Mixups | None = None,
+        world: World | None = None,
+        workers: int = 0,
     ) -> None:
-        if len(faces) < config.batch:
-            raise ValueError(f"batch must be at most the {len(faces)} images, got {config.batch}")
         self.faces, self.config, self.device, self.evaluate = faces, config, device, evaluate
+        self.mixups, self.world = mixups or Mixups(), world or World()
+        self.workers = 0 if faces.is_cached else workers
+        self._check()
+        self.people = (*faces.people, *self._further_people())
         self.shape = named_backbone(
-            config.backbone, embedding=config.embedding, size=config.size, width=config.width
+            config.backbone,
+            in_channels=faces.channels,
+            embedding=config.embedding,
+            size=config.size,
+            width=config.width,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "recogniser"))
             self.backbone = build_backbone(self.shape, config.dropout).to(device)
-            self.head = MarginHead(config.embedding, len(faces.people), config.head).to(device)
+            self.head = self._build_head().to(device)
         parameters = [p for p in self._modules().parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
-        self.sampler = InfiniteSampler(len(faces), config.seed)
-        self.preprocessing = Preprocessing(size=config.size)
+        is_half = config.precision == Precision.FP16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=is_half)
+        self.preprocessing = Preprocessing(size=config.size, channels=faces.channels)
         self.steps_per_epoch = len(faces) // config.batch
         self.step = 0
         self.rows: list[Row] = []
@@ -149,13 +119,18 @@ class Learning:
             self._load(checkpoint)
             progress(self.step)
             _log.info("continuing at step %d of %d", self.step, self.steps)
+        self.world.wait()
+        steps = self._read()
         while self.step < self.steps:
-            self.rows.append(self._run_epoch(progress))
-            self._save(checkpoint)
-            _write_rows(output.path / STATS_FILE, self.rows)
-        save_checkpoint(output.path / MODEL_FILE, state_of(self.backbone, self.shape))
-        output.finish({"people": len(self.faces.people), "result": self.rows[-1]})
-        checkpoint.unlink(missing_ok=True)
+            self.rows.append(self._run_epoch(steps, progress))
+            if self.world.is_first:
+                self._save(checkpoint)
+                _write_rows(output.path / STATS_FILE, self.rows)
+            self.world.wait()
+        if self.world.is_first:
+            save_checkpoint(output.path / MODEL_FILE, state_of(self.backbone, self.shape))
+            output.finish({"people": len(self.people), "result": self.rows[-1]})
+            checkpoint.unlink(missing_ok=True)
         return self.rows[-1]
 
     def embedder(self) -> Embedder:
@@ -168,48 +143,128 @@ class Learning:
             device=self.device,
         )
 
-    def _run_epoch(self, progress: Callable[[int], None]) -> Row:
+    def _check(self) -> None:
+        faces, config, domain = self.faces, self.config, self.mixups.domain
+        if len(faces) < config.batch:
+            raise ValueError(f"batch must be at most the {len(faces)} images, got {config.batch}")
+        if config.batch % self.world.size:
+            raise ValueError(
+                f"batch must be a multiple of the {self.world.size} processes, got {config.batch}"
+            )
+        if config.precision == Precision.FP16 and self.device.type != "cuda":
+            raise ValueError("precision fp16 needs a CUDA device; bf16 and fp32 do not")
+        if domain is not None:
+            ours, theirs = ((f.modalities, f.is_joint) for f in (faces, domain.faces))
+            if ours != theirs:
+                raise ValueError(f"domain mixup: modalities must be {ours}, got {theirs}")
+        check_labels(faces)
+
+    def _further_people(self) -> tuple[str, ...]:
+        return () if self.mixups.domain is None else self.mixups.domain.faces.people
+
+    def _build_head(self) -> MarginHead | PartialHead:
+        config = self.config
+        if config.sample_rate < 1:
+            return PartialHead(config.embedding, len(self.people), config.head, config.sample_rate)
+        return MarginHead(config.embedding, len(self.people), config.head)
+
+    def _read(self) -> Iterator[list[Item]]:
+        items = TrainingItems(self.faces, self.config.seed, self.mixups.domain)
+        return read_steps(
+            items,
+            batch=self.config.batch,
+            start=self.step,
+            world=self.world,
+            workers=self.workers,
+        )
+
+    def _run_epoch(self, steps: Iterator[list[Item]], progress: Callable[[int], None]) -> Row:
         began = time.perf_counter()
         self._modules().train()
         losses, hits = [], []
-        for _ in range(self.steps_per_epoch):
-            loss, right = self._run_step()
+        for count in range(1, self.steps_per_epoch + 1):
+            loss, right = self._run_step(next(steps))
             losses.append(loss)
             hits.append(right)
             progress(1)
-        loss = float(torch.stack(losses).mean())
+            if count % _CHECK_INTERVAL == 0 or count == self.steps_per_epoch:
+                self._check_loss(losses[-_CHECK_INTERVAL:])
+        row = {
+            "epoch": self.step // self.steps_per_epoch,
+            "loss": float(self.world.mean(torch.stack(losses).mean())),
+            "accuracy": float(self.world.mean(torch.stack(hits).mean())),
+            "lr": rate_at(self.step - 1, self.steps, self.config),
+            "seconds": time.perf_counter() - began,
+        }
+        if self.evaluate is not None and self.world.is_first:
+            row |= self.evaluate(self.embedder())
+        if self.world.is_first:
+            _log.info("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        return row
+
+    def _check_loss(self, losses: list[Tensor]) -> None:
+        loss = float(self.world.mean(torch.stack(losses).mean()))
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} at step {self.step}: lower lr ({self.config.lr}) or raise "
                 "warmup; the checkpoint of the epoch before is kept"
             )
-        row = {
-            "epoch": self.step // self.steps_per_epoch,
-            "loss": loss,
-            "accuracy": float(torch.stack(hits).mean()),
-            "lr": rate_at(self.step - 1, self.steps, self.config),
-            "seconds": time.perf_counter() - began,
-        }
-        if self.evaluate is not None:
-            row |= self.evaluate(self.embedder())
-        _log.info("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        return row
 
-    def _run_step(self) -> tuple[Tensor, Tensor]:
-        config, start = self.config, self.step * self.config.batch
-        items = [self.faces[self.sampler.index_at(start + i)] for i in range(config.batch)]
-        images = torch.stack([image for image, _ in items]).to(self.device)
-        people = torch.tensor([person for _, person in items], device=self.device)
-        x = preprocess(images, self.preprocessing)
-        x = config.augmentation(x, generator_for(config.seed, "augment", self.step))
-        losses, is_right = self.head(self.backbone(x), people)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        for group in self.optimizer.param_groups:
+    def _run_step(self, items: list[Item]) -> tuple[Tensor, Tensor]:
+        config, optimizer = self.config, self.optimizer
+        batch = make_batch(self._with_drawn(items), self.preprocessing, self.device)
+        x = config.augmentation(
+            batch.images, generator_for(config.seed, "augment", self.step), self.world
+        )
+        self._begin_head(batch)
+        losses, is_right = self.head(self._embed(x), batch.people, batch.weights)
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses.mean()).backward()
+        self.world.average_gradients(
+            p.grad for p in self._modules().parameters() if p.grad is not None
+        )
+        for group in optimizer.param_groups:
             group["lr"] = rate_at(self.step, self.steps, config)
-        self.optimizer.step()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        self.head.end_step(optimizer)
         self.step += 1
         return losses.detach().mean(), is_right.float().mean()
+
+    def _embed(self, x: Tensor) -> Tensor:
+        """Run the backbone; dropout draws from a stream of its own."""
+        precision = self.config.precision
+        half = torch.float16 if precision == Precision.FP16 else torch.bfloat16
+        devices = [self.device] if self.device.type == "cuda" else []
+        is_plain = precision == Precision.FP32
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch.autocast(self.device.type, dtype=half, enabled=not is_plain),
+        ):
+            seed = derive_seed(self.config.seed, "dropout", self.step, self.world.rank)
+            torch.manual_seed(seed)
+            return self.backbone(x)
+
+    def _with_drawn(self, items: list[Item]) -> list[Item]:
+        """Return the items, some replaced by images of mixed people."""
+        mixup = self.mixups.identity
+        if mixup is None:
+            return items
+        rows = mixup.rows([item.position for item in items])
+        if not rows:
+            return items
+        chosen = [items[row] for row in rows]
+        drawn = mixup.draw([i.position for i in chosen], [i.column for i in chosen])
+        result = list(items)
+        for row, (image, target) in zip(rows, drawn, strict=True):
+            result[row] = replace(items[row], image=image, target=target)
+        return result
+
+    def _begin_head(self, batch: Batch) -> None:
+        is_present = torch.zeros(len(self.people), device=self.device)
+        is_present[batch.people.flatten()] = 1
+        random = generator_for(self.config.seed, "people", self.step)
+        self.head.begin_step(self.optimizer, self.world.sum(is_present) > 0, random)
 
     def _modules(self) -> nn.ModuleList:
         return nn.ModuleList([self.backbone, self.head])
@@ -221,6 +276,7 @@ class Learning:
             "backbone": self.backbone.state_dict(),
             "head": self.head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
         save_checkpoint(path, state)
 
@@ -230,12 +286,35 @@ class Learning:
         self.backbone.load_state_dict(state["backbone"])
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def check_labels(faces: FaceSet) -> None:
+    """Refuse labels that name nobody, and people whom no image shows.
+
+    Raises: ValueError.
+    """
+    people = len(faces.people)
+    shown = [person for index in range(faces.moments) for person in faces.target(index).people]
+    counts = torch.tensor(shown)
+    if int(counts.min()) < 0 or int(counts.max()) >= people:
+        raise ValueError(
+            f"labels must be 0..{people - 1}, got {int(counts.min())}..{int(counts.max())}"
+        )
+    empty = torch.bincount(counts, minlength=people).argmin()
+    if not bool((counts == empty).any()):
+        raise ValueError(f"no image shows {faces.people[int(empty)]}")
 
 
 def learn(learning: Learning, output: OutputFolder, progress: Callable[[int], None]) -> Row:
     """Train in a folder that no other process works in; see `Learning.run`."""
+    learning.world.wait()  # until all have looked at the folder as it was
+    if not learning.world.is_first:
+        learning.world.wait()
+        return learning.run(output, progress)
     output.begin()
     lock = lock_run(output.path)
+    learning.world.wait()
     try:
         return learning.run(output, progress)
     finally:

@@ -1,10 +1,12 @@
 """Pictures: cells keep their pixels and places, and PNG files keep every value."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from data.pictures import image_grid, save_png, side_by_side
+from data.pictures import encode_png, image_grid, save_png, side_by_side
 
 
 def test_modalities_stand_side_by_side():
@@ -31,3 +33,9 @@ def test_png_keeps_every_pixel(tmp_path, channels):
     expected = pixels[0] if channels == 1 else pixels.transpose(1, 2, 0)
     np.testing.assert_array_equal(read, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+def test_16_bit_grey_keeps_every_value():
+    pixels = np.array([[[0, 1, 256, 65535]]], np.uint16)
+    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+        assert np.asarray(image).tolist() == pixels[0].tolist()

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dnnlib.files import atomic_write, read_json, sha256_file, write_json
+from dnnlib.files import (
+    atomic_write,
+    read_json,
+    read_json_lines,
+    sha256_file,
+    write_json,
+    write_json_lines,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -164,6 +171,26 @@ def test_absent_json_is_named(tmp_path):
 def test_compact_json(tmp_path):
     write_json(tmp_path / "file.json", [1, 2], indent=None)
     assert (tmp_path / "file.json").read_text() == json.dumps([1, 2]) + "\n"
+
+
+def test_lines_of_json_come_back(tmp_path):
+    entries = [{"a": 1}, [2, "ü"], None]
+    write_json_lines(tmp_path / "a.jsonl", entries)
+    assert (tmp_path / "a.jsonl").read_text().count("\n") == 3
+    assert list(read_json_lines(tmp_path / "a.jsonl")) == entries
+    write_json_lines(tmp_path / "b.jsonl", [])
+    assert list(read_json_lines(tmp_path / "b.jsonl")) == []
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json_lines(tmp_path / "c.jsonl", [float("nan")])
+    assert not (tmp_path / "c.jsonl").exists()
+
+
+def test_a_bad_line_is_named_by_its_number(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n{"a": \n')
+    with pytest.raises(ValueError, match=r"a\.jsonl: not valid JSON, line 3"):
+        list(read_json_lines(tmp_path / "a.jsonl"))
+    with pytest.raises(FileNotFoundError, match=r"b\.jsonl: no such file"):
+        list(read_json_lines(tmp_path / "b.jsonl"))
 
 
 # Hashes

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.class_list import AnnotationClass, ClassList
 from dnnlib.outputs import find_output
 from interpreter.annotations import (
     RECORD,
@@ -12,7 +13,6 @@ from interpreter.annotations import (
     sources_beside,
     write_annotations,
 )
-from interpreter.class_list import AnnotationClass, ClassList
 from tests.helpers.interpreters import paint_masks
 
 CLASSES = ClassList(

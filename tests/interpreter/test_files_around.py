@@ -1,4 +1,4 @@
-"""Folders, experiment files, arrays, model files, archives and sheets."""
+"""Experiment files, arrays, model files, archives and sheets."""
 
 import json
 import tarfile
@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from dnnlib import files
-from dnnlib.outputs import find_output
 from interpreter import arrays, sheets
 from interpreter.archives import Archive, write_archive
 from interpreter.ensemble import member_state
@@ -18,32 +17,6 @@ from interpreter.experiment import load_experiment
 from interpreter.fitting import Stopping
 from interpreter.model_files import RECORD, load_models, save_models
 from tests.helpers.interpreters import small_ensemble
-
-
-def test_a_folder_belongs_to_its_identity(tmp_path):
-    first = find_output(tmp_path / "out", "r.json", {"a": (1, 2)}, fresh=False)
-    assert first.is_new
-    assert not (tmp_path / "out").exists()
-    first.begin()
-    again = find_output(tmp_path / "out", "r.json", {"a": [1, 2]}, fresh=False)
-    assert (again.is_new, again.is_finished) == (False, False)
-    again.finish({"n": 3})
-    assert find_output(tmp_path / "out", "r.json", {"a": [1, 2]}, fresh=False).is_finished
-    assert files.read_json(tmp_path / "out" / "r.json")["n"] == 3
-    with pytest.raises(ValueError, match=r"was made with other options \(a \[1, 2\] -> 5\)"):
-        find_output(tmp_path / "out", "r.json", {"a": 5}, fresh=False)
-    assert find_output(tmp_path / "out", "r.json", {"a": 5}, fresh=True).path.name == "out-2"
-
-
-def test_foreign_folders_and_files_are_refused(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".lock").touch()
-    assert find_output(tmp_path / "out", "r.json", {}, fresh=False).is_new
-    (tmp_path / "out" / "photo.jpg").touch()
-    with pytest.raises(ValueError, match="--outdir .*must be absent or empty"):
-        find_output(tmp_path / "out", "r.json", {}, fresh=False)
-    with pytest.raises(ValueError, match="--sv must be a folder|--sv .*must be a folder"):
-        find_output(tmp_path / "out" / "photo.jpg", "r.json", {}, fresh=False, option="--sv")
 
 
 def experiment_file(tmp_path, **content):

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interpreter.class_list import AnnotationClass, ClassList
+from data.class_list import AnnotationClass, ClassList
 from interpreter.gimp import Layer, flatten_layers, read_xcf_mask
 
 OCULAR = Path(__file__).resolve().parents[3] / "shared" / "ocular" / "experiment"

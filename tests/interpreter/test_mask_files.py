@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interpreter.class_list import OCULAR_CLASSES, AnnotationClass, ClassList
+from data.class_list import OCULAR_CLASSES, AnnotationClass, ClassList
 from interpreter.mask_files import find_annotations, image_number, read_mask
 
 CLASSES = ClassList()

@@ -1,16 +1,19 @@
 """Training of a recogniser: schedule, learning, exact continuation, clear ends."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from data.dataset import PairDataset
+from data.pixels import decode_image
 from dnnlib.outputs import find_output
-from recognition.augmentation import FaceAugmentation
+from recognition.augmentation import FaceAugmentation, blur_images
 from recognition.embedding import load_embedder
-from recognition.face_sets import FaceSet
+from recognition.face_sets import FaceSet, Target
+from recognition.face_sources import open_faces
 from recognition.heads import HeadConfig, MarginKind
 from recognition.learning import (
     CHECKPOINT_FILE,
@@ -18,11 +21,14 @@ from recognition.learning import (
     RECORD_FILE,
     STATS_FILE,
     Learning,
-    LearningConfig,
+    Mixups,
     learn,
-    rate_at,
 )
+from recognition.learning_config import LearningConfig, Precision, rate_at
+from recognition.mixup import DomainMixup, IdentityMixup
 from tests.helpers.images import write_image, write_pairs
+from tests.recognition.test_mixup import DirectGenerator
+from torch_utils.distributed import World
 
 CPU = torch.device("cpu")
 
@@ -52,7 +58,7 @@ def faces(tmp_path):
         colour = np.array([40 * person + 40, 200 - 50 * person, 90], np.uint8)
         noise = np.random.default_rng(8 * person + sample).integers(0, 30, (16, 16, 3))
         write_image(root / f"VIS/{stem}.png", (colour + noise).astype(np.uint8))
-    return FaceSet(PairDataset(root))
+    return FaceSet([open_faces(root)])
 
 
 def run(faces, config, folder, **changes):
@@ -111,6 +117,96 @@ def test_global_random_numbers_play_no_part(faces, tmp_path):
     assert models[0] == models[1] != (tmp_path / "other" / MODEL_FILE).read_bytes()
 
 
+def test_dropout_and_sampled_people_continue_with_the_same_bytes(faces, tmp_path):
+    config = small(dropout=0.4, sample_rate=0.5, batch=2)
+    run(faces, config, tmp_path / "whole")
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(faces, config, tmp_path / "cut", evaluate=interrupt)
+    calls = itertools.count()
+
+    def interrupt_second(_):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return {}
+
+    torch.manual_seed(7)
+    with pytest.raises(KeyboardInterrupt):
+        run(faces, config, tmp_path / "cut", evaluate=interrupt_second)
+    torch.manual_seed(8)
+    run(faces, config, tmp_path / "cut")
+    whole, cut = (tmp_path / name / MODEL_FILE for name in ("whole", "cut"))
+    assert whole.read_bytes() == cut.read_bytes()
+
+
+def test_workers_and_memory_change_nothing(faces, tmp_path):
+    read = FaceSet([open_faces(tmp_path / "faces")], memory_gib=0)
+    assert faces.is_cached
+    run(faces, small(epochs=1), tmp_path / "kept")
+    run(read, small(epochs=1), tmp_path / "read", workers=2)
+    kept, decoded = (tmp_path / name / MODEL_FILE for name in ("kept", "read"))
+    assert kept.read_bytes() == decoded.read_bytes()
+
+
+def test_joint_images_give_a_backbone_of_four_channels(tmp_path):
+    source = open_faces(write_pairs(tmp_path / "pairs"))
+    faces = FaceSet([source], ["rgb", "nir"], joint=True)
+    run(faces, small(epochs=1), tmp_path / "out")
+    embedder = load_embedder(tmp_path / "out" / MODEL_FILE)
+    assert embedder.preprocessing.channels == 4
+    assert embedder.embed(faces.image(0)[None]).shape == (1, 8)
+    with pytest.raises(ValueError, match="takes 4 channels, images have 3"):
+        embedder.embed(faces.image(0)[None, :3])
+
+
+def test_mixups_train_together(faces, tmp_path):
+    real = FaceSet([open_faces(write_pairs(tmp_path / "real", size=24))])
+    identity = IdentityMixup(
+        DirectGenerator(),
+        np.eye(4, 3) + 0.1,
+        modalities=("rgb",),
+        is_joint=False,
+        scale=4.0,
+        share=0.5,
+    )
+    mixups = Mixups(domain=DomainMixup(real), identity=identity)
+    results = [
+        run(faces, small(epochs=2), tmp_path / name, mixups=mixups)["loss"] for name in ("a", "b")
+    ]
+    assert results[0] == results[1]
+    centres = Learning(faces, small(), CPU, mixups=mixups).head.centres
+    assert len(centres) == 4 + 2
+
+
+def test_bfloat16_is_near_float32(faces, tmp_path):
+    losses = [
+        run(faces, small(epochs=1, precision=precision), tmp_path / precision)["loss"]
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.cuda
+def test_half_precision_keeps_its_loss_scale(faces, tmp_path):
+    learning = Learning(faces, small(precision=Precision.FP16), torch.device("cuda"))
+    output = find_output(tmp_path / "out", RECORD_FILE, {}, fresh=False)
+
+    def interrupt(_):
+        if learning.step > 2:
+            raise KeyboardInterrupt
+        return {}
+
+    learning.evaluate = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        learn(learning, output, lambda _: None)
+    state = torch.load(output.path / CHECKPOINT_FILE, weights_only=True)
+    assert state["scaler"]["scale"] > 0
+
+
 def test_evaluation_of_each_epoch(faces, tmp_path):
     row = run(faces, small(), tmp_path / "out", evaluate=lambda model: {"width": model.width})
     assert row["width"] == 8
@@ -134,17 +230,17 @@ def test_diverging_loss_keeps_the_checkpoint(faces, tmp_path):
 
 
 def test_both_modalities_are_images_of_the_person(tmp_path):
-    pairs = PairDataset(write_pairs(tmp_path))
-    faces = FaceSet(pairs, ["rgb", "nir"])
+    faces = FaceSet([open_faces(write_pairs(tmp_path))], ["rgb", "nir"])
     assert len(faces) == 8
     assert faces.people == ("1", "2")
     assert faces.labels.tolist() == [0, 0, 1, 1] * 2
-    assert torch.equal(faces[5][0], pairs[1]["nir"].expand(3, -1, -1))
+    nir = decode_image(tmp_path / "NIR/1_1.png", 1)
+    assert torch.equal(faces[5][0], torch.from_numpy(nir).expand(3, -1, -1))
     assert faces[6][1] == 1
 
 
 def test_people_and_modalities_are_checked(tmp_path):
-    pairs = PairDataset(write_pairs(tmp_path, ["1_0", "1_1"]))
+    pairs = [open_faces(write_pairs(tmp_path, ["1_0", "1_1"]))]
     with pytest.raises(ValueError, match="at least 2 people, got 1"):
         FaceSet(pairs)
     with pytest.raises(ValueError, match=r"among \['rgb', 'nir'\], got \['x'\]"):
@@ -160,11 +256,34 @@ def test_people_and_modalities_are_checked(tmp_path):
         ({"dropout": 1.0}, "dropout and warmup must be"),
         ({"backbone": "vgg"}, "backbone must be one of"),
         ({"size": 20}, "multiple of 16"),
+        ({"sample_rate": 0.0}, "sample_rate must be more than 0"),
+        ({"precision": Precision.FP16}, "precision fp16 needs a CUDA device"),
     ],
 )
 def test_bad_options(faces, changes, reason):
     with pytest.raises(ValueError, match=reason):
         Learning(faces, small(**changes), CPU)
+
+
+def test_labels_are_checked(faces):
+    faces._targets[3] = Target((4,), (1.0,))
+    with pytest.raises(ValueError, match=r"labels must be 0\.\.3, got 0\.\.4"):
+        Learning(faces, small(), CPU)
+    faces._targets[2] = faces._targets[3] = Target((0,), (1.0,))
+    with pytest.raises(ValueError, match="no image shows 1"):
+        Learning(faces, small(), CPU)
+
+
+def test_batches_and_processes_must_agree(faces):
+    with pytest.raises(ValueError, match="batch must be a multiple of the 3 processes, got 4"):
+        Learning(faces, small(), CPU, world=World(size=3))
+
+
+def test_real_images_must_have_the_same_modalities(faces, tmp_path):
+    source = open_faces(write_pairs(tmp_path / "pairs"))
+    mixups = Mixups(domain=DomainMixup(FaceSet([source], ["nir"])))
+    with pytest.raises(ValueError, match="domain mixup: modalities must be .*rgb.*, got .*nir"):
+        Learning(faces, small(), CPU, mixups=mixups)
 
 
 class TestAugmentation:
@@ -205,3 +324,46 @@ class TestAugmentation:
         slope = (y[0, 0][inside].diff() / x[0, 0][inside].diff()).median()
         assert 0.7 <= slope <= 1.3
         assert not torch.equal(x, y)
+
+    def test_blur_is_gaussian(self):
+        x = self.images()
+        widths = torch.linspace(0, 0.1, 64)
+        blurred = blur_images(x, widths, 0.1)
+        for i in (0, 30, 63):
+            sigma = max(float(widths[i]) * 8, 1e-3)
+            expected = gaussian_filter(x[i].numpy(), [0, sigma, sigma], mode="nearest", radius=3)
+            np.testing.assert_allclose(blurred[i], expected, atol=1e-5)
+
+    def test_blur_is_limited_and_keeps_constants(self):
+        x, y = self.images(), self.changed(blur=0.2)
+        assert (y.flatten(2).std(2) <= x.flatten(2).std(2) + 1e-6).all()
+        flat = torch.full([2, 3, 8, 8], 0.3)
+        torch.testing.assert_close(blur_images(flat, torch.tensor([0.1, 0.2]), 0.2), flat)
+
+    def test_illumination_lights_one_side(self):
+        grey = torch.zeros(64, 3, 16, 16)
+        augmentation = FaceAugmentation(mirror=False, illumination=0.4)
+        y = augmentation(grey, torch.Generator().manual_seed(1))
+        assert y.abs().max() <= 1
+        assert torch.equal(y[:, 0], y[:, 2])
+        slopes = y.diff(dim=3).flatten(1).mean(1)
+        assert (slopes > 0).any()
+        assert (slopes < 0).any()
+        shown = (y + 1) / 2
+        centre = shown[:, 0, 7:9, 7:9].mean([1, 2])
+        gamma = centre.log() / math.log(0.5)
+        assert (gamma.log().abs() <= 0.4 + 1e-4).all()
+
+    def test_processes_share_the_draws(self):
+        x = self.images()
+        options = FaceAugmentation(shift=0.2, light=0.3, blur=0.1, illumination=0.3)
+        whole = options(x, torch.Generator().manual_seed(1))
+        for rank in range(2):
+            world = World(rank=rank, size=2)
+            part = options(world.mine(x), torch.Generator().manual_seed(1), world)
+            torch.testing.assert_close(part, whole[rank::2])
+
+    @pytest.mark.parametrize("name", ["shift", "light", "blur", "illumination"])
+    def test_bad_strengths(self, name):
+        with pytest.raises(ValueError, match=f"{name} must be at least 0 and less than 1, got -1"):
+            FaceAugmentation(**{name: -1})

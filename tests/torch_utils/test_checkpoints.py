@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers.configs import small_training_config
-from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.checkpoints import load_checkpoint, save_checkpoint, state_sha256
 from training.state import TrainingState
 
 CPU = torch.device("cpu")
@@ -146,3 +146,21 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
         save(path, {"tensor": torch.zeros(100), "handle": handle})
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
+
+
+# Hashes of states
+
+
+def test_a_hash_is_that_of_names_shapes_and_values():
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(5)}
+    found = state_sha256(state)
+    assert state_sha256(dict(reversed(state.items()))) == found
+    assert state_sha256({**state, "a": state["a"].t().contiguous().t()}) == found
+    others = [
+        {"a": state["a"]},
+        {**state, "a": state["a"].reshape(3, 2)},
+        {**state, "a": state["a"].double()},
+        {**state, "b": torch.tensor(6)},
+        {"c": state["a"], "b": state["b"]},
+    ]
+    assert len({found, *map(state_sha256, others)}) == 6

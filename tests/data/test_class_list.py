@@ -3,11 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from interpreter.class_list import (
+from data.class_list import (
     OCULAR_CLASSES,
     AnnotationClass,
     ClassList,
     class_list_as_json,
+    class_list_from_json,
     load_class_list,
 )
 
@@ -94,3 +95,34 @@ def test_one_class_is_too_few(tmp_path):
     path.write_text("3")
     with pytest.raises(ValueError, match="expected a list"):
         load_class_list(path)
+
+
+# Mirrored classes
+
+PAIRED = [
+    {"name": "background", "color": [0, 0, 0]},
+    {"name": "left eye", "color": [1, 0, 0], "mirror": "right eye"},
+    {"name": "right eye", "color": [2, 0, 0], "aliases": ["right"], "mirror": "LEFT eye"},
+]
+
+
+def test_a_flipped_image_swaps_mirrored_classes():
+    classes = class_list_from_json(PAIRED, "x")
+    assert classes.mirrored() == (0, 2, 1)
+    again = class_list_from_json(class_list_as_json(classes), "x")
+    assert [entry.mirror for entry in again.classes] == [None, "right eye", "LEFT eye"]
+    assert "mirror" not in class_list_as_json(ClassList())[0]
+
+
+@pytest.mark.parametrize(
+    ("mirror", "message"),
+    [
+        ("nose", "x: class 1: its mirror 'nose' is no class"),
+        ("background", "x: classes: .* but not the reverse"),
+        (3, "x: class 1: mirror must be the name of a class, got 3"),
+    ],
+)
+def test_a_mirror_must_be_a_class_and_mutual(mirror, message):
+    content = [PAIRED[0], {**PAIRED[1], "mirror": mirror}, PAIRED[2]]
+    with pytest.raises(ValueError, match=message):
+        class_list_from_json(content, "x")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from dnnlib import files
-from interpreter.ensemble import MAX_CLASSES
 
 Colour = tuple[int, int, int]
+MAX_CLASSES = 255
 DEFAULT_MAX_DISTANCE = 30.0
 _LISTED_COLOURS = 6
 _LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
@@ -25,12 +25,15 @@ class AnnotationClass:
         colour: red, green, blue 0..255.
         aliases: further layer names.
         grey: value in grey images; None is the colour's luma.
+        mirror: name of the class that it becomes in a flipped image, such as right_eye of
+            left_eye; None for itself.
     """
 
     name: str
     colour: Colour
     aliases: tuple[str, ...] = ()
     grey: int | None = None
+    mirror: str | None = None
 
     @property
     def grey_value(self) -> int:
@@ -79,13 +82,30 @@ class ClassList:
                 if numbers.setdefault(name.casefold(), number) != number:
                     raise ValueError(f"classes: name {name!r} belongs to two classes")
         object.__setattr__(self, "_numbers", numbers)
+        mirrored = self.mirrored()
+        for number, other in enumerate(mirrored):
+            if mirrored[other] != number:
+                a, b = self.classes[number].name, self.classes[other].name
+                raise ValueError(f"classes: {b!r} is the mirror of {a!r} but not the reverse")
 
     def __len__(self) -> int:
         return len(self.classes)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, in order."""
+        return tuple(entry.name for entry in self.classes)
+
     def number_of(self, name: str) -> int | None:
         """Return the class with this name or alias, in any case; None where there is none."""
         return self._numbers.get(name.strip().casefold())
+
+    def mirrored(self) -> tuple[int, ...]:
+        """Return the number that each class has in a flipped image.
+
+        Raises: ValueError where a class has a mirror that is none of the classes.
+        """
+        return tuple(self._mirror_of(number) for number in range(len(self.classes)))
 
     def palette(self) -> np.ndarray:
         """Return the colours, [K, 3] uint8."""
@@ -111,6 +131,15 @@ class ClassList:
         table = np.array([[entry.grey_value] for entry in self.classes], np.uint8)
         return self._nearest(values[:, None], table, where)
 
+    def _mirror_of(self, number: int) -> int:
+        mirror = self.classes[number].mirror
+        if mirror is None:
+            return number
+        other = self.number_of(mirror)
+        if other is None:
+            raise ValueError(f"class {number}: its mirror {mirror!r} is no class")
+        return other
+
     def _nearest(self, pixels: np.ndarray, table: np.ndarray, where: str) -> np.ndarray:
         if len(pixels) == 0:
             return np.zeros(0, np.uint8)
@@ -124,7 +153,7 @@ class ClassList:
 
 
 def load_class_list(path: Path, max_distance: float = DEFAULT_MAX_DISTANCE) -> ClassList:
-    """Read a JSON list of objects with name, color and, where wanted, aliases and grey.
+    """Read a JSON list of objects with name, color and, where wanted, aliases, grey and mirror.
 
     An object with such a list under "classes", such as an example data set's dataset_info.json,
     is read too.
@@ -134,13 +163,20 @@ def load_class_list(path: Path, max_distance: float = DEFAULT_MAX_DISTANCE) -> C
     content = files.read_json(path)
     if isinstance(content, dict):
         content = content.get("classes")
+    return class_list_from_json(content, str(path), max_distance)
+
+
+def class_list_from_json(
+    content: Any, where: str, max_distance: float = DEFAULT_MAX_DISTANCE
+) -> ClassList:
+    """Return the class list of a JSON list, see `load_class_list`; `where` is named in messages."""
     if not isinstance(content, list):
-        raise ValueError(f"{path}: expected a list of classes with name and color")
+        raise ValueError(f"{where}: expected a list of classes with name and color")
     try:
         entries = tuple(_read_class(entry, number) for number, entry in enumerate(content))
         return ClassList(entries, max_distance)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
 def class_list_as_json(classes: ClassList) -> list[dict[str, Any]]:
@@ -151,6 +187,7 @@ def class_list_as_json(classes: ClassList) -> list[dict[str, Any]]:
             "color": list(entry.colour),
             "aliases": list(entry.aliases),
             "grey": entry.grey_value,
+            **({} if entry.mirror is None else {"mirror": entry.mirror}),
         }
         for entry in classes.classes
     ]
@@ -160,13 +197,13 @@ def _read_class(entry: Any, number: int) -> AnnotationClass:
     where = f"class {number}"
     if not isinstance(entry, dict):
         raise ValueError(f"{where}: expected an object, got {type(entry).__name__}")
-    unknown = sorted(entry.keys() - {"id", "name", "color", "aliases", "grey"})
+    unknown = sorted(entry.keys() - {"id", "name", "color", "aliases", "grey", "mirror"})
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}")
     if entry.get("id", number) != number:
         raise ValueError(f"{where}: its id must be its place in the list, got {entry['id']!r}")
     name, colour, aliases = entry.get("name"), entry.get("color"), entry.get("aliases", [])
-    grey = entry.get("grey")
+    grey, mirror = entry.get("grey"), entry.get("mirror")
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"{where}: name must be a text, got {name!r}")
     if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
@@ -175,7 +212,11 @@ def _read_class(entry: Any, number: int) -> AnnotationClass:
         raise ValueError(f"{where}: color must be [red, green, blue] 0..255, got {colour!r}")
     if grey is not None and not _are_bytes([grey], 1):
         raise ValueError(f"{where}: grey must be from 0 to 255, got {grey!r}")
-    return AnnotationClass(name=name, colour=tuple(colour), aliases=tuple(aliases), grey=grey)
+    if mirror is not None and not isinstance(mirror, str):
+        raise ValueError(f"{where}: mirror must be the name of a class, got {mirror!r}")
+    return AnnotationClass(
+        name=name, colour=tuple(colour), aliases=tuple(aliases), grey=grey, mirror=mirror
+    )
 
 
 def _are_bytes(values: Any, count: int) -> bool:

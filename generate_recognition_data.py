@@ -1,0 +1,356 @@
+"""Write a data set of new people, whom no training person resembles, in RGB and NIR."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnnlib import cli
+from dnnlib.processes import is_first_process
+from recognition import command_line
+
+if TYPE_CHECKING:
+    from recognition.audit import Auditor
+    from recognition.candidates import CandidateDrawer
+    from recognition.identity_sources import IdentitySource
+    from recognition.recognition_dataset import RecognitionOptions
+    from recognition.setup import LoadedFilter
+    from torch_utils.distributed import World
+    from training.pair_drawing import PairDrawer
+    from training.snapshots import Snapshot
+
+EPILOG = """\b
+Examples:
+  python generate_recognition_data.py --gen_model=network-snapshot-001000.pkl \\
+      --rec_model=recogniser.pth --training_ids=DATASETS/faces/identity_features.json \\
+      --outdir=out --ids=100 --samples_per_id=32
+  python generate_recognition_data.py --training-ids=DATASETS/faces/identity_features.json \\
+      --rec-model=recogniser.pth --calibrate=0.0001
+  torchrun --nproc-per-node=8 generate_recognition_data.py --gen-model=net.pkl \\
+      --rec-model=r100.pth --training-ids=identity_features.json --outdir=out --ids=10000 \\
+      --face-check=mtcnn --audit-model=second.pth --export=recordio
+
+\b
+Repeating a command continues it. The same options give the same bytes on the same kind of device,
+whatever the number of processes, --batch and interruptions."""
+
+PATH = command_line.PATH
+COUNT = click.IntRange(min=1)
+ATTEMPTS_A_SAMPLE = 20
+
+
+@click.command(cls=cli.GroupedCommand, epilog=EPILOG, context_settings=cli.CONTEXT)
+@cli.option_group(
+    "Networks and training people",
+    click.option(
+        "--gen-model", "--gen_model", type=PATH, metavar="PKL", help="Conditional snapshot."
+    ),
+    *command_line.WHO,
+)
+@cli.option_group(
+    "What to write",
+    click.option("--outdir", type=PATH, metavar="DIR", help="Folder of the data set."),
+    click.option("--ids", type=COUNT, default=100, metavar="N", help="New people."),
+    click.option(
+        "--samples-per-id", "--samples_per_id", type=COUNT, default=32, metavar="N", help="Each."
+    ),
+    click.option("--seed", type=int, default=0),
+    click.option(
+        "--export",
+        type=click.Choice(["none", "imagefolder", "recordio", "webdataset"]),
+        default="none",
+        help="Also in a format of recognition training, a folder a modality.",
+    ),
+    click.option("--fresh", is_flag=True, help="Start another folder beside one that is there."),
+    click.option("--strict", is_flag=True, help="Fail where a person lacks samples in the end."),
+    click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing."),
+    cli.config_option(),
+)
+@cli.option_group(
+    "New people",
+    click.option(
+        "--identity-source",
+        default="random",
+        metavar="random|interpolate|FILE",
+        help="Random directions, mixtures of two training people, or vectors of a .npy or .json.",
+    ),
+    click.option(
+        "--feature-scale",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Length of the vectors; by default what the network was trained with, else 4.",
+    ),
+    click.option("--truncation", type=float, default=0.7, metavar="PSI", help="1 is none."),
+    click.option(
+        "--shared-variation",
+        is_flag=True,
+        help="Attempt j of all people has one latent: pose and light run down a column.",
+    ),
+    click.option(
+        "--mix-layers", metavar="LIST", help="Share only the latent of these layers, such as 0-3."
+    ),
+)
+@cli.option_group(
+    "Filter",
+    *command_line.RULES,
+    click.option("--same-identity", type=command_line.COSINE, help="Instead of the rules'."),
+    click.option("--too-similar", type=command_line.COSINE, help="Instead of the rules'."),
+    click.option(
+        "--max-attempts",
+        type=COUNT,
+        metavar="N",
+        help="For a person.  [default: 20 a wanted sample; published rules 2500]",
+    ),
+    click.option("--max-candidates", type=COUNT, metavar="N", help="In all."),
+    *command_line.AUDIT,
+)
+@cli.option_group(
+    "Performance",
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    click.option(
+        "--gpu-device-number", "--gpu_device_number", type=int, help="Which GPU; published."
+    ),
+    click.option("--batch", type=COUNT, default=64, help="Images that leave the device together."),
+    click.option(
+        "--micro-batch",
+        type=COUNT,
+        help="Images computed together; decides the last bits.  [default: by device and size]",
+    ),
+)
+def main(**given: Any) -> None:
+    """Draw new people, and keep those samples that pass for one person and for no other.
+
+    Writes id_N/VIS and id_N/NIR, manifest.jsonl, rejected.jsonl, summary.json and grids.
+    """
+    if is_first_process():
+        cli.start_logging()
+    with cli.friendly_errors():
+        device = _device(given)
+        if given["gen_model"] is None and given["calibrate"] is not None:
+            _calibrate(given, device)
+        else:
+            _generate(given, device)
+
+
+def _device(given: dict[str, Any]) -> str:
+    from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
+        resolve_device,
+        use_repeatable_arithmetic,
+    )
+    from torch_utils.distributed import is_launched, local_rank  # noqa: PLC0415
+
+    number = local_rank() if is_launched() else given["gpu_device_number"]
+    device = resolve_device(given["device"], number)
+    if device != "cpu":
+        use_repeatable_arithmetic()
+    return device
+
+
+def _calibrate(given: dict[str, Any], device: str) -> None:
+    from recognition import setup  # noqa: PLC0415  # torch is slow
+    from recognition.thresholds import calibrate  # noqa: PLC0415
+
+    options = command_line.read_filter_options(given, device)
+    features, embedder = setup.load_people(options.training_ids, options.rec_model, device)
+    if given["dry_run"]:
+        result = calibrate(features, fmr=given["calibrate"], recogniser=embedder.hash).thresholds
+    else:
+        result = setup.calibrate_and_write(options, features, embedder)
+    click.echo(setup.describe_thresholds(result))
+
+
+def _generate(given: dict[str, Any], device: str) -> None:
+    import torch  # noqa: PLC0415  # slow
+
+    from dnnlib.outputs import find_output  # noqa: PLC0415
+    from recognition import recognition_dataset, setup  # noqa: PLC0415
+    from torch_utils.distributed import join_world  # noqa: PLC0415
+
+    for name, option in (("gen_model", "--gen_model"), ("outdir", "--outdir")):
+        if given[name] is None:
+            raise ValueError(f"{option} is missing; only --calibrate alone goes without")
+    if given["dry_run"] and given["calibrate"] is not None:
+        raise ValueError("--calibrate writes thresholds: leave out --dry-run or --gen_model")
+    if given["max_attempts"] is None and given["rules"] == "strict":
+        given["max_attempts"] = ATTEMPTS_A_SAMPLE * given["samples_per_id"]
+    pairs, snapshot, network = _load_generator(given, device)
+    loaded = setup.load_filter(command_line.read_filter_options(given, device))
+    drawer, people = _make_drawer(given, pairs, snapshot, loaded)
+    options = recognition_dataset.RecognitionOptions(
+        identities=given["ids"], samples=given["samples_per_id"], most=given["max_candidates"]
+    )
+    auditor = _load_auditor(given, loaded, device)
+    identity = {
+        **_describe(given, pairs, options),
+        "network_sha256": network,
+        "people": people,
+        "filter": loaded.describe(),
+        "audit": None if auditor is None else auditor.embedder.hash,
+    }
+    output = find_output(
+        given["outdir"], recognition_dataset.RECORD, identity, fresh=given["fresh"]
+    )
+    if given["dry_run"]:
+        click.echo(json.dumps({"outdir": str(output.path), **output.identity}, indent=2))
+        return
+    if output.is_finished:
+        click.echo(f"{output.path}: all people are there")
+        return
+    writer = recognition_dataset.RecognitionWriter(drawer, loaded.scorer, options)
+    with join_world(torch.device(device)) as world:
+        bar = _progress(options.identities * options.samples, world)
+        summary = writer.write(output, world, bar, _finisher(given, loaded, auditor))
+    if summary is not None:
+        _report(output.path, summary, options, is_strict=given["strict"])
+
+
+def _load_generator(given: dict[str, Any], device: str) -> tuple["PairDrawer", "Snapshot", str]:
+    """Return the generator with its settings, its snapshot, and the hash of its weights."""
+    from torch_utils.checkpoints import state_sha256  # noqa: PLC0415  # torch is slow
+    from training.drawing import parse_numbers  # noqa: PLC0415
+    from training.pair_drawing import PairDrawer, default_micro_batch  # noqa: PLC0415
+    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
+
+    path, layers = given["gen_model"], given["mix_layers"]
+    snapshot = load_snapshot(path)
+    try:
+        generator = build_generator(snapshot)
+    except ValueError as error:
+        raise ValueError(f"--gen_model {path}: {error}") from error
+    if generator.config.c_dim == 0:
+        raise ValueError(
+            f"--gen_model {path}: is unconditional, it draws no person at will; train with --cond=1"
+        )
+    try:
+        shared = () if layers is None else parse_numbers(layers)
+    except ValueError as error:
+        raise ValueError(f"--mix-layers: {error}") from error
+    kind = device.partition(":")[0]
+    drawer = PairDrawer(
+        generator.to(device),
+        truncation_psi=given["truncation"],
+        shared_layers=shared,
+        micro_batch=given["micro_batch"] or default_micro_batch(generator.config.resolution, kind),
+        batch=given["batch"],
+    )
+    return drawer, snapshot, state_sha256(generator.state_dict())
+
+
+def _make_drawer(
+    given: dict[str, Any], pairs: "PairDrawer", snapshot: "Snapshot", loaded: "LoadedFilter"
+) -> tuple["CandidateDrawer", dict[str, Any]]:
+    """Return what draws candidates, and what decides them as plain JSON values."""
+    from recognition.candidates import CandidateDrawer, Variation  # noqa: PLC0415  # torch is slow
+
+    width = loaded.scorer.embedder.width
+    if pairs.c_dim != width:
+        raise ValueError(
+            f"--gen_model {given['gen_model']}: takes conditions of {pairs.c_dim} numbers, but "
+            f"--rec_model gives {width}"
+        )
+    source, name = _identity_source(given, loaded)
+    scale = given["feature_scale"] or _recorded_scale(snapshot, loaded)
+    variation = Variation.SHARED if given["shared_variation"] else Variation.OWN
+    if given["mix_layers"] is not None:
+        variation = Variation.MIXED
+    drawer = CandidateDrawer(pairs, source, seed=given["seed"], scale=scale, variation=variation)
+    about = {"source": name, "seed": given["seed"], "scale": scale, "variation": variation.value}
+    return drawer, {**about, "mix_layers": given["mix_layers"]}
+
+
+def _identity_source(given: dict[str, Any], loaded: "LoadedFilter") -> tuple["IdentitySource", str]:
+    """Return the source, and its name or its file's hash."""
+    from dnnlib.files import sha256_file  # noqa: PLC0415  # torch is slow
+    from recognition import identity_sources  # noqa: PLC0415
+
+    name, width = given["identity_source"], loaded.scorer.embedder.width
+    if name == "random":
+        return identity_sources.RandomSource(width), name
+    if name == "interpolate":
+        return identity_sources.MixupSource(loaded.features), name
+    source = identity_sources.FileSource(Path(name), width)
+    if given["ids"] > len(source):
+        raise ValueError(f"--ids must be at most {len(source)}, the vectors in {name}")
+    return source, sha256_file(name)
+
+
+def _recorded_scale(snapshot: "Snapshot", loaded: "LoadedFilter") -> float:
+    """Return the length that conditions had in training.
+
+    A network that was trained on features as they are gets vectors of their mean length.
+    """
+    import numpy as np  # noqa: PLC0415  # slow
+
+    from data.identities import DEFAULT_FEATURE_SCALE  # noqa: PLC0415
+
+    data = snapshot.options.get("data")
+    if not isinstance(data, dict) or "feature_scale" not in data:
+        return DEFAULT_FEATURE_SCALE
+    scale = data["feature_scale"]
+    if isinstance(scale, int | float) and scale > 0:
+        return float(scale)
+    return round(float(np.linalg.norm(loaded.features.vectors, axis=1).mean()), 6)
+
+
+def _load_auditor(given: dict[str, Any], loaded: "LoadedFilter", device: str) -> "Auditor | None":
+    from recognition.audit import find_auditor  # noqa: PLC0415  # torch is slow
+
+    return find_auditor(
+        given["audit_model"],
+        given["audit_features"],
+        given["training_ids"],
+        device=device,
+        other_than=loaded.scorer.embedder.hash,
+    )
+
+
+def _describe(
+    given: dict[str, Any], pairs: "PairDrawer", options: "RecognitionOptions"
+) -> dict[str, Any]:
+    from dnnlib.config import to_dict  # noqa: PLC0415
+
+    return {
+        **to_dict(options),
+        "truncation": given["truncation"],
+        "micro_batch": pairs.micro_batch,
+        "modalities": list(pairs.modalities),
+        "export": given["export"],
+    }
+
+
+def _finisher(
+    given: dict[str, Any], loaded: "LoadedFilter", auditor: "Auditor | None"
+) -> Callable[[Path, list[dict[str, Any]]], dict[str, Any]]:
+    """Return what is done when all samples are there."""
+    from recognition import reports  # noqa: PLC0415  # torch is slow
+    from recognition.export import ExportKind, export_manifest  # noqa: PLC0415
+
+    def finish(folder: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        export_manifest(folder, entries, ExportKind(given["export"]))
+        return reports.write_reports(folder, entries, loaded, auditor)
+
+    return finish
+
+
+def _progress(total: int, world: "World") -> Callable[[int], None]:
+    return cli.progress_bar(0, total) if world.is_first else lambda _: None
+
+
+def _report(
+    folder: Path, summary: dict[str, Any], options: "RecognitionOptions", *, is_strict: bool
+) -> None:
+    people = summary["identities"]
+    lacking = people["requested"] - people["complete"]
+    text = (
+        f"{folder}: {summary['accepted']} samples of {people['complete']} whole people; "
+        f"{len(people['incomplete'])} people have fewer than {options.samples}, "
+        f"{len(people['failed_to_enrol'])} none; {summary['rejected']['total']} candidates rejected"
+    )
+    if lacking and is_strict:
+        raise click.ClickException(f"--strict: {text}")
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Writes people's images in the formats that recognition training reads."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from data import recordio, shards
+from data.modalities import MODALITIES
+from data.pixels import read_header
+from data.placing import place_file
+from dnnlib import files
+
+SHARD_SIZE = 5000
+
+
+class ExportKind(StrEnum):
+    """A format.
+
+    NONE: no export. IMAGEFOLDER: a folder a person. RECORDIO: train.rec, .idx, .lst of insightface.
+    WEBDATASET: tar files with KEY.png and KEY.cls.
+    """
+
+    NONE = "none"
+    IMAGEFOLDER = "imagefolder"
+    RECORDIO = "recordio"
+    WEBDATASET = "webdataset"
+
+
+@dataclass(frozen=True)
+class PersonImage:
+    """An image of a person.
+
+    Attributes:
+        label: the person's number, from 0 on without gaps.
+        person: the person's name.
+        name: of the image, in the export.
+        path: of the file.
+    """
+
+    label: int
+    person: str
+    name: str
+    path: Path
+
+
+def images_of(folder: Path, entries: Sequence[dict[str, Any]], modality: str) -> list[PersonImage]:
+    """Return a manifest's images of a modality; people are numbered as they come."""
+    labels: dict[int, int] = {}
+    images = []
+    for entry in entries:
+        identity = entry["identity"]
+        label = labels.setdefault(identity, len(labels))
+        path = folder / entry["files"][modality]["name"]
+        images.append(PersonImage(label, f"id_{identity}", path.name, path))
+    return images
+
+
+def export_manifest(folder: Path, entries: Sequence[dict[str, Any]], kind: ExportKind) -> None:
+    """Export a data set's images to export/KIND/PLACE in it, one a modality."""
+    if not entries:
+        return
+    for modality in MODALITIES:
+        if modality.name in entries[0]["files"]:
+            place = folder / "export" / kind.value / modality.folders[0]
+            export_people(place, images_of(folder, entries, modality.name), kind)
+
+
+def export_people(folder: Path, images: Sequence[PersonImage], kind: ExportKind) -> list[Path]:
+    """Write images; what is there already is replaced.
+
+    Args:
+        folder: of the export.
+        images: by rising label.
+        kind: format.
+    Returns: the files or folders written.
+    """
+    if not images or kind is ExportKind.NONE:
+        return []
+    if kind is ExportKind.IMAGEFOLDER:
+        for image in images:
+            place_file(image.path, folder / image.person / image.name)
+        return sorted({folder / image.person for image in images})
+    if kind is ExportKind.RECORDIO:
+        _write_records(folder, images)
+        return [folder / "train.rec"]
+    return list(_write_shards(folder, images))
+
+
+def _write_records(folder: Path, images: Sequence[PersonImage]) -> None:
+    people: list[list[recordio.RecordImage]] = [[] for _ in range(images[-1].label + 1)]
+    for image in images:
+        name = f"{image.person}/{image.name}"
+        people[image.label].append(recordio.RecordImage(name, image.path))
+    recordio.write_people(folder, people, read_header(images[0].path).width)
+
+
+def _write_shards(folder: Path, images: Sequence[PersonImage]) -> Iterator[Path]:
+    for number, start in enumerate(range(0, len(images), SHARD_SIZE)):
+        path = folder / f"shard-{number:06d}.tar"
+        part = images[start : start + SHARD_SIZE]
+        with files.atomic_write(path) as file:
+            shards.write_shard(file, (_as_sample(start + i, image) for i, image in enumerate(part)))
+        yield path
+
+
+def _as_sample(number: int, image: PersonImage) -> shards.Sample:
+    content = {image.path.suffix[1:]: image.path.read_bytes(), "cls": str(image.label).encode()}
+    return f"{number:09d}", content

@@ -1,0 +1,165 @@
+"""What each position of a training run sees: an image, whom it shows, and a real one to mix in."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from data.sampler import InfiniteSampler
+from recognition.embedding import Preprocessing, preprocess
+from recognition.face_sets import FaceSet, Target
+from recognition.mixup import DomainMixup, MixStep, shifted
+from torch_utils.distributed import World
+from torch_utils.seeding import generator_for
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of a training step before it is mixed.
+
+    Attributes:
+        position: in the run; image `batch` x step + i of it.
+        image: [C, H, W] uint8.
+        target: whom it shows.
+        column: number of its modality.
+        real: [C, H, W] uint8 image to mix in; None for none.
+        psi: share of `image` in the mixture.
+    """
+
+    position: int
+    image: Tensor
+    target: Target
+    column: int
+    real: Tensor | None = None
+    psi: float = 1.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of a step of one process.
+
+    Attributes:
+        images: [N, C, S, S] float32 in -1..1.
+        people: [N, K] int64.
+        weights: [N, K] float32 that sum to 1.
+    """
+
+    images: Tensor
+    people: Tensor
+    weights: Tensor
+
+
+class TrainingItems(Dataset[Item]):
+    """Items by position; a pure function of seed and position.
+
+    Args:
+        faces: images and people.
+        seed: of the order and of everything drawn.
+        domain: real images to mix in; None for none.
+    """
+
+    def __init__(self, faces: FaceSet, seed: int, domain: DomainMixup | None) -> None:
+        self._faces, self._seed, self._domain = faces, seed, domain
+        self._sampler = InfiniteSampler(len(faces), seed)
+        if domain is not None:
+            self._real = InfiniteSampler(domain.faces.moments, seed + 1)
+
+    def __getitem__(self, position: int) -> Item:
+        index = self._sampler.index_at(position)
+        faces = self._faces
+        item = Item(position, faces.image(index), faces.target(index), faces.column(index))
+        return item if self._domain is None else self._with_real(item, self._domain)
+
+    def _with_real(self, item: Item, domain: DomainMixup) -> Item:
+        step = MixStep.draw(generator_for(self._seed, "domain", item.position))
+        if step.chance >= domain.share:
+            return item
+        index = item.column * domain.faces.moments + self._real.index_at(item.position)
+        other = shifted(domain.faces.target(index), len(self._faces.people))
+        target = mix_targets(item.target, other, step.phi)
+        return replace(item, target=target, real=domain.faces.image(index), psi=step.phi)
+
+
+def mix_targets(first: Target, second: Target, share: float) -> Target:
+    """Return the people of both; those of the first weigh `share` in all."""
+    weights = [weight * share for weight in first.weights]
+    weights += [weight * (1 - share) for weight in second.weights]
+    return Target((*first.people, *second.people), tuple(weights))
+
+
+def read_steps(
+    items: TrainingItems, *, batch: int, start: int, world: World, workers: int
+) -> Iterator[list[Item]]:
+    """Yield this process's items of step `start`, `start` + 1, ... without end.
+
+    Args:
+        items: by position.
+        batch: images a step, of all processes.
+        start: first step.
+        world: rows are given out as `World.mine` does.
+        workers: processes that decode; 0 decodes here. They change nothing else.
+    """
+    positions = _StepPositions(batch, start, world)
+    if workers == 0:
+        for step in positions:
+            yield [items[position] for position in step]
+        return
+    yield from DataLoader(
+        items, batch_sampler=positions, num_workers=workers, collate_fn=partial(list)
+    )
+
+
+class _StepPositions(Sampler[list[int]]):
+    """Yields each step's positions of this process."""
+
+    def __init__(self, batch: int, start: int, world: World) -> None:
+        self._batch, self._start, self._world = batch, start, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self._start * self._batch
+        while True:
+            yield list(range(first + self._world.rank, first + self._batch, self._world.size))
+            first += self._batch
+
+
+def make_batch(items: Sequence[Item], preprocessing: Preprocessing, device: torch.device) -> Batch:
+    """Return a step's images as the backbone sees them, real ones mixed in.
+
+    Source: domain mixup: Qiu et al. 2021 (SynFace, arXiv:2108.07960): psi x synthetic + (1 - psi)
+        x real, labels alike.
+    """
+    images = stack_images([item.image for item in items], preprocessing, device)
+    mixed = [row for row, item in enumerate(items) if item.real is not None]
+    if mixed:
+        reals = [item.real for item in items if item.real is not None]
+        real = stack_images(reals, preprocessing, device)
+        psi = torch.tensor([items[row].psi for row in mixed], device=device)[:, None, None, None]
+        images[mixed] = psi * images[mixed] + (1 - psi) * real
+    width = max(len(item.target.people) for item in items)
+    rows = [item.target for item in items]
+    people = torch.tensor([_padded(target.people, width) for target in rows], device=device)
+    weights = torch.tensor([_padded(target.weights, width) for target in rows], device=device)
+    return Batch(images, people, weights.float())
+
+
+def stack_images(
+    images: Sequence[Tensor], preprocessing: Preprocessing, device: torch.device
+) -> Tensor:
+    """Return images of any sizes as the backbone sees them: [N, C, S, S] float32 in -1..1."""
+    shapes = dict.fromkeys(image.shape for image in images)
+    if len(shapes) == 1:
+        return preprocess(torch.stack(list(images)).to(device), preprocessing)
+    size = preprocessing.size
+    result = torch.empty([len(images), preprocessing.channels, size, size], device=device)
+    for shape in shapes:
+        rows = [row for row, image in enumerate(images) if image.shape == shape]
+        group = torch.stack([images[row] for row in rows]).to(device)
+        result[rows] = preprocess(group, preprocessing)
+    return result
+
+
+def _padded(values: Sequence[float], width: int) -> list[float]:
+    return [*values, *[0] * (width - len(values))]

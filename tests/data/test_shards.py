@@ -1,0 +1,56 @@
+"""WebDataset shards."""
+
+import tarfile
+
+import pytest
+
+from data.shards import read_shard, write_shard
+
+SAMPLES = [
+    ("000000001", {"rgb.png": b"one", "json": b"{}"}),
+    ("folder/000000002", {"rgb.png": b"two" * 1000, "cls": b"7"}),
+    ("folder/3", {"png": b""}),
+]
+
+
+def write(path, samples=SAMPLES):
+    with path.open("wb") as file:
+        write_shard(file, samples)
+    return path
+
+
+def test_samples_come_back(tmp_path):
+    assert list(read_shard(write(tmp_path / "a.tar"))) == SAMPLES
+
+
+def test_equal_samples_give_equal_bytes(tmp_path):
+    assert write(tmp_path / "a.tar").read_bytes() == write(tmp_path / "b.tar").read_bytes()
+
+
+def test_others_read_them(tmp_path):
+    with tarfile.open(write(tmp_path / "a.tar")) as archive:
+        names = archive.getnames()
+    assert names == [
+        "000000001.rgb.png",
+        "000000001.json",
+        "folder/000000002.rgb.png",
+        "folder/000000002.cls",
+        "folder/3.png",
+    ]
+
+
+def test_keys_with_dots_would_be_cut(tmp_path):
+    with pytest.raises(ValueError, match=r"must have no dot, got 'a\.b'"):
+        write(tmp_path / "a.tar", [("a.b", {"png": b""})])
+
+
+def test_damaged_shards_are_named(tmp_path):
+    path = write(tmp_path / "a.tar")
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"a\.tar: not a whole tar file"):
+        list(read_shard(path))
+    path.write_bytes(b"nonsense" * 100)
+    with pytest.raises(ValueError, match=r"a\.tar: not a whole tar file"):
+        list(read_shard(path))
+    with pytest.raises(FileNotFoundError, match=r"b\.tar: no such shard"):
+        list(read_shard(tmp_path / "b.tar"))
