@@ -13,6 +13,7 @@ import torch
 
 from torch_utils.ops import building, cpu_kernels, cuda_toolkit, forms
 from torch_utils.ops.building import BuildError, Recipe, build
+from torch_utils.ops.cuda_kernels import CudaKernels
 from torch_utils.ops.forms import OpsForm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -281,3 +282,9 @@ def test_headers_of_wheels_are_for_what_a_toolkit_lacks(tmp_path):
     assert all((Path(folder) / "cuda_runtime.h").is_file() for folder in wheels)
     (toolkit / "include" / "cuda_fp16.h").write_text("")
     assert cuda_toolkit.header_folders(toolkit) == ()
+
+
+def test_without_a_gpu_the_reason_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(BuildError, match="^PyTorch finds no CUDA device$"):
+        CudaKernels.built()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_utils.ops import cuda_toolkit
-from torch_utils.ops.building import CSRC, Recipe, build
+from torch_utils.ops.building import CSRC, BuildError, Recipe, build
 from torch_utils.ops.layout import BiasActSetting, dense
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -56,6 +56,8 @@ class CudaKernels:
     def built(cls) -> "CudaKernels":
         """Return the kernels for the GPUs at hand, compiled if need be. Raises: BuildError."""
         archs = cuda_toolkit.architectures()
+        if not archs:
+            raise BuildError("PyTorch finds no CUDA device")
         return cls({name: build(recipe(name, archs)) for name in NAMES})
 
     def bias_act(self, x: Tensor, bias: Tensor | None, setting: BiasActSetting) -> Tensor:
