@@ -129,7 +129,7 @@ def plan_steps(sizes: Sizes, folder: Path) -> list[Step]:
             words=("preprocess_annotations.py", "--auto=example4",
                    f"--drawn={folder}/interpreter/drawn",
                    f"--outdir={folder}/interpreter/processed"),
-            look_at=f"{folder}/interpreter/processed/check_sheet.png",
+            look_at=f"{folder}/interpreter/processed/check_sheet.jpg",
         ),
         Step(
             title="Train the pixel interpreter on the eight",

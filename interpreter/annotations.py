@@ -262,7 +262,8 @@ def load_annotations(
     Args:
         folder: of image_maskN.npy.
         latents: row k belongs to the k-th mask.
-        labels: conditions, row k belongs to the k-th mask; None for none.
+        labels: conditions, row k belongs to the k-th mask; None takes labels.npy beside the
+            latents, and none where there is no such file.
         most: number of masks to use.
         min_region_pixels: classes with fewer pixels in a mask become class 0, as published.
     Raises: FileNotFoundError; ValueError for masks of different sizes or without latents.
@@ -283,6 +284,8 @@ def load_annotations(
     for path, mask in zip(paths, masks, strict=True):
         if mask.shape != masks[0].shape:
             raise ValueError(f"{path}: all masks must have one size, {paths[0].name} has another")
+    if labels is None and latents.with_name(LABEL_FILE).is_file():
+        labels = latents.with_name(LABEL_FILE)
     conditions = None if labels is None else load_rows(labels, "annotation_label_path")
     if conditions is not None and len(conditions) < len(paths):
         raise ValueError(f"annotation_label_path {labels}: fewer rows than masks")

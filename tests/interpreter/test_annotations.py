@@ -132,3 +132,20 @@ def test_bad_folders(painted, tmp_path):
     np.save(tmp_path / "two.npy", np.zeros([2, 8]))
     with pytest.raises(ValueError, match=r"image_mask1\.npy: all masks must have one size"):
         load_annotations(folder, tmp_path / "two.npy", None, most=2, min_region_pixels=0)
+
+
+def test_conditions_beside_the_latents_are_found(painted, tmp_path):
+    write(painted, tmp_path / "out")
+    latents = tmp_path / "out" / "latent_stylegan.npy"
+
+    def conditions(labels=None):
+        found = load_annotations(
+            tmp_path / "out", latents, labels, most=2, min_region_pixels=0
+        ).conditions
+        return None if found is None else found.tolist()
+
+    assert conditions() is None
+    np.save(tmp_path / "out" / "labels.npy", np.array([[1.0, 2], [3, 4]]))
+    np.save(tmp_path / "other.npy", np.array([[5.0, 6], [7, 8]]))
+    assert conditions() == [[1, 2], [3, 4]]
+    assert conditions(tmp_path / "other.npy") == [[5, 6], [7, 8]]
