@@ -1,0 +1,179 @@
+"""Writes refined data sets: new images under the old names, everything else as it was.
+
+Images are refined in micro-batches by their place in the source. A file that is there under its
+final name is whole, so that a restart only writes what is missing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.dataset import PairDataset
+from data.info import FACE_CHECK_KEY, INFO_FILE
+from data.modalities import MODALITIES
+from data.pairs import open_pairs
+from data.pictures import encode_png, save_png
+from data.storage import DirectoryStorage, Storage
+from dnnlib import files
+from dnnlib.outputs import OutputFolder
+from dnnlib.runs import lock_run
+from refinement.images import Masks, class_names, kept_table
+from refinement.model_files import MICRO_BATCH, TrainedRefiner
+from refinement.sheets import before_after
+
+RECORD = INFO_FILE
+SHEET_FILE = "contact_sheet_refined.png"
+# What is told of the images themselves: sums of files, pictures, features.
+_STALE = ("contact_sheet", "identity_features", "manifest.", INFO_FILE)
+_SHOWN = 12
+_KEPT_KEYS = ("classes", FACE_CHECK_KEY, "images", "people")
+_IMAGE_FOLDERS = frozenset(name for modality in MODALITIES for name in modality.folders)
+
+
+class RefinedDataset:
+    """A data set and what becomes of it.
+
+    Pairs in subfolders, such as an example data set's heldout and test, are refined as well.
+
+    Args:
+        source: folder or zip archive of pairs.
+        refiner: for its images; modalities that it does not know stay as they are.
+        keep: names or numbers of the classes whose pixels stay as they are, by the masks.
+    Raises: FileNotFoundError; ValueError where the pairs cannot be read, or a class is unknown.
+    """
+
+    def __init__(self, source: Path, refiner: TrainedRefiner, keep: Sequence[str] = ()) -> None:
+        self._source, self._refiner = source, refiner
+        self._parts = {folder: PairDataset(source / folder) for folder in find_parts(source)}
+        self._keep = kept_table(keep, class_names(source)) if keep else None
+        self._masks = {
+            folder: Masks(source / folder, pairs.stems, pairs.resolution)
+            for folder, pairs in self._parts.items()
+            if keep
+        }
+        layout = open_pairs(source).layout
+        self._base = layout.base
+        self._image_folders = _IMAGE_FOLDERS | {folder.name for folder in layout.folders.values()}
+
+    def __len__(self) -> int:
+        return sum(len(pairs) for pairs in self._parts.values())
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the images, as plain JSON values."""
+        return {
+            "refiner_sha256": self._refiner.sha256,
+            "modalities": [modality.name for modality in self._refiner.modalities],
+            "micro_batch": MICRO_BATCH,
+            "source": {folder: pairs.fingerprint() for folder, pairs in self._parts.items()},
+            "keep": [] if self._keep is None else self._keep.nonzero()[:, 0].tolist(),
+            "masks": {folder: masks.fingerprint() for folder, masks in self._masks.items()},
+        }
+
+    def write(self, output: OutputFolder, progress: Callable[[int], None]) -> None:
+        """Write everything that is not there yet.
+
+        Args:
+            output: folder that is not finished.
+            progress: called with the number of further pairs; those that were there count.
+        Raises: ValueError where another process is at work in it.
+        """
+        output.begin()
+        lock = lock_run(output.path)
+        try:
+            for folder, pairs in self._parts.items():
+                for start in range(0, len(pairs), MICRO_BATCH):
+                    places = range(start, min(start + MICRO_BATCH, len(pairs)))
+                    self._write_batch(output.path / folder, folder, places)
+                    progress(len(places))
+            self._copy_others(output.path)
+            save_png(output.path / SHEET_FILE, self._sheet())
+            output.finish(self._info())
+        finally:
+            lock.release()
+
+    def refine(self, folder: str, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return refined samples, up to MICRO_BATCH: modality -> [C, R, R] uint8.
+
+        Args:
+            folder: "" or a subfolder, see `find_parts`.
+            places: of the pairs in it.
+        """
+        items = [self._parts[folder][place] for place in places]
+        known = self._refiner.modalities
+        joint = torch.stack([torch.cat([item[m.name] for m in known]) for item in items])
+        refined = self._refiner.refine(joint)
+        if self._keep is not None:
+            is_kept = self._keep[self._masks[folder].batch(places).long()]
+            refined = torch.where(is_kept[:, None], joint, refined)
+        parts = zip(known, refined.split([m.channels for m in known], 1), strict=True)
+        images: dict[str, Tensor] = {modality.name: part for modality, part in parts}
+        return [
+            {
+                m.name: images[m.name][i].numpy() if m.name in images else item[m.name].numpy()
+                for m in MODALITIES
+            }
+            for i, item in enumerate(items)
+        ]
+
+    def _write_batch(self, outdir: Path, folder: str, places: range) -> None:
+        stems = self._parts[folder].stems
+        names = {
+            (place, modality.name): outdir / modality.folders[0] / f"{stems[place]}.png"
+            for place in places
+            for modality in MODALITIES
+        }
+        if all(path.is_file() for path in names.values()):
+            return
+        for place, sample in zip(places, self.refine(folder, places), strict=True):
+            for name, pixels in sample.items():
+                with files.atomic_write(names[place, name]) as file:
+                    file.write(encode_png(pixels))
+
+    def _copy_others(self, outdir: Path) -> None:
+        for name in self._other_files():
+            if not (outdir / name).is_file():
+                with self._base.open(name) as source, files.atomic_write(outdir / name) as file:
+                    file.write(source.read())
+
+    def _other_files(self) -> Iterator[str]:
+        """Yield masks, attributes and the like: what still holds of refined images."""
+        for name in self._base.names():
+            path = PurePosixPath(name)
+            parts = path.parts[1:] if path.parts[0] in self._parts else path.parts
+            if parts[0] not in self._image_folders and not path.name.startswith(_STALE):
+                yield name
+
+    def _sheet(self) -> Any:
+        pairs = self._parts[""]
+        count = min(_SHOWN, len(pairs))
+        places = [i * len(pairs) // count for i in range(count)]
+        known = [modality.name for modality in self._refiner.modalities]
+        before = [{name: pairs[place][name].numpy() for name in known} for place in places]
+        after = [{name: sample[name] for name in known} for sample in self.refine("", places)]
+        return before_after(before, after)
+
+    def _info(self) -> dict[str, Any]:
+        content = _read_info(self._base)
+        kept = {key: content[key] for key in _KEPT_KEYS if key in content}
+        return {**kept, "pairs": len(self), "source": {"name": self._base.name, "info": content}}
+
+
+def find_parts(source: Path) -> list[str]:
+    """Return the folders of a data set that hold pairs: "" for itself, then subfolders by name."""
+    if not source.is_dir():
+        return [""]
+    storage = DirectoryStorage(source)
+    first = [modality.folders[0] for modality in MODALITIES]
+    below = [name for name in storage.folders() if name not in _IMAGE_FOLDERS]
+    return ["", *(name for name in below if set(first) <= set(storage.enter(name).folders()))]
+
+
+def _read_info(base: Storage) -> dict[str, Any]:
+    """Return a data set's record; nothing where it has none."""
+    if not base.exists(INFO_FILE):
+        return {}
+    content = base.read_json(INFO_FILE)
+    return content if isinstance(content, dict) else {}

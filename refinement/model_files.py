@@ -1,0 +1,90 @@
+"""Trained refiners on disk: plain content, read without executing anything."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.modalities import Modality
+from data.pixels import to_float, to_uint8
+from dnnlib import config as configs
+from dnnlib.files import sha256_file
+from refinement.images import choose_modalities
+from refinement.networks import Refiner, RefinerConfig
+from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+
+FORMAT = "biface-refiner"
+VERSION = 1
+MICRO_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRefiner:
+    """A refiner and what it is for.
+
+    Attributes:
+        network: in evaluation mode.
+        modalities: whose channels it takes, in order.
+        sha256: of its file.
+    """
+
+    network: Refiner
+    modalities: tuple[Modality, ...]
+    sha256: str
+
+    def refine(self, images: Tensor) -> Tensor:
+        """Return refined pixels.
+
+        Args:
+            images: [n, C, H, W] uint8, n up to MICRO_BATCH; always computed for that many, so that
+                the result does not depend on n.
+        Returns: the same shape, uint8, on the CPU.
+        """
+        filled = torch.cat([images, images[-1:].expand(MICRO_BATCH - len(images), -1, -1, -1)])
+        device = self.network.last.weight.device
+        with torch.no_grad():
+            return to_uint8(self.network(to_float(filled.to(device))))[: len(images)].cpu()
+
+
+def save_refiner(path: Path, refiner: Refiner, modalities: tuple[Modality, ...]) -> None:
+    """Write a refiner; equal ones give equal bytes."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": configs.to_dict(refiner.config),
+        "modalities": [modality.name for modality in modalities],
+        "state": {name: tensor.cpu() for name, tensor in refiner.state_dict().items()},
+    }
+    save_checkpoint(path, content)
+
+
+def load_refiner(path: Path, device: torch.device) -> TrainedRefiner:
+    """Read what `save_refiner` wrote.
+
+    Raises: FileNotFoundError; ValueError where the file is damaged, or something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    content = load_checkpoint(path, device)
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise ValueError(
+            f"{path}: expected a refiner of version {VERSION}, got {_kind(content)}; "
+            "train_refiner.py writes refiner.pt"
+        )
+    config = configs.from_dict(RefinerConfig, content["config"], str(path))
+    modalities = choose_modalities(content["modalities"])
+    if sum(modality.channels for modality in modalities) != config.channels:
+        raise ValueError(f"{path}: {config.channels} channels do not fit {content['modalities']}")
+    network = Refiner(config)
+    try:
+        network.load_state_dict(content["state"])
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: weights do not fit the network: {str(error)[:200]}") from error
+    network.to(device).eval().requires_grad_(False)
+    return TrainedRefiner(network, modalities, sha256_file(path))
+
+
+def _kind(content: dict[str, Any]) -> str:
+    return f"format {content.get('format')!r}, version {content.get('version')!r}"

@@ -1,0 +1,249 @@
+"""Labelled samples as tensors, checked before the first use."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.class_list import ClassList
+from data.dataset import choose_subset
+from data.masks import IGNORED, MAX_UNCERTAINTY, read_mask, read_uncertainty
+from data.modalities import Modality
+from data.parallel import map_in_threads
+from data.pixels import load_image, verify_image
+from segmentation.classes import ClassMerge, map_mask, table_for
+from segmentation.labelled_files import LabelledSource, SampleFiles
+
+Size = tuple[int, int]  # height, width
+_SAMPLE_BYTES_A_PIXEL = 9
+
+
+class UncertaintyKind(Enum):
+    """Where the uncertainty of a pixel comes from: nowhere, its place in a map, its sample."""
+
+    NONE = "none"
+    PIXEL = "pixel"
+    SAMPLE = "sample"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One labelled sample.
+
+    Attributes:
+        image: [C, H, W] uint8 0..255, all wanted modalities.
+        mask: [H, W] uint8, classes or IGNORED.
+        uncertainty: [H, W] float32 0..1, a share of ln(classes).
+    """
+
+    image: Tensor
+    mask: Tensor
+    uncertainty: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Checked:
+    """What a look at one sample's files found."""
+
+    size: Size
+    pixels: np.ndarray
+
+
+class LabelledSet:
+    """The samples of one or several sources.
+
+    Attributes:
+        classes: of the masks.
+        modalities: of the images.
+        stems: name of each sample.
+        size: height and width of all samples.
+        pixels: [n, K] int64, pixels of each class in each mask.
+        has_ignored: some pixels belong to no class.
+
+    Args:
+        sources: at least one, with the same modalities.
+        classes: of the masks.
+        merge: for sources with other classes.
+        side: width and height that square images are resized to; None leaves them.
+        uncertainty: what the samples' uncertainty is; 0 where a source does not have it.
+        subset: number of samples to keep, drawn with `seed`; None keeps all.
+        seed: of the subset.
+        cache_gib: decoded samples are kept in memory where all of them fit into this.
+    Raises: ValueError naming file or option: a value that is no class, sizes that do not fit,
+        damaged files, no uncertainty where it is asked for.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[LabelledSource],
+        classes: ClassList,
+        *,
+        merge: ClassMerge | None = None,
+        side: int | None = None,
+        uncertainty: UncertaintyKind = UncertaintyKind.NONE,
+        subset: int | None = None,
+        seed: int = 0,
+        cache_gib: float = 1.0,
+    ) -> None:
+        self.classes, self.modalities = classes, sources[0].modalities
+        self._side, self._uncertainty = side, uncertainty
+        tables = [table_for(s.stated, classes, merge, s.describe()) for s in sources]
+        places = [(source, files) for source, s in enumerate(sources) for files in s.samples]
+        kept = choose_subset(len(places), subset, seed)
+        self._sources, self._tables = list(sources), tables
+        self._places: list[tuple[int, SampleFiles]] = [places[k] for k in kept]
+        self.stems = tuple(files.stem for _, files in self._places)
+        self._check_uncertainty()
+        checked = list(map_in_threads(self._check, range(len(self))))
+        self.size = self._common_size([entry.size for entry in checked])
+        self.pixels = np.stack([entry.pixels for entry in checked])
+        total = len(self) * self.size[0] * self.size[1]
+        self.has_ignored = bool(self.pixels.sum() < total)
+        if not self.pixels.any():
+            raise ValueError(f"{sources[0].describe()}: all pixels of all masks are ignored")
+        self._keeps = total * _SAMPLE_BYTES_A_PIXEL <= cache_gib * 2**30
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._kept.get(index)
+        if sample is None:
+            sample = self._read(index)
+            if self._keeps:
+                self._kept[index] = sample
+        return sample
+
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        return channels_of(self.modalities)
+
+    def fingerprint(self) -> str:
+        """Return 64 hex digits that other samples, masks, classes or uncertainties change.
+
+        Pixels of images are not read: one that is edited to a file of the same size keeps it.
+        """
+        digest = hashlib.sha256()
+        for (source, files), pixels in zip(self._places, self.pixels, strict=True):
+            storage = self._sources[source].storage
+            names = [*files.images, files.mask, *filter(None, [files.uncertainty])]
+            sizes = [storage.size(name) for name in names]
+            digest.update(json.dumps([files.stem, sizes, files.score, pixels.tolist()]).encode())
+        digest.update(json.dumps([self.size, self._uncertainty.value]).encode())
+        return digest.hexdigest()
+
+    def _check_uncertainty(self) -> None:
+        known = {
+            UncertaintyKind.NONE: True,
+            UncertaintyKind.PIXEL: any(files.uncertainty for _, files in self._places),
+            UncertaintyKind.SAMPLE: any(files.score is not None for _, files in self._places),
+        }
+        if not known[self._uncertainty]:
+            what = "maps" if self._uncertainty is UncertaintyKind.PIXEL else "scores"
+            where = self._sources[0].describe()
+            raise ValueError(
+                f"--uncertainty={self._uncertainty.value}: {where} has no {what} of uncertainty "
+                "(train_interpreter.py --generate-data --save-uncertainty writes them)"
+            )
+
+    def _check(self, index: int) -> _Checked:
+        mask = self._mask(index)
+        source, files = self._places[index]
+        storage = self._sources[source].storage
+        for name in files.images:
+            with storage.open(name) as file:
+                header = verify_image(file, storage.describe(name))
+            if (header.height, header.width) != mask.shape:
+                raise ValueError(
+                    f"{storage.describe(files.mask)}: the mask must measure "
+                    f"{header.width}x{header.height} as its image, got "
+                    f"{mask.shape[1]}x{mask.shape[0]}"
+                )
+        resized = self._resized(mask)
+        counts = np.bincount(resized[resized != IGNORED], minlength=len(self.classes))
+        height, width = mask.shape
+        return _Checked(size=(height, width), pixels=counts.astype(np.int64))
+
+    def _common_size(self, sizes: list[Size]) -> Size:
+        for size, (source, files) in zip(sizes, self._places, strict=True):
+            where = self._sources[source].storage.describe(files.mask)
+            if self._side is not None and size[0] != size[1]:
+                raise ValueError(f"{where}: --size needs square images, got {size[1]}x{size[0]}")
+            if self._side is None and size != sizes[0]:
+                raise ValueError(
+                    f"{where}: all images must have one size (or be given --size), got "
+                    f"{size[1]}x{size[0]} beside {sizes[0][1]}x{sizes[0][0]}"
+                )
+        return sizes[0] if self._side is None else (self._side, self._side)
+
+    def _read(self, index: int) -> Sample:
+        source, files = self._places[index]
+        storage = self._sources[source].storage
+        planes = []
+        for modality, name in zip(self.modalities, files.images, strict=True):
+            with storage.open(name) as file:
+                image = load_image(file, modality.channels, storage.describe(name))
+            if self._side is not None and image.width != self._side:
+                image = image.resize((self._side, self._side), Image.Resampling.BILINEAR)
+            values = np.asarray(image)
+            planes.append(values.reshape(*values.shape[:2], modality.channels).transpose(2, 0, 1))
+        mask = self._resized(self._mask(index))
+        return Sample(
+            image=torch.from_numpy(np.concatenate(planes)),
+            mask=torch.from_numpy(mask.copy()),
+            uncertainty=torch.from_numpy(self._uncertainty_of(index, mask.shape)),
+        )
+
+    def _mask(self, index: int) -> np.ndarray:
+        source, files = self._places[index]
+        storage = self._sources[source].storage
+        where = storage.describe(files.mask)
+        with storage.open(files.mask) as file:
+            mask = read_mask(file, where)
+        return map_mask(mask, self._tables[source], len(self.classes), where)
+
+    def _uncertainty_of(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        source, files = self._places[index]
+        if self._uncertainty is UncertaintyKind.SAMPLE:
+            return np.full(shape, files.score or 0.0, np.float32)
+        if self._uncertainty is UncertaintyKind.NONE or files.uncertainty is None:
+            return np.zeros(shape, np.float32)
+        storage = self._sources[source].storage
+        where = storage.describe(files.uncertainty)
+        with storage.open(files.uncertainty) as file:
+            values = self._resized(read_uncertainty(file, where))
+        if values.shape != shape:
+            raise ValueError(f"{where}: must measure {shape} as its mask, got {values.shape}")
+        return values.astype(np.float32) / MAX_UNCERTAINTY
+
+    def _resized(self, plane: np.ndarray) -> np.ndarray:
+        """Take the nearest pixels; plane: [H, W]."""
+        if self._side is None or plane.shape == (self._side, self._side):
+            return plane
+        rows, columns = (
+            (np.arange(self._side) * 2 + 1) * length // (2 * self._side) for length in plane.shape
+        )
+        return plane[rows[:, None], columns]
+
+
+def channels_of(modalities: Sequence[Modality]) -> int:
+    """Return the channels of images that hold these modalities."""
+    return sum(modality.channels for modality in modalities)
+
+
+def check_classes_occur(labelled: LabelledSet, where: str) -> None:
+    """Raise ValueError where fewer than two classes occur."""
+    occurring = np.flatnonzero(labelled.pixels.sum(axis=0))
+    if len(occurring) < 2:
+        names = [labelled.classes.names[k] for k in occurring]
+        raise ValueError(
+            f"{where}: at least two classes must occur, got {', '.join(names) or 'none'}"
+        )

@@ -1,0 +1,166 @@
+"""Trained segmentation networks: as files, and as functions from images to masks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data.class_list import ClassList, class_list_as_json, class_list_from_json
+from data.masks import IGNORED
+from data.modalities import Modality
+from data.pictures import save_png
+from data.pixels import to_float
+from dnnlib.config import from_dict, to_dict
+from segmentation.labelled_files import wanted_modalities
+from segmentation.labelled_set import LabelledSet, channels_of
+from segmentation.networks import NetworkConfig, build_network, smallest_side
+from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+
+FORMAT = "biface-segmenter"
+VERSION = 1
+_BATCH = 32  # fixed, so that a mask does not depend on how many are asked for
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segmenter:
+    """A network and what it needs to be used.
+
+    Attributes:
+        network: on `device`.
+        config: its shape.
+        classes: of the masks that it makes.
+        modalities: of the images that it takes.
+        side: that images are resized to; None leaves them.
+        device: where it computes.
+    """
+
+    network: nn.Module
+    config: NetworkConfig
+    classes: ClassList
+    modalities: tuple[Modality, ...]
+    side: int | None
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        if channels_of(self.modalities) != self.config.channels:
+            names = ", ".join(modality.name for modality in self.modalities)
+            raise ValueError(f"the network takes {self.config.channels} channels, got {names}")
+        if len(self.classes) != self.config.classes:
+            raise ValueError(
+                f"the network knows {self.config.classes} classes, got {len(self.classes)}"
+            )
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the most likely class of each pixel.
+
+        Args:
+            images: [N, C, H, W] uint8 0..255.
+        Returns: [N, H, W] uint8 on the CPU.
+        """
+        self.network.eval()
+        masks = []
+        for batch in images.split(_BATCH):
+            padded = torch.cat([batch, batch[-1:].expand(_BATCH - len(batch), *batch.shape[1:])])
+            logits = self.network(to_float(padded.to(self.device)))
+            masks.append(logits.argmax(dim=1)[: len(batch)].byte().cpu())
+        return torch.cat(masks)
+
+
+def predicted_masks(
+    segmenter: Segmenter, labelled: LabelledSet
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the true and the found mask of each sample, each [H, W] uint8.
+
+    Raises: ValueError where images, classes or size are not what the network takes.
+    """
+    check_fits(segmenter.config, labelled)
+    for start in range(0, len(labelled), _BATCH):
+        samples = [labelled[k] for k in range(start, min(start + _BATCH, len(labelled)))]
+        found = segmenter.predict(torch.stack([sample.image for sample in samples]))
+        for sample, mask in zip(samples, found, strict=True):
+            yield sample.mask.numpy(), mask.numpy()
+
+
+def scored_pixels(
+    segmenter: Segmenter, labelled: LabelledSet
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the true and the found classes of each sample's pixels that are not ignored."""
+    for truth, found in predicted_masks(segmenter, labelled):
+        counts = truth != IGNORED
+        if counts.any():
+            yield truth[counts], found[counts]
+
+
+def check_fits(config: NetworkConfig, labelled: LabelledSet) -> None:
+    """Raise ValueError unless a network of this shape can take the samples."""
+    if labelled.channels != config.channels:
+        raise ValueError(
+            f"the network takes {config.channels} channels, the images have {labelled.channels}"
+        )
+    least = smallest_side(config)
+    if min(labelled.size) < least:
+        height, width = labelled.size
+        raise ValueError(
+            f"--network={config.kind.value}: images must measure at least {least} pixels, got "
+            f"{width}x{height}"
+        )
+
+
+def save_segmenter(path: Path, segmenter: Segmenter) -> None:
+    """Write a network with its shape, classes and modalities."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "network": to_dict(segmenter.config),
+        "classes": class_list_as_json(segmenter.classes),
+        "modalities": [modality.name for modality in segmenter.modalities],
+        "side": segmenter.side,
+        "state": {name: tensor.cpu() for name, tensor in segmenter.network.state_dict().items()},
+    }
+    save_checkpoint(path, content)
+
+
+def load_segmenter(path: Path, device: torch.device) -> Segmenter:
+    """Read what `save_segmenter` wrote.
+
+    Raises: FileNotFoundError; ValueError that names the file where it is anything else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    content = load_checkpoint(path, device)
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise ValueError(f"{path}: not a segmentation network of this program")
+    try:
+        return _build(content, str(path), device)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: its content does not fit together: {reason}") from error
+
+
+def _build(content: dict[str, Any], where: str, device: torch.device) -> Segmenter:
+    config = from_dict(NetworkConfig, content["network"], where)
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(config)
+    network.load_state_dict(content["state"])
+    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
+        raise ValueError(f"{where}: weights must be finite numbers")
+    return Segmenter(
+        network=network.to(device),
+        config=config,
+        classes=class_list_from_json(content["classes"], where),
+        modalities=wanted_modalities(content["modalities"]),
+        side=content["side"],
+        device=device,
+    )
+
+
+def save_masks(folder: Path, segmenter: Segmenter, labelled: LabelledSet) -> None:
+    """Write the found mask of each sample as a grey PNG of class numbers, named as the sample."""
+    masks = predicted_masks(segmenter, labelled)
+    for stem, (_, found) in zip(labelled.stems, masks, strict=True):
+        save_png(folder / f"{stem}.png", found[None])

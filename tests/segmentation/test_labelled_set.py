@@ -1,0 +1,251 @@
+"""Labelled data sets: what is found, read, checked and refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.class_list import class_list_from_json
+from data.masks import IGNORED
+from segmentation.labelled_files import drop_most_uncertain, open_source, wanted_modalities
+from segmentation.labelled_set import LabelledSet, UncertaintyKind, check_classes_occur
+from tests.helpers.images import truncate, zip_folder
+from tests.helpers.labelled import CLASSES, picture_of, random_mask, write_generated, write_real
+
+LIST = class_list_from_json(CLASSES, "classes")
+RGB, BOTH = wanted_modalities(["rgb"]), wanted_modalities(["nir", "rgb"])
+
+
+def opened(path, modalities=BOTH, **options):
+    return LabelledSet([open_source(path, modalities)], LIST, **options)
+
+
+@pytest.fixture
+def real(tmp_path):
+    return write_real(tmp_path / "real")
+
+
+@pytest.fixture
+def generated(tmp_path):
+    return write_generated(tmp_path / "samples_4")
+
+
+def test_real_samples_are_matched_by_name(real):
+    labelled = opened(real)
+    assert labelled.stems == ("0_0", "0_1", "1_0", "1_1")
+    assert (labelled.size, labelled.channels, labelled.has_ignored) == ((16, 16), 4, False)
+    rgb, nir = picture_of(random_mask(2), 2)
+    sample = labelled[2]
+    assert (sample.image.numpy() == np.concatenate([rgb.transpose(2, 0, 1), nir[None]])).all()
+    assert (sample.mask.numpy() == random_mask(2)).all()
+    assert not sample.uncertainty.any()
+    assert labelled.pixels[2].tolist() == np.bincount(random_mask(2).ravel()).tolist()
+
+
+def test_only_the_wanted_modalities_must_be_there(real):
+    for path in (real / "NIR").iterdir():
+        path.unlink()
+    (real / "NIR").rmdir()
+    assert opened(real, RGB)[0].image.shape == (3, 16, 16)
+    with pytest.raises(ValueError, match="expected one folder NIR for nir images"):
+        opened(real)
+
+
+def test_generated_samples_have_uncertainty_by_pixel_or_sample(generated):
+    mask = random_mask(102)
+    pixel = opened(generated, uncertainty=UncertaintyKind.PIXEL)[2]
+    assert pixel.uncertainty.numpy() == pytest.approx(mask.astype(float) * 20000 / 65535)
+    sample = opened(generated, uncertainty=UncertaintyKind.SAMPLE)[2]
+    assert sample.uncertainty.numpy() == pytest.approx(np.full((16, 16), 0.5))
+    assert (sample.mask.numpy() == mask).all()
+    assert not opened(generated)[2].uncertainty.any()
+
+
+def test_the_most_uncertain_share_is_dropped(generated):
+    source = open_source(generated, RGB)
+    assert [s.stem for s in drop_most_uncertain(source, 0.3).samples] == ["0", "1", "2"]
+    assert [s.stem for s in drop_most_uncertain(source, 0.5).samples] == ["0", "1"]
+    assert drop_most_uncertain(source, 0.0) is source
+    with pytest.raises(ValueError, match="from 0% to below 100%, got 100%"):
+        drop_most_uncertain(source, 1.0)
+
+
+def test_real_sets_have_no_uncertainty(real):
+    with pytest.raises(ValueError, match="--drop-uncertain: .*real has no scores"):
+        drop_most_uncertain(open_source(real, RGB), 0.1)
+    for kind in ("pixel", "sample"):
+        with pytest.raises(ValueError, match=f"--uncertainty={kind}: .*real has no"):
+            opened(real, uncertainty=UncertaintyKind(kind))
+
+
+def test_several_sources_are_one_set_and_certain_where_nothing_is_known(real, generated):
+    sources = [open_source(path, RGB) for path in (real, generated)]
+    labelled = LabelledSet(sources, LIST, uncertainty=UncertaintyKind.PIXEL)
+    assert len(labelled) == 8
+    assert not labelled[3].uncertainty.any()
+    assert labelled[7].uncertainty.any()
+
+
+@pytest.mark.parametrize("top", ["", "set/"])
+def test_archives_are_read_as_folders_are(real, tmp_path, top):
+    archive = zip_folder(real, tmp_path / "set.zip", top=top)
+    assert (opened(archive)[1].image == opened(real)[1].image).all()
+    assert opened(archive).fingerprint() == opened(real).fingerprint()
+
+
+def test_a_split_below_a_data_set_has_its_classes(real):
+    write_real(real / "test", 2, info=False)
+    assert open_source(real / "test", RGB).stated.names == LIST.names
+
+
+def test_a_subset_is_drawn_by_its_seed(real):
+    first, again = (opened(real, subset=2, seed=5).stems for _ in range(2))
+    assert first == again
+    assert len({opened(real, subset=2, seed=seed).stems for seed in range(8)}) > 1
+    with pytest.raises(ValueError, match=r"--subset must be in 1\.\.4"):
+        opened(real, subset=5)
+
+
+def test_square_images_are_resized_and_masks_keep_whole_classes(real):
+    labelled = opened(real, side=8)
+    assert labelled[0].image.shape == (4, 8, 8)
+    assert (labelled[0].mask.numpy() == random_mask(0)[1::2, 1::2]).all()
+    assert set(np.unique(opened(real, side=40)[0].mask)) == {0, 1, 2}
+    assert labelled.pixels.sum() == 4 * 64
+
+
+def test_what_is_cached_is_what_is_read(real):
+    kept, read = opened(real), opened(real, cache_gib=0)
+    for k in range(4):
+        assert (kept[k].image == read[k].image).all()
+        assert kept[k] is kept[k]
+        assert read[k] is not read[k]
+
+
+def test_the_fingerprint_tells_masks_and_samples_apart(real):
+    before = opened(real).fingerprint()
+    assert opened(real).fingerprint() == before
+    assert opened(real, subset=3).fingerprint() != before
+    assert opened(real, RGB).fingerprint() != before
+    mask = random_mask(0)
+    mask[0, 0] = 1
+    Image.fromarray(mask).save(real / "masks" / "0_0.png")
+    assert opened(real).fingerprint() != before
+
+
+def test_ignored_pixels_are_not_counted(real):
+    mask = random_mask(0)
+    mask[:8] = IGNORED
+    Image.fromarray(mask).save(real / "masks" / "0_0.png")
+    labelled = opened(real)
+    assert labelled.has_ignored
+    assert labelled.pixels[0].sum() == 8 * 16
+    assert (labelled[0].mask[:8] == IGNORED).all()
+
+
+def replace_mask(folder, pixels, name="1_1.png"):
+    Image.fromarray(pixels).save(folder / "masks" / name)
+
+
+def with_class_beyond(folder):
+    replace_mask(folder, np.full((16, 16), 9, np.uint8))
+
+
+def with_other_mask_size(folder):
+    replace_mask(folder, np.zeros((8, 8), np.uint8))
+
+
+def with_coloured_mask(folder):
+    replace_mask(folder, np.zeros((16, 16, 3), np.uint8))
+
+
+def with_other_sizes(folder):
+    write_real(folder, 2, size=8, first=4)
+
+
+def without_a_mask(folder):
+    (folder / "masks" / "0_1.png").unlink()
+
+
+def without_masks(folder):
+    for path in (folder / "masks").iterdir():
+        path.unlink()
+    (folder / "masks").rmdir()
+
+
+def with_a_cut_image(folder):
+    truncate(folder / "VIS" / "1_0.png")
+
+
+def empty(folder):
+    for path in folder.rglob("*.png"):
+        path.unlink()
+
+
+def all_ignored(folder):
+    for path in (folder / "masks").iterdir():
+        replace_mask(folder, np.full((16, 16), IGNORED, np.uint8), path.name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (with_class_beyond, r"masks/1_1\.png: masks must hold 0\.\.2 .* got 9"),
+        (with_other_mask_size, r"1_1\.png: the mask must measure 16x16 as its image, got 8x8"),
+        (with_coloured_mask, r"1_1\.png: a mask must be an indexed or grey PNG, got mode RGB"),
+        (with_other_sizes, r"2_0\.png: all images must have one size .* got 8x8 beside 16x16"),
+        (without_a_mask, r"1 file\(s\) of VIS without one of the same name in NIR and masks"),
+        (without_masks, "expected a folder masks with class masks"),
+        (with_a_cut_image, r"VIS/1_0\.png: damaged"),
+        (empty, "there are no samples in it"),
+        (all_ignored, "all pixels of all masks are ignored"),
+    ],
+)
+def test_bad_sets_are_refused_by_name(real, damage, message):
+    damage(real)
+    with pytest.raises(ValueError, match=message):
+        opened(real)
+
+
+def edit_manifest(folder, change):
+    path = folder / "manifest.jsonl"
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    change(entries[1])
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: e["files"].pop("label"), "line 2: the sample has no label"),
+        (lambda e: e.pop("files"), 'line 2: expected an object with "files"'),
+        (lambda e: e["files"]["rgb"].update(name="../x.png"), "rgb must name a file of the set"),
+        (lambda e: e["files"]["rgb"].update(name="9.png"), r"line 2: no such file: 9\.png"),
+        (lambda e: e.update(score="high"), "line 2: score must be a number"),
+        (lambda e: e.update(score=math.nan), "line 2: score must be a number"),
+    ],
+)
+def test_bad_manifests_are_refused_by_line(generated, change, message):
+    edit_manifest(generated, change)
+    with pytest.raises(ValueError, match=message):
+        open_source(generated, BOTH)
+
+
+def test_a_torn_manifest_is_refused(generated):
+    truncate(generated / "manifest.jsonl", 0.9)
+    with pytest.raises(ValueError, match="line 4: not valid JSON"):
+        open_source(generated, BOTH)
+
+
+def test_one_class_only_is_not_enough(real):
+    for path in (real / "masks").iterdir():
+        replace_mask(real, np.ones((16, 16), np.uint8), path.name)
+    with pytest.raises(ValueError, match="--data: at least two classes must occur, got left"):
+        check_classes_occur(opened(real), "--data")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        open_source(tmp_path / "nowhere", RGB)

@@ -1,0 +1,160 @@
+"""The script from labelled sets to a network and its numbers."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.helpers.labelled import CLASSES, write_generated, write_real
+from train_segmentation import main
+
+FAST = ("--width=4", "--depth=2", "--steps=30", "--every=15", "--batch=4", "--lr=0.01")
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """A generated set to learn from, a real one to measure on."""
+    folder = tmp_path_factory.mktemp("sets")
+    write_generated(folder / "generated", 8)
+    write_real(folder / "real", 4)
+    (folder / "classes.json").write_text(json.dumps(CLASSES))
+    return folder
+
+
+def arguments(sets, outdir, *more):
+    paths = (f"--data={sets / 'generated'}", f"--classes={sets / 'classes.json'}")
+    return (*paths, f"--test={sets / 'real'}", f"--outdir={outdir}", *FAST, *more)
+
+
+@pytest.fixture(scope="module")
+def trained(sets, tmp_path_factory):
+    outdir = tmp_path_factory.mktemp("trained") / "out"
+    more = ("--val", sets / "real", "--uncertainty=pixel", "--dice=0.5", "--modality=rgb",
+            "--modality=nir")  # fmt: skip
+    output = run(*arguments(sets, outdir, *more))
+    assert "mean IoU 0." in output
+    return outdir
+
+
+def test_help_shows_examples():
+    assert "--uncertainty" in run("--help")
+
+
+def test_training_writes_network_numbers_and_sheet(trained):
+    names = {path.name for path in trained.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "training_options.json", "stats.jsonl", "segmenter.pth", "segmenter_best.pth",
+        "evaluation.json", "predictions.png",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (trained / "stats.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [15, 30]
+    assert {"val_mean_iou", "test_mean_iou", "test_iou_left", "loss", "lr"} <= rows[0].keys()
+    result = json.loads((trained / "evaluation.json").read_text())
+    assert result["last"]["mean_iou"]["value"] == pytest.approx(rows[1]["test_mean_iou"])
+    best = max(row["val_mean_iou"] for row in rows)
+    assert result["best"]["mean_iou"]["value"] == pytest.approx(best)
+    numbers = [entry["iou"]["value"] for entry in result["last"]["classes"]]
+    assert result["last"]["mean_iou"]["value"] == pytest.approx(np.mean(numbers))
+    assert [entry["name"] for entry in result["last"]["classes"]] == ["ground", "left", "right"]
+    record = json.loads((trained / "training_options.json").read_text())
+    assert record["finished"]
+    with Image.open(trained / "predictions.png") as sheet:
+        # 4 samples in a row, each RGB, NIR, truth and prediction of 16 pixels and a frame, 6 times
+        assert sheet.size == (4 * (4 * 16 + 1) * 6, 17 * 6)
+
+
+def test_a_trained_network_is_measured_as_it_was(sets, trained, tmp_path):
+    line = (f"--evaluate={trained / 'segmenter.pth'}", f"--test={sets / 'real'}",
+            f"--outdir={tmp_path / 'measured'}")  # fmt: skip
+    run(*line)
+    found = json.loads((tmp_path / "measured" / "evaluation.json").read_text())
+    known = json.loads((trained / "evaluation.json").read_text())["last"]
+    assert found["mean_iou"] == known["mean_iou"]
+    masks = sorted((tmp_path / "measured" / "masks").iterdir())
+    assert [path.name for path in masks] == ["0_0.png", "0_1.png", "1_0.png", "1_1.png"]
+    counts = np.zeros((3, 3), int)
+    for path in masks:
+        truth = np.asarray(Image.open(sets / "real" / "masks" / path.name))
+        np.add.at(counts, (truth, np.asarray(Image.open(path))), 1)
+    assert counts.tolist() == found["confusion"]
+    assert "is measured" in run(*line)
+
+
+def test_a_repeated_command_is_done_and_fresh_starts_another(sets, tmp_path):
+    line = arguments(sets, tmp_path / "out", "--steps=2")
+    run(*line)
+    assert "is trained" in run(*line)
+    run(*line, "--fresh")
+    first, second = (tmp_path / name / "segmenter.pth" for name in ("out", "out-2"))
+    assert first.read_bytes() == second.read_bytes()
+    assert "made with other options" in run(*line, "--lr=0.02", code=2)
+
+
+def test_without_a_test_set_it_trains_all_the_same(sets, tmp_path):
+    output = run(f"--data={sets / 'real'}", f"--outdir={tmp_path / 'out'}", *FAST, "--steps=2")
+    assert "trained" in output
+    assert (tmp_path / "out" / "segmenter.pth").is_file()
+
+
+def test_a_config_file_is_read_and_options_go_before_it(sets, tmp_path):
+    config = {"width": 4, "depth": 2, "steps": 50, "class_weights": "median"}
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    line = (f"--config={tmp_path / 'c.json'}", f"--data={sets / 'real'}",
+            f"--outdir={tmp_path / 'out'}", "--steps=7", "--dry-run")  # fmt: skip
+    plan = json.loads(run(*line))
+    assert plan["training"]["steps"] == 7
+    assert plan["training"]["loss"]["weighting"] == "median"
+    assert plan["data_samples"] == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_real_masks_are_merged_to_what_the_generated_have(sets, tmp_path):
+    merge = {"classes": CLASSES[:2], "map": [0, 1, None]}
+    merge["classes"] = [{"name": "ground", "color": [0, 0, 0]}, {"name": "a", "color": [9, 9, 9]}]
+    (tmp_path / "merge.json").write_text(json.dumps(merge))
+    line = (f"--data={sets / 'real'}", f"--test={sets / 'generated'}", *FAST, "--steps=2",
+            f"--merge={tmp_path / 'merge.json'}", f"--outdir={tmp_path / 'out'}")  # fmt: skip
+    run(*line)
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())["last"]
+    assert [entry["name"] for entry in result["classes"]] == ["ground", "a"]
+    assert "low" not in result["mean_iou"]  # some pixels are ignored
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--data=nowhere",), "nowhere: no such folder"),
+        (("--merge=nowhere.json",), "nowhere.json: no such file"),
+        (("--class-weights=1,x",), "--class-weights must be"),
+        (("--class-weights=1,2",), "3 numbers are needed, got 2"),
+        (("--depth=5",), "at least 32 pixels"),
+        (("--precision=fp16", "--device=cpu"), "--precision=fp16 needs a GPU"),
+        (("--drop-uncertain=2",), "--drop-uncertain must be"),
+        (("--subset=99",), "--subset must be in"),
+        (("--steps=0",), "steps must be at least 1"),
+        (("--evaluate=x.pth",), "--evaluate needs --test, and neither --data nor --val"),
+    ],
+)
+def test_bad_input_ends_in_one_line(sets, tmp_path, more, message):
+    output = run(*arguments(sets, tmp_path / "out", *more), code=2)
+    assert message in " ".join(output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_learn_from_is_named(tmp_path):
+    assert "--data must name" in run(f"--outdir={tmp_path / 'out'}", code=2)
+
+
+def test_a_diverging_loss_ends_with_one_message(sets, tmp_path):
+    line = arguments(sets, tmp_path / "out", "--optimizer=sgd", "--lr=1e30")
+    output = run(*line, code=1)
+    assert "Error: the loss is nan" in output
+    assert not (tmp_path / "out" / "segmenter.pth").exists()
