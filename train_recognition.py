@@ -1,6 +1,7 @@
 """Train a face recogniser on images with known people."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,26 +10,49 @@ import click
 from dnnlib import cli
 
 if TYPE_CHECKING:
-    from recognition.learning import Learning, LearningConfig
+    import torch
+
+    from recognition.embedding import Embedder
+    from recognition.face_sets import FaceSet
+    from recognition.learning import Learning, Mixups, Row
+    from recognition.learning_config import LearningConfig
+    from recognition.mixup import IdentityMixup
+    from torch_utils.distributed import World
 
 EPILOG = """\b
 Examples:
   python train_recognition.py --config=EXPERIMENTS/example/recognition.json \\
       --data=DATASETS/example_32 --outdir=EXPERIMENTS/runs/recogniser
-  python train_recognition.py --data=DATASETS/faces --modality=rgb --modality=nir --outdir=out
+  python train_recognition.py --data=new_people --mix-data=DATASETS/faces --blur=0.02 \\
+      --illumination=0.4 --heldout=DATASETS/faces/heldout --outdir=out
+  python train_recognition.py --data=new_people --identity-mix=net.pkl --outdir=out
+  torchrun --nproc-per-node=8 train_recognition.py --data=faces/train.rec --backbone=r100 \\
+      --sample-rate=0.1 --precision=fp16 --batch=1024 --outdir=out
 
 \b
-The person of an image is its folder, or what stands before the last "_" of its name.
-The result is recogniser.pth, with insightface's parameter names.
+--data takes pairs (VIS and NIR, or a zip of them), a folder a person, new people with their
+manifest, .rec and .tar files. The person of an image is its folder, or what stands before the last
+"_" of its name. The result is recogniser.pth, with insightface's parameter names.
 Repeating a command continues it."""
 
 PATH = click.Path(path_type=Path)
+COUNT = click.IntRange(min=1)
+SHARE = click.FloatRange(0, 1)
+FMR = 0.01
+EMBEDDED_AT_ONCE = 512
 
 
 @click.command(cls=cli.GroupedCommand, epilog=EPILOG, context_settings=cli.CONTEXT)
 @cli.option_group(
     "Run",
-    click.option("--data", type=PATH, required=True, metavar="DIR|ZIP", help="Pairs of images."),
+    click.option(
+        "--data",
+        type=PATH,
+        required=True,
+        multiple=True,
+        metavar="DIR|FILE",
+        help="Images of people; several sets have different people.",
+    ),
     click.option("--outdir", type=PATH, required=True, metavar="DIR", help="Of the result."),
     click.option(
         "--modality",
@@ -39,11 +63,64 @@ PATH = click.Path(path_type=Path)
         show_default=True,
         help="May be given twice: both are images of the person.",
     ),
+    click.option("--people", type=COUNT, metavar="N", help="Of each --data.  [default: all]"),
+    click.option("--samples", type=COUNT, metavar="N", help="Of each person.  [default: all]"),
+    click.option("--joint", is_flag=True, help="RGB and NIR as one image of 4 channels."),
+    click.option(
+        "--labels",
+        type=click.Choice(["people", "parents"]),
+        default="people",
+        help="Mixed people count as themselves, or as their two parents in part.",
+    ),
+    click.option(
+        "--heldout",
+        type=PATH,
+        metavar="DIR|FILE",
+        help="Other people: their verification is measured every epoch.",
+    ),
     click.option("--seed", default=0, help="Of everything random."),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "fp16", "bf16"]),
+        default="fp32",
+        help="Of the backbone; fp16 needs CUDA.",
+    ),
     click.option("--fresh", is_flag=True, help="Start another folder beside one that is there."),
     click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing."),
     cli.config_option(),
+)
+@cli.option_group(
+    "Mixups",
+    click.option("--mix-data", type=PATH, metavar="DIR|FILE", help="Real images to mix in."),
+    click.option("--mix-people", type=COUNT, metavar="N", help="Of --mix-data.  [default: all]"),
+    click.option("--mix-samples", type=COUNT, metavar="N", help="Of each of them.  [default: all]"),
+    click.option("--mix-share", type=SHARE, default=1.0, help="Of the images that get one."),
+    click.option(
+        "--identity-mix", type=PATH, metavar="PKL", help="Conditional snapshot to draw from."
+    ),
+    click.option("--identity-share", type=SHARE, default=1.0, help="Of images that are drawn."),
+    click.option(
+        "--identity-images",
+        type=COUNT,
+        metavar="N",
+        help="Draw only so many, and keep them.  [default: new ones for ever]",
+    ),
+    click.option(
+        "--conditions",
+        type=PATH,
+        metavar="JSON|DIR",
+        help="Vectors of the people of --data.  [default: --data's manifest]",
+    ),
+    click.option(
+        "--parents", type=PATH, metavar="JSON", help="Features that new people were mixed of."
+    ),
+    click.option(
+        "--feature-scale",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Length of conditions.  [default: of --data's manifest or of the training, else 4]",
+    ),
+    click.option("--truncation", type=float, default=0.7, metavar="PSI", help="1 is none."),
 )
 @cli.option_group(
     "Network",
@@ -58,85 +135,260 @@ PATH = click.Path(path_type=Path)
     click.option("--head", type=click.Choice(["arcface", "cosface", "softmax"]), default="arcface"),
     click.option("--margin", type=float, help="0.5 for arcface, 0.35 for cosface."),
     click.option("--scale", default=64.0, help="Of the logits; fewer people want less."),
+    click.option("--sample-rate", default=1.0, help="Share of the people a step compares with."),
 )
 @cli.option_group(
     "Training",
     click.option("--epochs", default=20, help="Passes over the data."),
-    click.option("--batch", default=128, help="Images a step."),
+    click.option("--batch", default=128, help="Images a step, of all processes."),
     click.option("--lr", default=0.1, help="Largest learning rate."),
     click.option("--weight-decay", default=5e-4, help="Of all weights."),
     click.option("--warmup", default=0.05, help="Share of the steps in which the rate rises."),
+    click.option("--workers", type=click.IntRange(min=0), default=4, help="That decode images."),
+    click.option("--memory-gib", default=2.0, help="Decoded images are kept up to this."),
+)
+@cli.option_group(
+    "Augmentation",
     cli.bool_option("--mirror", default=True, help="Half of the images flipped."),
     click.option("--shift", default=0.0, help="Largest shift, as a share of the width."),
     click.option("--light", default=0.0, help="Largest change of contrast and brightness."),
+    click.option("--blur", default=0.0, help="Largest blur, as a share of the width."),
+    click.option("--illumination", default=0.0, help="Strength of gamma and of light from a side."),
 )
 def main(**given: Any) -> None:
     """Train a recogniser with a margin loss."""
     cli.start_logging()
     with cli.friendly_errors():
-        _run(given)
+        try:
+            _run(given)
+        except FloatingPointError as error:  # of an option: lr, warmup, precision
+            raise ValueError(str(error)) from error
 
 
 def _run(given: dict[str, Any]) -> None:
+    import torch  # noqa: PLC0415  # slow
+
+    from torch_utils.devices import resolve_device  # noqa: PLC0415
+    from torch_utils.distributed import is_launched, join_world, local_rank  # noqa: PLC0415
+
+    number = local_rank() if is_launched() else None
+    device = torch.device(resolve_device(given["device"], number))
+    with join_world(device) as world:
+        _train(given, device, world)
+
+
+def _train(given: dict[str, Any], device: "torch.device", world: "World") -> None:
     from dnnlib.config import to_dict  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
     from recognition.learning import RECORD_FILE, learn  # noqa: PLC0415  # torch is slow
 
     config = _config(given)
-    learning, fingerprint = _learning(given, config)
+    learning, sources = _learning(given, config, device, world)
     identity = {
-        "data": fingerprint,
+        **sources,
         "modalities": list(given["modalities"]),
+        "joint": given["joint"],
+        "labels": given["labels"],
         "training": to_dict(config),
     }
     output = find_output(given["outdir"], RECORD_FILE, identity, fresh=given["fresh"])
-    if given["dry_run"]:
-        content = {
-            "outdir": str(output.path),
-            "people": len(learning.faces.people),
-            "images": len(learning.faces),
-            "steps": learning.steps,
-            **output.identity,
-        }
-        click.echo(json.dumps(content, indent=2))
+    if given["dry_run"] or output.is_finished:
+        if world.is_first:
+            click.echo(_describe(learning, output.path, output.identity, given))
         return
-    if output.is_finished:
-        click.echo(f"{output.path}: the recogniser is trained")
-        return
-    row = learn(learning, output, cli.progress_bar(0, learning.steps, "step"))
-    click.echo(f"{output.path}: {', '.join(f'{name} {value:.4g}' for name, value in row.items())}")
+    bar = cli.progress_bar(0, learning.steps, "step") if world.is_first else lambda _: None
+    row = learn(learning, output, bar)
+    if world.is_first:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+        click.echo(f"{output.path}: {numbers}")
+
+
+def _describe(
+    learning: "Learning", path: Path, identity: dict[str, Any], given: dict[str, Any]
+) -> str:
+    if not given["dry_run"]:
+        return f"{path}: the recogniser is trained"
+    content = {
+        "outdir": str(path),
+        "people": len(learning.people),
+        "images": len(learning.faces),
+        "steps": learning.steps,
+        **identity,
+    }
+    return json.dumps(content, indent=2)
 
 
 def _config(given: dict[str, Any]) -> "LearningConfig":
     from recognition.augmentation import FaceAugmentation  # noqa: PLC0415  # torch is slow
     from recognition.heads import PUBLISHED_MARGINS, HeadConfig, MarginKind  # noqa: PLC0415
-    from recognition.learning import LearningConfig  # noqa: PLC0415
+    from recognition.learning_config import LearningConfig, Precision  # noqa: PLC0415
 
     kind = MarginKind(given["head"])
     margin = PUBLISHED_MARGINS[kind] if given["margin"] is None else given["margin"]
     names = ("backbone", "width", "embedding", "size", "dropout", "epochs", "batch", "lr", "seed")
+    changes = ("mirror", "shift", "light", "blur", "illumination")
     return LearningConfig(
-        **{name: given[name] for name in (*names, "weight_decay", "warmup")},
+        **{name: given[name] for name in (*names, "weight_decay", "warmup", "sample_rate")},
         head=HeadConfig(kind=kind, margin=margin, scale=given["scale"]),
-        augmentation=FaceAugmentation(
-            mirror=given["mirror"], shift=given["shift"], light=given["light"]
-        ),
+        augmentation=FaceAugmentation(**{name: given[name] for name in changes}),
+        precision=Precision(given["precision"]),
     )
 
 
-def _learning(given: dict[str, Any], config: "LearningConfig") -> tuple["Learning", str]:
-    """Return the training, and a hash of its data."""
-    import torch  # noqa: PLC0415
+def _learning(
+    given: dict[str, Any], config: "LearningConfig", device: "torch.device", world: "World"
+) -> tuple["Learning", dict[str, Any]]:
+    """Return the training, and what its data are as plain JSON values."""
+    from recognition.learning import Learning  # noqa: PLC0415  # torch is slow
 
-    from data.dataset import PairDataset  # noqa: PLC0415  # torch is slow
-    from recognition.face_sets import FaceSet  # noqa: PLC0415
-    from recognition.learning import Learning  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
+    faces = _faces(given, given["data"], given["labels"], (given["people"], given["samples"]))
+    mixups, described = _mixups(given, faces, str(device))
+    evaluate, heldout = None, None
+    if given["heldout"] is not None:
+        others = _faces(given, [given["heldout"]])
+        evaluate, heldout = _verifier(others), others.fingerprints
+    learning = Learning(
+        faces,
+        config,
+        device,
+        evaluate,
+        mixups=mixups,
+        world=world,
+        workers=given["workers"],
+    )
+    return learning, {"data": faces.fingerprints, "heldout": heldout, **described}
 
-    pairs = PairDataset(given["data"])
-    faces = FaceSet(pairs, given["modalities"])
-    device = torch.device(resolve_device(given["device"]))
-    return Learning(faces, config, device), pairs.fingerprint()
+
+def _faces(
+    given: dict[str, Any],
+    paths: Sequence[Path],
+    labels: str = "people",
+    part: tuple[int | None, int | None] = (None, None),
+) -> "FaceSet":
+    """Return images. part: how many people, and how many samples of each."""
+    from recognition.face_sets import FaceSet  # noqa: PLC0415  # torch is slow
+    from recognition.face_sources import LabelKind, open_faces, take_part  # noqa: PLC0415
+
+    modalities = ("rgb", "nir") if given["joint"] else given["modalities"]
+    sources = [take_part(open_faces(path, LabelKind(labels)), *part) for path in paths]
+    return FaceSet(sources, modalities, joint=given["joint"], memory_gib=given["memory_gib"])
+
+
+def _mixups(
+    given: dict[str, Any], faces: "FaceSet", device: str
+) -> tuple["Mixups", dict[str, Any]]:
+    from recognition.learning import Mixups  # noqa: PLC0415  # torch is slow
+    from recognition.mixup import DomainMixup  # noqa: PLC0415
+
+    domain, described = None, {}
+    if given["mix_data"] is not None:
+        part = (given["mix_people"], given["mix_samples"])
+        real = _faces(given, [given["mix_data"]], part=part)
+        domain = DomainMixup(real, given["mix_share"])
+        described["domain_mixup"] = {"data": real.fingerprints, "share": given["mix_share"]}
+    identity = None
+    if given["identity_mix"] is not None:
+        identity, described["identity_mixup"] = _identity_mixup(given, faces, device)
+    return Mixups(domain=domain, identity=identity), described
+
+
+def _identity_mixup(
+    given: dict[str, Any], faces: "FaceSet", device: str
+) -> tuple["IdentityMixup", dict[str, Any]]:
+    """Return what draws images of mixed people, and what decides them."""
+    from recognition.conditions import condition_scale, read_conditions  # noqa: PLC0415  # torch is slow
+    from recognition.mixup import IdentityMixup  # noqa: PLC0415
+    from torch_utils.checkpoints import state_sha256  # noqa: PLC0415
+    from training.pair_drawing import PairDrawer, default_micro_batch  # noqa: PLC0415
+    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
+
+    if len(given["data"]) > 1:
+        raise ValueError(f"--identity-mix mixes the people of one --data, got {len(given['data'])}")
+    snapshot = load_snapshot(given["identity_mix"])
+    generator = build_generator(snapshot)
+    if generator.config.c_dim == 0:
+        raise ValueError(
+            f"--identity-mix {given['identity_mix']}: is unconditional, it draws no person at will"
+        )
+    kind = device.partition(":")[0]
+    drawer = PairDrawer(
+        generator.to(device),
+        truncation_psi=given["truncation"],
+        micro_batch=default_micro_batch(generator.config.resolution, kind),
+    )
+    place = given["conditions"] or given["data"][0]
+    directions = read_conditions(place, faces.people, drawer.c_dim, given["parents"])
+    options = {
+        "scale": given["feature_scale"] or condition_scale(place, snapshot.options),
+        "share": given["identity_share"],
+        "images": given["identity_images"],
+        "seed": given["seed"],
+    }
+    mixup = IdentityMixup(
+        drawer, directions, modalities=faces.modalities, is_joint=faces.is_joint, **options
+    )
+    network = state_sha256(generator.state_dict())
+    return mixup, {**options, "network_sha256": network, "truncation": given["truncation"]}
+
+
+def _verifier(faces: "FaceSet") -> Callable[["Embedder"], "Row"]:
+    """Return what measures a recogniser on other people, for each modality by itself."""
+    from data.modalities import MODALITIES  # noqa: PLC0415
+
+    suffixes = {modality.name: modality.suffix.lower() for modality in MODALITIES}
+
+    def evaluate(embedder: "Embedder") -> "Row":
+        row: Row = {}
+        columns = 1 if faces.is_joint else len(faces.modalities)
+        for column in range(columns):
+            indices = range(column * faces.moments, (column + 1) * faces.moments)
+            vectors = embed_faces(embedder, faces, indices)
+            people = [faces.people[int(faces.labels[i])] for i in indices]
+            suffix = suffixes[faces.modalities[column]]
+            numbers = verification_numbers(vectors, people)
+            row |= {f"{name}{suffix}": value for name, value in numbers.items()}
+        return row
+
+    return evaluate
+
+
+def embed_faces(embedder: "Embedder", faces: "FaceSet", indices: Sequence[int]) -> "torch.Tensor":
+    """Return embeddings of some images, which may be of several sizes: [N, E] float32."""
+    import torch  # noqa: PLC0415  # slow
+
+    parts = []
+    for start in range(0, len(indices), EMBEDDED_AT_ONCE):
+        images = [faces.image(i) for i in indices[start : start + EMBEDDED_AT_ONCE]]
+        if len({image.shape for image in images}) == 1:
+            parts.append(embedder.embed(torch.stack(images)))
+        else:
+            parts += [embedder.embed(image[None]) for image in images]
+    return torch.cat(parts)
+
+
+def verification_numbers(vectors: "torch.Tensor", people: list[str]) -> "Row":
+    """Return error rates of all comparisons of images.
+
+    Args:
+        vectors: [N, E] float32 of unit length.
+        people: the person of each.
+    Returns: eer; tar at FMR 1e-2; auc; accuracy, of the best threshold, where mated and non-mated
+        comparisons count alike.
+    """
+    import numpy as np  # noqa: PLC0415  # slow
+
+    from metrics.comparisons import Side, exact_comparisons  # noqa: PLC0415
+    from metrics.verification import error_rates, score_comparisons  # noqa: PLC0415
+
+    comparisons = exact_comparisons(Side(vectors=vectors.numpy(), people=people))
+    score = score_comparisons(comparisons, levels=(FMR,), replicates=0)
+    rates = error_rates(comparisons.tally())
+    return {
+        "eer": score.eer.value,
+        "tar_at_fmr_0.01": score.point(FMR).tar.value,
+        "auc": score.auc.value,
+        "accuracy_best": float(np.max(1 - (rates.fmr + rates.fnmr) / 2)),
+    }
 
 
 if __name__ == "__main__":

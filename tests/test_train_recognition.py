@@ -1,0 +1,227 @@
+"""train_recognition.py: sources, mixups, verification, and clear ends, on tiny people."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import generate_recognition_data
+import train_recognition
+from recognition.embedding import load_embedder
+from recognition.learning import CHECKPOINT_FILE, MODEL_FILE, Learning
+from tests.helpers.images import random_pixels, write_image, write_pairs
+from tests.helpers.people import (
+    save_recogniser,
+    save_varied_snapshot,
+    write_people,
+)
+from train_recognition import verification_numbers
+
+STEMS = [f"{p}_{i}" for p in range(3) for i in range(2)]
+SMALL = ["--backbone=r18", "--width=0.0625", "--embedding=8", "--size=16", "--scale=8",
+         "--batch=4", "--epochs=1", "--device=cpu"]  # fmt: skip
+
+
+def run(*arguments, code=0):
+    line = [str(argument) for argument in (*SMALL, *arguments)]
+    result = CliRunner().invoke(train_recognition.main, line)
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def faces(tmp_path):
+    return write_pairs(tmp_path / "faces", STEMS)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A conditional network, new people drawn at random, and such mixed of two."""
+    folder = tmp_path_factory.mktemp("made")
+    save_recogniser(folder / "rec.pth")
+    save_varied_snapshot(folder / "net.pkl")
+    features = write_people(folder / "real", folder / "rec.pth", people=4)
+    for name in ("random", "interpolate"):
+        line = [
+            f"--gen_model={folder / 'net.pkl'}",
+            f"--rec_model={folder / 'rec.pth'}",
+            f"--training_ids={features}",
+            f"--outdir={folder / name}",
+            f"--identity-source={name}",
+            *("--ids=3", "--samples_per_id=2", "--truncation=1", "--device=cpu"),
+            *("--privacy=0.9999", "--same-identity=-0.9", "--too-similar=1"),
+        ]
+        result = CliRunner().invoke(generate_recognition_data.main, line)
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+def options_of(folder):
+    return json.loads((folder / "training_options.json").read_text())
+
+
+def test_verification_is_measured_and_recorded(faces, tmp_path):
+    others = write_pairs(tmp_path / "others", ["8_0", "8_1", "9_0", "9_1"])
+    line = ["--data", faces, "--heldout", others, "--outdir", tmp_path / "out"]
+    run(*line, "--modality=rgb", "--modality=nir")
+    (row,) = [json.loads(line) for line in (tmp_path / "out/stats.jsonl").read_text().splitlines()]
+    for name in ("eer", "tar_at_fmr_0.01", "auc", "accuracy_best"):
+        assert 0 <= row[name] <= 1
+        assert 0 <= row[f"{name}_nir"] <= 1
+
+
+def test_verification_numbers_of_known_scores():
+    """Two people at right angles, one image of the first half way between them."""
+    vectors = torch.tensor([[1.0, 0], [1, 0], [0.5**0.5, 0.5**0.5], [0, 1], [0, 1]])
+    numbers = verification_numbers(vectors, ["a", "a", "a", "b", "b"])
+    # Mated 1, s, s, 1 with s = sqrt(1/2); non-mated 0 four times, s twice.
+    assert numbers["accuracy_best"] == pytest.approx(1 - (2 / 6) / 2)
+    assert numbers["auc"] == pytest.approx((2 * 6 + 2 * (4 + 1)) / 24)
+    assert numbers["tar_at_fmr_0.01"] == pytest.approx(0.5)
+    assert 0 < numbers["eer"] < 0.5
+
+
+def test_several_sets_and_parts_of_them(faces, tmp_path):
+    more = write_pairs(tmp_path / "more", STEMS)
+    text = run("--data", faces, "--data", more, "--people=2", "--samples=1", "--batch=2",
+               "--outdir", tmp_path / "out", "--dry-run")  # fmt: skip
+    assert '"people": 4, "images": 4, "steps": 2' in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_joint_images(faces, tmp_path):
+    run("--data", faces, "--heldout", faces, "--joint", "--outdir", tmp_path / "out")
+    embedder = load_embedder(tmp_path / "out" / MODEL_FILE)
+    assert embedder.preprocessing.channels == 4
+
+
+def test_domain_mixup(made, tmp_path):
+    line = ["--data", made / "random", "--mix-data", made / "real", "--mix-people=2"]
+    run(*line, "--outdir", tmp_path / "out")
+    record = options_of(tmp_path / "out")
+    assert record["people"] == 3 + 2
+    assert record["identity"]["domain_mixup"]["share"] == 1.0
+    text = run(*line, "--mix-share=0.5", "--outdir", tmp_path / "out", code=2)
+    assert "was made with other options (domain_mixup" in text
+
+
+def test_identity_mixup_of_new_people(made, tmp_path):
+    line = ["--data", made / "random", "--identity-mix", made / "net.pkl"]
+    for name in ("a", "b"):
+        run(*line, "--identity-images=5", "--outdir", tmp_path / name)
+    first, second = ((tmp_path / name / MODEL_FILE).read_bytes() for name in ("a", "b"))
+    assert first == second
+    record = options_of(tmp_path / "a")["identity"]["identity_mixup"]
+    assert record["images"] == 5
+    assert record["scale"] == 4.0
+    run("--data", made / "random", "--outdir", tmp_path / "plain")
+    assert (tmp_path / "plain" / MODEL_FILE).read_bytes() != first
+
+
+def test_identity_mixup_of_real_and_of_mixed_people(made, tmp_path):
+    features = made / "real/identity_features.json"
+    mix = ["--identity-mix", made / "net.pkl", "--dry-run", "--outdir", tmp_path / "out"]
+    run("--data", made / "real", "--conditions", features, *mix)
+    run("--data", made / "interpolate", "--parents", features, *mix)
+    text = run("--data", made / "interpolate", *mix, code=2)
+    assert "mixed people need the features that they were mixed of" in text
+    text = run("--data", made / "real", "--conditions", made / "random", *mix, code=2)
+    assert "no vector for 4 of 4 people" in text
+    text = run("--data", made / "random", "--data", made / "real", *mix, code=2)
+    assert "mixes the people of one --data, got 2" in text
+
+
+def test_generated_mixtures_have_their_parents_labels(made, tmp_path):
+    run("--data", made / "interpolate", "--labels=parents", "--outdir", tmp_path / "out")
+    assert 2 <= options_of(tmp_path / "out")["people"] <= 4
+    text = run("--data", made / "random", "--labels=parents", "--outdir", tmp_path / "x", code=2)
+    assert "names no two parents and phi" in text
+
+
+def test_a_finished_run_stays(faces, tmp_path):
+    line = ["--data", faces, "--outdir", tmp_path / "out"]
+    run(*line)
+    before = (tmp_path / "out" / MODEL_FILE).stat().st_mtime_ns
+    assert "the recogniser is trained" in run(*line, "--workers=1", "--memory-gib=0")
+    assert (tmp_path / "out" / MODEL_FILE).stat().st_mtime_ns == before
+
+
+# Bad input
+
+
+def test_one_person(tmp_path):
+    root = write_pairs(tmp_path / "one", ["1_0", "1_1"])
+    text = run("--data", root, "--outdir", tmp_path / "out", code=2)
+    assert "recognition needs at least 2 people, got 1" in text
+
+
+def test_a_person_without_images(tmp_path):
+    for name in ("anna", "berta"):
+        write_image(tmp_path / "faces" / name / "a.png", random_pixels(0))
+    (tmp_path / "faces" / "carla").mkdir()
+    text = run("--data", tmp_path / "faces", "--outdir", tmp_path / "out", code=2)
+    assert "carla: the folder of a person without images" in text
+
+
+def test_mismatched_channels(tmp_path):
+    for name in ("anna", "berta"):
+        write_image(tmp_path / "faces" / name / "a.png", random_pixels(0))
+    for more in (["--joint"], ["--modality=nir"]):
+        text = run("--data", tmp_path / "faces", *more, "--outdir", tmp_path / "out", code=2)
+        assert "2 of 2 samples have no nir image" in text
+
+
+def test_labels_outside(made, tmp_path):
+    from recognition.export import ExportKind, export_manifest  # noqa: PLC0415
+
+    lines = (made / "random/manifest.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    export_manifest(made / "random", entries, ExportKind.RECORDIO)
+    folder = made / "random/export/recordio/VIS"
+    (folder / "property").write_text("2,16,16")
+    text = run("--data", folder / "train.rec", "--outdir", tmp_path / "out", code=2)
+    assert "label 2 is outside 0..1 of property" in text
+
+
+def test_a_diverging_loss_ends_with_code_2_and_keeps_the_checkpoint(faces, tmp_path, monkeypatch):
+    run_epoch = Learning._run_epoch
+
+    def diverge(learning, *arguments):
+        if learning.step > 0:
+            learning.head.centres.data.fill_(np.inf)
+        return run_epoch(learning, *arguments)
+
+    monkeypatch.setattr(Learning, "_run_epoch", diverge)
+    line = ["--data", faces, "--epochs=3", "--outdir", tmp_path / "out"]
+    assert "the loss is nan at step 2: lower lr" in run(*line, code=2)
+    state = torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)
+    assert state["step"] == 1
+    monkeypatch.undo()
+    run(*line)
+    assert (tmp_path / "out" / MODEL_FILE).is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--precision=fp16"], "precision fp16 needs a CUDA device"),
+        (["--sample-rate=2"], "sample_rate must be more than 0, at most 1, got 2.0"),
+        (["--mix-share=2"], "2.0 is not in the range 0<=x<=1"),
+        (["--blur=-1"], "blur must be at least 0 and less than 1, got -1.0"),
+        (["--people=9"], "people must be 1..3, got 9"),
+        (["--data=gone"], "gone: no such data set"),
+    ],
+)
+def test_bad_options(faces, tmp_path, more, reason):
+    assert reason in run("--data", faces, "--outdir", tmp_path / "out", *more, code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unconditional_network_is_refused(faces, tmp_path):
+    from tests.helpers.interpreters import save_small_snapshot  # noqa: PLC0415
+
+    network = save_small_snapshot(tmp_path / "net.pkl")
+    text = run("--data", faces, "--identity-mix", network, "--outdir", tmp_path / "out", code=2)
+    assert "is unconditional" in text
