@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 SIZE ?= 32
-KIMG ?= 25
+KIMG ?= 40
 PEOPLE ?= 400
 SAMPLES ?= 5
 DEVICE ?= auto

@@ -90,14 +90,14 @@ def plan_steps(sizes: Sizes, folder: Path) -> list[Step]:
             result="recogniser",
             words=("train_recognition.py", f"--config={CONFIGS}/recognition.json",
                    f"--data={data}", f"--outdir={folder}/recogniser", f"--size={sizes.size}",
-                   "--epochs=6", device),
+                   "--modality=rgb", "--epochs=20", device),
         ),
         Step(
             title="Train a second one, which will check the first one's work",
             result="auditor",
             words=("train_recognition.py", f"--config={CONFIGS}/recognition.json",
                    f"--data={data}", f"--outdir={folder}/auditor", f"--size={sizes.size}",
-                   "--epochs=6", "--seed=1", device),
+                   "--modality=rgb", "--epochs=10", "--seed=1", device),
         ),
         Step(
             title="Write down what the recogniser sees in each image",
@@ -149,6 +149,7 @@ def plan_steps(sizes: Sizes, folder: Path) -> list[Step]:
             result="people",
             words=("generate_recognition_data.py", "--gen-model={net}", *known,
                    f"--outdir={folder}/people", "--ids=20", "--samples-per-id=8",
+                   "--identity-source=interpolate",
                    f"--audit-model={folder}/auditor/recogniser.pth", device),
             look_at=f"{folder}/people/overview.png",
         ),
@@ -263,7 +264,7 @@ def _table(steps: list[Step], done: dict[str, dict[str, float | None]]) -> str:
 
 @click.command(epilog=EPILOG, context_settings=cli.CONTEXT)
 @click.option("--size", default=32, help="Of the images: 32, 64 or 128 pixels.")
-@click.option("--kimg", default=25, help="Thousands of images that the generator sees.")
+@click.option("--kimg", default=40, help="Thousands of images that the generator sees.")
 @click.option("--people", default=400, help="Rendered people.")
 @click.option("--samples", default=5, help="Images of each.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
