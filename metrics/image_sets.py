@@ -8,19 +8,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from data import pixels
 from data.grouping import MANIFEST, ImageGroup, group_images
 from data.identities import identity_of
+from data.masks import MASK_FOLDER, read_mask
 from data.modalities import MODALITIES
 from data.pairs import find_layout, list_images, open_pairs, shorten, stem_of
 from data.storage import DirectoryStorage, Storage, open_storage
 
-MASK_FOLDER = "masks"
 _MASK_KINDS = ("label", "mask")
 _ENDINGS = {"RGB": "rgb", "VIS": "rgb", "NIR": "nir"}
 MASK_NAME = re.compile(r"(?:image_)?(.+)_(?:label|mask)")
@@ -251,16 +249,3 @@ def _mask_of(group: ImageGroup) -> str | None:
     named = (group.entry or {}).get("files", {})
     found = [named[kind]["name"] for kind in _MASK_KINDS if kind in named]
     return found[0] if found else None
-
-
-def read_mask(file: Any, name: str) -> np.ndarray:
-    """Return the numbers of an indexed or grey PNG: they are the classes."""
-    try:
-        with Image.open(file, formats=["PNG"]) as image:
-            image.load()
-            mode, values = image.mode, np.asarray(image)
-    except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
-        raise ValueError(f"{name}: not a PNG mask: {error}") from error
-    if mode not in ("P", "L", "1"):
-        raise ValueError(f"{name}: a mask must be an indexed or grey PNG, got mode {mode}")
-    return values.astype(np.uint8)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from data.masks import MASK_FOLDER, read_mask
 from data.pairs import shorten, stem_of
 from data.storage import DirectoryStorage, Storage, open_storage
-from metrics.image_sets import MASK_FOLDER, MASK_NAME, read_mask
+from metrics.image_sets import MASK_NAME
 
 _INFO_FILE = "dataset_info.json"
 _MAX_CLASSES = 256
