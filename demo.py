@@ -65,6 +65,36 @@ class Step:
     look_at: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """What the commands share.
+
+    Attributes:
+        folder: of the results.
+        data: rendered data set.
+        device: option of the scripts.
+    """
+
+    folder: Path
+    data: str
+    device: str
+
+    @property
+    def features(self) -> str:
+        """What the recogniser sees in the training people."""
+        return f"{self.data}/identity_features.json"
+
+    @property
+    def model(self) -> str:
+        """The recogniser."""
+        return f"{self.folder}/recogniser/recogniser.pth"
+
+    @property
+    def auditor(self) -> str:
+        """The second recogniser."""
+        return f"{self.folder}/auditor/recogniser.pth"
+
+
 def plan_steps(sizes: Sizes, folder: Path) -> list[Step]:
     """Return the commands of the pipeline, in order.
 
@@ -72,95 +102,129 @@ def plan_steps(sizes: Sizes, folder: Path) -> list[Step]:
         sizes: of everything.
         folder: of the results.
     """
-    data = f"DATASETS/example_{sizes.size}"
-    features, model = f"{data}/identity_features.json", f"{folder}/recogniser/recogniser.pth"
-    device, exp = f"--device={sizes.device}", f"--exp-dir={folder}/interpreter"
-    annotate, learn = f"{INTERPRETER}/generate.json", f"{INTERPRETER}/train_datagan.json"
-    known = (f"--rec-model={model}", f"--training-ids={features}")
+    places = Places(
+        folder=folder, data=f"DATASETS/example_{sizes.size}", device=f"--device={sizes.device}"
+    )
+    return [
+        *_recognition_steps(sizes, places),
+        *_generator_steps(sizes, places),
+        *_label_steps(places),
+        *_people_steps(places),
+    ]
+
+
+def _recognition_steps(sizes: Sizes, places: Places) -> list[Step]:
+    """Return what leads from nothing to people and their features."""
     return [
         Step(
             title="Render people in visible and near-infrared light",
-            words=("prepare_dataset.py", "example", f"--outdir={data}",
+            words=("prepare_dataset.py", "example", f"--outdir={places.data}",
                    f"--resolution={sizes.size}", f"--identities={sizes.people}",
                    f"--samples={sizes.samples}"),
-            look_at=f"{data}/contact_sheet.png",
+            look_at=f"{places.data}/contact_sheet.png",
         ),
         Step(
             title="Train a small recogniser on them",
             result="recogniser",
             words=("train_recognition.py", f"--config={CONFIGS}/recognition.json",
-                   f"--data={data}", f"--outdir={folder}/recogniser", f"--size={sizes.size}",
-                   "--modality=rgb", "--epochs=20", device),
+                   f"--data={places.data}", f"--outdir={places.folder}/recogniser",
+                   f"--size={sizes.size}",
+                   "--modality=rgb", "--epochs=20", places.device),
         ),
         Step(
             title="Train a second one, which will check the first one's work",
             result="auditor",
             words=("train_recognition.py", f"--config={CONFIGS}/recognition.json",
-                   f"--data={data}", f"--outdir={folder}/auditor", f"--size={sizes.size}",
-                   "--modality=rgb", "--epochs=10", "--seed=1", device),
+                   f"--data={places.data}", f"--outdir={places.folder}/auditor",
+                   f"--size={sizes.size}",
+                   "--modality=rgb", "--epochs=10", "--seed=1", places.device),
         ),
         Step(
             title="Write down what the recogniser sees in each image",
-            words=("create_identity_features.py", f"--data-folder={data}",
-                   f"--rec-model={model}", device),
+            words=("create_identity_features.py", f"--data-folder={places.data}",
+                   f"--rec-model={places.model}", places.device),
         ),
+    ]  # fmt: skip
+
+
+def _generator_steps(sizes: Sizes, places: Places) -> list[Step]:
+    """Return training and drawing."""
+    return [
         Step(
             title="Train the generator of aligned pairs, conditioned on identities",
-            words=("train_db_stylegan2.py", f"--config={CONFIGS}/demo.json", f"--data={data}",
-                   f"--outdir={folder}/training", f"--kimg={sizes.kimg}", device),
+            words=("train_db_stylegan2.py", f"--config={CONFIGS}/demo.json",
+                   f"--data={places.data}",
+                   f"--outdir={places.folder}/training", f"--kimg={sizes.kimg}", places.device),
         ),
         Step(
             title="Draw pairs",
             result="generated",
-            words=("generate.py", "--network={net}", f"--labels={features}", "--seeds=0-31",
-                   "--truncation=0.8", f"--outdir={folder}/generated", device),
-            look_at=f"{folder}/generated/grid.png",
+            words=("generate.py", "--network={net}", f"--labels={places.features}", "--seeds=0-31",
+                   "--truncation=0.8", f"--outdir={places.folder}/generated", places.device),
+            look_at=f"{places.folder}/generated/grid.png",
         ),
+    ]  # fmt: skip
+
+
+def _label_steps(places: Places) -> list[Step]:
+    """Return what leads from eight annotated images to a labelled data set."""
+    return [
         Step(
             title="Draw images to annotate and choose eight",
             result="interpreter/drawn",
-            words=("make_training_data.py", f"--exp={annotate}", "--network={net}",
-                   f"--labels={features}", f"--sv-path={folder}/interpreter/drawn",
-                   "--num-sample=100", "--select=8", device),
+            words=("make_training_data.py", f"--exp={INTERPRETER}/generate.json", "--network={net}",
+                   f"--labels={places.features}", f"--sv-path={places.folder}/interpreter/drawn",
+                   "--num-sample=100", "--select=8", places.device),
         ),
         Step(
             title="Annotate them (a small network stands in for you and GIMP)",
             result="interpreter/processed",
             words=("preprocess_annotations.py", "--auto=example4",
-                   f"--drawn={folder}/interpreter/drawn",
-                   f"--outdir={folder}/interpreter/processed"),
-            look_at=f"{folder}/interpreter/processed/check_sheet.jpg",
+                   f"--drawn={places.folder}/interpreter/drawn",
+                   f"--outdir={places.folder}/interpreter/processed"),
+            look_at=f"{places.folder}/interpreter/processed/check_sheet.jpg",
         ),
         Step(
             title="Train the pixel interpreter on the eight",
             result="interpreter/models",
-            words=("train_interpreter.py", f"--exp={learn}", exp, "--network={net}", device),
+            words=("train_interpreter.py", f"--exp={INTERPRETER}/train_datagan.json",
+                   f"--exp-dir={places.folder}/interpreter", "--network={net}", places.device),
         ),
         Step(
             title="Write a labelled data set without the training people",
-            words=("train_interpreter.py", f"--exp={annotate}", exp, "--network={net}",
-                   "--generate-data", f"--labels={features}",
-                   f"--resume={folder}/interpreter/models", "--num-sample=200", "--save-vis",
-                   "--save-uncertainty", f"--filter-identities={features}",
-                   f"--rec-model={model}", device),
+            words=("train_interpreter.py", f"--exp={INTERPRETER}/generate.json",
+                   f"--exp-dir={places.folder}/interpreter", "--network={net}",
+                   "--generate-data", f"--labels={places.features}",
+                   f"--resume={places.folder}/interpreter/models", "--num-sample=200", "--save-vis",
+                   "--save-uncertainty", f"--filter-identities={places.features}",
+                   f"--rec-model={places.model}", places.device),
         ),
+    ]  # fmt: skip
+
+
+def _people_steps(places: Places) -> list[Step]:
+    """Return what leads to new people and the report."""
+    return [
         Step(
             title="Draw new people for recognition, unlike every training person",
             result="people",
-            words=("generate_recognition_data.py", "--gen-model={net}", *known,
-                   f"--outdir={folder}/people", "--ids=20", "--samples-per-id=8",
+            words=("generate_recognition_data.py", "--gen-model={net}",
+                   f"--rec-model={places.model}",
+                   f"--training-ids={places.features}",
+                   f"--outdir={places.folder}/people", "--ids=20", "--samples-per-id=8",
                    "--identity-source=interpolate",
-                   f"--audit-model={folder}/auditor/recogniser.pth", device),
-            look_at=f"{folder}/people/overview.png",
+                   f"--audit-model={places.auditor}", places.device),
+            look_at=f"{places.folder}/people/overview.png",
         ),
         Step(
             title="Say how good and how private the new people are",
             result="report",
-            words=("evaluate.py", "report", f"--data={data}", f"--samples={folder}/people",
-                   f"--heldout={data}/heldout", f"--rec-model={model}",
-                   f"--audit-model={folder}/auditor/recogniser.pth", "--extractor=standin",
-                   f"--outdir={folder}/report", device),
-            look_at=f"{folder}/report/report.html",
+            words=("evaluate.py", "report", f"--data={places.data}",
+                   f"--samples={places.folder}/people",
+                   f"--heldout={places.data}/heldout", f"--rec-model={places.model}",
+                   f"--audit-model={places.auditor}", "--extractor=standin",
+                   f"--outdir={places.folder}/report", places.device),
+            look_at=f"{places.folder}/report/report.html",
         ),
     ]  # fmt: skip
 

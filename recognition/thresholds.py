@@ -4,6 +4,7 @@ A threshold is an edge of the bins that scores are counted in, and the rate ther
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,13 +152,7 @@ def calibrate(
         rate by p with 95 % confidence. Comparisons of the same two people are not independent, so
         pairs of people are counted.
     """
-    for name, value in (("FMR", fmr), ("FNMR", fnmr), ("diversity", diversity)):
-        if not 0 < value < 1:
-            raise ValueError(f"--calibrate: {name} must be between 0 and 1, got {value}")
-    if features.info is not None and features.info.vectors == "one":
-        raise ValueError(
-            "--calibrate: these features have one vector a person; make them with --all_or_one=all"
-        )
+    _check_request(features, {"FMR": fmr, "FNMR": fnmr, "diversity": diversity})
     groups = group_numbers(features.identities)
     chosen = _spread(groups)
     people = len(np.unique(groups[chosen]))
@@ -197,6 +192,16 @@ def calibrate(
     )
     _check_order(thresholds)
     return Calibration(thresholds, scores)
+
+
+def _check_request(features: IdentityFeatures, shares: Mapping[str, float]) -> None:
+    for name, value in shares.items():
+        if not 0 < value < 1:
+            raise ValueError(f"--calibrate: {name} must be between 0 and 1, got {value}")
+    if features.info is not None and features.info.vectors == "one":
+        raise ValueError(
+            "--calibrate: these features have one vector a person; make them with --all_or_one=all"
+        )
 
 
 def summarise(counts: ScoreCounts) -> ScoreSummary:
