@@ -159,10 +159,7 @@ def main(**given: Any) -> None:
     """Train a recogniser with a margin loss."""
     cli.start_logging()
     with cli.friendly_errors():
-        try:
-            _run(given)
-        except FloatingPointError as error:  # of an option: lr, warmup, precision
-            raise ValueError(str(error)) from error
+        _run(given)
 
 
 def _run(given: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data.modalities import MODALITIES, NIR, RGB
+from data.modalities import MODALITIES, RGB
 from data.pairs import list_images
 from data.storage import DirectoryStorage
 from dnnlib import files
@@ -15,7 +15,7 @@ MANIFEST = "manifest.jsonl"
 
 _COMPANION_FOLDERS = ("masks",)
 _FOLDERS = {name.lower(): m.name for m in MODALITIES for name in m.folders}
-_SUFFIXES = {"rgb": RGB.name, "vis": RGB.name, "nir": NIR.name}
+_SUFFIXES = {m.name: m.name for m in MODALITIES} | {"vis": RGB.name}
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Run folders: a number, a name, what was asked for, and a lock against a second process."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -8,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ def find_run(outdir: Path, identity: dict[str, Any]) -> Path | None:
     return None
 
 
+@contextlib.contextmanager
 def open_run(
     outdir: Path,
     description: str,
@@ -55,8 +58,8 @@ def open_run(
     settings: dict[str, Any],
     *,
     fresh: bool,
-) -> RunFolder:
-    """Return the folder of the run with this identity: an earlier one, or a new one.
+) -> Iterator[RunFolder]:
+    """Give the folder of the run with this identity, an earlier one or a new one, under its lock.
 
     Args:
         outdir: holds the run folders; made where absent.
@@ -64,6 +67,7 @@ def open_run(
         identity: decides what is computed; equal identities are one run.
         settings: duration, device and the like, recorded beside it.
         fresh: start another run even where there is one.
+    Raises: ValueError where another process is at work on it, whose record is left alone.
     """
     found = None if fresh else find_run(outdir, identity)
     path = found or _make_numbered(outdir, description)
@@ -73,8 +77,9 @@ def open_run(
         "command": sys.argv,
         "environment": describe_environment(),
     }
-    files.write_json(path / OPTIONS_FILE, record)
-    return RunFolder(path, is_new=found is None)
+    with lock_run(path):
+        files.write_json(path / OPTIONS_FILE, record)
+        yield RunFolder(path, is_new=found is None)
 
 
 def lock_run(path: Path) -> filelock.BaseFileLock:

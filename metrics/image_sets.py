@@ -15,12 +15,12 @@ from data import pixels
 from data.grouping import MANIFEST, ImageGroup, group_images
 from data.identities import identity_of
 from data.masks import MASK_FOLDER, read_mask
-from data.modalities import MODALITIES
+from data.modalities import MODALITIES, RGB
 from data.pairs import find_layout, list_images, open_pairs, shorten, stem_of
 from data.storage import DirectoryStorage, Storage, open_storage
 
 _MASK_KINDS = ("label", "mask")
-_ENDINGS = {"RGB": "rgb", "VIS": "rgb", "NIR": "nir"}
+_ENDINGS = {m.name.upper(): m.name for m in MODALITIES} | {"VIS": RGB.name}
 MASK_NAME = re.compile(r"(?:image_)?(.+)_(?:label|mask)")
 _NOT_SAMPLES = re.compile(r"(grid|contact_sheet|.*_uncertainty|(fakes|reals)\w*|.*_samples)")
 _NOT_FOLDERS = frozenset({"vis", "heldout", "test", MASK_FOLDER})

@@ -166,8 +166,9 @@ def train(
         if world.is_first:
             record = _record(plan)
             identity, settings = record["identity"], record["settings"]
-            folder = runs.open_run(outdir, plan.description, identity, settings, fresh=fresh).path
-            stack.enter_context(runs.lock_run(folder))
+            folder = stack.enter_context(
+                runs.open_run(outdir, plan.description, identity, settings, fresh=fresh)
+            ).path
             log_to(folder / "log.txt")
             world.wait()
         else:

@@ -14,7 +14,10 @@ IDENTITY = {"batch": 4, "taps": (1, 2), "name": "pairs"}
 
 
 def open_run(outdir, *, identity=None, description="pairs-auto", settings=None, fresh=False):
-    return runs.open_run(outdir, description, identity or IDENTITY, settings or {}, fresh=fresh)
+    with runs.open_run(
+        outdir, description, identity or IDENTITY, settings or {}, fresh=fresh
+    ) as folder:
+        return folder
 
 
 def test_numbers_follow_the_highest(tmp_path):
@@ -131,6 +134,14 @@ def test_a_second_process_is_refused(tmp_path):
         _, errors = process.communicate()
     assert process.returncode == 1
     assert errors.strip() == f"{tmp_path}: another process is at work on this run"
+
+
+def test_a_refused_process_leaves_the_record_alone(tmp_path):
+    with runs.open_run(tmp_path, "pairs", IDENTITY, {"kimg": 1}, fresh=False) as run:
+        with pytest.raises(ValueError, match="another process is at work"):
+            open_run(tmp_path, settings={"kimg": 2})
+        record = json.loads((run.path / "training_options.json").read_text())
+    assert record["settings"] == {"kimg": 1}
 
 
 def test_the_lock_ends_with_its_process_even_when_that_is_killed(tmp_path):

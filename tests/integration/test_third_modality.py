@@ -1,0 +1,64 @@
+"""The one edit of docs/extending.md adds a modality to the whole path from import to evaluation."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.images import write_pairs
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = 8
+WITH_THERMAL = """
+import runpy, sys
+import data.modalities as modalities
+
+modalities.THERMAL = modalities.Modality("thermal", 1, ("THERMAL",), "_THERMAL")
+modalities.MODALITIES += (modalities.THERMAL,)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(*words):
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_THERMAL, *map(str, words)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    write_pairs(folder, [f"{i}_a" for i in range(COUNT)])
+    (folder / "THERMAL").mkdir()
+    for path in (folder / "NIR").iterdir():
+        (folder / "THERMAL" / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_a_third_modality_is_imported_trained_drawn_and_measured(source, tmp_path):
+    faces, runs, drawn = tmp_path / "faces", tmp_path / "runs", tmp_path / "drawn"
+    run("prepare_dataset.py", "import", f"--source={source}", f"--outdir={faces}",
+        "--resolution=16")  # fmt: skip
+    assert len(list((faces / "THERMAL").iterdir())) == COUNT
+    assert "thermal" in run("prepare_dataset.py", "check", faces)
+
+    run("train_db_stylegan2.py", f"--data={faces}", f"--outdir={runs}", "--batch=4", "--kimg=1",
+        "--tick=1", "--snap=1", "--cbase=64", "--cmax=4", "--z-dim=4", "--w-dim=4",
+        "--map-depth=1", "--aug=noaug", "--device=cpu")  # fmt: skip
+    (network,) = runs.glob("*/network-snapshot-000001.pkl")
+    last = json.loads((network.parent / "stats.jsonl").read_text().splitlines()[-1])
+    assert last["Loss/D/loss_THERMAL"]["num"] > 0
+
+    run("generate.py", f"--network={network}", "--seeds=0-3", f"--outdir={drawn}", "--device=cpu")
+    assert len(list(drawn.rglob("*THERMAL*"))) == 4
+
+    run("evaluate.py", "images", f"--data={faces}", f"--images={drawn}", "--extractor=standin",
+        "--metrics=fid4_full,fid4_full_THERMAL,fid4_full_joint", "--intervals=0", "--no-cache",
+        f"--outdir={tmp_path / 'measured'}", "--device=cpu")  # fmt: skip
+    assert "_THERMAL" in (tmp_path / "measured/images.json").read_text()
