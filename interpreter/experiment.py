@@ -50,8 +50,8 @@ class Experiment:
         use_raw_g: G instead of its average G_ema.
         annotation_label_path: .npy with the condition of the k-th mask, for conditional networks.
         min_region_pixels: classes with fewer pixels in a mask become class 0.
-        stopping, learning_rate, max_epochs, max_steps, heldout_fraction, heldout_pixels,
-        evaluate_every, patience, seed: see fitting.FitOptions.
+        class_balance, stopping, learning_rate, max_epochs, max_steps, heldout_fraction,
+        heldout_pixels, evaluate_every, patience, seed: see fitting.FitOptions.
     """
 
     exp_dir: str = "."
@@ -70,6 +70,7 @@ class Experiment:
     use_raw_g: bool = False
     annotation_label_path: str = ""
     min_region_pixels: int = 30
+    class_balance: float = 0.5
     stopping: Stopping = Stopping.HELDOUT
     learning_rate: float = 1e-3
     max_epochs: int = 100
@@ -111,6 +112,7 @@ class Experiment:
             members=self.model_num,
             classes=classes,
             batch=self.batch_size,
+            class_balance=self.class_balance,
             learning_rate=self.learning_rate,
             max_epochs=self.max_epochs,
             max_steps=self.max_steps,

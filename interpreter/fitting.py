@@ -14,10 +14,11 @@ from torch import Tensor
 
 from interpreter.ensemble import PixelEnsemble, hidden_widths
 from interpreter.features import FeatureTable
+from interpreter.sampling import PixelSampler
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.seeding import derive_seed, generator_for
 
-_PUBLISHED_FIRST_EPOCH = 3  # the published rule looks at batch losses after this epoch
+_PUBLISHED_EPOCHS = 4  # numbers 0 to 3, in which the published rule looks at no loss
 _PUBLISHED_PATIENCE = 50  # batches
 _TILES_A_SIDE = 16
 _logger = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ class Stopping(StrEnum):
     """When a member has learnt enough.
 
     HELDOUT: its loss on held-out pixels has not fallen for some evaluations; the best is kept.
-    PUBLISHED: after epoch 3, more than 50 batches without a new lowest batch loss.
+    PUBLISHED: after epoch 3, counted from 0, more than 50 batches without a loss below those of all
+    batches since then.
     """
 
     HELDOUT = "heldout"
@@ -42,6 +44,8 @@ class FitOptions:
         members: M.
         classes: K.
         batch: pixels a step and member.
+        class_balance: 0..1, how much more often small classes are drawn (PixelSampler); the
+            held-out loss weighs them alike. 0 is published.
         learning_rate: of Adam.
         max_epochs: limit, in passes over as many pixels as there are.
         max_steps: limit in steps; 0 is none.
@@ -56,6 +60,7 @@ class FitOptions:
     members: int
     classes: int
     batch: int = 64
+    class_balance: float = 0.5
     learning_rate: float = 1e-3
     max_epochs: int = 100
     max_steps: int = 0
@@ -72,6 +77,8 @@ class FitOptions:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if not 0 <= self.class_balance <= 1:
+            raise ValueError(f"class_balance must be within 0..1, got {self.class_balance}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if not 0 < self.heldout_fraction < 1:
@@ -144,6 +151,10 @@ class Fit:
         self._device = table.device
         self._labels = labels.long().to(self._device)
         self.split = split_pixels(table.images, table.layout.resolution, options)
+        learnt = labels.cpu().long()[self.split.train]
+        self.sampler = PixelSampler(
+            self.split.train, learnt, options.classes, options.class_balance
+        )
         widths = (table.layout.total, hidden_widths(options.classes), options.classes)
         seed = derive_seed(options.seed, "initial weights")
         self.ensemble = PixelEnsemble(*widths, options.members, seed=seed).to(self._device)
@@ -220,10 +231,10 @@ class Fit:
 
     def _train_batch(self) -> list[float]:
         """Train all members on pixels of their own; return their losses."""
-        options, train = self.options, self.split.train
+        options = self.options
         random = generator_for(options.seed, "batch", self.step)
-        shape = [options.members, options.batch]
-        pixels = train[torch.randint(len(train), shape, generator=random)].to(self._device)
+        shape = (options.members, options.batch)
+        pixels = self.sampler.draw(shape, random).to(self._device)
         features = self._table.gather(pixels.flatten()).view(*shape, -1)
         self.ensemble.train()
         losses = _member_losses(self.ensemble(features), self._labels[pixels])
@@ -245,7 +256,7 @@ class Fit:
                 logits = self.ensemble(features)
             labels = self._labels[self.split.heldout.to(self._device)]
             labels = labels.expand(self.options.members, -1)
-            losses = _member_losses(logits, labels).tolist()
+            losses = _member_losses(logits, labels, self.sampler.weights.to(labels.device)).tolist()
             entry["heldout_loss"] = losses
             entry["heldout_accuracy"] = (
                 (logits.argmax(dim=2) == labels).float().mean(dim=1).tolist()
@@ -267,7 +278,8 @@ class Fit:
         self._keep(improved)
 
     def _stop_as_published(self, losses: list[float]) -> None:
-        is_late = self.step > _PUBLISHED_FIRST_EPOCH * self.steps_an_epoch
+        if self.step <= _PUBLISHED_EPOCHS * self.steps_an_epoch:
+            return
         for member, loss in enumerate(losses):
             if self._is_stopped[member]:
                 continue
@@ -275,7 +287,7 @@ class Fit:
                 self._best[member], self._stale[member] = loss, 0
                 continue
             self._stale[member] += 1
-            if is_late and self._stale[member] > _PUBLISHED_PATIENCE:
+            if self._stale[member] > _PUBLISHED_PATIENCE:
                 self._is_stopped[member] = True
                 self._keep([member])
 
@@ -287,12 +299,17 @@ class Fit:
             kept[members] = current[members]
 
 
-def _member_losses(logits: Tensor, labels: Tensor) -> Tensor:
+def _member_losses(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean cross-entropy of each member: [M].
 
     Args:
         logits: [M, B, K].
         labels: [M, B] int64.
+        weights: [K], of the classes in the mean; None for equal ones.
     """
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    return losses.view(labels.shape).mean(dim=1)
+    losses = losses.view(labels.shape)
+    if weights is None:
+        return losses.mean(dim=1)
+    share = weights[labels]
+    return (losses * share).sum(dim=1) / share.sum(dim=1)

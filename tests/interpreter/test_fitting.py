@@ -53,9 +53,7 @@ def test_members_train_as_they_would_alone(assert_near):
         )
         adam = torch.optim.Adam(alone.parameters(), lr=1e-3)
         for step in range(5):
-            random = generator_for(0, "batch", step)
-            draws = torch.randint(len(fit.split.train), [3, 16], generator=random)
-            pixels = fit.split.train[draws[member]]
+            pixels = fit.sampler.draw((3, 16), generator_for(0, "batch", step))[member]
             loss = F.cross_entropy(alone(table.gather(pixels)), labels[pixels].long())
             adam.zero_grad()
             loss.backward()
@@ -106,9 +104,13 @@ def test_few_heldout_pixels_are_looked_at_and_none_is_trained_on():
     assert not set(split.heldout.tolist()) & set(split.train.tolist())
 
 
-def test_the_best_weights_of_each_member_are_kept():
+@pytest.mark.parametrize("balance", [0.0, 0.7])
+def test_the_best_weights_of_each_member_are_kept(balance):
+    """The loss weighs each pixel by its class's number of training pixels to the power -balance."""
     table, labels = build_table()
-    wild = options(max_steps=120, evaluate_every=4, patience=3, learning_rate=0.3)
+    wild = options(
+        max_steps=120, evaluate_every=4, patience=3, learning_rate=0.3, class_balance=balance
+    )
     fit = Fit(table, labels, wild)
     result = fit.run(None, ignore)
     held = fit.split.heldout
@@ -117,13 +119,16 @@ def test_the_best_weights_of_each_member_are_kept():
         labels[held].long().repeat(3),
         reduction="none",
     ).view(3, -1)
+    sizes = torch.bincount(labels[fit.split.train].long(), minlength=3).double()
+    weights = (sizes**-balance)[labels[held].long()]
+    means = (losses * weights).sum(dim=1) / weights.sum()
     for member in range(3):
         best, stale = math.inf, 0
         for loss in (entry["heldout_loss"][member] for entry in result.history):
             if stale == 3:
                 break
             best, stale = (loss, 0) if loss < best else (best, stale + 1)
-        assert float(losses[member].mean()) == pytest.approx(best, rel=1e-5)
+        assert float(means[member]) == pytest.approx(best, rel=1e-5)
 
 
 def test_the_published_rule_stops_after_fifty_batches_without_a_new_best():
@@ -131,7 +136,7 @@ def test_the_published_rule_stops_after_fifty_batches_without_a_new_best():
     fit = Fit(table, labels, options(stopping=Stopping.PUBLISHED, max_steps=0, batch=64))
     assert len(fit.split.heldout) == 0
     assert fit.steps_an_epoch == 4
-    fit.step = 13  # behind epoch 3
+    fit.step = 17  # behind epoch 3
     fit._stop_as_published([1.0, 1.0, 1.0])
     before = weights(fit._kept)
     for _ in range(50):
@@ -147,10 +152,15 @@ def test_the_published_rule_stops_after_fifty_batches_without_a_new_best():
 def test_the_published_rule_waits_for_epoch_three():
     table, labels = build_table(1)
     fit = Fit(table, labels, options(stopping=Stopping.PUBLISHED, max_steps=0, batch=64))
-    fit.step = 12
+    fit.step = 16
     for _ in range(80):
         fit._stop_as_published([1.0, 1.0, 1.0])
+    fit.step = 17  # from here on batches count, and no loss of before is the lowest
+    for loss in (9.0, *[9.5] * 50):
+        fit._stop_as_published([loss, loss, loss])
     assert not any(fit._is_stopped)
+    fit._stop_as_published([9.5, 9.5, 8.5])
+    assert fit._is_stopped == [True, True, False]
 
 
 def test_the_limit_counts_epochs_and_steps():
