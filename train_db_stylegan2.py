@@ -29,7 +29,8 @@ Examples:
   python train_db_stylegan2.py --data=DATASETS/my_pairs --outdir=EXPERIMENTS/runs \\
       --cfg=auto --snap=20 --batch=12 --mirror=1 --NIR_loss_weight=0.1
   python train_db_stylegan2.py --data=DATASETS/example_dataset --outdir=EXPERIMENTS/runs \\
-      --cbase=1024 --cmax=64 --w-dim=64 --z-dim=64 --map-depth=2 --batch=32 --gamma=0.1 --kimg=40
+      --cbase=1024 --cmax=64 --w-dim=64 --z-dim=64 --map-depth=2 \\
+      --batch=8 --gamma=0.1 --noise=0 --kimg=40
 
 \b
 The same command continues a run that was stopped or killed; --fresh starts another.
@@ -242,6 +243,12 @@ SIZES = cli.option_group(
     click.option("--w-dim", type=COUNT, default=512, help="Width of w."),
     click.option("--z-dim", type=COUNT, default=512, help="Width of z."),
     click.option("--map-depth", type=COUNT, help="Mapping layers."),
+    cli.bool_option(
+        "--noise",
+        default=True,
+        help="Add noise to each layer of the generator. Short trainings of small networks look"
+        " cleaner without.",
+    ),
     click.option("--mbstd-group", type=COUNT, help="Minibatch standard deviation group."),
 )
 PERFORMANCE = cli.option_group(

@@ -84,6 +84,7 @@ def test_dry_run_prints_the_configuration_and_writes_nothing(data, tmp_path, mon
         (["--half=bfloat16"], "discriminators.nir.half_dtype", "bfloat16"),
         (["--mbstd-group=5"], "discriminators.rgb.mbstd_group_size", 5),
         (["--map-depth=2"], "generator.mapping.layers", 2),
+        (["--noise=0"], "generator.use_noise", False),
         (["--subset=3"], "data.subset", 3),
         (["--freezed=1"], "freezed", 1),
         (["--resume=noresume"], "resume", None),

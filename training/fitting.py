@@ -86,4 +86,6 @@ def _check_kind(config: Config, source: Config, where: str) -> None:
 def _hint(name: str) -> str:
     if name.startswith("mapping"):
         return "check --map-depth, --z-dim, --w-dim and --cond"
+    if ".noise_" in name:
+        return "check --noise"
     return "check --cfg, --cbase, --cmax and --w-dim"

@@ -39,6 +39,7 @@ class TrainingOptions:
         nir_init: "luma" or "random": how a NIR branch begins that the snapshot lacks.
         freezed: layers of the discriminators that do not train.
         cbase, cmax, w_dim, z_dim, map_depth, mbstd_group: sizes of the networks.
+        noise: the generator adds noise to each layer.
         glr, dlr: learning rates.
         fp32: no 16-bit blocks.
         half: "float16" or "bfloat16".
@@ -91,6 +92,7 @@ class TrainingOptions:
     z_dim: int = 512
     map_depth: int | None = None
     mbstd_group: int | None = None
+    noise: bool = True
     glr: float | None = None
     dlr: float | None = None
     fp32: bool = False

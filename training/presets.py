@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from data.modalities import MODALITIES, NIR, RGB
+from data.modalities import MODALITIES, NIR
 from training.ada import AdaConfig, AdaMode
 from training.architecture import (
     Architecture,
@@ -212,11 +212,12 @@ def _networks(
         z_dim=options.z_dim,
         w_dim=options.w_dim,
         mapping=MappingConfig(layers=_or(options.map_depth, preset.map_depth)),
+        use_noise=options.noise,
     )
     if options.nir_cond and c_dim == 0:
         raise ValueError("--nir-cond=1 needs labels, which --cond=1 takes from the data")
     is_nir_conditional = options.nir_cond is not False
-    widths = {RGB.name: c_dim, NIR.name: c_dim if is_nir_conditional else 0}
+    widths = {m.name: c_dim for m in MODALITIES} | {NIR.name: c_dim if is_nir_conditional else 0}
     discriminators = {
         modality.name: DiscriminatorConfig(
             **{**common, "c_dim": widths[modality.name]},
@@ -248,8 +249,8 @@ def _loss(options: TrainingOptions, preset: Preset) -> LossConfig:
     pl_weight = 0.0 if preset.is_cifar else DEFAULT_PL_WEIGHT
     style_mixing = 0.0 if preset.is_cifar else DEFAULT_STYLE_MIXING
     return LossConfig(
-        weights={RGB.name: 1.0, NIR.name: options.nir_loss_weight},
-        gammas={RGB.name: gamma, NIR.name: gamma_nir},
+        weights={m.name: 1.0 for m in MODALITIES} | {NIR.name: options.nir_loss_weight},
+        gammas={m.name: gamma for m in MODALITIES} | {NIR.name: gamma_nir},
         pl_weight=_or(options.pl_weight, pl_weight),
         style_mixing=_or(options.style_mixing, style_mixing),
         g_reg_interval=options.g_reg_interval,

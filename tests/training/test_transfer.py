@@ -183,6 +183,12 @@ def test_what_does_not_fit_is_named(source, changes, message):
         transfer(snapshot(**source), **changes)
 
 
+def test_a_run_without_noise_needs_a_snapshot_without():
+    generator = small_generator_config(use_noise=False)
+    with pytest.raises(ValueError, match=r"this run lacks; check --noise$"):
+        transfer(snapshot(), generator=generator)
+
+
 def conditional(rgb, nir):
     """Changes of a run whose networks have conditions of these widths."""
     return {
