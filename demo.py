@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -283,7 +284,7 @@ def _wait(process: subprocess.Popen[bytes]) -> float | None:
 def run_steps(
     steps: list[Step], folder: Path, run: Callable[[tuple[str, ...]], Cost] = run_command
 ) -> None:
-    """Run the steps that have not been run with these very commands, and remember each one.
+    """Run the steps that have not been run with these very commands and configs, and remember them.
 
     A step runs again where an earlier one has; what it made with another command is removed.
     """
@@ -293,18 +294,19 @@ def run_steps(
     for number, step in enumerate(steps, start=1):
         net = newest_snapshot(folder) if "{net}" in " ".join(step.words) else ""
         words = tuple(word.replace("{net}", net) for word in step.words)
-        command = shlex.join(["python", *words])
-        click.echo(f"\n[{number}/{len(steps)}] {step.title}\n$ {command}")
-        before = done.get(step.title, {"command": command})
-        if not is_stale and "seconds" in before and before["command"] == command:
+        wanted = _described(words)
+        click.echo(f"\n[{number}/{len(steps)}] {step.title}\n$ {wanted['command']}")
+        before = done.get(step.title, wanted)
+        is_same = all(before.get(key) == value for key, value in wanted.items())
+        if not is_stale and "seconds" in before and is_same:
             click.echo("done before")
             continue
-        if step.result is not None and (before["command"] != command or "seconds" in before):
+        if step.result is not None and (not is_same or "seconds" in before):
             shutil.rmtree(folder / step.result, ignore_errors=True)
         is_stale = True
-        done[step.title] = {"command": command}
+        done[step.title] = wanted
         files.write_json(place, done)
-        done[step.title] |= vars(run(words))
+        done[step.title] = wanted | vars(run(words))
         files.write_json(place, done)
     click.echo(_table(steps, done))
     click.echo("\nLook at:")
@@ -313,7 +315,16 @@ def run_steps(
             click.echo(f"  {step.look_at}")
 
 
-def _table(steps: list[Step], done: dict[str, dict[str, float | None]]) -> str:
+def _described(words: tuple[str, ...]) -> dict[str, Any]:
+    """Return the command, and the content of the JSON files that it reads its settings from."""
+    configs = [word.split("=", 1)[1] for word in words if word.startswith(("--config=", "--exp="))]
+    return {
+        "command": shlex.join(["python", *words]),
+        "configs": {path: files.read_json(Path(path)) for path in configs},
+    }
+
+
+def _table(steps: list[Step], done: dict[str, dict[str, Any]]) -> str:
     width = max(len(step.title) for step in steps)
     lines = ["", f"{'step':{width}}  {'time':>8}  {'memory':>8}"]
     total = 0.0

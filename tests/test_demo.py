@@ -58,6 +58,18 @@ def test_more_training_repeats_what_comes_after(runner):
     assert again == scripts[scripts.index("train_db_stylegan2.py") :]
 
 
+def test_another_config_repeats_what_depends_on_it(runner, monkeypatch):
+    scripts = run(runner)
+    read = files.read_json
+
+    def changed(path):
+        return read(path) | ({"batch": 7} if path.name == "demo.json" else {})
+
+    monkeypatch.setattr(files, "read_json", changed)
+    assert run(runner) == scripts[scripts.index("train_db_stylegan2.py") :]
+    assert run(runner) == []
+
+
 def test_a_failed_step_is_the_next_to_run(runner):
     runner.fails_at = "train_interpreter.py"
     with pytest.raises(ValueError, match="exit code 1"):
