@@ -77,11 +77,16 @@ def _run(given: dict[str, Any]) -> None:
     from recognition import extraction  # noqa: PLC0415  # torch is slow
     from recognition.embedding import load_embedder  # noqa: PLC0415
     from recognition.features import write_identity_features  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
+    from torch_utils.devices import (  # noqa: PLC0415
+        resolve_device,
+        use_repeatable_arithmetic,
+    )
 
     place = _place(given)
     source = open_pairs(given["data_folder"])
     device = resolve_device(given["device"], given["gpu_device_number"])
+    if device != "cpu":
+        use_repeatable_arithmetic()  # as the filter, which compares with these features
     embedder = load_embedder(
         given["rec_model"], device=device, flip=given["flip"], align=given["align"]
     )

@@ -1,6 +1,7 @@
 """Write a data set of new people, whom no training person resembles, in RGB and NIR."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,10 @@ def _generate(given: dict[str, Any], device: str) -> None:
     for name, option in (("gen_model", "--gen_model"), ("outdir", "--outdir")):
         if given[name] is None:
             raise ValueError(f"{option} is missing; only --calibrate alone goes without")
+    for name in ("truncation", "feature_scale"):
+        if not math.isfinite(given[name] or 0):
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be a finite number, got {given[name]}")
     if given["dry_run"] and given["calibrate"] is not None:
         raise ValueError("--calibrate writes thresholds: leave out --dry-run or --gen_model")
     if given["max_attempts"] is None and given["rules"] == "strict":

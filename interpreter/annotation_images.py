@@ -1,5 +1,6 @@
 """Draws the images that people annotate, and proposes which of them are most worth it."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,9 @@ class AnnotationRequest:
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the images, as plain JSON values."""
+        known = None
+        if self.conditions is not None:
+            known = hashlib.sha256(np.ascontiguousarray(self.conditions)).hexdigest()
         return {
             "network_sha256": network_sha256(self.generator),
             "network": self.network_name,
@@ -73,7 +77,7 @@ class AnnotationRequest:
             "noise_mode": "const",
             "num_sample": self.count,
             "seed": self.seed,
-            "conditions": None if self.conditions is None else len(self.conditions),
+            "conditions": known,
         }
 
     def latents(self) -> tuple[Tensor, Tensor | None]:

@@ -124,6 +124,8 @@ def annotations_identity(
     for item in collected:
         digest.update(item.mask.tobytes())
         digest.update(np.ascontiguousarray(item.latent).tobytes())
+        if item.condition is not None:
+            digest.update(np.ascontiguousarray(item.condition).tobytes())
     record = {} if training_data is None else files.read_json(training_data)["identity"]
     return {
         "images": [item.number for item in collected],
@@ -266,7 +268,8 @@ def load_annotations(
             latents, and none where there is no such file.
         most: number of masks to use.
         min_region_pixels: classes with fewer pixels in a mask become class 0, as published.
-    Raises: FileNotFoundError; ValueError for masks of different sizes or without latents.
+    Raises: FileNotFoundError; ValueError for masks of different sizes or without latents, or where
+        a gap in their numbers leaves open which latents they belong to.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"annotation_mask_path {folder}: must be a folder of masks")
@@ -278,6 +281,12 @@ def load_annotations(
         raise ValueError(
             f"annotation_image_latent_path {latents}: {paths[len(rows)].name} has no latent, "
             f"there are {len(rows)} rows for {len(paths)} masks"
+        )
+    numbers = [image_number(path) for path in paths]
+    if len(rows) > len(paths) and numbers != list(range(len(paths))):
+        raise ValueError(
+            f"annotation_mask_path {folder}: masks must be numbered from 0 on without gaps where "
+            f"there are more latents, got {len(paths)} masks and {len(rows)} rows in {latents}"
         )
     paths = paths[:most]
     masks = [drop_small_classes(_load_mask(path), min_region_pixels) for path in paths]

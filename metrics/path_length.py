@@ -106,11 +106,14 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def _as_seen(images: Tensor, metric: Metric) -> Tensor:
-    """Return [N, 3, r, r] float32 in 0..255: cropped, averaged down to 256, in three channels."""
+    """Return [N, 3, r, r] float32 in 0..255: cropped, averaged down, in three channels.
+
+    Whole images are averaged down to 256; as published, a crop by as much as the whole image.
+    """
+    factor = images.shape[2] // _MAX_PIXELS
     if metric.is_cropped:
         part = images.shape[2] // 8
         images = images[:, :, 3 * part : 7 * part, 2 * part : 6 * part]
-    factor = images.shape[2] // _MAX_PIXELS
     if factor > 1:
         images = F.avg_pool2d(images, factor)
     return ((images + 1) * (255 / 2)).expand(-1, 3, -1, -1)

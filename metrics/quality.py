@@ -36,7 +36,7 @@ class QualityOptions:
         use_raw_g: draw from G instead of its average.
         replicates: half-samples behind an interval; 0 gives none.
         seed: of all that is drawn.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda:N".
         use_cache: keep features of the data set for the next time.
     """
 

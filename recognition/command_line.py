@@ -87,7 +87,7 @@ AUDIT = (
 def read_filter_options(given: dict[str, Any], device: str) -> "FilterOptions":
     """Return the filter that options of the command line ask for."""
     from recognition.rules import Preset  # noqa: PLC0415  # torch is slow
-    from recognition.setup import FilterOptions  # noqa: PLC0415
+    from recognition.setup import LIMITS, FilterOptions  # noqa: PLC0415
 
     names = ("privacy", "same_identity", "too_similar", "check_nir", "min_agreement")
     changes = {name: given.get(name) for name in (*names, "max_attempts")}
@@ -99,6 +99,7 @@ def read_filter_options(given: dict[str, Any], device: str) -> "FilterOptions":
         thresholds=given["thresholds"],
         calibrate=given["calibrate"],
         changes=changes,
+        limits=LIMITS.intersection(given),
         face_check=given["face_check"],
         device=device,
     )

@@ -4,8 +4,10 @@ The file itself is as published, {file name: [numbers]}. Beside it lies INFO_FIL
 recogniser's hash and preprocessing, so that embeddings of two recognisers are never compared.
 """
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -16,7 +18,7 @@ import numpy as np
 from data.identities import identity_of
 from data.modalities import MODALITIES
 from dnnlib.config import from_dict, to_dict
-from dnnlib.files import read_json, sha256_file, write_json
+from dnnlib.files import atomic_write, read_json, sha256_file, write_json
 from recognition.embedding import Preprocessing
 
 FEATURES_FILE = "identity_features.json"
@@ -89,15 +91,14 @@ def write_identity_features(path: Path, features: IdentityFeatures, file_names: 
     """
     if features.info is None:
         raise ValueError("features without their recogniser are not written")
-    rows = {
-        name: [float(str(value)) for value in vector]  # the shortest digits that are this float32
-        for name, vector in zip(file_names, features.vectors, strict=True)
-    }
-    # Without info a file counts as published, so the old info never stands beside new features.
-    _info_path(path).unlink(missing_ok=True)
-    write_json(path, rows, indent=None)
-    info = {**to_dict(features.info), "features": sha256_file(path)}
-    write_json(_info_path(path), info)
+    digest = hashlib.sha256()
+    with atomic_write(path) as file:
+        for piece in _as_json(features.vectors, file_names):
+            file.write(piece)
+            digest.update(piece)
+        # First the info: without it features count as published, beside others it is refused.
+        info = {**to_dict(features.info), "features": digest.hexdigest()}
+        write_json(_info_path(path), info)
 
 
 def read_identity_features(path: Path) -> IdentityFeatures:
@@ -116,6 +117,14 @@ def read_identity_features(path: Path) -> IdentityFeatures:
         raise ValueError(f"{path}: two entries for {repeated!r}")
     vectors = _to_matrix(content, path)
     return IdentityFeatures(stems=stems, vectors=vectors, info=_read_info(path))
+
+
+def _as_json(vectors: np.ndarray, names: Sequence[str]) -> Iterator[bytes]:
+    """Yield {name: [numbers]}, with the shortest digits that are each float32."""
+    for row, (name, vector) in enumerate(zip(names, vectors, strict=True)):
+        numbers = json.dumps([float(str(value)) for value in vector], allow_nan=False)
+        yield f"{', ' if row else '{'}{json.dumps(name)}: {numbers}".encode()
+    yield b"}\n"
 
 
 def _info_path(path: Path) -> Path:

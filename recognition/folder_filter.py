@@ -7,13 +7,14 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 
 from data.grouping import MANIFEST, ImageGroup
+from data.masks import MASK_FOLDER
 from data.modalities import MODALITIES
 from data.parallel import map_in_threads
 from data.pixels import decode_image
@@ -134,6 +135,9 @@ class FolderFilter:
         yield from waiting.values()
 
     def _load(self, group: ImageGroup) -> _Loaded:
+        unseen = _unseen_image(group)
+        if unseen is not None:
+            return _Loaded(group, {}, f"{unseen}: a second image of {group.name}, rename it")
         images = {}
         for modality in MODALITIES:
             if modality.name in group.images:
@@ -219,6 +223,14 @@ def _entry(group: ImageGroup, reasons: Sequence[Reason]) -> Entry:
         "training": {},
         "agreement": None,
     }
+
+
+def _unseen_image(group: ImageGroup) -> str | None:
+    """Return a file that is one image too many, such as a.png beside a.jpg; None without one."""
+    if group.entry is not None:  # a manifest says what its files are
+        return None
+    images = (n for n in group.others if MASK_FOLDER not in PurePosixPath(n).parts[:-1])
+    return next(images, None)
 
 
 def _face(scores: PairScores, index: int) -> FaceReason | None:

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +257,7 @@ class Learning:
         drawn = mixup.draw([i.position for i in chosen], [i.column for i in chosen])
         result = list(items)
         for row, (image, target) in zip(rows, drawn, strict=True):
-            result[row] = replace(items[row], image=image, target=target)
+            result[row] = items[row].showing(image, target)
         return result
 
     def _begin_head(self, batch: Batch) -> None:

@@ -5,6 +5,7 @@ Source: Chen et al. 2018 (arXiv:1804.07573), with twice the channels as publishe
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -96,4 +97,7 @@ class MobileFaceNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, C, S, S] float32 in -1..1 -> embeddings [N, E] float32, not normalised."""
-        return self.features(self.conv_sep(self.layers(x)).float())
+        x = self.conv_sep(self.layers(x))
+        # The head stays in float32 under autocast: embeddings are compared to many digits.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.features(x.float())

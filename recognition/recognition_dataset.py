@@ -22,7 +22,7 @@ from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from dnnlib.runs import lock_run
 from recognition.candidates import Candidate, CandidateDrawer
-from recognition.filtering import PairScorer, PairScores
+from recognition.filtering import PairScorer, PairScores, reasons_alone
 from recognition.people_sheets import write_overview, write_person_sheets
 from recognition.selection import Decision, Selection
 from recognition.step_files import WORK_FOLDER, StepFiles
@@ -190,8 +190,27 @@ class RecognitionWriter:
             images = kept.pop(chunk, None)
             if images is None:
                 images = self._drawer.draw(_part(candidates, chunk))
+                self._check_again(images, _part(decisions, chunk))
             step.save_images(chunk, self._write_images(folder, images, _part(decisions, chunk)))
         return decisions
+
+    def _check_again(self, images: Mapping[str, Tensor], decisions: Sequence[Decision]) -> None:
+        """Refuse images that were drawn anew and no longer pass: what is saved is what is judged.
+
+        Raises: ValueError; another device, or number of threads, draws a little differently.
+        """
+        scores, rules = self._scorer.score(images), self._scorer.rules
+        changed = [
+            index
+            for index, decision in enumerate(decisions)
+            if decision.sample is not None and reasons_alone(scores, index, rules)
+        ]
+        if changed:
+            raise ValueError(
+                f"--outdir: {len(changed)} samples that were accepted before the interruption come "
+                "out differently now and do not pass; continue on the same kind of device with as "
+                "many threads, or start another folder with --fresh"
+            )
 
     def _decide(
         self,

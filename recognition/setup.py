@@ -15,7 +15,7 @@ from dnnlib import config as configs
 from dnnlib.files import sha256_file
 from recognition import rules as rule_sets
 from recognition.aligning import AlignKind
-from recognition.detection import face_check
+from recognition.detection import FaceCheckKind, face_check
 from recognition.embedding import Embedder, load_embedder
 from recognition.faces import FaceRules
 from recognition.features import IdentityFeatures, read_identity_features
@@ -32,7 +32,7 @@ from recognition.thresholds import (
     write_thresholds,
 )
 
-_LIMITS = frozenset({"privacy", "same_identity", "too_similar"})
+LIMITS = frozenset({"privacy", "same_identity", "too_similar"})
 _MANY = 0.5
 _logger = logging.getLogger(__name__)
 
@@ -45,13 +45,15 @@ class FilterOptions:
         rec_model: weights of the recogniser.
         training_ids: identity_features.json of the training people.
         training_ids_nir: features of their NIR images; with them NIR images are compared, too, at
-            a threshold of their own with the same false match rate.
+            a threshold of their own with the same false match rate, or at the `privacy` of
+            `changes`.
         rules: which set of rules.
         thresholds: file of thresholds; None takes thresholds.json beside the features, and where
             there is none, calibrates. With published rules None takes the published constants;
-            where all limits are changed, it takes nothing.
+            where all `limits` are changed, it takes nothing.
         calibrate: false match rate to calibrate at, and write; None does not write.
         changes: rules that replace those of the set, None ones do not.
+        limits: that samples are held against: `privacy` alone where they are judged alone.
         face_check: "none" or "mtcnn".
         device: of the recogniser and of comparisons.
     """
@@ -63,6 +65,7 @@ class FilterOptions:
     thresholds: Path | None = None
     calibrate: float | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    limits: frozenset[str] = LIMITS
     face_check: str = "none"
     device: str = "cpu"
 
@@ -120,9 +123,16 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
     if options.training_ids_nir is not None:
         features_nir = _read_nir(options.training_ids_nir, embedder)
         _check_completeness(features_nir, rules, options.training_ids_nir)
-        rules = _with_nir(rules, features_nir, thresholds)
+        is_given = "privacy" in _changes(options)
+        rules = _with_nir(rules, features_nir, None if is_given else thresholds)
         people_nir = TrainingPeople(features_nir, rules.training, device)
         hashes[NIR.name] = sha256_file(options.training_ids_nir)
+    if embedder.aligner is not None and options.face_check == FaceCheckKind.NONE.value:
+        _logger.warning(
+            "%s: features of aligned faces; an image in which no face is found is compared as it "
+            "is, and may pass: --face-check=mtcnn refuses it",
+            options.training_ids,
+        )
     is_published = options.rules is Preset.PUBLISHED
     check = face_check(
         options.face_check,
@@ -228,7 +238,7 @@ def _find_thresholds(
 ) -> Thresholds | None:
     if options.thresholds is not None:
         return read_thresholds(options.thresholds, embedder.hash)
-    if options.rules is Preset.PUBLISHED or _changes(options).keys() >= _LIMITS:
+    if options.rules is Preset.PUBLISHED or _changes(options).keys() >= options.limits:
         return None
     beside = options.training_ids.with_name(THRESHOLDS_FILE)
     if beside.is_file():
@@ -249,8 +259,8 @@ def _make_rules(options: FilterOptions, thresholds: Thresholds | None) -> Filter
     if "privacy" in changes:
         changes.setdefault("uniqueness", changes["privacy"])
     if options.rules is Preset.STRICT:
-        found = {} if thresholds is None else {name: getattr(thresholds, name) for name in _LIMITS}
-        limits = {name: changes.pop(name, found.get(name)) for name in _LIMITS}
+        found = {} if thresholds is None else {name: getattr(thresholds, name) for name in LIMITS}
+        limits = {name: changes.pop(name, found.get(name)) for name in LIMITS}
         return replace(rule_sets.strict_rules(**limits), **changes)
     if thresholds is None:
         return replace(rule_sets.published_rules(), **changes)

@@ -57,8 +57,8 @@ class OperatingPoint:
         fnmr: share of comparisons of one person below it.
         refused_new_people: share of the images that reach it with some image of another person: so
             many images of people who are new would be refused.
-        missed_training_people: share of the images that reach it with no other image of their own
-            person: so many further images of training people would not be noticed.
+        missed_training_people: share that reach it with no other image of their own person, of the
+            images that have one: so many further images of training people would not be noticed.
     """
 
     fmr: float
@@ -242,12 +242,13 @@ def read_thresholds(path: Path, recogniser: str | None = None) -> Thresholds:
 
 def _operating_point(scores: ScoreTable, fmr: float) -> OperatingPoint:
     privacy = scores.non_mated.lowest_edge(fmr)
+    has_other = np.isfinite(scores.nearest_mated)
     return OperatingPoint(
         fmr=fmr,
         privacy=privacy,
         fnmr=scores.mated.share_below(privacy),
         refused_new_people=_share(scores.nearest_non_mated >= privacy),
-        missed_training_people=_share(scores.nearest_mated < privacy),
+        missed_training_people=_share(scores.nearest_mated[has_other] < privacy),
     )
 
 

@@ -27,6 +27,7 @@ class Item:
         column: number of its modality.
         real: [C, H, W] uint8 image to mix in; None for none.
         psi: share of `image` in the mixture.
+        mixed_in: whom `real` shows, who has a share of `target`; None for none.
     """
 
     position: int
@@ -35,6 +36,13 @@ class Item:
     column: int
     real: Tensor | None = None
     psi: float = 1.0
+    mixed_in: Target | None = None
+
+    def showing(self, image: Tensor, target: Target) -> "Item":
+        """Return the item with another image of other people; what is mixed in stays."""
+        if self.mixed_in is not None:
+            target = mix_targets(target, self.mixed_in, self.psi)
+        return replace(self, image=image, target=target)
 
 
 @dataclass(frozen=True)
@@ -79,8 +87,8 @@ class TrainingItems(Dataset[Item]):
             return item
         index = item.column * domain.faces.moments + self._real.index_at(item.position)
         other = shifted(domain.faces.target(index), len(self._faces.people))
-        target = mix_targets(item.target, other, step.phi)
-        return replace(item, target=target, real=domain.faces.image(index), psi=step.phi)
+        mixed = replace(item, real=domain.faces.image(index), psi=step.phi, mixed_in=other)
+        return mixed.showing(item.image, item.target)
 
 
 def mix_targets(first: Target, second: Target, share: float) -> Target:

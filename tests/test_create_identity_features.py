@@ -13,6 +13,7 @@ from data.dataset import PairDataset
 from recognition.features import read_identity_features
 from recognition.learning import MODEL_FILE
 from tests.helpers.images import write_pairs
+from torch_utils import devices
 
 STEMS = ["1_0", "1_1", "2_0", "2_1", "3_0", "3_1"]
 SMALL = ["--backbone=r18", "--width=0.0625", "--embedding=8", "--size=16", "--scale=8",
@@ -120,6 +121,13 @@ class TestFeatures:
     def test_dry_run(self, people, faces):
         assert json.loads(embed(people, faces, "-n"))["images"] == 6
         assert not (faces / "identity_features.json").exists()
+
+    def test_a_gpu_computes_as_the_filter_does(self, people, faces, monkeypatch):
+        called = []
+        monkeypatch.setattr(devices, "resolve_device", lambda *_: "meta")
+        monkeypatch.setattr(devices, "use_repeatable_arithmetic", lambda: called.append(True))
+        embed(people, faces, "--dry-run")
+        assert called == [True]
 
     def test_one_bad_image_is_counted_or_fatal(self, people, faces):
         (faces / "VIS/2_1.png").write_bytes(b"no image")

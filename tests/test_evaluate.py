@@ -11,8 +11,10 @@ import torch
 from click.testing import CliRunner
 
 from evaluate import main
+from metrics.commands import images as images_command
 from tests.helpers.images import truncate
 from tests.helpers.measures import write_people
+from torch_utils import devices
 from training.architecture import GeneratorConfig
 from training.generator import Generator
 from training.snapshots import Snapshot, capture, save_snapshot
@@ -113,6 +115,18 @@ class TestImages:
         assert plan["networks"] == {"features": "random-conv-seed0"}
         assert plan["real"]["images"] == 36
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rank", [None, "1"])
+def test_each_process_has_its_own_gpu(monkeypatch, rank):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(devices, "use_repeatable_arithmetic", lambda: None)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    given = {"device": "auto", "metrics": "fid2k", "images": Path("images")}
+    options = images_command._options(given)
+    assert torch.device(options.device) == torch.device("cuda", int(rank or 0))
 
 
 def test_processes_share_the_work(network, data, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from evaluate import main
-from tests.helpers.images import truncate, write_pairs
+from tests.helpers.images import random_pixels, truncate, write_image, write_pairs
 from tests.helpers.people import save_recogniser
 from tests.helpers.pickles import Call
 from tests.test_evaluate_report import write_faces
@@ -48,6 +48,17 @@ def test_help_has_two_examples(command):
     assert result.output.count(f"python evaluate.py {command}") >= 2
     assert "--seed" in result.output
     assert "--dry-run" in result.output
+
+
+def test_diversity_of_sets_that_have_nir_images_only(tmp_path):
+    for name, first in (("samples", 0), ("real", 100)):
+        for i in range(10):
+            pixels = random_pixels(first + i, 16, 1)
+            write_image(tmp_path / name / "NIR" / f"{name}{i % 2}_{i}.png", pixels)
+    line = [f"--data={tmp_path / 'samples'}", f"--real={tmp_path / 'real'}", "--extractor=standin"]
+    text, _ = succeed(tmp_path / "out", "dataset", *line, "--device=cpu")
+    assert "alignment and agreement of samples" in text
+    assert "diversity D of samples" not in text
 
 
 def test_masks(places, tmp_path):

@@ -183,6 +183,28 @@ def test_unreadable_images_are_counted_or_fatal(shop, images, tmp_path):
     assert "--strict:" in output
 
 
+@pytest.mark.parametrize(("planted", "other"), [("a.jpg", "a.png"), ("a.png", "a.jpg")])
+def test_no_image_passes_under_the_name_of_another(shop, tmp_path, planted, other):
+    folder = tmp_path / "images"
+    write_image(folder / "b.png", random_pixels(5001, 16))
+    write_image(folder / "a.png", random_pixels(5000, 16))
+    (folder / "a.png").rename(folder / other)
+    shutil.copy(shop / "data" / "VIS" / "2_1.png", folder / planted)
+    assert "1 of 2 samples kept" in run(shop, folder, "--outdir", tmp_path / "view")
+    assert {path.name for path in (tmp_path / "view").glob("a.*")} == set()
+    (entry,) = lines(tmp_path / "view" / "rejected.jsonl")
+    assert "a second image of a" in entry["error"]
+
+
+def test_a_limit_that_is_given_needs_no_calibration(shop, images, tmp_path):
+    line = [f"--data={images}", f"--outdir={tmp_path / 'view'}", "--privacy=0.9999",
+            f"--rec-model={shop / 'rec.pth'}", "--device=cpu",
+            f"--training-ids={shop / 'data/identity_features.json'}"]  # fmt: skip
+    result = CliRunner().invoke(filter_dataset.main, line)
+    assert result.exit_code == 0, result.output
+    assert "4 of 6 samples kept; rejected: training_person 2" in " ".join(result.output.split())
+
+
 def test_images_of_several_sizes(shop, tmp_path):
     folder = tmp_path / "images"
     for index, size in enumerate((16, 24, 16, 40)):

@@ -227,6 +227,30 @@ def test_what_is_done_is_not_done_again(shop, tmp_path, monkeypatch):
     assert drawn == []
 
 
+def test_images_that_come_out_differently_after_a_kill_are_judged_again(
+    shop, tmp_path, monkeypatch
+):
+    """A training image stands for what another device draws."""
+    with monkeypatch.context() as patch:
+        patch.setattr(StepFiles, "save_images", raise_interrupt)
+        run(shop, "--outdir", tmp_path / "o", code=1)
+    original = recognition_dataset.CandidateDrawer.draw
+
+    def draw(self, candidates):
+        drawn = original(self, candidates)
+        planted = {
+            name: decode_image(shop / "data" / place / "2_1.png", len(drawn[name][0]))
+            for name, place in (("rgb", "VIS"), ("nir", "NIR"))
+        }
+        return {
+            name: torch.from_numpy(image).expand_as(drawn[name]) for name, image in planted.items()
+        }
+
+    monkeypatch.setattr(recognition_dataset.CandidateDrawer, "draw", draw)
+    output = run(shop, "--outdir", tmp_path / "o", code=2)
+    assert "come out differently now and do not pass" in output
+
+
 def raise_interrupt(*_arguments):
     raise KeyboardInterrupt
 
@@ -558,6 +582,8 @@ def test_bad_files_are_refused_by_name(shop, bad, tmp_path, name):
         ({"outdir": None}, "--outdir is missing"),
         ({"ids": 0}, "--ids"),
         ({"truncation": "much"}, "--truncation"),
+        ({"truncation": "nan"}, "--truncation must be a finite number, got nan"),
+        ({"feature-scale": "inf"}, "--feature-scale must be a finite number, got inf"),
         ({"mix-layers": "0-99"}, "--mix-layers must be from 0 to 5 here, got 99"),
         ({"mix-layers": "x"}, "--mix-layers: numbers must be written like"),
         ({"privacy": 2}, "--privacy"),

@@ -5,6 +5,8 @@ noise come from their own streams, and a block is always drawn whole.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -59,7 +61,7 @@ class IndexedSampler:
     def draw(self, block: int) -> Mapping[str, Tensor]:
         """Return the samples of a block: [BLOCK, C, R, R] uint8 a modality, on the CPU."""
         z = torch.randn([BLOCK, self.z_dim], generator=generator_for(self.seed, "z", block))
-        images = self.synthesize(self.map(z, self.conditions(block)), block)
+        images = self._synthesize(self.generator, self.map(z, self.conditions(block)), block)
         return {name: to_uint8(image).cpu() for name, image in images.items()}
 
     def conditions(self, block: int) -> Tensor | None:
@@ -75,11 +77,27 @@ class IndexedSampler:
         c = None if c is None else c.to(self.device)
         return self.generator.map(z.to(self.device), c, self.truncation)
 
-    @torch.inference_mode()
     def synthesize(self, w: Tensor, noise: int) -> Mapping[str, Tensor]:
-        """Return float32 [N, C, R, R] a modality; equal `noise` is equal noise."""
+        """Return float32 [N, C, R, R] a modality; equal `noise` is equal noise.
+
+        All layers compute in float32, as in the published path length: 16 bits do not resolve the
+        difference that a step along a path makes.
+        """
+        return self._synthesize(self._precise, w, noise)
+
+    @cached_property
+    def _precise(self) -> Generator:
+        """The generator without 16-bit layers."""
+        if self.generator.config.num_fp16_res == 0:
+            return self.generator
+        precise = Generator(replace(self.generator.config, num_fp16_res=0))
+        precise.load_state_dict(self.generator.state_dict())
+        return precise.eval().requires_grad_(False).to(self.device)
+
+    @torch.inference_mode()
+    def _synthesize(self, generator: Generator, w: Tensor, noise: int) -> Mapping[str, Tensor]:
         random = generator_for(self.seed, "noise", noise, device=self.device)
-        return self.generator.synthesis(w, NoiseMode.RANDOM, random)
+        return generator.synthesis(w, NoiseMode.RANDOM, random)
 
 
 def load_sampler(

@@ -101,9 +101,8 @@ def _options(given: dict[str, Any]) -> "QualityOptions":
     from metrics.quality import QualityOptions  # noqa: PLC0415
     from torch_utils.distributed import local_rank  # noqa: PLC0415
 
-    device = shared.resolve_device(given["device"])
-    given = {**given, "device": device if device == "cpu" else f"{device}:{local_rank()}"}
-    return QualityOptions(**{**given, "metrics": parse_metrics(given["metrics"])})
+    device = shared.resolve_device(given["device"], local_rank())
+    return QualityOptions(**{**given, "device": device, "metrics": parse_metrics(given["metrics"])})
 
 
 def _describe(study: "QualityStudy") -> dict[str, Any]:

@@ -173,8 +173,10 @@ def _quality(tools: Tools, sets: Mapping[str, "ImageSet"], given: Mapping[str, A
 
 
 def _default_metrics(count: int, modalities: Sequence[str]) -> str:
+    from data.modalities import MODALITIES  # noqa: PLC0415
+
     kinds = (f"fid{count}_full", f"pr{count}3_full", f"dc{count}5_full", f"vendi{count}")
-    endings = {"rgb": "", "nir": "_NIR"}
+    endings = {modality.name: modality.suffix for modality in MODALITIES}
     return ",".join(f"{kind}{endings[name]}" for kind in kinds for name in modalities)
 
 

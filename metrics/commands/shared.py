@@ -66,11 +66,17 @@ def named_sets(paths: Sequence[Path]) -> dict[str, "ImageSet"]:
     return sets
 
 
-def resolve_device(name: str) -> str:
-    """Return "cpu" or "cuda:N". Raises: ValueError where CUDA is asked for and absent."""
+def resolve_device(name: str, number: int | None = None) -> str:
+    """Return "cpu" or "cuda:N", which then computes in full float32, the same every time.
+
+    Raises: ValueError where CUDA is asked for and absent.
+    """
     from torch_utils import devices  # noqa: PLC0415
 
-    return devices.resolve_device(name)
+    device = devices.resolve_device(name, number)
+    if device != "cpu":
+        devices.use_repeatable_arithmetic()
+    return device
 
 
 def faces_of(
@@ -164,6 +170,7 @@ def diversity_features(extractor: str | None, device: str) -> "Features | None":
     import numpy as np  # noqa: PLC0415
 
     from metrics.extractors import build_extractors  # noqa: PLC0415
+    from metrics.image_features import extract  # noqa: PLC0415
     from metrics.names import Role  # noqa: PLC0415
     from metrics.sources import BLOCK, FolderSource  # noqa: PLC0415
 
@@ -173,7 +180,6 @@ def diversity_features(extractor: str | None, device: str) -> "Features | None":
         source = FolderSource(images)
         name = source.modalities[0]
         blocks = range(-(-len(source) // BLOCK))
-        rows = [network(source.load(block)[name]).cpu().numpy() for block in blocks]
-        return np.concatenate(rows)
+        return np.concatenate([extract(network, source.load(block)[name]) for block in blocks])
 
     return network.name, compute

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,8 @@ def test_conditional_networks_draw_conditions(tmp_path):
     labels = np.load(tmp_path / "out" / "labels.npy")
     assert labels.shape == (4, 3)
     assert (labels.sum(axis=1) == 1).all()
+    with pytest.raises(ValueError, match=r"other options \(conditions "):
+        write(tmp_path / "out", dataclasses.replace(wanted, conditions=-conditions))
 
 
 def test_the_most_uncertain_images_are_proposed_where_there_are_models(tmp_path):

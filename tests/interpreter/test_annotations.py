@@ -105,6 +105,10 @@ def test_conditions_come_with_the_latents(painted, tmp_path):
     np.save(tmp_path / "labels.npy", np.arange(24.0).reshape(12, 2))
     found = collect_annotations(sources(painted, labels=tmp_path / "labels.npy"), CLASSES)
     assert [item.condition.tolist() for item in found] == [[4, 5], [20, 21]]
+    identity = annotations_identity(found, CLASSES, None)
+    np.save(tmp_path / "labels.npy", np.arange(24.0).reshape(12, 2) + 1)
+    others = collect_annotations(sources(painted, labels=tmp_path / "labels.npy"), CLASSES)
+    assert annotations_identity(others, CLASSES, None) != identity
     np.save(tmp_path / "labels.npy", np.zeros([5, 2]))
     with pytest.raises(ValueError, match="12 rows wanted, one a latent, got 5"):
         collect_annotations(sources(painted, labels=tmp_path / "labels.npy"), CLASSES)
@@ -132,6 +136,20 @@ def test_bad_folders(painted, tmp_path):
     np.save(tmp_path / "two.npy", np.zeros([2, 8]))
     with pytest.raises(ValueError, match=r"image_mask1\.npy: all masks must have one size"):
         load_annotations(folder, tmp_path / "two.npy", None, most=2, min_region_pixels=0)
+
+
+def test_a_mask_that_was_taken_away_moves_no_latent(painted, tmp_path):
+    write(painted, tmp_path / "out")
+    latents = tmp_path / "out" / "latent_stylegan.npy"
+    (tmp_path / "out" / "image_mask0.npy").unlink()
+
+    def load():
+        return load_annotations(tmp_path / "out", latents, None, most=2, min_region_pixels=0)
+
+    with pytest.raises(ValueError, match="without gaps .* got 1 masks and 2 rows"):
+        load()
+    np.save(latents, np.load(latents)[1:])
+    assert load().names == ["image_mask1.npy"]
 
 
 def test_conditions_beside_the_latents_are_found(painted, tmp_path):

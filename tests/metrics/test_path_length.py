@@ -107,7 +107,9 @@ def test_older_names_see_the_face_region_only():
     torch.testing.assert_close(seen[0][:, 0], expected, rtol=1e-6, atol=1e-4)
 
 
-def test_large_images_are_averaged_down():
+@pytest.mark.parametrize(("name", "side"), [("ppl2_wend", 256), ("ppl_wend", 128)])
+def test_large_images_are_averaged_down(name, side):
+    """A crop as well, by as much as the whole image."""
     generator = LinearGenerator(side=512)
     generator.block = 2
     shapes = []
@@ -116,8 +118,8 @@ def test_large_images_are_averaged_down():
         shapes.append(list(images.shape))
         return flat(images)
 
-    path_lengths(generator, look, parse_metric("ppl2_wend"), block=0, seed=0)
-    assert shapes == [[2, 3, 256, 256]] * 2
+    path_lengths(generator, look, parse_metric(name), block=0, seed=0)
+    assert shapes == [[2, 3, side, side]] * 2
 
 
 def test_blocks_differ_and_repeat():

@@ -124,6 +124,16 @@ def test_files(tmp_path, prefix, key):
         assert torch.equal(backbone(images), original(images))
 
 
+@pytest.mark.parametrize(("name", "last"), [("r18", "fc"), ("mbf", "features.layers.2")])
+def test_the_head_stays_in_float32_under_autocast(name, last):
+    backbone, seen = build_backbone(tiny(name)).eval(), []
+    layer = backbone.get_submodule(last)
+    layer.register_forward_hook(lambda _layer, given, answer: seen.extend((*given, answer)))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = backbone(torch.randn(2, 3, 32, 32))
+    assert {tensor.dtype for tensor in (*seen, embeddings)} == {torch.float32}
+
+
 def test_training_moves_all_but_the_last_scale():
     backbone = build_backbone(tiny(), dropout=0.4)
     backbone(torch.randn(4, 3, 32, 32)).square().sum().backward()

@@ -10,6 +10,8 @@ from PIL import Image
 from data.dataset import PairDataset
 from data.identities import identity_of, scale_features
 from data.pairs import open_pairs
+from dnnlib.files import write_json
+from recognition import features
 from recognition.embedding import Preprocessing
 from recognition.extraction import Vectors, extract_features, share_vectors
 from recognition.features import (
@@ -85,6 +87,29 @@ def test_round_trip_to_the_bit(tmp_path):
     found.check_recogniser("abc", "--rec-model")
     with pytest.raises(ValueError, match="--rec-model: features of the recogniser abc, .* xyz"):
         found.check_recogniser("xyz", "--rec-model")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_kill_leaves_no_features_without_their_recogniser(tmp_path, monkeypatch, is_first):
+    if not is_first:
+        test_round_trip_to_the_bit(tmp_path)
+
+    def write_and_die(*arguments, **options):
+        write_json(*arguments, **options)
+        raise KeyboardInterrupt
+
+    info = FeatureInfo(
+        recogniser="new", preprocessing=Preprocessing(size=112), vectors="all", modality="rgb",
+        count=1,
+    )  # fmt: skip
+    path, vectors = tmp_path / "identity_features.json", np.ones((1, 2), np.float32)
+    monkeypatch.setattr(features, "write_json", write_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        write_identity_features(
+            path, IdentityFeatures(stems=("a",), vectors=vectors, info=info), ["a.png"]
+        )
+    with pytest.raises((FileNotFoundError, ValueError), match="no such file|other features"):
+        read_identity_features(path)
 
 
 def test_info_of_other_features(tmp_path):

@@ -14,6 +14,8 @@ from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces
 from recognition.heads import HeadConfig, MarginHead, MarginKind
 from recognition.identity_sources import MixupSource, RandomSource
+from recognition.learning import Learning, Mixups
+from recognition.learning_config import LearningConfig
 from recognition.mixup import DomainMixup, IdentityMixup, MixStep
 from recognition.training_items import TrainingItems, make_batch, read_steps
 from tests.helpers.images import random_pixels, write_image, write_json, write_pairs
@@ -203,6 +205,23 @@ def test_bad_mixups(changes, reason):
 def test_widths_must_agree():
     with pytest.raises(ValueError, match="takes conditions of 3 numbers, people have 2"):
         IdentityMixup(DirectGenerator(), np.eye(2), modalities=("rgb",), is_joint=False, scale=4.0)
+
+
+def test_mixed_people_keep_the_real_ones_that_are_mixed_in(sets):
+    new, real = sets
+    mixups = Mixups(domain=DomainMixup(real, share=0.5), identity=mixup(share=0.5))
+    config = LearningConfig(backbone="r18", width=0.0625, embedding=8, size=16, batch=4)
+    before = [TrainingItems(new, 0, mixups.domain)[position] for position in range(40)]
+    after = Learning(new, config, CPU, mixups=mixups)._with_drawn(before)
+    rows = mixups.identity.rows(range(40))
+    for row, (old, item) in enumerate(zip(before, after, strict=True)):
+        weights = dict.fromkeys(range(5), 0.0)
+        for person, weight in zip(item.target.people, item.target.weights, strict=True):
+            weights[person] += weight
+        assert sum(weights.values()) == pytest.approx(1)
+        assert weights[3] + weights[4] == pytest.approx(1 - item.psi)
+        assert (item.target != old.target) == (row in rows)
+    assert len({(old.real is None, row in rows) for row, old in enumerate(before)}) == 4
 
 
 # Labels

@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from recognition import setup
+from recognition.detection import NoFaceCheck
 from recognition.rules import Preset, Which
 from recognition.setup import FilterOptions, describe_thresholds, load_filter
 from recognition.thresholds import calibrate, write_thresholds
@@ -94,6 +96,23 @@ def test_nir_images_get_a_threshold_of_their_own(shop):
     assert loaded.scorer.people_of("nir") is not loaded.scorer.people_of("rgb")
     without = load(shop).scorer
     assert without.people_of("nir") is without.people_of("rgb")
+
+
+def test_a_limit_that_is_given_holds_for_nir_images_too(shop):
+    changes = {"privacy": 0.3}
+    rules = load(shop, training_ids_nir=shop / "nir.json", changes=changes).scorer.rules
+    assert rules.check_nir
+    assert (rules.privacy, rules.privacy_nir) == (0.3, None)
+
+
+@pytest.mark.parametrize(("kind", "is_said"), [("none", True), ("mtcnn", False)])
+def test_faces_that_may_not_be_found_are_said(shop, caplog, monkeypatch, kind, is_said):
+    features, embedder = setup.load_people(shop / "rgb.json", shop / "rec.pth", "cpu")
+    embedder.aligner = lambda _image: "no face"
+    monkeypatch.setattr(setup, "load_people", lambda *_: (features, embedder))
+    monkeypatch.setattr(setup, "face_check", lambda *_args, **_kwargs: NoFaceCheck())
+    load(shop, face_check=kind)
+    assert ("may pass: --face-check=mtcnn refuses it" in caplog.text) == is_said
 
 
 def test_a_rate_that_refuses_most_new_people_is_said(shop, caplog):

@@ -1,5 +1,6 @@
 """Calibration against counts of all pairs."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -63,6 +64,20 @@ def test_the_threshold_is_the_lowest_with_that_rate(features, fmr):
     for point in found.choices:
         again = calibrate(features, fmr=point.fmr).thresholds
         assert (again.privacy, again.measured_fnmr) == (point.privacy, point.fnmr)
+
+
+def test_people_of_one_image_say_nothing_about_further_images(features):
+    single = [row for row in range(270) if row < 135 or row % 3 == 0]
+    some = dataclasses.replace(
+        features,
+        stems=tuple(features.stems[row] for row in single),
+        vectors=features.vectors[single],
+    )
+    found = calibrate(some, fmr=0.01).thresholds
+    own = plain_scores(some)[2]
+    assert np.isneginf(own).sum() == 45
+    expected = (own[np.isfinite(own)] < found.privacy).mean()
+    assert found.missed_training_people == pytest.approx(expected, abs=5e-3)
 
 
 def test_thresholds_of_one_person(features):

@@ -117,3 +117,15 @@ class TestSnapshots:
         save_snapshot(tmp_path / "a.pkl", Snapshot(networks={}))
         with pytest.raises(ValueError, match=r"a.pkl: the snapshot has no generator 'G_ema'"):
             load_sampler(tmp_path / "a.pkl", data=None)
+
+
+def test_paths_are_drawn_in_float32_and_samples_as_the_network_says():
+    """16 bits do not resolve a step along a path; on CUDA they would decide its length."""
+    one, seen = sampler(build(num_fp16_res=4)), []
+    one.generator.synthesis.register_forward_hook(lambda *_: seen.append(True))
+    w = one.map(torch.ones(2, 3), None)
+    found = one.synthesize(w, 5)["rgb"]
+    assert seen == []
+    assert torch.equal(found, sampler(build()).synthesize(w, 5)["rgb"])
+    one.draw(0)
+    assert seen == [True]
