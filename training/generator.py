@@ -46,6 +46,24 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     return (styles.square() @ power.t() + _DEMODULATION_EPS).rsqrt()
 
 
+def limited_weight(weight: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the scale of each output channel's weights into its demodulation factor.
+
+    With what `SynthesisLayer.modulate` does to styles, sums of products are at most the inputs'
+    largest value times sqrt(I * K * K), so that none of float16 activations up to the published
+    clamp overflows. The demodulated result stays, and so do derivatives without the scale's own.
+
+    Args:
+        weight: [O, I, K, K] float32.
+        factors: [N, O] float32, from `demodulation`.
+    Returns: both, rescaled.
+    Source: Karras et al. 2020 (arXiv:2006.06676), appendix on mixed precision.
+    """
+    scale = weight.detach().abs().amax(dim=[1, 2, 3]).clamp_min(_DEMODULATION_EPS)
+    scale = scale * math.sqrt(weight[0].numel())
+    return weight / scale[:, None, None, None], factors * scale
+
+
 class SynthesisLayer(nn.Module):
     """Modulated convolution, noise, bias and activation."""
 
@@ -100,9 +118,12 @@ class SynthesisLayer(nn.Module):
         gain: float = 1.0,
     ) -> Tensor:
         """Finish the layer after `modulate`."""
+        weight: Tensor = self.weight
+        if modulated.dtype == torch.float16:
+            weight, factors = limited_weight(weight, factors)
         x = conv2d_resample(
             modulated,
-            self.weight,
+            weight,
             self.resample_filter,
             up=self.up,
             padding=1,

@@ -139,6 +139,16 @@ def test_a_build_without_end_is_given_up(tmp_path, monkeypatch):
         build(make_recipe(tmp_path / "src"), tmp_path / "cache")
 
 
+def test_a_library_that_does_not_load_is_a_failed_build(process, tmp_path, caplog):
+    library = tmp_path / "half.so"
+    library.write_bytes(b"\x7fELF")
+    with pytest.raises(BuildError, match=r"half.so cannot be loaded \("):
+        CudaKernels({"bias_act": library, "upfirdn2d": library})
+    process.cpu.make = lambda: cpu_kernels.CpuKernels(library)
+    assert forms.cpu_kernels() is None
+    assert "plain PyTorch, which is slower, because" in caplog.text
+
+
 def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     assert building.cache_root() == tmp_path / "biface"

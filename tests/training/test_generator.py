@@ -153,6 +153,21 @@ def test_half_precision_scales_styles_to_one_and_keeps_the_product():
     torch.testing.assert_close(product, expected, rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("up", [1, 2])
+def test_half_precision_overflows_neither_forward_nor_backward(up):
+    made = layer(up).float()
+    with torch.no_grad():
+        made.weight.mul_(1000)
+    w, x = random(2, 12), random(2, 5, 8, 8).sign() * 256  # what the published clamp allows
+
+    def run(x):
+        y = made(x, w, NoiseMode.NONE, None).float()
+        return y, *torch.autograd.grad(y.square().mean(), [made.affine.weight, made.weight])
+
+    for half, full in zip(run(x.half()), run(x), strict=True):
+        assert (half - full).abs().max() < 0.01 * full.abs().max()
+
+
 @torch.no_grad()
 def test_image_head_is_a_modulated_convolution_without_demodulation(assert_near):
     generator = random_network(small_generator_config()).double()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_utils.ops import forms
 from torch_utils.ops.cpu_kernels import CpuKernels
 from torch_utils.ops.forms import Kernels
-from torch_utils.ops.layout import BiasActSetting, is_channels_last
+from torch_utils.ops.layout import BiasActSetting, is_channels_last, sum_by_channel
 
 
 @dataclass(frozen=True)
@@ -236,8 +236,7 @@ class _Slopes(torch.autograd.Function):
             return back, sums, None, None, None, None, None
         factor = _shifted(first, shift, setting.dim) * _shifted(grad, grad_sums, setting.dim)
         bend = _Curvature.apply(factor, known, bias, setting, kernels)
-        axes = [axis for axis in range(bend.ndim) if axis != setting.dim]
-        bend_sums = None if bias is None else bend.sum(dim=axes)
+        bend_sums = None if bias is None else sum_by_channel(bend, setting.dim)
         return back, sums, bend, bend_sums, None, None, None
 
 

@@ -5,6 +5,7 @@ processors it is for. It is built in a process of its own under a file lock, so 
 processes may start together, and takes its final name only when it is whole.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -109,6 +110,18 @@ def build(recipe: Recipe, root: Path | None = None) -> Path:
             f"{root} cannot hold the result ({error}): set TORCH_EXTENSIONS_DIR"
         ) from error
     return library
+
+
+def load(library: Path) -> ctypes.CDLL:
+    """Return a library's functions.
+
+    Raises: BuildError where the system does not load it, as from a disk that forbids execution, or
+        where the CUDA runtime that it was linked with is not here.
+    """
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise BuildError(f"{library} cannot be loaded ({error})") from error
 
 
 def _compile(recipe: Recipe, folder: Path, library: Path) -> None:

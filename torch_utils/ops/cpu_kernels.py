@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_utils.ops.building import CSRC, Recipe, build
+from torch_utils.ops.building import CSRC, Recipe, build, load
 from torch_utils.ops.layout import BiasActSetting, dense, is_channels_last
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
@@ -51,7 +51,7 @@ class CpuKernels:
     has_curvature = False
 
     def __init__(self, library: Path) -> None:
-        self._library = ctypes.CDLL(str(library))
+        self._library = load(library)
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(self._library, name)
             function.restype, function.argtypes = result, arguments

@@ -1,6 +1,7 @@
 """The CUDA kernels: how they are built, and their functions on tensors."""
 
 import ctypes
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import torch
 from torch import Tensor
 
 from torch_utils.ops import cuda_toolkit
-from torch_utils.ops.building import CSRC, BuildError, Recipe, build
-from torch_utils.ops.layout import BiasActSetting, dense
+from torch_utils.ops.building import CSRC, BuildError, Recipe, build, load
+from torch_utils.ops.layout import BiasActSetting, dense, sum_by_channel
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
@@ -91,7 +92,7 @@ class CudaKernels:
         out = self._run_bias_act(1, known, bias, grad, setting)
         if not has_sums:
             return out, None
-        return out, out.sum(dim=[axis for axis in range(out.ndim) if axis != setting.dim])
+        return out, sum_by_channel(out, setting.dim)
 
     def bias_act_curvature(
         self, factor: Tensor, x: Tensor, bias: Tensor | None, setting: BiasActSetting
@@ -117,7 +118,7 @@ class CudaKernels:
             *(DTYPES.index(x.dtype), setting.act_index, order),
             *_pointers(x, bias, factor, out),
             *(outer * channels * inner, channels, inner),
-            *(setting.alpha, setting.gain, setting.clamp),
+            *(setting.alpha, setting.gain, _stored(setting.clamp, x.dtype)),
         )
         return out
 
@@ -138,7 +139,8 @@ class CudaKernels:
         is_inner = channels > 1 and x.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if is_inner else torch.contiguous_format
         x, f = x.contiguous(memory_format=layout), f.contiguous()
-        y = x.new_empty([n, channels, size[1], size[0]], memory_format=layout)
+        shape = (n, channels, size[1], size[0])
+        y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
         planes, inner = (n, channels) if is_inner else (n * channels, 1)
         self._upfirdn2d(
             x.device,
@@ -154,7 +156,7 @@ class _Function:
     """One function of a library, called on a device's current stream; errors are raised."""
 
     def __init__(self, library: Path, name: str, arguments: list[Any]) -> None:
-        loaded = ctypes.CDLL(str(library))
+        loaded = load(library)
         self._call, self._describe = getattr(loaded, name), loaded.biface_cuda_error
         self._call.restype, self._call.argtypes = _INT, arguments
         self._describe.restype, self._describe.argtypes = ctypes.c_char_p, [_INT]
@@ -170,3 +172,9 @@ class _Function:
 
 def _pointers(*tensors: Tensor | None) -> list[int | None]:
     return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+@cache
+def _stored(limit: float, dtype: torch.dtype) -> float:
+    """Return a clamp as results of a dtype hold it; the derivative compares them with it."""
+    return torch.tensor(limit, dtype=torch.float64, device="cpu").to(dtype).item()

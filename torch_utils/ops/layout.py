@@ -56,3 +56,9 @@ def dense(x: Tensor, dim: int) -> tuple[Tensor, tuple[int, int, int]]:
 def is_channels_last(x: Tensor) -> bool:
     """Tell whether images [N, C, H, W] lie in memory as [N, H, W, C]."""
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def sum_by_channel(x: Tensor, dim: int) -> Tensor:
+    """Return [x.shape[dim]] sums over all other axes."""
+    axes = [axis for axis in range(x.ndim) if axis != dim]
+    return x.sum(dim=axes) if axes else x  # an empty list of axes would mean all of them
