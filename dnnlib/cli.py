@@ -21,12 +21,20 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "sho
 def friendly_errors() -> Iterator[None]:
     """Turn errors that packages raise into one line: exit code 2 for bad input.
 
-    A computation that fails on good input (FloatingPointError) ends with exit code 1.
+    A computation that fails on good input (numbers that are not finite, a full GPU) ends with exit
+    code 1.
     """
     try:
         yield
     except FloatingPointError as error:
         raise click.ClickException(str(error)) from error
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which this package does not know
+            raise
+        reason = str(error).split(". ")[0]
+        raise click.ClickException(
+            f"the GPU's memory is full, choose smaller batches, networks or images: {reason}"
+        ) from error
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
 

@@ -5,6 +5,7 @@ import logging
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
 
 from dnnlib import cli
@@ -175,7 +176,20 @@ def test_a_failed_computation_has_exit_code_1():
     assert result.output == "Error: gradients were not finite\n"
 
 
-@pytest.mark.parametrize("error", [KeyError("bug"), AssertionError("bug"), TypeError("bug")])
+def test_a_full_gpu_is_one_line_and_exit_code_1():
+    result = failing(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")
+    )
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: the GPU's memory is full, choose smaller batches, networks or images:"
+        " CUDA out of memory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("bug"), AssertionError("bug"), TypeError("bug"), RuntimeError("bug")]
+)
 def test_bugs_are_not_hidden(error):
     assert failing(error).exception is error
 
