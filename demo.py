@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ Repeating it skips the steps whose commands have been run, and continues where i
 CONFIGS = "EXPERIMENTS/example"
 INTERPRETER = "EXPERIMENTS/interpreter_example"
 STATE_FILE = "steps.json"
+PAGE = "pipeline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Step:
         title: what it does.
         words: script and options; "{net}" stands for the newest snapshot.
         result: folder of the demo that the step alone fills; None where others write there, too.
-        look_at: picture or page that it makes, to be named at the end.
+        look_at: picture, page or data set that it makes; * stands for the newest run.
     """
 
     title: str
@@ -156,6 +158,7 @@ def _generator_steps(sizes: Sizes, places: Places) -> list[Step]:
             words=("train_db_stylegan2.py", f"--config={CONFIGS}/demo.json",
                    f"--data={places.data}",
                    f"--outdir={places.folder}/training", f"--kimg={sizes.kimg}", places.device),
+            look_at=f"{places.folder}/training/*/fakes0*.png",
         ),
         Step(
             title="Draw pairs",
@@ -199,6 +202,7 @@ def _label_steps(places: Places) -> list[Step]:
                    f"--resume={places.folder}/interpreter/models", "--num-sample=200", "--save-vis",
                    "--save-uncertainty", f"--filter-identities={places.features}",
                    f"--rec-model={places.model}", places.device),
+            look_at=f"{places.folder}/interpreter/models/samples_200",
         ),
     ]  # fmt: skip
 
@@ -309,10 +313,9 @@ def run_steps(
         done[step.title] = wanted | vars(run(words))
         files.write_json(place, done)
     click.echo(_table(steps, done))
-    click.echo("\nLook at:")
-    for step in steps:
-        if step.look_at is not None:
-            click.echo(f"  {step.look_at}")
+    click.echo(f"\nLook at {_write_page(steps, done, folder)}, and what it shows at:")
+    for made in filter(None, map(_made_by, steps)):
+        click.echo(f"  {made}")
 
 
 def _described(words: tuple[str, ...]) -> dict[str, Any]:
@@ -324,16 +327,49 @@ def _described(words: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def _made_by(step: Step) -> Path | None:
+    """Return what a step made to be looked at, the newest where there are several."""
+    if step.look_at is None:
+        return None
+    return Path(max(glob(step.look_at), default=step.look_at))
+
+
+def _write_page(steps: list[Step], done: dict[str, dict[str, Any]], folder: Path) -> Path:
+    """Write pipeline.html, all steps and pictures on one page."""
+    from metrics.report.pipeline import PipelineStep, pipeline_report  # noqa: PLC0415  # slow
+    from metrics.report.writing import write_report  # noqa: PLC0415
+
+    shown = []
+    for step in steps:
+        seconds, memory = _costs(done[step.title])
+        made = _made_by(step)
+        shown.append(
+            PipelineStep(
+                title=step.title,
+                command=done[step.title]["command"].replace(" --", " \\\n    --"),
+                time=format_seconds(seconds),
+                memory=memory,
+                made=made if made is not None and made.exists() else None,
+            )
+        )
+    total = sum(_costs(done[step.title])[0] for step in steps)
+    return write_report(pipeline_report(shown, format_seconds(total), folder), folder, PAGE)[0]
+
+
+def _costs(cost: dict[str, Any]) -> tuple[float, str]:
+    """Return seconds, and the memory in words."""
+    memory = cost["memory_gb"]
+    return float(cost["seconds"]), "-" if memory is None else f"{memory:.2f} GB"
+
+
 def _table(steps: list[Step], done: dict[str, dict[str, Any]]) -> str:
     width = max(len(step.title) for step in steps)
     lines = ["", f"{'step':{width}}  {'time':>8}  {'memory':>8}"]
     total = 0.0
     for step in steps:
-        cost = done[step.title]
-        seconds, memory = float(cost["seconds"] or 0), cost["memory_gb"]
+        seconds, memory = _costs(done[step.title])
         total += seconds
-        shown = "-" if memory is None else f"{memory:.2f} GB"
-        lines.append(f"{step.title:{width}}  {format_seconds(seconds):>8}  {shown:>8}")
+        lines.append(f"{step.title:{width}}  {format_seconds(seconds):>8}  {memory:>8}")
     return "\n".join([*lines, f"{'together':{width}}  {format_seconds(total):>8}"])
 
 

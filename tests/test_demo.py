@@ -50,6 +50,9 @@ def test_every_step_once(runner, capsys):
     assert "done before" in output
     assert "report/report.html" in output
     assert "network-snapshot-000001.pkl" in output
+    page = (runner.folder / "pipeline.html").read_text()
+    assert page.count("python train_interpreter.py") == 2
+    assert "12. Say how good" in page
 
 
 def test_more_training_repeats_what_comes_after(runner):

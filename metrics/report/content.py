@@ -89,7 +89,20 @@ class Note:
     text: str
 
 
-Block = Table | Chart | Picture | Panels | Text | Note
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A way to another page.
+
+    Attributes:
+        text: what is clicked.
+        href: relative path, / between its parts.
+    """
+
+    text: str
+    href: str
+
+
+Block = Table | Chart | Picture | Panels | Text | Note | Link
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from metrics.estimates import Estimate
 from metrics.report.content import (
     Block,
     Cell,
     Chart,
+    Link,
     Note,
     Panels,
     Picture,
@@ -115,6 +117,8 @@ def _block(block: Block) -> Iterator[str]:
             yield f'<pre tabindex="0">{escape(block.text)}</pre>'
         case Note():
             yield f"<p>{escape(block.text)}</p>"
+        case Link():
+            yield f'<p><a href="{escape(quote(block.href))}">{escape(block.text)}</a></p>'
 
 
 def _table(table: Table) -> Iterator[str]:
