@@ -249,7 +249,7 @@ def _dataset_writer(
         generator,  # type: ignore[arg-type]
         interpreter,
         options,
-        palette=learning.palette_of(models.identity.get("classes"), interpreter.classes),
+        classes=learning.class_list_of(models.identity.get("classes"), interpreter.classes),
         conditions=conditions,
         sample_filter=sample_filter,
     )

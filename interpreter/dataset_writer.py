@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.class_list import ClassList, class_list_as_json
 from data.pictures import encode_png
 from dnnlib import config as configs
 from dnnlib import files
@@ -37,6 +38,7 @@ from interpreter.drawing import (
     sample_latent,
 )
 from interpreter.ensemble import PixelEnsemble, member_state
+from interpreter.learning import class_list_of
 from interpreter.native import Labelling, NativeInterpreter
 
 RECORD = "dataset_info.json"
@@ -125,7 +127,7 @@ class DatasetWriter:
         interpreter: NativeInterpreter,
         options: DatasetOptions,
         *,
-        palette: np.ndarray | None = None,
+        classes: ClassList | None = None,
         conditions: np.ndarray | None = None,
         sample_filter: SampleFilter | None = None,
     ) -> None:
@@ -135,19 +137,19 @@ class DatasetWriter:
             generator: on any device.
             interpreter: for its features.
             options: what to write.
-            palette: [K, 3] uint8 of the overlays; None takes colours that differ.
+            classes: names and colours, as many as the models know; None numbers them.
             conditions: [n, c_dim] to draw from, for a conditional network; else None.
             sample_filter: drops samples; None keeps all.
         """
         check_conditions(generator, conditions)
-        if palette is None:
-            palette = sheets.default_palette(interpreter.classes)
-        if len(palette) < interpreter.classes:
+        if classes is None:
+            classes = class_list_of(None, interpreter.classes)
+        if len(classes) != interpreter.classes:
             raise ValueError(
-                f"classes: the models know {interpreter.classes}, there are {len(palette)} colours"
+                f"classes: the models know {interpreter.classes}, the list has {len(classes)}"
             )
         self._generator, self._interpreter, self._options = generator, interpreter, options
-        self._palette, self._conditions, self._filter = palette, conditions, sample_filter
+        self._classes, self._conditions, self._filter = classes, conditions, sample_filter
         self._size = micro_batch(generator.config.resolution)
 
     @property
@@ -230,7 +232,7 @@ class DatasetWriter:
             kinds.append("uncertainty")
         if self._options.save_vis:
             rgb = sheets.as_rgb(next(iter(sample.images.values())))
-            mixed = sheets.overlay(rgb, mask, self._palette)
+            mixed = sheets.overlay(rgb, mask, self._classes.palette())
             planes[f"{_VIS_FOLDER}/vis_{index}.png"] = mixed.transpose(2, 0, 1)
             kinds.append("vis")
         written = {}
@@ -278,8 +280,7 @@ class DatasetWriter:
             "samples": len(kept),
             "dropped": len(dropped),
             "micro_batch": self._size,
-            "classes": self._interpreter.classes,
-            "palette": self._palette.tolist(),
+            "classes": class_list_as_json(self._classes),
             "threads": torch.get_num_threads(),
         }
         output.finish(info)

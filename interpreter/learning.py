@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.class_list import MAX_CLASSES
+from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
 from dnnlib import config as configs
 from dnnlib.outputs import OutputFolder
 from dnnlib.runs import lock_run
@@ -79,7 +79,7 @@ class LearningJob:
 
     def palette(self) -> np.ndarray:
         """Return a colour a class, [K, 3] uint8."""
-        return palette_of(self.annotations.classes, self.options.classes)
+        return class_list_of(self.annotations.classes, self.options.classes).palette()
 
 
 def prepare_learning(
@@ -148,11 +148,12 @@ def _learn(
     return summary
 
 
-def palette_of(classes: Any, count: int) -> np.ndarray:
-    """Return the colours of a class list as JSON, or colours that differ: [count, 3] uint8."""
-    if isinstance(classes, list) and len(classes) >= count:
-        return np.array([entry["color"] for entry in classes], np.uint8)
-    return sheets.default_palette(count)
+def class_list_of(classes: Any, count: int) -> ClassList:
+    """Return the first classes of a list as JSON, or numbered ones in colours that differ."""
+    if not isinstance(classes, list) or len(classes) < count:
+        colours = sheets.default_palette(count).tolist()
+        classes = [{"name": f"class {k}", "color": colours[k]} for k in range(count)]
+    return class_list_from_json(classes[:count], "classes")
 
 
 def _draw_features(job: LearningJob, folder: Path) -> FeatureTable:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dnnlib import files
 from dnnlib.files import read_json_lines
 from dnnlib.outputs import find_output
 from interpreter import dataset_writer
@@ -18,7 +19,9 @@ from interpreter.dataset_writer import (
     drop_most_uncertain,
 )
 from interpreter.drawing import draw_samples, feature_layout, map_latents, sample_latent
+from interpreter.learning import class_list_of
 from interpreter.native import NativeInterpreter
+from segmentation.classes import stated_classes
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
 
 
@@ -191,8 +194,29 @@ def test_wrong_options_are_refused(changes, message):
         DatasetOptions(**{"count": 1, **changes})
 
 
-def test_wrong_shares_and_palettes_are_refused():
+def test_wrong_shares_and_classes_are_refused():
     with pytest.raises(ValueError, match="RANK must be from 0 to WORLD_SIZE - 1"):
         Share(rank=2, world=2)
-    with pytest.raises(ValueError, match="the models know 3, there are 2 colours"):
-        build(DatasetOptions(count=1), palette=np.zeros([2, 3], np.uint8))
+    with pytest.raises(ValueError, match="the models know 3, the list has 2"):
+        build(DatasetOptions(count=1), classes=class_list_of(None, 2))
+
+
+def test_classes_keep_names_colours_and_mirrors(tmp_path):
+    """So that a segmentation network learns the right sides of a flipped image."""
+    listed = [
+        {"name": "skin", "color": [0, 0, 0]},
+        {"name": "left eye", "color": [9, 9, 9], "mirror": "right eye"},
+        {"name": "right eye", "color": [200, 9, 9], "mirror": "left eye"},
+    ]
+    classes = class_list_of(listed, 3)
+    write(tmp_path, DatasetOptions(count=1), classes=classes)
+    stated = stated_classes(files.read_json(tmp_path / "dataset_info.json"), "info")
+    assert stated.classes.names == ("skin", "left eye", "right eye")
+    assert stated.classes.mirrored() == (0, 2, 1)
+    assert np.array_equal(stated.classes.palette(), [entry["color"] for entry in listed])
+
+
+def test_classes_without_names_are_numbered(tmp_path):
+    write(tmp_path, DatasetOptions(count=1))
+    stated = stated_classes(files.read_json(tmp_path / "dataset_info.json"), "info")
+    assert stated.classes.names == ("class 0", "class 1", "class 2")
