@@ -14,6 +14,15 @@ from dnnlib.config import suggest
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+# Of OSError, those that another option cures; a full disk is none of them.
+WRONG_PLACES = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
@@ -35,8 +44,15 @@ def friendly_errors() -> Iterator[None]:
         raise click.ClickException(
             f"the GPU's memory is full, choose smaller batches, networks or images: {reason}"
         ) from error
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise click.UsageError(" ".join(str(error).split())) from error
+    except (ValueError, *WRONG_PLACES) as error:
+        raise click.UsageError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    """Return the sentence of an error; the system's own are put as ours are, the file first."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return " ".join(str(error).split())
 
 
 def config_option() -> Decorator:

@@ -1,7 +1,9 @@
 """Command lines: precedence of --config, spellings, one-line errors and their exit codes."""
 
+import errno
 import json
 import logging
+import os
 
 import click
 import pytest
@@ -160,14 +162,26 @@ def failing(error):
     return CliRunner().invoke(fail, [])
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError, FileNotFoundError, NotADirectoryError, PermissionError]
-)
+@pytest.mark.parametrize("error", [ValueError, *cli.WRONG_PLACES])
 def test_bad_input_is_one_line_and_exit_code_2(error):
     result = failing(error("pairs/1.png:\n  expected  RGB,\tgot CMYK"))
     assert result.exit_code == 2
     assert result.output.splitlines()[-1] == "Error: pairs/1.png: expected RGB, got CMYK"
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("number", "rule"),
+    [
+        (errno.EEXIST, "file exists"),
+        (errno.ENOTDIR, "not a directory"),
+        (errno.EACCES, "permission denied"),
+    ],
+)
+def test_errors_of_the_system_read_like_ours(number, rule):
+    result = failing(OSError(number, os.strerror(number), "runs"))
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1] == f"Error: runs: {rule}"
 
 
 def test_a_failed_computation_has_exit_code_1():
