@@ -42,6 +42,7 @@ PATH = click.Path(path_type=Path)
     ),
     click.option("--modality", type=click.Choice(["rgb", "nir"]), default="rgb"),
     click.option("--out", type=PATH, metavar="JSON", help="Instead of the data folder's."),
+    click.option("--fresh", is_flag=True, help="Replace the features of another recogniser."),
     click.option("--strict", is_flag=True, help="One image without features ends it."),
     click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing."),
     cli.config_option(),
@@ -76,7 +77,10 @@ def _run(given: dict[str, Any]) -> None:
     from data.pairs import open_pairs  # noqa: PLC0415
     from recognition import extraction  # noqa: PLC0415  # torch is slow
     from recognition.embedding import load_embedder  # noqa: PLC0415
-    from recognition.features import write_identity_features  # noqa: PLC0415
+    from recognition.features import (  # noqa: PLC0415
+        check_replaceable,
+        write_identity_features,
+    )
     from torch_utils.devices import (  # noqa: PLC0415
         resolve_device,
         use_repeatable_arithmetic,
@@ -90,6 +94,8 @@ def _run(given: dict[str, Any]) -> None:
     embedder = load_embedder(
         given["rec_model"], device=device, flip=given["flip"], align=given["align"]
     )
+    if not given["fresh"]:
+        check_replaceable(place, embedder.hash)
     if given["dry_run"]:
         content = {"out": str(place), "images": len(source), "width": embedder.width}
         click.echo(json.dumps({**content, "recogniser": embedder.hash}, indent=2))

@@ -70,7 +70,7 @@ def named_backbone(
     Raises: ValueError for an unknown name or a size that 16 does not divide.
     """
     if size % 16 or size < 16:
-        raise ValueError(f"size must be a multiple of 16, at least 16, got {size}")
+        raise ValueError(f"--size must be a multiple of 16, at least 16, got {size}")
     shape = {"in_channels": in_channels, "embedding": embedding, "size": size}
     if name in _MOBILE:
         channels = (2 * max(round(_MOBILE_WIDTH * width / 2), 1),)
@@ -80,7 +80,9 @@ def named_backbone(
     blocks = _IRESNETS.get(name.removeprefix("i").replace("resnet", "r"))
     if blocks is None:
         known = [*_IRESNETS, *_MOBILE]
-        raise ValueError(f"backbone must be one of {known}, got {name!r}{suggest(name, known)}")
+        raise ValueError(
+            f"--backbone must be one of {', '.join(known)}, got {name!r}{suggest(name, known)}"
+        )
     return BackboneConfig(
         kind="iresnet",
         blocks=blocks,

@@ -91,7 +91,7 @@ def _of_manifest(folder: Path, width: int, parents: Path | None) -> dict[str, np
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}: an entry does not tell how its person came about ({error}); mixed "
-                "people need the features that they were mixed of"
+                "people need the features that they were mixed of: give --parents"
             ) from error
     return found
 

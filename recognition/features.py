@@ -101,6 +101,19 @@ def write_identity_features(path: Path, features: IdentityFeatures, file_names: 
         write_json(_info_path(path), info)
 
 
+def check_replaceable(path: Path, recogniser: str) -> None:
+    """Refuse to write over what another recogniser saw, on which a network may be conditioned.
+
+    Raises: ValueError naming the options that go on.
+    """
+    info = _stated_info(path) if path.is_file() else None
+    if info is not None and info.recogniser != recogniser:
+        raise ValueError(
+            f"{path}: holds the features of another recogniser; --fresh replaces them, --out writes"
+            " elsewhere"
+        )
+
+
 def read_identity_features(path: Path) -> IdentityFeatures:
     """Read a file of identity features, ours or published.
 
@@ -132,13 +145,18 @@ def _info_path(path: Path) -> Path:
 
 
 def _read_info(path: Path) -> FeatureInfo | None:
-    place = _info_path(path)
-    if not place.exists():
-        return None
-    info = from_dict(FeatureInfo, read_json(place), str(place))
-    if info.features != sha256_file(path):
-        raise ValueError(f"{place}: written for other features than those in {path.name}")
+    info = _stated_info(path)
+    if info is not None and info.features != sha256_file(path):
+        raise ValueError(
+            f"{_info_path(path)}: written for other features than those in {path.name}"
+        )
     return info
+
+
+def _stated_info(path: Path) -> FeatureInfo | None:
+    """Return what the info file says, whether or not the features are those that it is for."""
+    place = _info_path(path)
+    return from_dict(FeatureInfo, read_json(place), str(place)) if place.exists() else None
 
 
 def _stem_of(name: str) -> str:

@@ -146,7 +146,7 @@ class Learning:
     def _check(self) -> None:
         faces, config, domain = self.faces, self.config, self.mixups.domain
         if len(faces) < config.batch:
-            raise ValueError(f"batch must be at most the {len(faces)} images, got {config.batch}")
+            raise ValueError(f"--batch must be at most the {len(faces)} images, got {config.batch}")
         if config.batch % self.world.size:
             raise ValueError(
                 f"batch must be a multiple of the {self.world.size} processes, got {config.batch}"

@@ -111,6 +111,29 @@ class TestFeatures:
         for first, second in zip(found.vectors[::2], found.vectors[1::2], strict=True):
             assert np.array_equal(first, second)
 
+    def test_those_of_another_recogniser_are_replaced_only_when_asked_to(
+        self, people, faces, tmp_path
+    ):
+        embed(people, faces)
+        place = faces / "identity_features.json"
+        before = place.read_bytes()
+        outdir = tmp_path / "other"
+        run(train_recognition, "--data", people / "faces", "--outdir", outdir, *SMALL, "--seed=1")
+        other = f"--rec_model={outdir / MODEL_FILE}"
+        assert "another recogniser; --fresh replaces" in embed(people, faces, other, code=2)
+        assert place.read_bytes() == before
+        embed(people, faces, other, "--fresh")
+        assert place.read_bytes() != before
+        read_identity_features(place)
+
+    def test_a_killed_run_is_repaired_by_repeating_it(self, people, faces):
+        embed(people, faces)
+        place = faces / "identity_features.json"
+        whole = place.read_bytes()
+        place.write_text('{"old.png": [1.0]}')
+        embed(people, faces)
+        assert place.read_bytes() == whole
+
     def test_another_place(self, people, faces, tmp_path):
         embed(people, faces, "--out", tmp_path / "x.json", "--modality=nir", "--flip=1")
         info = read_identity_features(tmp_path / "x.json").info
