@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from data.dataset import PairDataset
 from data.sampler import InfiniteSampler
 from dnnlib import config as configs
+from dnnlib.text import format_seconds
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed
@@ -109,10 +110,13 @@ class TrainingLoop:
     def _train(self, stop: StopRequest) -> None:
         clock = _Clock(self.state.seconds)
         batches = self._load_batches()
-        saved_at = time.monotonic()
-        is_stopped = False
+        saved_at = began = time.monotonic()
+        is_stopped = is_seen = False
         while not self.is_done and not is_stopped:
             self.iteration.run(next(batches))
+            if not is_seen:
+                self._say_first_step(time.monotonic() - began)
+                is_seen = True
             if self.progress is not None:
                 self.progress(self.config.batch)
             self.state.seconds = clock.total()
@@ -123,6 +127,14 @@ class TrainingLoop:
             if (is_stopped and not self.is_done) or is_due:
                 self.save_checkpoint()
                 saved_at = time.monotonic()
+
+    def _say_first_step(self, seconds: float) -> None:
+        if self.world.is_first:
+            steps = math.ceil(self.run_config.kimg * 1000 / self.config.batch)
+            _log.info(
+                "the first of %s steps took %s, loading included; a line follows every %g kimg",
+                f"{steps:,}", format_seconds(seconds), self.run_config.tick,
+            )  # fmt: skip
 
     def _checkpoint_seconds(self) -> float:
         return self.run_config.checkpoint_minutes * 60 or math.inf
