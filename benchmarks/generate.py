@@ -108,12 +108,16 @@ def main(
     import torch  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
+    from torch_utils.devices import (  # noqa: PLC0415
+        resolve_device,
+        use_repeatable_arithmetic,
+    )
 
     if threads is not None:
         torch.set_num_threads(threads)
     cli.start_logging()
     with cli.friendly_errors():
+        use_repeatable_arithmetic()  # as generate.py does
         generator = build_generator(**sizes, device=torch.device(resolve_device(device)))
         counts = tuple(int(text) for text in batches.split(","))
         content = measure(generator, counts, tuple(ops.split(",")), repeats)

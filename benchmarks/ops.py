@@ -135,6 +135,7 @@ def main(
 
     if threads is not None:
         torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False  # as in training
     cli.start_logging()
     with cli.friendly_errors():
         random = torch.Generator().manual_seed(seed)

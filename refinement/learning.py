@@ -299,7 +299,7 @@ class Learning:
         save_checkpoint(path, state)
 
     def _load(self, path: Path) -> None:
-        state = load_checkpoint(path, self.device)
+        state = load_checkpoint(path, torch.device("cpu"))  # the optimizer counts steps there
         self.step, self.rows, self.drawn = state["step"], state["rows"], state["drawn"]
         self.networks.load_state_dict(state["networks"])
         for name, optimizer in self.optimizers.items():

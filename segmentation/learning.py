@@ -304,7 +304,7 @@ class Learning:
         save_checkpoint(path, state)
 
     def _load(self, path: Path) -> None:
-        state = load_checkpoint(path, self.device)
+        state = load_checkpoint(path, torch.device("cpu"))  # the optimizer counts steps there
         self.step, self.rows = state["step"], state["rows"]
         self.segmenter.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])

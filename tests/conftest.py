@@ -21,10 +21,27 @@ def pytest_collection_modifyitems(items):
             item.add_marker(skip)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Hide GPUs from tests that do not ask for one: they are the same on every machine."""
+    if item.get_closest_marker("cuda"):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        return (yield)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Sums round differently on other numbers of threads; tiny tensors gain nothing from them."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _full_float32():
+    """GPUs convolve float32 in TF32 unless told otherwise."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])

@@ -101,11 +101,11 @@ def join_world(device: torch.device) -> Iterator[World]:
     Args:
         device: of this process; tensors on GPUs go through NCCL, those on CPUs through gloo.
     """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # otherwise pinned memory would also open the first GPU
     if world_size() == 1:
         yield World()
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         # Nothing keeps the group itself: one that outlives destroy_process_group() is torn down

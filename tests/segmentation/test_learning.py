@@ -187,6 +187,20 @@ def test_a_gpu_learns_the_same_colours(labelled, tmp_path, precision):
     assert sum((truth == found).mean() for truth, found in pairs) / len(pairs) > 0.95
 
 
+@pytest.mark.cuda
+def test_a_continued_gpu_training_counts_steps_on_the_cpu(labelled, tmp_path):
+    first, second = (
+        Learning(labelled, config(optimizer=OptimizerKind.ADAMW), device=torch.device("cuda"))
+        for _ in range(2)
+    )
+    first._run_step()
+    first._save(tmp_path / CHECKPOINT_FILE)
+    second._load(tmp_path / CHECKPOINT_FILE)
+    # Elsewhere AdamW would wait for the GPU once a tensor in every step.
+    assert {entry["step"].device.type for entry in second._optimizer.state.values()} == {"cpu"}
+    assert second._run_step().isfinite().all()
+
+
 def test_class_weights_reach_the_loss(labelled):
     first = []
     for loss in (

@@ -187,10 +187,12 @@ def test_results_of_more_than_32_bits_of_elements():
 
 @pytest.mark.cuda
 def test_kernels_run_on_the_current_stream():
-    x = torch.ones([1 << 24], device="cuda")[None]
-    stream = torch.cuda.Stream()
-    with forms.using("cuda"), torch.cuda.stream(stream):
-        for _ in range(20):
-            x = bias_act(x, act="lrelu", gain=1.5, clamp=100.0)
+    x, stream = torch.zeros([1, 1 << 20], device="cuda"), torch.cuda.Stream()
+    with forms.using("cuda"):
+        bias_act(x, act="linear", gain=2.0)  # loads it
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(10**8)  # on another stream the kernel would still see zeros
+            y = bias_act(x.fill_(1), act="linear", gain=2.0)
     stream.synchronize()
-    assert x.min().item() == x.max().item() == 100.0
+    assert y.min().item() == y.max().item() == 2.0
