@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 SIZE ?= 32
-KIMG ?= 40
+KIMG ?= 28
 PEOPLE ?= 400
 SAMPLES ?= 5
 DEVICE ?= auto

@@ -375,7 +375,7 @@ def _table(steps: list[Step], done: dict[str, dict[str, Any]]) -> str:
 
 @click.command(epilog=EPILOG, context_settings=cli.CONTEXT)
 @click.option("--size", type=click.Choice([32, 64, 128]), default=32, help="Of the images.")
-@click.option("--kimg", default=40, help="Thousands of images that the generator sees.")
+@click.option("--kimg", default=28, help="Thousands of images that the generator sees.")
 @click.option("--people", default=400, help="Rendered people.")
 @click.option("--samples", default=5, help="Images of each.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
