@@ -5,6 +5,7 @@ one. Every function here does nothing where there is one process.
 """
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -106,10 +107,12 @@ def join_world(device: torch.device) -> Iterator[World]:
     if world_size() == 1:
         yield World()
         return
+    # Nothing may keep the group: one that outlives destroy_process_group() is torn down with the
+    # interpreter, where gloo's threads abort the process. These functions have the group as a
+    # default, that of the moment when they are imported, which building an optimizer does.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        # Nothing keeps the group itself: one that outlives destroy_process_group() is torn down
-        # with the interpreter, where gloo's threads abort the process.
         yield World(rank=dist.get_rank(), size=dist.get_world_size())
     finally:
         dist.destroy_process_group()

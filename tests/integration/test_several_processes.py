@@ -42,6 +42,13 @@ def results(tmp_path_factory):
     return found
 
 
+def test_nothing_holds_the_group_after_its_end():
+    """Gloo's threads end with the last holder; those that outlive Python abort the process."""
+    outcome = torchrun(2, ROOT / "tests" / "helpers" / "group_at_exit.py")
+    assert outcome.stdout.splitlines() == ["0 others hold the group"] * 2, outcome.stderr
+    assert outcome.returncode == 0, outcome.stderr
+
+
 def test_gradients_of_the_first_step_agree(results):
     one, two = results[1]["gradients"], results[2]["gradients"]
     assert list(one) == list(two) == ["Gmain", "Dmain rgb", "Dmain nir", "Dreg rgb", "Dreg nir"]
