@@ -1,13 +1,15 @@
 """Output folders that belong to the options they were made with."""
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dnnlib import files
-from dnnlib.runs import describe_environment
+from dnnlib.runs import describe_environment, lock_run
 
 _logger = logging.getLogger(__name__)
 
@@ -34,6 +36,17 @@ class OutputFolder:
         """Make the folder and write the record of unfinished work."""
         if self.is_new:
             self._write(is_finished=False, result={})
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Begin, and keep other processes out while the block runs.
+
+        Raises: ValueError where another process is at work in it; its record is left alone.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with lock_run(self.path):
+            self.begin()
+            yield
 
     def finish(self, result: dict[str, Any] | None = None) -> None:
         """Mark the work as done; must be the last write of all."""

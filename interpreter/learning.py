@@ -14,7 +14,6 @@ from torch import Tensor
 from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
 from dnnlib import config as configs
 from dnnlib.outputs import OutputFolder
-from dnnlib.runs import lock_run
 from interpreter import sheets
 from interpreter.annotations import TrainingAnnotations
 from interpreter.arrays import save_image
@@ -122,30 +121,20 @@ def run_learning(
         progress: takes steps done and in all, returns what counts further steps.
     Returns: what the record says of the result.
     """
-    output.begin()
-    lock = lock_run(output.path)
-    try:
-        return _learn(job, output, progress)
-    finally:
-        lock.release()
-
-
-def _learn(
-    job: LearningJob, output: OutputFolder, progress: Callable[[int, int], Callable[[int], None]]
-) -> dict[str, Any]:
-    table = _draw_features(job, output.path)
-    labels = torch.from_numpy(job.annotations.masks.reshape(-1))
-    fit = Fit(table, labels, job.options)
-    checkpoint = output.path / CHECKPOINT
-    if checkpoint.is_file():
-        fit.load(checkpoint)
-        _logger.info("continuing at step %d", fit.step)
-    result = fit.run(checkpoint, progress(fit.step, fit.limit))
-    save_models(output.path, result.ensemble, result.steps)
-    summary = {"members": job.options.members, "steps": result.steps, "history": result.history}
-    output.finish(summary)
-    checkpoint.unlink(missing_ok=True)
-    return summary
+    with output.at_work():
+        table = _draw_features(job, output.path)
+        labels = torch.from_numpy(job.annotations.masks.reshape(-1))
+        fit = Fit(table, labels, job.options)
+        checkpoint = output.path / CHECKPOINT
+        if checkpoint.is_file():
+            fit.load(checkpoint)
+            _logger.info("continuing at step %d", fit.step)
+        result = fit.run(checkpoint, progress(fit.step, fit.limit))
+        save_models(output.path, result.ensemble, result.steps)
+        summary = {"members": job.options.members, "steps": result.steps, "history": result.history}
+        output.finish(summary)
+        checkpoint.unlink(missing_ok=True)
+        return summary
 
 
 def class_list_of(classes: Any, count: int) -> ClassList:

@@ -1,20 +1,17 @@
 """Training of a recogniser: margin loss over people, SGD, checkpoints, exact continuation."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from dnnlib.runs import lock_run
 from recognition.backbones import build_backbone, named_backbone, state_of
 from recognition.embedding import Embedder, Preprocessing
 from recognition.face_sets import FaceSet
@@ -22,6 +19,7 @@ from recognition.heads import MarginHead
 from recognition.learning_config import LearningConfig, Precision, rate_at
 from recognition.mixup import DomainMixup, IdentityMixup
 from recognition.partial_head import PartialHead
+from recognition.together import at_work_together
 from recognition.training_items import Batch, Item, TrainingItems, make_batch, read_steps
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.distributed import World
@@ -125,7 +123,7 @@ class Learning:
             self.rows.append(self._run_epoch(steps, progress))
             if self.world.is_first:
                 self._save(checkpoint)
-                _write_rows(output.path / STATS_FILE, self.rows)
+                files.write_json_lines(output.path / STATS_FILE, self.rows)
             self.world.wait()
         if self.world.is_first:
             save_checkpoint(output.path / MODEL_FILE, state_of(self.backbone, self.shape))
@@ -308,19 +306,5 @@ def check_labels(faces: FaceSet) -> None:
 
 def learn(learning: Learning, output: OutputFolder, progress: Callable[[int], None]) -> Row:
     """Train in a folder that no other process works in; see `Learning.run`."""
-    learning.world.wait()  # until all have looked at the folder as it was
-    if not learning.world.is_first:
-        learning.world.wait()
+    with at_work_together(output, learning.world):
         return learning.run(output, progress)
-    output.begin()
-    lock = lock_run(output.path)
-    learning.world.wait()
-    try:
-        return learning.run(output, progress)
-    finally:
-        lock.release()
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    with files.atomic_write(path, "w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -4,7 +4,6 @@ A step's candidates are drawn and embedded in chunks that any process can comput
 decides the step from the scores; each process writes what was accepted of its chunks.
 """
 
-import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,13 +19,13 @@ from data.parallel import map_in_threads
 from data.pictures import encode_png
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from dnnlib.runs import lock_run
 from recognition.candidates import Candidate, CandidateDrawer
 from recognition.filtering import PairScorer, PairScores, reasons_alone
 from recognition.people_sheets import write_overview, write_person_sheets
 from recognition.selection import Decision, Selection
 from recognition.step_files import WORK_FOLDER, StepFiles
 from recognition.summary import summarise_dataset
+from recognition.together import at_work_together
 from torch_utils.distributed import World
 
 RECORD = "summary.json"
@@ -113,8 +112,7 @@ class RecognitionWriter:
                 what it returns goes into the summary.
         Returns: the summary; None in processes other than the first.
         """
-        world.wait()  # until all have looked at the folder as it was
-        with _begin(output, world):
+        with at_work_together(output, world):
             return self._write(output, world, progress, finish)
 
     def _write(
@@ -311,21 +309,6 @@ class RecognitionWriter:
             entry["reasons"] = [reason.value for reason in decision.reasons]
             entry["face"] = None if decision.face is None else decision.face.value
         return entry
-
-
-@contextlib.contextmanager
-def _begin(output: OutputFolder, world: World) -> Iterator[None]:
-    """Make the folder and keep other runs out of it."""
-    lock = None
-    if world.is_first:
-        output.begin()
-        lock = lock_run(output.path)
-    world.wait()
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _is_surplus(decision: Decision) -> bool:

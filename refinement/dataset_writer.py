@@ -19,7 +19,6 @@ from data.pictures import encode_png, save_png
 from data.storage import DirectoryStorage, Storage
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from dnnlib.runs import lock_run
 from refinement.images import Masks, class_names, kept_table
 from refinement.model_files import MICRO_BATCH, TrainedRefiner
 from refinement.sheets import before_after
@@ -80,9 +79,7 @@ class RefinedDataset:
             progress: called with the number of further pairs; those that were there count.
         Raises: ValueError where another process is at work in it.
         """
-        output.begin()
-        lock = lock_run(output.path)
-        try:
+        with output.at_work():
             for folder, pairs in self._parts.items():
                 for start in range(0, len(pairs), MICRO_BATCH):
                     places = range(start, min(start + MICRO_BATCH, len(pairs)))
@@ -91,8 +88,6 @@ class RefinedDataset:
             self._copy_others(output.path)
             save_png(output.path / SHEET_FILE, self._sheet())
             output.finish(self._info())
-        finally:
-            lock.release()
 
     def refine(self, folder: str, places: Sequence[int]) -> list[dict[str, Any]]:
         """Return refined samples, up to MICRO_BATCH: modality -> [C, R, R] uint8.

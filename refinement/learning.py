@@ -16,7 +16,6 @@ from data.pixels import to_float, to_uint8
 from data.sampler import InfiniteSampler
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from dnnlib.runs import lock_run
 from refinement.history import HistoryBuffer
 from refinement.images import JointImages, Masks
 from refinement.losses import discriminator_loss, region_weights
@@ -311,12 +310,8 @@ def learn(
     learning: Learning, output: OutputFolder, snap: int, progress: Callable[[int], None]
 ) -> Row:
     """Train in a folder that no other process works in; see `Learning.run`."""
-    output.begin()
-    lock = lock_run(output.path)
-    try:
+    with output.at_work():
         return learning.run(output, snap, progress)
-    finally:
-        lock.release()
 
 
 def _check_fit(rendered: JointImages, real: JointImages, config: RefinementConfig) -> None:

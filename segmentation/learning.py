@@ -16,7 +16,6 @@ from data.pixels import to_float
 from data.sampler import InfiniteSampler
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from dnnlib.runs import lock_run
 from segmentation import losses
 from segmentation.augmentation import MaskAugmentation
 from segmentation.labelled_set import LabelledSet, UncertaintyKind, check_classes_occur
@@ -323,9 +322,5 @@ def learn(
     learning: Learning, output: OutputFolder, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Train in a folder that no other process works in; see `Learning.run`."""
-    output.begin()
-    lock = lock_run(output.path)
-    try:
+    with output.at_work():
         return learning.run(output, progress)
-    finally:
-        lock.release()

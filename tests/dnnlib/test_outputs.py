@@ -30,3 +30,15 @@ def test_foreign_folders_and_files_are_refused(tmp_path):
         find_output(tmp_path / "out", "r.json", {}, fresh=False)
     with pytest.raises(ValueError, match="--sv must be a folder|--sv .*must be a folder"):
         find_output(tmp_path / "out" / "photo.jpg", "r.json", {}, fresh=False, option="--sv")
+
+
+def test_a_second_process_finds_the_folder_taken(tmp_path):
+    output = find_output(tmp_path / "out", "r.json", {"a": 1}, fresh=False)
+    with output.at_work():
+        record = (tmp_path / "out" / "r.json").read_bytes()
+        other = find_output(tmp_path / "out", "r.json", {"a": 1}, fresh=False)
+        with pytest.raises(ValueError, match="another process is at work"), other.at_work():
+            pytest.fail("two are at work")
+        assert (tmp_path / "out" / "r.json").read_bytes() == record
+    with other.at_work():
+        pass
