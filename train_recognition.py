@@ -1,6 +1,7 @@
 """Train a face recogniser on images with known people."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,6 +244,7 @@ def _learning(
     evaluate, heldout = None, None
     if given["heldout"] is not None:
         others = _faces(given, [given["heldout"]])
+        _check_verifiable(others, given["heldout"])
         evaluate, heldout = _verifier(others), others.fingerprints
     learning = Learning(
         faces,
@@ -326,6 +328,15 @@ def _identity_mixup(
     )
     network = state_sha256(generator.state_dict())
     return mixup, {**options, "network_sha256": network, "truncation": given["truncation"]}
+
+
+def _check_verifiable(faces: "FaceSet", path: Path) -> None:
+    """Refuse held-out people before the first epoch, not after it."""
+    images = Counter(int(label) for label in faces.labels[: faces.moments])
+    if max(images.values()) < 2:
+        raise ValueError(
+            f"--heldout {path}: verification needs two images of one person, got one image of each"
+        )
 
 
 def _verifier(faces: "FaceSet") -> Callable[["Embedder"], "Row"]:

@@ -219,6 +219,14 @@ def test_bad_options(faces, tmp_path, more, reason):
     assert not (tmp_path / "out").exists()
 
 
+def test_held_out_people_with_one_image_each_are_refused_before_training(faces, tmp_path):
+    write_pairs(tmp_path / "held", ["7_0", "8_0"])
+    line = ["--data", faces, "--heldout", tmp_path / "held", "--outdir", tmp_path / "out"]
+    assert "--heldout" in (text := run(*line, code=2))
+    assert "two images of one person" in text
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unconditional_network_is_refused(faces, tmp_path):
     from tests.helpers.interpreters import save_small_snapshot  # noqa: PLC0415
 
