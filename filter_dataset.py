@@ -2,16 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dnnlib import cli
 from recognition import command_line
-
-if TYPE_CHECKING:
-    from recognition.audit import Auditor
-    from recognition.setup import LoadedFilter
 
 EPILOG = """\b
 Examples:
@@ -76,7 +72,7 @@ def _run(given: dict[str, Any]) -> None:
     folder_filter.check_apart(given["data"], given["outdir"])
     groups = group_images(given["data"])
     loaded = setup.load_filter(command_line.read_filter_options(given, device))
-    auditor = _load_auditor(given, loaded, device)
+    auditor = command_line.load_auditor(given, loaded, device)
     identity = {
         "files_sha256": folder_filter.fingerprint(given["data"], groups),
         "list_only": given["list_only"],
@@ -108,18 +104,6 @@ def _run(given: dict[str, Any]) -> None:
     why = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
     click.echo(
         f"{output.path}: {summary['kept']} of {summary['samples']} samples kept; rejected: {why}"
-    )
-
-
-def _load_auditor(given: dict[str, Any], loaded: "LoadedFilter", device: str) -> "Auditor | None":
-    from recognition.audit import find_auditor  # noqa: PLC0415  # torch is slow
-
-    return find_auditor(
-        given["audit_model"],
-        given["audit_features"],
-        given["training_ids"],
-        device=device,
-        other_than=loaded.scorer.embedder.hash,
     )
 
 

@@ -185,7 +185,7 @@ def _generate(given: dict[str, Any], device: str) -> None:
     options = recognition_dataset.RecognitionOptions(
         identities=given["ids"], samples=given["samples_per_id"], most=given["max_candidates"]
     )
-    auditor = _load_auditor(given, loaded, device)
+    auditor = command_line.load_auditor(given, loaded, device)
     identity = {
         **_describe(given, pairs, options),
         "network_sha256": network,
@@ -296,18 +296,6 @@ def _recorded_scale(snapshot: "Snapshot", loaded: "LoadedFilter") -> float:
     if isinstance(scale, int | float) and scale > 0:
         return float(scale)
     return round(float(np.linalg.norm(loaded.features.vectors, axis=1).mean()), 6)
-
-
-def _load_auditor(given: dict[str, Any], loaded: "LoadedFilter", device: str) -> "Auditor | None":
-    from recognition.audit import find_auditor  # noqa: PLC0415  # torch is slow
-
-    return find_auditor(
-        given["audit_model"],
-        given["audit_features"],
-        given["training_ids"],
-        device=device,
-        other_than=loaded.scorer.embedder.hash,
-    )
 
 
 def _describe(

@@ -219,7 +219,8 @@ def _describe(
 def _config(given: dict[str, Any]) -> "LearningConfig":
     from recognition.augmentation import FaceAugmentation  # noqa: PLC0415  # torch is slow
     from recognition.heads import PUBLISHED_MARGINS, HeadConfig, MarginKind  # noqa: PLC0415
-    from recognition.learning_config import LearningConfig, Precision  # noqa: PLC0415
+    from recognition.learning_config import LearningConfig  # noqa: PLC0415
+    from torch_utils.precision import Precision  # noqa: PLC0415
 
     kind = MarginKind(given["head"])
     margin = PUBLISHED_MARGINS[kind] if given["margin"] is None else given["margin"]
@@ -244,8 +245,7 @@ def _learning(
     evaluate, heldout = None, None
     if given["heldout"] is not None:
         others = _faces(given, [given["heldout"]])
-        _check_verifiable(others, given["heldout"])
-        evaluate, heldout = _verifier(others), others.fingerprints
+        evaluate, heldout = _verifier(others, given["heldout"]), others.fingerprints
     learning = Learning(
         faces,
         config,
@@ -330,19 +330,13 @@ def _identity_mixup(
     return mixup, {**options, "network_sha256": network, "truncation": given["truncation"]}
 
 
-def _check_verifiable(faces: "FaceSet", path: Path) -> None:
-    """Refuse held-out people before the first epoch, not after it."""
-    images = Counter(int(label) for label in faces.labels[: faces.moments])
-    if max(images.values()) < 2:
-        raise ValueError(
-            f"--heldout {path}: verification needs two images of one person, got one image of each"
-        )
-
-
-def _verifier(faces: "FaceSet") -> Callable[["Embedder"], "Row"]:
+def _verifier(faces: "FaceSet", path: Path) -> Callable[["Embedder"], "Row"]:
     """Return what measures a recogniser on other people, for each modality by itself."""
     from data.modalities import MODALITIES  # noqa: PLC0415
 
+    images = Counter(int(label) for label in faces.labels[: faces.moments])
+    if max(images.values()) < 2:
+        raise ValueError(f"--heldout {path}: verification needs two images of one person")
     suffixes = {modality.name: modality.suffix.lower() for modality in MODALITIES}
 
     def evaluate(embedder: "Embedder") -> "Row":

@@ -4,8 +4,6 @@ A network counts as published when its file has the published SHA-256; a number 
 never called FID. TorchScript is loaded from the published file or from a path that the user names.
 """
 
-import logging
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +17,12 @@ from dnnlib.runs import slug
 from metrics.inception import build_inception
 from metrics.names import Role
 from metrics.standin import RandomConvolutions
+from torch_utils.torchscript import load_torchscript
 
 CHOICES = "reference[:DIR], torch-fidelity[:FILE], standin, torchscript:FILE, recogniser:FILE"
 ADVICE = "--extractor=standin needs no file; docs/metrics.md says where to get the others"
 _FOLDER = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
 _RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +176,7 @@ def build_extractors(
             found = dict.fromkeys((Role.FEATURES, Role.MANIFOLD, Role.PERCEPTUAL), network)
         case "torchscript" if place:
             path = Path(place)
-            module = _load_torchscript(path, device)
+            module = load_torchscript(path, device)
             name = f"torchscript-{slug(path.stem)}"
             digest = files.sha256_file(path)
             found = dict.fromkeys(Role, ModuleExtractor(name, digest, False, module, device))
@@ -205,7 +202,7 @@ def _reference(
         weights, arguments = _PUBLISHED[role]
         if weights.file not in modules:
             path = Path(place) / weights.file if place else None
-            modules[weights.file] = _load_torchscript(_find(weights, path, progress), device)
+            modules[weights.file] = load_torchscript(_find(weights, path, progress), device)
         key = "".join(f" {name}={value}" for name, value in arguments.items())
         name = weights.file.removesuffix(".pt")
         module = modules[weights.file]
@@ -248,17 +245,3 @@ def _find(weights: WeightFile, path: Path | None, progress: downloads.Progress |
             " another TorchScript network is given by --extractor=torchscript:FILE"
         )
     return path
-
-
-def _load_torchscript(path: Path, device: str) -> torch.jit.ScriptModule:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; {ADVICE}")
-    try:
-        with warnings.catch_warnings():
-            # PyTorch wants other formats for new networks; the published ones are in this one.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location=device)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: not a TorchScript module") from error
-    _log.info("%s: loaded", path.name)
-    return module.eval()

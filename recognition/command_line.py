@@ -8,7 +8,8 @@ import click
 from dnnlib import cli
 
 if TYPE_CHECKING:
-    from recognition.setup import FilterOptions
+    from recognition.audit import Auditor
+    from recognition.setup import FilterOptions, LoadedFilter
 
 PATH = click.Path(path_type=Path)
 COSINE = click.FloatRange(min=-1, max=1)
@@ -102,4 +103,17 @@ def read_filter_options(given: dict[str, Any], device: str) -> "FilterOptions":
         limits=LIMITS.intersection(given),
         face_check=given["face_check"],
         device=device,
+    )
+
+
+def load_auditor(given: dict[str, Any], loaded: "LoadedFilter", device: str) -> "Auditor | None":
+    """Return the second recogniser of AUDIT's options; None where there is none."""
+    from recognition.audit import find_auditor  # noqa: PLC0415  # torch is slow
+
+    return find_auditor(
+        given["audit_model"],
+        given["audit_features"],
+        given["training_ids"],
+        device=device,
+        other_than=loaded.scorer.embedder.hash,
     )

@@ -16,7 +16,7 @@ from recognition.backbones import build_backbone, named_backbone, state_of
 from recognition.embedding import Embedder, Preprocessing
 from recognition.face_sets import FaceSet
 from recognition.heads import MarginHead
-from recognition.learning_config import LearningConfig, Precision, rate_at
+from recognition.learning_config import LearningConfig, rate_at
 from recognition.mixup import DomainMixup, IdentityMixup
 from recognition.partial_head import PartialHead
 from recognition.together import at_work_together
@@ -95,8 +95,7 @@ class Learning:
         self.optimizer = torch.optim.SGD(
             parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
-        is_half = config.precision == Precision.FP16
-        self.scaler = torch.amp.GradScaler(device.type, enabled=is_half)
+        self.scaler = config.precision.scaler(device)
         self.preprocessing = Preprocessing(size=config.size, channels=faces.channels)
         self.steps_per_epoch = len(faces) // config.batch
         self.step = 0
@@ -147,10 +146,9 @@ class Learning:
             raise ValueError(f"--batch must be at most the {len(faces)} images, got {config.batch}")
         if config.batch % self.world.size:
             raise ValueError(
-                f"batch must be a multiple of the {self.world.size} processes, got {config.batch}"
+                f"--batch must be a multiple of the {self.world.size} processes, got {config.batch}"
             )
-        if config.precision == Precision.FP16 and self.device.type != "cuda":
-            raise ValueError("precision fp16 needs a CUDA device; bf16 and fp32 do not")
+        config.precision.check(self.device)
         if domain is not None:
             ours, theirs = ((f.modalities, f.is_joint) for f in (faces, domain.faces))
             if ours != theirs:
@@ -231,14 +229,8 @@ class Learning:
 
     def _embed(self, x: Tensor) -> Tensor:
         """Run the backbone; dropout draws from a stream of its own."""
-        precision = self.config.precision
-        half = torch.float16 if precision == Precision.FP16 else torch.bfloat16
         devices = [self.device] if self.device.type == "cuda" else []
-        is_plain = precision == Precision.FP32
-        with (
-            torch.random.fork_rng(devices=devices),
-            torch.autocast(self.device.type, dtype=half, enabled=not is_plain),
-        ):
+        with torch.random.fork_rng(devices=devices), self.config.precision.autocast(self.device):
             seed = derive_seed(self.config.seed, "dropout", self.step, self.world.rank)
             torch.manual_seed(seed)
             return self.backbone(x)

@@ -1,21 +1,10 @@
 """How a recogniser is trained, as plain values."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from recognition.augmentation import FaceAugmentation
 from recognition.heads import HeadConfig
-
-
-class Precision(StrEnum):
-    """Arithmetic of the backbone; the head is float32 always.
-
-    FP32: float32. FP16: half precision with a loss scale, CUDA only. BF16: bfloat16.
-    """
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
+from torch_utils.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,12 +159,7 @@ def calibrate(
     _check_people(people, fmr)
     scores = count_scores(features.vectors[chosen], groups[chosen])
     mated, non_mated = scores.mated, scores.non_mated
-    if mated.number < _RULE_OF_3 / fnmr:
-        raise ValueError(
-            f"--calibrate: a false non-match rate of {fnmr:g} needs at least "
-            f"{math.ceil(_RULE_OF_3 / fnmr)} comparisons of two images of one person, got "
-            f"{mated.number}; features of one image a person cannot be calibrated"
-        )
+    _check_mated(mated.number, fnmr)
     point = _operating_point(scores, fmr)
     privacy = point.privacy
     thresholds = Thresholds(
@@ -265,6 +260,15 @@ def _spread(groups: np.ndarray) -> np.ndarray:
 def _is_enough(people: int, fmr: float) -> bool:
     """Tell whether there are enough pairs of people for a rate."""
     return people * (people - 1) // 2 >= _RULE_OF_3 / fmr
+
+
+def _check_mated(number: int, fnmr: float) -> None:
+    if number < _RULE_OF_3 / fnmr:
+        raise ValueError(
+            f"--calibrate: a false non-match rate of {fnmr:g} needs at least "
+            f"{math.ceil(_RULE_OF_3 / fnmr)} comparisons of two images of one person, got "
+            f"{number}; features of one image a person cannot be calibrated"
+        )
 
 
 def _check_people(people: int, fmr: float) -> None:

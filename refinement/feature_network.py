@@ -1,11 +1,12 @@
 """Networks from files whose features the regularisation compares."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from torch_utils.torchscript import load_torchscript
 
 
 def load_feature_network(
@@ -23,18 +24,7 @@ def load_feature_network(
     Raises: FileNotFoundError; ValueError where the file is no TorchScript module, or one for other
         images.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"--features {path}: no such file")
-    try:
-        with warnings.catch_warnings():
-            # PyTorch wants other formats for new networks; published ones are in this one.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location=device)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"--features {path}: not a TorchScript module") from error
-    module.eval()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
+    module = load_torchscript(path, device)
     _try(module, torch.zeros([1, channels, side, side], device=device), path)
     return module
 

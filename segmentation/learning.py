@@ -23,6 +23,7 @@ from segmentation.losses import ClassWeighting
 from segmentation.model_files import Segmenter, check_fits, save_segmenter
 from segmentation.networks import NetworkConfig, build_network
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
 
 RECORD_FILE = "training_options.json"
@@ -40,14 +41,6 @@ class OptimizerKind(Enum):
 
     ADAMW = "adamw"
     SGD = "sgd"
-
-
-class Precision(Enum):
-    """Of the network's arithmetic; losses and weights are always float32."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +163,7 @@ class Learning:
         self._judge, self._choose_by = judge, choose_by
         check_fits(config.network, labelled)
         check_classes_occur(labelled, "--data")
-        if config.precision is Precision.FP16 and device.type == "cpu":
-            raise ValueError("--precision=fp16 needs a GPU; the CPU takes fp32 and bf16")
+        config.precision.check(device)
         self._factors = torch.from_numpy(self._class_factors()).to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "segmenter"))
@@ -185,8 +177,7 @@ class Learning:
             device=device,
         )
         self._optimizer = build_optimizer(network, config)
-        is_scaled = config.precision is Precision.FP16
-        self._scaler = torch.amp.GradScaler(device.type, enabled=is_scaled)
+        self._scaler = config.precision.scaler(device)
         self._sampler = InfiniteSampler(len(labelled), config.seed)
         self.step = 0
         self.rows: list[Row] = []
@@ -239,9 +230,7 @@ class Learning:
     def _run_step(self) -> Tensor:
         """Return [2]: the loss, and the share of pixels that were right."""
         images, masks, uncertainty = self._batch()
-        kind = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
-        dtype = kind.get(self.config.precision)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+        with self.config.precision.autocast(self.device):
             logits = self.segmenter.network(images)
         logits = logits.float()
         loss = self._loss(logits, masks, uncertainty)

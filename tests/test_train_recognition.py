@@ -206,7 +206,7 @@ def test_a_diverging_loss_ends_with_code_1_and_keeps_the_checkpoint(faces, tmp_p
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--precision=fp16"], "precision fp16 needs a CUDA device"),
+        (["--precision=fp16"], "--precision=fp16 needs a GPU"),
         (["--sample-rate=2"], "sample_rate must be more than 0, at most 1, got 2.0"),
         (["--mix-share=2"], "2.0 is not in the range 0<=x<=1"),
         (["--blur=-1"], "blur must be at least 0 and less than 1, got -1.0"),

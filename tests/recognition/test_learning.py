@@ -24,11 +24,12 @@ from recognition.learning import (
     Mixups,
     learn,
 )
-from recognition.learning_config import LearningConfig, Precision, rate_at
+from recognition.learning_config import LearningConfig, rate_at
 from recognition.mixup import DomainMixup, IdentityMixup
 from tests.helpers.images import write_image, write_pairs
 from tests.recognition.test_mixup import DirectGenerator
 from torch_utils.distributed import World
+from torch_utils.precision import Precision
 
 CPU = torch.device("cpu")
 
@@ -184,7 +185,7 @@ def test_mixups_train_together(faces, tmp_path):
 def test_bfloat16_is_near_float32(faces, tmp_path):
     losses = [
         run(faces, small(epochs=1, precision=precision), tmp_path / precision)["loss"]
-        for precision in ("fp32", "bf16")
+        for precision in (Precision.FP32, Precision.BF16)
     ]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
@@ -257,7 +258,7 @@ def test_people_and_modalities_are_checked(tmp_path):
         ({"backbone": "vgg"}, "backbone must be one of"),
         ({"size": 20}, "multiple of 16"),
         ({"sample_rate": 0.0}, "sample_rate must be more than 0"),
-        ({"precision": Precision.FP16}, "precision fp16 needs a CUDA device"),
+        ({"precision": Precision.FP16}, "--precision=fp16 needs a GPU"),
     ],
 )
 def test_bad_options(faces, changes, reason):
