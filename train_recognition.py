@@ -83,9 +83,9 @@ EMBEDDED_AT_ONCE = 512
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "fp16", "bf16"]),
+        type=click.Choice(["fp32", "tf32", "fp16", "bf16"]),
         default="fp32",
-        help="Of the backbone; fp16 needs CUDA.",
+        help="Of the backbone; tf32 and fp16 need a GPU.",
     ),
     click.option("--fresh", is_flag=True, help="Start another folder beside one that is there."),
     click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing."),

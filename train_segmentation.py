@@ -104,7 +104,12 @@ PATH = click.Path(path_type=Path)
     click.option("--power", default=0.9, help="Of the share of steps left, which it falls with."),
     click.option("--weight-decay", default=1e-4, help="Of all weights."),
     click.option("--every", default=200, help="Steps between checkpoints and measurements."),
-    click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32"),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "tf32", "fp16", "bf16"]),
+        default="fp32",
+        help="Of the network; tf32 and fp16 need a GPU.",
+    ),
     cli.bool_option("--mirror", default=True, help="Half of the samples flipped."),
     click.option("--shift", default=0.0, help="Largest shift, as a share of the width."),
     click.option("--scale", default=0.0, help="Largest change of size, as a share."),

@@ -148,7 +148,7 @@ class Learning:
             raise ValueError(
                 f"--batch must be a multiple of the {self.world.size} processes, got {config.batch}"
             )
-        config.precision.check(self.device)
+        config.precision.use_on(self.device)
         if domain is not None:
             ours, theirs = ((f.modalities, f.is_joint) for f in (faces, domain.faces))
             if ours != theirs:

@@ -25,6 +25,7 @@ from refinement.objective import Objective, Terms
 from refinement.options import RefinementConfig
 from refinement.sheets import before_after
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
 
 RECORD_FILE = "training_options.json"
@@ -71,6 +72,7 @@ class Learning:
         network: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         _check_fit(rendered, real, config)
+        Precision.FP32.use_on(device)
         self.rendered, self.real, self.config, self.device = rendered, real, config, device
         self.masks, self.class_weights = masks, class_weights
         self.objective = Objective(config, rendered.channels, network)

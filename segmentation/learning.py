@@ -163,7 +163,7 @@ class Learning:
         self._judge, self._choose_by = judge, choose_by
         check_fits(config.network, labelled)
         check_classes_occur(labelled, "--data")
-        config.precision.check(device)
+        config.precision.use_on(device)
         self._factors = torch.from_numpy(self._class_factors()).to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "segmenter"))

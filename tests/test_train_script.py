@@ -110,6 +110,13 @@ def test_device_spellings(data, name):
     assert dry_run(data, f"--{name}=0")["settings"]["device"] == "cpu"
 
 
+def test_a_number_of_a_gpu_is_for_one_process(data, tmp_path):
+    line = ("--gpus=2", "--gpu-device-number=1")
+    assert "--gpu-device-number must be absent with several processes" in refused(
+        tmp_path, data, *line
+    )
+
+
 def test_command_line_goes_before_config_file_before_preset(data, tmp_path):
     file = write_json(tmp_path / "c.json", {"gamma": 7, "kimg": 5, "NIR_loss_weight": 0.2})
     plan = dry_run(data, f"--config={file}", "--kimg=6")

@@ -120,6 +120,11 @@ def _count_processes(gpus: int | None) -> int:
 def _choose_device(options: TrainingOptions, gpus: int) -> str:
     if gpus == 1:
         return resolve_device(options.device, options.gpu_device_number)
+    if options.gpu_device_number:
+        raise ValueError(
+            f"--gpu-device-number must be absent with several processes, which take GPUs 0 to "
+            f"{gpus - 1}, got {options.gpu_device_number}; CUDA_VISIBLE_DEVICES chooses among all"
+        )
     if not is_launched():  # this process only checks: is there a GPU for each of the others?
         resolve_device(options.device, gpus - 1)
     return resolve_device(options.device, local_rank())
