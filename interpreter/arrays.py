@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from data.conditions import read_feature_conditions
+from data.number_files import open_numbers
 from dnnlib import files
 
 _JPEG_QUALITY = 95
@@ -18,15 +19,7 @@ def load_rows(path: Path, option: str) -> np.ndarray:
     Returns: [N, ...] float64 or as stored, N >= 1, two or three dimensions.
     Raises: FileNotFoundError; ValueError naming option and file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{option} {path}: no such file")
-    try:
-        # Mapped, so that a header that declares more than the file holds allocates nothing.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy's parser of the header raises whatever its text leads to
-        raise ValueError(f"{option} {path}: not a .npy file of numbers ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise ValueError(f"{option} {path}: not a .npy file of numbers")
+    array = open_numbers(path, f"{option} {path}")
     if array.ndim not in (2, 3) or 0 in array.shape:
         shape = list(array.shape)
         raise ValueError(f"{option} {path}: expected one row of numbers a sample, got {shape}")

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data.class_list import ClassList
+from data.number_files import open_numbers
 from interpreter.gimp import OPAQUE, read_xcf_mask
 
 # Of several annotations of one image, the one with most information is taken.
@@ -101,11 +102,8 @@ def _is_annotation(path: Path) -> bool:
 
 
 def _load_array(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy's parser of the header raises whatever its text leads to
-        raise ValueError(f"{path}: not a .npy file of numbers ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biu" or array.ndim != 2:
+    array = open_numbers(path, str(path), kinds="biuf")
+    if array.dtype.kind == "f" or array.ndim != 2:
         raise ValueError(f"{path}: a mask must be whole numbers of shape [H, W]")
     return np.array(array)
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from data.number_files import open_numbers
 from dnnlib import files
 from recognition.features import IdentityFeatures
 from recognition.similarity import group_numbers, unit_rows
@@ -117,18 +118,9 @@ class FileSource:
 def _read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
     if path.suffix.lower() == ".json":
         return _read_json_vectors(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"--identity-source {path}: no such file")
-    try:
-        # Mapped, so that a header that declares more than the file holds allocates nothing.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy's parser of the header raises whatever its text leads to
-        raise ValueError(
-            f"--identity-source {path}: not random, interpolate, a .json or a .npy file of "
-            f"numbers ({error})"
-        ) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not len(array.shape):
-        raise ValueError(f"--identity-source {path}: not a .npy file of numbers")
+    array = open_numbers(path, f"--identity-source {path}")
+    if array.ndim == 0:
+        raise ValueError(f"--identity-source {path}: not a .npy file of numbers, got one number")
     rows = np.array(array, dtype=np.float64)
     return [str(row) for row in range(len(rows))], rows
 

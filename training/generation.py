@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data.conditions import read_feature_conditions
+from data.number_files import open_numbers
 from data.pictures import Pixels, image_grid, save_png, side_by_side
 from dnnlib import files
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
@@ -229,15 +230,7 @@ def _draw_identities(
 
 def read_rows(path: Path, option: str, width: int) -> Tensor:
     """Return the finite numbers of a .npy file: [N, width] float32. Raises: ValueError."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{option} {path}: no such file")
-    try:
-        # Mapped, so that a header that declares more than the file holds allocates nothing.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy's parser of the header raises whatever its text leads to
-        raise ValueError(f"{option} {path}: not a .npy file of numbers ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise ValueError(f"{option} {path}: not a .npy file of numbers")
+    array = open_numbers(path, f"{option} {path}")
     if array.ndim != 2 or array.shape[1] != width or len(array) == 0:
         shape = list(array.shape)
         raise ValueError(f"{option} {path}: shape must be [N, {width}], got {shape}")

@@ -76,7 +76,7 @@ def test_vectors_of_files(tmp_path):
         ("v.npy", np.full((2, 4), np.nan), "row 0 is not"),
         ("v.npy", np.array([["a"] * 4]), "not a .npy file of numbers"),
         ("v.npy", np.array(1.0), "not a .npy file of numbers"),
-        ("v.npy", b"nonsense", "not random, interpolate, a .json or a .npy file"),
+        ("v.npy", b"nonsense", "not a .npy file of numbers"),
         ("v.json", "[[1, 2,", "not valid JSON.*line 1"),
         ("v.json", '{"a": [1, 2, 3, 4], "b": [1, 2]}', r"different lengths \[2, 4\]"),
         ("v.json", '{"a": "b"}', "'a': expected a list of numbers"),
