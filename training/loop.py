@@ -123,10 +123,12 @@ class TrainingLoop:
             if self._is_tick_due():
                 self._finish_tick(clock)
             is_due = time.monotonic() - saved_at >= self._checkpoint_seconds()
-            is_stopped, is_due = self.world.any(stop.is_set, is_due)
-            if (is_stopped and not self.is_done) or is_due:
+            must_stop, is_due = self.world.any(stop.is_set, is_due)
+            # A checkpoint amid bad gradients would replace the last good one: it waits for the end
+            # of such steps, or for the error that too many of them are.
+            if (must_stop or is_due) and not self.is_done and self.iteration.is_sound():
                 self.save_checkpoint()
-                saved_at = time.monotonic()
+                saved_at, is_stopped = time.monotonic(), must_stop
 
     def _say_first_step(self, seconds: float) -> None:
         if self.world.is_first:
@@ -166,7 +168,7 @@ class TrainingLoop:
                     row[f"Metrics/{name}"] = {"num": 1, "mean": value, "std": 0.0}
         if self.records is not None:
             self.records.write(row, state.nimg)
-        if self._is_snapshot_due():
+        if self._is_snapshot_due() and (self.is_done or self.iteration.is_sound()):
             self.save_checkpoint()
         clock.end_maintenance()
 

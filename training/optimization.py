@@ -66,6 +66,11 @@ class GuardedStep:
         optimizer.zero_grad(set_to_none=True)
         return is_bad.float()
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether the last step's gradient was not finite; this waits for the device."""
+        return bool(self.consecutive)
+
     def check(self, kimg: float) -> None:
         """Raise FloatingPointError when more than `max_bad_steps` bad steps came in a row."""
         longest = int(self.longest)
