@@ -106,19 +106,22 @@ def write_annotation_images(
     folder = output.path
     z, c = request.latents()
     ws = map_latents(request.generator, z, c, request.style)
-    cells = []
+    sheet = None
     for index, sample in enumerate(draw_samples(request.generator, ws)):
         for modality in MODALITIES:
             if modality.name in sample.images:
                 path = folder / IMAGE_FOLDER / f"image_{index}{modality.suffix}.jpg"
                 save_image(path, sample.images[modality.name])
-        cells.append((str(index), sheets.side_by_side(sample.images)))
+        pair = sheets.side_by_side(sample.images)
+        sheet = sheet or sheets.ContactSheet(request.count, *pair.shape[:2])
+        sheet.add(str(index), pair)
         progress(1)
     save_array(folder / LATENT_FILE, z.double().numpy())
     if c is not None:
         save_array(folder / LABEL_FILE, c.numpy())
     save_array(folder / MEAN_FILE, mean_w.cpu().expand(request.generator.num_ws, -1).numpy())
-    save_image(folder / SHEET_FILE, sheets.contact_sheet(cells).transpose(2, 0, 1))
+    assert sheet is not None, "at least one image is drawn"
+    save_image(folder / SHEET_FILE, sheet.pixels())
     output.finish()
 
 
@@ -146,9 +149,8 @@ def propose_images(
     if not 1 <= count <= request.count:
         raise ValueError(f"--select: 1 to {request.count} images can be proposed, got {count}")
     ws = map_latents(request.generator, *request.latents(), request.style)
-    pictures, rows = [], []
+    rows = []
     for sample in draw_samples(request.generator, ws):
-        pictures.append(sheets.side_by_side(sample.images))
         if interpreter is None:
             rows.append(describe_maps(sample.maps))
         else:
@@ -162,8 +164,9 @@ def propose_images(
         order = values[:, 0].argsort(descending=True, stable=True)
         numbers, rule = order[:count].tolist(), "uncertainty of the interpreter"
     files.write_json(folder / SELECTION_FILE, {"rule": rule, "images": numbers})
-    chosen = [(str(number), pictures[number]) for number in numbers]
-    save_image(folder / SELECTION_SHEET, sheets.contact_sheet(chosen).transpose(2, 0, 1))
+    samples = zip(numbers, draw_samples(request.generator, ws[numbers]), strict=True)
+    chosen = [(str(number), sheets.side_by_side(sample.images)) for number, sample in samples]
+    save_image(folder / SELECTION_SHEET, sheets.contact_sheet(chosen))
     return numbers
 
 

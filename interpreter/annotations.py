@@ -162,7 +162,7 @@ def write_annotations(
     if conditions:
         save_array(folder / LABEL_FILE, np.stack(conditions))
     files.write_json(folder / CLASSES_FILE, class_list_as_json(classes))
-    save_image(folder / CHECK_SHEET, sheets.contact_sheet(cells).transpose(2, 0, 1))
+    save_image(folder / CHECK_SHEET, sheets.contact_sheet(cells))
     output.finish()
 
 

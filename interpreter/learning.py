@@ -154,7 +154,7 @@ def _draw_features(job: LearningJob, folder: Path) -> FeatureTable:
         rgb = sheets.as_rgb(next(iter(sample.images.values())))
         shown = sheets.overlay(rgb, job.annotations.masks[index], palette)
         cells.append((str(index), np.concatenate([rgb, shown], axis=1)))
-    save_image(folder / SHEET_FILE, sheets.contact_sheet(cells).transpose(2, 0, 1))
+    save_image(folder / SHEET_FILE, sheets.contact_sheet(cells))
     return table
 
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 _GAP_PX = 2
 _CAPTION_PX = 12
 _SHOWN_PX = 128
-_MAX_SHEET_PX = 4096
+_MAX_SHEET_PX = (4096, 16384)  # width and height; JPEG files end at 65500
 _OPACITY = 0.5
 
 
@@ -53,24 +53,59 @@ def side_by_side(images: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([as_rgb(image) for image in images.values()], axis=1)
 
 
-def contact_sheet(cells: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Lay captioned pictures out in rows.
+class ContactSheet:
+    """Captioned pictures in rows, laid out as they come.
 
     Args:
-        cells: caption and [h, w, 3] uint8, all of one size; small ones are enlarged.
-    Returns: [H, W, 3] uint8.
+        count: how many there will be.
+        height: of each, in pixels; small ones are enlarged.
+        width: of each. So many that the sheet would be too large for a JPEG file are shrunk.
     """
-    height, width = cells[0][1].shape[:2]
-    factor = max(1, _SHOWN_PX // height)
-    across = width * factor + _GAP_PX
-    columns = max(1, min(len(cells), _MAX_SHEET_PX // across, round((2 * len(cells)) ** 0.5)))
-    down = height * factor + _CAPTION_PX + _GAP_PX
-    sheet = Image.new("RGB", (columns * across, -(-len(cells) // columns) * down))
-    draw = ImageDraw.Draw(sheet)
-    for index, (caption, picture) in enumerate(cells):
-        x, y = index % columns * across, index // columns * down
-        size = (width * factor, height * factor)
-        tile = Image.fromarray(picture).resize(size, Image.Resampling.NEAREST)
-        sheet.paste(tile, (x, y + _CAPTION_PX))
-        draw.text((x + 1, y), caption, fill=(255, 255, 255))
-    return np.asarray(sheet)
+
+    def __init__(self, count: int, height: int, width: int) -> None:
+        self._tile, self._columns = _lay_out(count, height, width)
+        self._across, self._down = self._tile[0] + _GAP_PX, self._tile[1] + _CAPTION_PX + _GAP_PX
+        rows = -(-count // self._columns)
+        self._sheet = Image.new("RGB", (self._columns * self._across, rows * self._down))
+        self._number = 0
+
+    def add(self, caption: str, picture: np.ndarray) -> None:
+        """Add [h, w, 3] uint8 behind those that are there."""
+        x = self._number % self._columns * self._across
+        y = self._number // self._columns * self._down
+        is_shrunk = self._tile[1] < len(picture)
+        filtering = Image.Resampling.BOX if is_shrunk else Image.Resampling.NEAREST
+        tile = Image.fromarray(picture).resize(self._tile, filtering)
+        self._sheet.paste(tile, (x, y + _CAPTION_PX))
+        ImageDraw.Draw(self._sheet).text((x + 1, y), caption, fill=(255, 255, 255))
+        self._number += 1
+
+    def pixels(self) -> np.ndarray:
+        """Return the sheet: [3, H, W] uint8."""
+        return np.asarray(self._sheet).transpose(2, 0, 1)
+
+
+def contact_sheet(cells: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Lay captioned pictures out in rows; see ContactSheet.
+
+    Args:
+        cells: caption and [h, w, 3] uint8, all of one size.
+    Returns: [3, H, W] uint8.
+    """
+    sheet = ContactSheet(len(cells), *cells[0][1].shape[:2])
+    for caption, picture in cells:
+        sheet.add(caption, picture)
+    return sheet.pixels()
+
+
+def _lay_out(count: int, height: int, width: int) -> tuple[tuple[int, int], int]:
+    """Return width and height of a picture on the sheet, and the number of columns."""
+    shown = height * max(1, _SHOWN_PX // height)
+    while True:
+        tile = (max(1, width * shown // height), shown)
+        most = max(1, _MAX_SHEET_PX[0] // (tile[0] + _GAP_PX))
+        columns = max(1, min(count, most, round((2 * count) ** 0.5)))
+        rows = -(-count // columns)
+        if rows * (shown + _CAPTION_PX + _GAP_PX) <= _MAX_SHEET_PX[1] or shown == 1:
+            return tile, columns
+        shown = (shown + 1) // 2

@@ -187,4 +187,18 @@ def test_contact_sheets_hold_every_cell():
     cells = [(str(k), np.full([16, 32, 3], 10 + k, np.uint8)) for k in range(7)]
     sheet = sheets.contact_sheet(cells)
     for k in range(7):
-        assert (sheet == 10 + k).all(axis=2).sum() >= 128 * 256
+        assert (sheet == 10 + k).all(axis=0).sum() >= 128 * 256
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "shown"),
+    [(100, 256, 256), (60, 512, 512), (100, 512, 256), (100, 1024, 256), (5000, 1024, 64)],
+)
+def test_sheets_of_many_large_pictures_fit_into_a_file(tmp_path, count, side, shown):
+    sheet = sheets.ContactSheet(count, side, 2 * side)
+    for k in range(3):
+        sheet.add(str(k), np.full([side, 2 * side, 3], 100 + k, np.uint8))
+    pixels = sheet.pixels()
+    assert [int((pixels == 100 + k).all(axis=0).sum()) for k in range(3)] == [2 * shown**2] * 3
+    assert max(pixels.shape) <= 16384
+    arrays.save_image(tmp_path / "sheet.jpg", pixels)
