@@ -19,6 +19,7 @@ from dnnlib import files
 
 OPTIONS_FILE = "training_options.json"
 LOCK_FILE = ".lock"
+_NAME_LENGTH = 200  # file systems end at 255
 PACKAGES = ("torch", "torchvision", "numpy", "pillow")
 
 
@@ -128,7 +129,7 @@ def _make_numbered(outdir: Path, description: str) -> Path:
     outdir.mkdir(parents=True, exist_ok=True)
     number = max((_number(path) for path in _numbered(outdir)), default=-1) + 1
     while True:
-        path = outdir / f"{number:05d}-{slug(description)}"
+        path = outdir / f"{number:05d}-{slug(description)[:_NAME_LENGTH]}"
         try:
             path.mkdir()
         except FileExistsError:  # another process took the number just now

@@ -29,6 +29,12 @@ def test_numbers_follow_the_highest(tmp_path):
     assert second.path.name == "00008-pairs-auto"
 
 
+def test_long_descriptions_are_cut(tmp_path):
+    first = open_run(tmp_path, description="x" * 300)
+    assert first.path.name == "00000-" + "x" * 200
+    assert open_run(tmp_path, description="y" * 300).path == first.path
+
+
 def test_a_number_taken_by_another_process_is_skipped(tmp_path, monkeypatch):
     (tmp_path / "00000-pairs-auto").mkdir()
     monkeypatch.setattr(runs, "_numbered", lambda _: [])
