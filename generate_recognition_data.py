@@ -164,6 +164,7 @@ def _calibrate(given: dict[str, Any], device: str) -> None:
 def _generate(given: dict[str, Any], device: str) -> None:
     import torch  # noqa: PLC0415  # slow
 
+    from dnnlib import files  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
     from recognition import recognition_dataset, setup  # noqa: PLC0415
     from torch_utils.distributed import join_world  # noqa: PLC0415
@@ -200,7 +201,8 @@ def _generate(given: dict[str, Any], device: str) -> None:
         click.echo(json.dumps({"outdir": str(output.path), **output.identity}, indent=2))
         return
     if output.is_finished:
-        click.echo(f"{output.path}: all people are there")
+        summary = files.read_json(output.path / output.record)
+        _report(output.path, summary, options, is_strict=given["strict"])
         return
     writer = recognition_dataset.RecognitionWriter(drawer, loaded.scorer, options)
     with join_world(torch.device(device)) as world:

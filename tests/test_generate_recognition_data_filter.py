@@ -83,8 +83,11 @@ def test_people_who_cannot_be_found_are_reported(shop, tmp_path):
     assert content["identities"]["failure_to_enrol_rate"] == 1
     assert content["rejected"]["by_first_reason"] == {"training_person": 30}
     assert len(np.load(tmp_path / "o" / "features.npy")) == 0
-    output = run(shop, "--outdir", tmp_path / "p", "--strict", privacy=-1, max_attempts=4, code=1)
-    assert "--strict" in output
+    for _ in range(2):  # the second time, everything that can be is there
+        output = run(
+            shop, "--outdir", tmp_path / "p", "--strict", privacy=-1, max_attempts=4, code=1
+        )
+        assert "--strict" in output
 
 
 def test_incomplete_people_keep_what_they_have(shop, tmp_path):
