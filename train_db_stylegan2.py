@@ -310,7 +310,8 @@ def main(
     The run folder NNNNN-name holds network-snapshot-*.pkl, fakes*.png (pairs side by side),
     stats.jsonl, log.txt, training_options.json and the checkpoint that a killed run continues from.
     """
-    from torch_utils.distributed import is_launched  # noqa: PLC0415  # torch is slow
+    from metrics.extractors import may_download  # noqa: PLC0415  # torch is slow
+    from torch_utils.distributed import is_launched  # noqa: PLC0415
     from training.launch import make_plan, plan_as_json, train  # noqa: PLC0415
     from training.options import TrainingOptions  # noqa: PLC0415
 
@@ -323,6 +324,8 @@ def main(
         fetching = partial(cli.progress_bar, unit="B")
         plan = make_plan(TrainingOptions(**options), may_fetch=not dry_run, fetching=fetching)
         if dry_run:
+            if metrics and not may_download(extractor):
+                _evaluations(metrics, extractor, plan, options["data"])
             click.echo(plan_as_json(plan))
             return
         if plan.gpus > 1 and not is_launched():

@@ -147,6 +147,11 @@ class RecogniserExtractor:
         return self.embedder.embed(images.cpu())
 
 
+def may_download(choice: str) -> bool:
+    """Tell whether a choice without a place fetches published files where the cache lacks them."""
+    return choice in ("reference", "torch-fidelity")
+
+
 def build_extractors(
     choice: str,
     roles: Collection[Role],

@@ -55,6 +55,7 @@ _ROLES = {
     Kind.DC: Role.MANIFOLD,
     Kind.PPL: Role.PERCEPTUAL,
 }
+_LEAST = {Kind.FID: 2, Kind.KID: 2, Kind.IS: 10}  # a covariance; the parts of a score
 # Published abbreviations that name their network: with another one they are called otherwise.
 _OTHER_NAMES = {Kind.FID: "fd", Kind.KID: "kd"}
 _TITLES = {Kind.VENDI: "Vendi"}
@@ -95,6 +96,11 @@ class Metric:
     def needs_real(self) -> bool:
         """Whether real images are compared with."""
         return self.kind in (Kind.FID, Kind.KID, Kind.PR, Kind.DC)
+
+    @property
+    def least(self) -> int:
+        """Fewest images, of either kind, that have this number."""
+        return self.k + 1 if self.k else _LEAST.get(self.kind, 1)
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ class TestBadInput:
             (["--metrics=ppl2_wend", "--images={data}"], "needs a generator, not images"),
             (
                 ["--metrics=pr643_full", "--network={network}", "--data={two}"],
-                "real images: at least 4 samples are needed, got 2",
+                "metric pr643_full: needs at least 4 images, two has 2",
             ),
             (["--metrics=fid64_full", "--network={network}", "--data={empty}"], "no images"),
             (["--metrics=vendi2", "--images={empty}"], "no images"),

@@ -12,9 +12,10 @@ from metrics.diversity import vendi_score
 from metrics.extractors import ModuleExtractor
 from metrics.feature_cache import FeatureCache
 from metrics.generator_metrics import Evaluation, evaluate
+from metrics.image_features import FeatureSet
 from metrics.names import Role, parse_metrics
 from metrics.neighbours import neighbour_scores
-from metrics.scores import ScoreOptions
+from metrics.scores import ScoreOptions, compute_scores
 from metrics.sources import BLOCK, DrawnSource, FolderSource
 from metrics.statistics import compute_moments
 from tests.helpers.images import truncate
@@ -98,6 +99,28 @@ def test_fid_is_earned_by_the_reference_only(real):
     earned = measure(plan_of(names, real, extractors=extractors))
     assert [result.label for result in earned] == ["FID", "KID"]
     assert set(values_of(earned)) == {"fid60_full", "kid60_full_NIR"}
+
+
+@pytest.mark.parametrize("metric", parse_metrics("fid9,kid9,pr93,dc95,pr99,is9,vendi9"))
+def test_the_fewest_images_have_a_number_and_fewer_have_none(metric):
+    def score(count):
+        rows = np.random.default_rng(0).random([count, 12]).astype(np.float32)
+        rows = rows / rows.sum(axis=1, keepdims=True)  # as probabilities too
+        images = FeatureSet(np.arange(count) % 2, rows)
+        return compute_scores(metric, images, images if metric.needs_real else None, PLAIN)
+
+    assert score(metric.least)
+    with pytest.raises(ValueError, match="at least"):
+        score(metric.least - 1)
+
+
+def test_too_few_images_are_refused_before_any_is_looked_at(tmp_path, real):
+    for name, whose in (("pr33_full", "its name asks for 3"), ("is9", "its name asks for 9")):
+        with pytest.raises(ValueError, match=f"metric {name}: needs at least .* images, {whose}"):
+            plan_of(name, real)
+    few = FolderSource.open(write_people(tmp_path / "set", people=1))
+    with pytest.raises(ValueError, match=r"metric pr605_full: needs at least 6 images, .*has 3"):
+        plan_of("pr605_full", few)
 
 
 @pytest.mark.parametrize("name", ["fid60", "fid60_full"])
