@@ -288,6 +288,10 @@ def load_annotations(
             f"annotation_mask_path {folder}: masks must be numbered from 0 on without gaps where "
             f"there are more latents, got {len(paths)} masks and {len(rows)} rows in {latents}"
         )
+    if len(paths) > most:
+        _logger.warning(
+            "max_training is %d: the first %d of %d masks are used", most, most, len(paths)
+        )
     paths = paths[:most]
     masks = [drop_small_classes(_load_mask(path), min_region_pixels) for path in paths]
     for path, mask in zip(paths, masks, strict=True):

@@ -202,6 +202,14 @@ class Fit:
                 if checkpoint is not None:
                     save_checkpoint(checkpoint, self.state())
             progress(1)
+        if count := self._is_stopped.count(False):
+            _logger.info(
+                "%d of %d members were ended by the limit of %d steps, before they had stopped"
+                " learning; max_steps in the experiment raises it",
+                count,
+                len(self._is_stopped),
+                self.limit,
+            )
         if self.options.stopping is Stopping.PUBLISHED:
             self._keep([index for index, done in enumerate(self._is_stopped) if not done])
         return FitResult(self._kept.eval().requires_grad_(False), self.step, self.history)

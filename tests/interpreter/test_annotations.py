@@ -58,15 +58,17 @@ def test_latents_follow_image_numbers_and_images_numeric_order(painted, tmp_path
     assert (tmp_path / "out" / "check_sheet.jpg").is_file()
 
 
-def test_what_is_written_is_read(painted, tmp_path):
+def test_what_is_written_is_read(painted, tmp_path, caplog):
     write(painted, tmp_path / "out")
     latents = tmp_path / "out" / "latent_stylegan.npy"
     read = load_annotations(tmp_path / "out", latents, None, most=8, min_region_pixels=0)
     assert read.masks.shape == (2, 16, 16)
     assert [entry["name"] for entry in read.classes] == ["a", "b", "c"]
     assert read.names == ["image_mask0.npy", "image_mask1.npy"]
+    assert not caplog.text
     one = load_annotations(tmp_path / "out", latents, None, most=1, min_region_pixels=0)
     assert len(one.masks) == len(one.latents) == 1
+    assert "max_training is 1: the first 1 of 2 masks are used" in caplog.text
 
 
 def test_published_latents_are_taken_as_they_are(painted, tmp_path):

@@ -170,6 +170,19 @@ def test_the_limit_counts_epochs_and_steps():
     assert Fit(table, labels, options(max_steps=3)).limit == 3
 
 
+def test_the_log_says_where_the_limit_ended_the_training(caplog):
+    caplog.set_level("INFO")
+    table, labels = build_table()
+    fit = Fit(table, labels, options(max_steps=4))
+    fit._is_stopped = [True, False, False]
+    fit.run(None, ignore)
+    assert "2 of 3 members were ended by the limit of 4 steps" in caplog.text
+    caplog.clear()
+    fit._is_stopped = [True] * 3
+    fit.run(None, ignore)
+    assert not caplog.text
+
+
 def test_a_loss_that_is_not_finite_ends_training():
     table, labels = build_table()
     fit = Fit(table, labels, options())
