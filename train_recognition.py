@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recognition.learning import Learning, Mixups, Row
     from recognition.learning_config import LearningConfig
     from recognition.mixup import IdentityMixup
+    from recognition.training_sets import TrainingSets
     from torch_utils.distributed import World
 
 EPILOG = """\b
@@ -41,6 +42,13 @@ COUNT = click.IntRange(min=1)
 SHARE = click.FloatRange(0, 1)
 FMR = 0.01
 EMBEDDED_AT_ONCE = 512
+COMPANIONS = {
+    "mix_data": ("mix_people", "mix_samples", "mix_share"),
+    "identity_mix": (
+        *("identity_share", "identity_images", "conditions", "parents", "feature_scale"),
+        "truncation",
+    ),
+}
 
 
 @click.command(cls=cli.GroupedCommand, epilog=EPILOG, context_settings=cli.CONTEXT)
@@ -160,6 +168,7 @@ def main(**given: Any) -> None:
     """Train a recogniser with a margin loss."""
     cli.start_logging()
     with cli.friendly_errors():
+        cli.check_companions(COMPANIONS)
         _run(given)
 
 
@@ -179,8 +188,9 @@ def _train(given: dict[str, Any], device: "torch.device", world: "World") -> Non
     from dnnlib.config import to_dict  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
     from recognition.learning import RECORD_FILE, learn  # noqa: PLC0415  # torch is slow
+    from recognition.training_options import read_learning_config  # noqa: PLC0415
 
-    config = _config(given)
+    config = read_learning_config(given)
     learning, sources = _learning(given, config, device, world)
     identity = {
         **sources,
@@ -216,35 +226,23 @@ def _describe(
     return json.dumps(content, indent=2)
 
 
-def _config(given: dict[str, Any]) -> "LearningConfig":
-    from recognition.augmentation import FaceAugmentation  # noqa: PLC0415  # torch is slow
-    from recognition.heads import PUBLISHED_MARGINS, HeadConfig, MarginKind  # noqa: PLC0415
-    from recognition.learning_config import LearningConfig  # noqa: PLC0415
-    from torch_utils.precision import Precision  # noqa: PLC0415
-
-    kind = MarginKind(given["head"])
-    margin = PUBLISHED_MARGINS[kind] if given["margin"] is None else given["margin"]
-    names = ("backbone", "width", "embedding", "size", "dropout", "epochs", "batch", "lr", "seed")
-    changes = ("mirror", "shift", "light", "blur", "illumination")
-    return LearningConfig(
-        **{name: given[name] for name in (*names, "weight_decay", "warmup", "sample_rate")},
-        head=HeadConfig(kind=kind, margin=margin, scale=given["scale"]),
-        augmentation=FaceAugmentation(**{name: given[name] for name in changes}),
-        precision=Precision(given["precision"]),
-    )
-
-
 def _learning(
     given: dict[str, Any], config: "LearningConfig", device: "torch.device", world: "World"
 ) -> tuple["Learning", dict[str, Any]]:
     """Return the training, and what its data are as plain JSON values."""
-    from recognition.learning import Learning  # noqa: PLC0415  # torch is slow
+    from recognition.face_sources import LabelKind  # noqa: PLC0415  # torch is slow
+    from recognition.learning import Learning  # noqa: PLC0415
+    from recognition.training_sets import TrainingSets  # noqa: PLC0415
 
-    faces = _faces(given, given["data"], given["labels"], (given["people"], given["samples"]))
-    mixups, described = _mixups(given, faces, str(device))
+    joint = given["joint"]
+    modalities = ("rgb", "nir") if joint else given["modalities"]
+    sets = TrainingSets(modalities, joint=joint, memory_gib=given["memory_gib"])
+    part = (given["people"], given["samples"])
+    faces = sets.read("--data", given["data"], LabelKind(given["labels"]), part)
+    mixups, described = _mixups(given, sets, faces, str(device))
     evaluate, heldout = None, None
     if given["heldout"] is not None:
-        others = _faces(given, [given["heldout"]])
+        others = sets.read("--heldout", [given["heldout"]])
         evaluate, heldout = _verifier(others, given["heldout"]), others.fingerprints
     learning = Learning(
         faces,
@@ -258,23 +256,8 @@ def _learning(
     return learning, {"data": faces.fingerprints, "heldout": heldout, **described}
 
 
-def _faces(
-    given: dict[str, Any],
-    paths: Sequence[Path],
-    labels: str = "people",
-    part: tuple[int | None, int | None] = (None, None),
-) -> "FaceSet":
-    """Return images. part: how many people, and how many samples of each."""
-    from recognition.face_sets import FaceSet  # noqa: PLC0415  # torch is slow
-    from recognition.face_sources import LabelKind, open_faces, take_part  # noqa: PLC0415
-
-    modalities = ("rgb", "nir") if given["joint"] else given["modalities"]
-    sources = [take_part(open_faces(path, LabelKind(labels)), *part) for path in paths]
-    return FaceSet(sources, modalities, joint=given["joint"], memory_gib=given["memory_gib"])
-
-
 def _mixups(
-    given: dict[str, Any], faces: "FaceSet", device: str
+    given: dict[str, Any], sets: "TrainingSets", faces: "FaceSet", device: str
 ) -> tuple["Mixups", dict[str, Any]]:
     from recognition.learning import Mixups  # noqa: PLC0415  # torch is slow
     from recognition.mixup import DomainMixup  # noqa: PLC0415
@@ -282,7 +265,7 @@ def _mixups(
     domain, described = None, {}
     if given["mix_data"] is not None:
         part = (given["mix_people"], given["mix_samples"])
-        real = _faces(given, [given["mix_data"]], part=part)
+        real = sets.read("--mix-data", [given["mix_data"]], part=part)
         domain = DomainMixup(real, given["mix_share"])
         described["domain_mixup"] = {"data": real.fingerprints, "share": given["mix_share"]}
     identity = None
@@ -337,6 +320,7 @@ def _verifier(faces: "FaceSet", path: Path) -> Callable[["Embedder"], "Row"]:
     images = Counter(int(label) for label in faces.labels[: faces.moments])
     if max(images.values()) < 2:
         raise ValueError(f"--heldout {path}: verification needs two images of one person")
+    faces.check_images()
     suffixes = {modality.name: modality.suffix.lower() for modality in MODALITIES}
 
     def evaluate(embedder: "Embedder") -> "Row":

@@ -198,20 +198,16 @@ def _learning(given: dict[str, Any]) -> tuple["Learning", "Judge"]:
     import torch  # noqa: PLC0415
 
     from segmentation.classes import choose_classes  # noqa: PLC0415  # torch is slow
-    from segmentation.labelled_files import (  # noqa: PLC0415
-        drop_most_uncertain,
-        open_source,
-        wanted_modalities,
-    )
+    from segmentation.labelled_files import drop_most_uncertain, wanted_modalities  # noqa: PLC0415
     from segmentation.labelled_set import LabelledSet, UncertaintyKind  # noqa: PLC0415
     from segmentation.learning import Learning  # noqa: PLC0415
+    from segmentation.training_sources import open_training_sources  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     modalities = wanted_modalities(given["modalities"])
-    sources = [
-        drop_most_uncertain(open_source(path, modalities), given["drop_uncertain"])
-        for path in given["data"]
-    ]
+    judges = {name: given[name] for name in ("val", "test") if given[name] is not None}
+    learned, measured = open_training_sources(given["data"], judges, modalities)
+    sources = [drop_most_uncertain(source, given["drop_uncertain"]) for source in learned]
     merge = _merge(given)
     classes = choose_classes(_class_list(given), merge, [source.stated for source in sources])
     shared: dict[str, Any] = {"merge": merge, "side": given["size"]}
@@ -224,11 +220,7 @@ def _learning(given: dict[str, Any]) -> tuple["Learning", "Judge"]:
         **shared,
     )
     judge = Judge(
-        {
-            name: LabelledSet([open_source(given[name], modalities)], classes, **shared)
-            for name in ("val", "test")
-            if given[name] is not None
-        }
+        {name: LabelledSet([source], classes, **shared) for name, source in measured.items()}
     )
     learning = Learning(
         labelled,

@@ -3,11 +3,12 @@
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dnnlib import files
 from dnnlib.config import suggest
@@ -52,7 +53,34 @@ def _one_line(error: Exception) -> str:
     """Return the sentence of an error; the system's own are put as ours are, the file first."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}"
-    return " ".join(str(error).split())
+    text = str(error)
+    if text.startswith(f"Caught {type(error).__name__} in DataLoader worker process"):
+        # PyTorch puts the worker's whole traceback there; its last line is what the worker said.
+        text = text.rpartition(f"\n{type(error).__name__}: ")[2]
+    return " ".join(text.split())
+
+
+def check_companions(companions: Mapping[str, Sequence[str]]) -> None:
+    """Refuse options of the running command that were given without the one they belong to.
+
+    What --config gives is given, too; a default is not.
+
+    Args:
+        companions: name of a parameter -> those that only say more about it.
+    Raises: ValueError.
+    """
+    context = click.get_current_context()
+    flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    for main, others in companions.items():
+        if _is_given(context, main):
+            continue
+        for other in others:
+            if _is_given(context, other):
+                raise ValueError(f"{flags[other]} goes with {flags[main]}, which is not given")
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def config_option() -> Decorator:

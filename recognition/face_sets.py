@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,8 +43,8 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         modalities: names, such as ("rgb",) or ("rgb", "nir").
         joint: RGB and NIR as one image.
         memory_gib: decoded images are kept where all of them fit into this.
-    Raises: ValueError for fewer than two people, an unknown or missing modality, or images of
-        unequal sizes in a joint one.
+    Raises: ValueError for fewer than two people, an unknown or missing modality, a damaged image
+        where all are kept, or images of unequal sizes in a joint one, which are named.
     """
 
     def __init__(
@@ -68,6 +69,9 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         repeats = 1 if joint else len(modalities)
         self.labels = torch.tensor([t.people[0] for t in self._targets]).repeat(repeats)
         self._cache = self._build_cache(memory_gib)
+        if joint:
+            for _ in map_in_threads(self._check_size, range(self.moments)):
+                pass
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,6 +104,41 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         parts = [self._pixels(modality, sample) for modality in wanted]
         return as_input(parts, is_joint=self.is_joint)
 
+    def check_images(self) -> None:
+        """Decode all images that are not in memory, and forget them.
+
+        Raises: ValueError or FileNotFoundError that names an image which cannot be read.
+        """
+        if not self.is_cached:
+            for modality in self.modalities:
+                for _ in map_in_threads(partial(self._checked, modality), range(self.moments)):
+                    pass
+
+    def _checked(self, modality: str, sample: int) -> None:
+        self._decode(modality, sample)  # not handed on: all of them could fill the memory
+
+    def _check_size(self, sample: int) -> None:
+        """Refuse a joint image of several sizes."""
+        sizes = {modality: self._size(modality, sample) for modality in self.modalities}
+        (first, size), *others = sizes.items()
+        for modality, other in others:
+            if other != size:
+                places = self._samples[sample].places
+                raise ValueError(
+                    f"{places[modality].describe()}: joint images must be of one size, got "
+                    f"{other[0]}x{other[1]} beside {size[0]}x{size[1]} of "
+                    f"{places[first].describe()}"
+                )
+
+    def _size(self, modality: str, sample: int) -> tuple[int, int]:
+        """Return width and height."""
+        if self.is_cached:
+            _, height, width = self._pixels(modality, sample).shape
+            return width, height
+        place = self._samples[sample].places[modality]
+        header = read_header(place.read(), place.describe())
+        return header.width, header.height
+
     def _pixels(self, modality: str, sample: int) -> np.ndarray:
         if self._cache:
             return self._cache[self.modalities.index(modality)][sample]
@@ -119,7 +158,7 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
             return []
         _log.info("%d samples of about %d pixels kept in memory", self.moments, header.width)
         return [
-            list(map_in_threads(lambda i, m=modality: self._decode(m, i), range(self.moments)))
+            list(map_in_threads(partial(self._decode, modality), range(self.moments)))
             for modality in self.modalities
         ]
 

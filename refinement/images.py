@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from data.dataset import PairDataset
 from data.info import INFO_FILE
 from data.masks import MASK_FOLDER, read_mask
 from data.modalities import MODALITIES, Modality
+from data.parallel import map_in_threads
 from dnnlib.config import suggest
 from dnnlib.files import read_json, sha256_file
 
@@ -50,13 +52,14 @@ class JointImages:
 
 
 class Masks:
-    """The class masks of a data set: PNG files with the names of the images.
+    """The class masks of a data set: PNG files with the names of the images; all are checked.
 
     Args:
         root: the data set's folder.
         stems: names of its images.
         resolution: side of the images, in pixels.
-    Raises: FileNotFoundError where a mask is missing.
+    Raises: FileNotFoundError where a mask is missing; ValueError that names one which is damaged or
+        does not measure what the images do.
     """
 
     def __init__(self, root: Path, stems: Sequence[str], resolution: int) -> None:
@@ -67,17 +70,21 @@ class Masks:
             raise FileNotFoundError(
                 f"{missing[0]}: no such mask; {len(missing)} of {len(stems)} images have none"
             )
+        for _ in map_in_threads(self._read, self._files):
+            pass
 
     def __getitem__(self, index: int) -> Tensor:
         """Return [R, R] uint8 classes."""
-        file = self._files[index]
+        return torch.from_numpy(self._read(self._files[index]))
+
+    def _read(self, file: Path) -> np.ndarray:
         classes = read_mask(file, str(file))
         if classes.shape != (self._resolution, self._resolution):
             raise ValueError(
                 f"{file}: must measure {self._resolution}x{self._resolution} as the images do, "
                 f"got {classes.shape[1]}x{classes.shape[0]}"
             )
-        return torch.from_numpy(classes)
+        return classes
 
     def fingerprint(self) -> str:
         """Return 64 hex digits that any other byte of a file changes."""

@@ -116,6 +116,8 @@ class LearningConfig:
             raise ValueError(
                 f"lr must be more than 0 and seed at least 0, got {self.lr}, {self.seed}"
             )
+        if not 0 <= self.power < math.inf:  # below 0 the rate would rise
+            raise ValueError(f"power must be at least 0, got {self.power}")
 
 
 class Judge(Protocol):

@@ -11,7 +11,14 @@ import generate_recognition_data
 import train_recognition
 from recognition.embedding import load_embedder
 from recognition.learning import CHECKPOINT_FILE, MODEL_FILE, Learning
-from tests.helpers.images import random_pixels, write_image, write_pairs
+from tests.helpers.images import (
+    random_pixels,
+    truncate,
+    write_image,
+    write_json,
+    write_pairs,
+    zip_folder,
+)
 from tests.helpers.people import (
     save_recogniser,
     save_varied_snapshot,
@@ -84,7 +91,7 @@ def test_verification_numbers_of_known_scores():
 
 
 def test_several_sets_and_parts_of_them(faces, tmp_path):
-    more = write_pairs(tmp_path / "more", STEMS)
+    more = write_pairs(tmp_path / "more", STEMS[::-1])
     text = run("--data", faces, "--data", more, "--people=2", "--samples=1", "--batch=2",
                "--outdir", tmp_path / "out", "--dry-run")  # fmt: skip
     assert '"people": 4, "images": 4, "steps": 2' in text
@@ -92,7 +99,8 @@ def test_several_sets_and_parts_of_them(faces, tmp_path):
 
 
 def test_joint_images(faces, tmp_path):
-    run("--data", faces, "--heldout", faces, "--joint", "--outdir", tmp_path / "out")
+    others = write_pairs(tmp_path / "others", ["8_0", "8_1", "9_0", "9_1"])
+    run("--data", faces, "--heldout", others, "--joint", "--outdir", tmp_path / "out")
     embedder = load_embedder(tmp_path / "out" / MODEL_FILE)
     assert embedder.preprocessing.channels == 4
 
@@ -225,6 +233,87 @@ def test_held_out_people_with_one_image_each_are_refused_before_training(faces, 
     assert "--heldout" in (text := run(*line, code=2))
     assert "two images of one person" in text
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--conditions=nosuch.json"], "--conditions goes with --identity-mix, which is not given"),
+        (["--parents=nosuch"], "--parents goes with --identity-mix"),
+        (["--identity-images=3", "--identity-share=1"], "--identity-share goes with"),
+        (["--feature-scale=4"], "--feature-scale goes with --identity-mix"),
+        (["--truncation=0.7"], "--truncation goes with --identity-mix"),
+        (["--mix-people=2"], "--mix-people goes with --mix-data, which is not given"),
+        (["--mix-samples=2"], "--mix-samples goes with --mix-data"),
+    ],
+)
+def test_options_of_a_mixup_that_is_not_there_are_refused(faces, tmp_path, more, reason):
+    assert reason in run("--data", faces, "--outdir", tmp_path / "out", *more, code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_a_mixup_in_a_config_file_are_refused_too(faces, tmp_path):
+    config = write_json(tmp_path / "c.json", {"mix_share": 1.0, "mix_people": None})
+    line = ["--data", faces, "--outdir", tmp_path / "out", "--config", config]
+    assert "--mix-share goes with --mix-data" in run(*line, code=2)
+    write_json(config, {"mix_share": None})
+    run(*line, "--dry-run")
+
+
+def test_no_set_is_taken_twice(faces, tmp_path):
+    line = ["--data", faces, "--outdir", tmp_path / "out"]
+    copy = zip_folder(faces, tmp_path / "copy.zip")
+    for more in (
+        ["--data", faces],
+        ["--mix-data", copy, "--mix-people=2"],
+        ["--people=2", "--heldout", copy],
+    ):
+        text = run(*line, *more, code=2)
+        option = next(word for word in more if word in ("--data", "--mix-data", "--heldout"))
+        assert f"{option} " in text
+        assert f"must hold other samples than --data {faces}, got the same" in text
+    others = write_pairs(tmp_path / "others", ["8_0", "8_1", "9_0", "9_1"])
+    text = run(*line, "--mix-data", others, "--heldout", others, code=2)
+    assert f"--heldout {others}: must hold other samples than --mix-data" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_held_out_images_are_read_before_the_first_step(faces, tmp_path):
+    others = write_pairs(tmp_path / "others", ["8_0", "8_1", "9_0", "9_1"])
+    line = ["--data", faces, "--heldout", others, "--outdir", tmp_path / "out"]
+    write_image(others / "NIR/9_1.png", random_pixels(0, size=32, channels=1))
+    text = run(*line, "--joint", code=2)
+    assert "NIR/9_1.png: joint images must be of one size, got 32x32 beside 16x16" in text
+    truncate(others / "VIS/9_1.png")
+    for gib in (1, 0):
+        text = run(*line, f"--memory-gib={gib}", code=2)
+        assert "VIS/9_1.png: damaged or unusable image" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_image_met_by_a_worker_is_one_line_and_the_checkpoint_stays(
+    faces, tmp_path, monkeypatch
+):
+    image, save = faces / "VIS/2_1.png", Learning._save
+    whole = image.read_bytes()
+
+    def save_and_damage(learning, path):
+        save(learning, path)
+        image.write_bytes(whole[:100].ljust(len(whole), b"x"))
+
+    line = ["--data", faces, "--epochs=40", "--outdir", tmp_path / "out"]
+    line += ["--memory-gib=0", "--workers=2"]
+    monkeypatch.setattr(Learning, "_save", save_and_damage)
+    text = run(*line, code=2)
+    assert "VIS/2_1.png: damaged or unusable image" in text
+    assert "Traceback" not in text
+    assert len(text.partition("Error: ")[2]) < 300
+    state = torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)
+    assert 1 <= state["step"] < 40
+    monkeypatch.undo()
+    image.write_bytes(whole)
+    run(*line)
+    assert (tmp_path / "out" / MODEL_FILE).is_file()
 
 
 def test_an_unconditional_network_is_refused(faces, tmp_path):

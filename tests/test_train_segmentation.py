@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.helpers.images import zip_folder
 from tests.helpers.labelled import CLASSES, write_generated, write_real
 from train_segmentation import main
 
@@ -140,12 +141,25 @@ def test_real_masks_are_merged_to_what_the_generated_have(sets, tmp_path):
         (("--drop-uncertain=2",), "--drop-uncertain must be"),
         (("--subset=99",), "--subset must be in"),
         (("--steps=0",), "steps must be at least 1"),
+        (("--power=-1",), "power must be at least 0, got -1.0"),
+        (("--power=nan",), "power must be at least 0, got nan"),
         (("--evaluate=x.pth",), "--evaluate needs --test, and neither --data nor --val"),
     ],
 )
 def test_bad_input_ends_in_one_line(sets, tmp_path, more, message):
     output = run(*arguments(sets, tmp_path / "out", *more), code=2)
     assert message in " ".join(output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_learned_from_comes_once_and_is_not_measured_on(sets, tmp_path):
+    line = (f"--classes={sets / 'classes.json'}", f"--outdir={tmp_path / 'out'}", *FAST)
+    for name in ("real", "generated"):
+        copy = zip_folder(sets / name, tmp_path / f"{name}.zip")
+        for more in (f"--data={sets / name}", f"--data={copy}", f"--test={copy}", f"--val={copy}"):
+            text = run(f"--data={sets / name}", more, "--subset=3", *line, code=2)
+            reason = f"must hold other samples than --data {sets / name}, got the same"
+            assert f"{more.replace('=', ' ')}: {reason}" in " ".join(text.split())
     assert not (tmp_path / "out").exists()
 
 

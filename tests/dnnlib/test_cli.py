@@ -9,6 +9,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
+from torch.utils.data import DataLoader, Dataset
 
 from dnnlib import cli
 
@@ -150,6 +151,38 @@ def test_help_lists_options_under_their_headings():
     assert any("[default: 1]" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--batch=1",), "--batch goes with --loose, which is not given"),
+        (("--nir-weight=1",), "--nir-weight goes with --loose, which is not given"),
+        (("--NIR_weight=1", "--loose=x"), ""),
+        ((), ""),
+    ],
+)
+def test_options_that_go_with_another(tmp_path, arguments, message):
+    for line in (arguments, _in_a_file(tmp_path, arguments)):
+        result = CliRunner().invoke(together, [str(word) for word in line])
+        assert result.exit_code == (2 if message else 0)
+        assert message in result.output
+
+
+def _in_a_file(tmp_path, arguments):
+    pairs = [argument.split("=") for argument in arguments]
+    content = {key: [value] if key == "--loose" else value for key, value in pairs}
+    return "--config", config(tmp_path, {"batch": None, **content})
+
+
+@click.command()
+@click.option("--batch", default=1)
+@click.option("--nir-weight", "--NIR_weight", "nir_weight", type=float)
+@click.option("--loose", multiple=True)
+@cli.config_option()
+def together(**_options):
+    with cli.friendly_errors():
+        cli.check_companions({"loose": ("batch", "nir_weight")})
+
+
 # Errors
 
 
@@ -182,6 +215,30 @@ def test_errors_of_the_system_read_like_ours(number, rule):
     result = failing(OSError(number, os.strerror(number), "runs"))
     assert result.exit_code == 2
     assert result.output.splitlines()[-1] == f"Error: runs: {rule}"
+
+
+class Broken(Dataset):
+    """Fails with an error that another one caused."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        raise self.error from OSError("image file is truncated")
+
+
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError])
+def test_what_a_worker_of_a_loader_said_is_the_line(kind):
+    loader = DataLoader(Broken(kind("pairs/1.png:\n  damaged")), num_workers=1)
+    with pytest.raises(kind) as caught:
+        next(iter(loader))
+    assert "Traceback" in str(caught.value)
+    result = failing(caught.value)
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1] == "Error: pairs/1.png: damaged"
 
 
 def test_a_failed_computation_has_exit_code_1():

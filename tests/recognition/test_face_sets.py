@@ -11,9 +11,9 @@ import torch
 from data.pixels import decode_image
 from data.recordio import Record, write_record
 from recognition.export import ExportKind, export_manifest
-from recognition.face_sets import FaceSet, Target
+from recognition.face_sets import FaceSet, Target, as_input
 from recognition.face_sources import LabelKind, open_faces, take_part
-from tests.helpers.images import random_pixels, write_image, write_pairs, zip_folder
+from tests.helpers.images import random_pixels, truncate, write_image, write_pairs, zip_folder
 
 PEOPLE, SAMPLES = 3, 2
 PLACES = {"rgb": "VIS", "nir": "NIR"}
@@ -171,9 +171,23 @@ def test_missing_modalities_are_refused(tmp_path):
 def test_joint_images_of_unequal_sizes_are_refused(tmp_path):
     root = write_pairs(tmp_path)
     write_image(root / "NIR/1_0.png", random_pixels(0, size=8, channels=1))
-    faces = FaceSet([open_faces(root)], ["rgb", "nir"], joint=True, memory_gib=0)
+    reason = r"NIR/1_0\.png: joint images must be of one size, got 8x8 beside 16x16 of .*VIS/1_0"
+    for gib in (0, 1):
+        with pytest.raises(ValueError, match=reason):
+            FaceSet([open_faces(root)], ["rgb", "nir"], joint=True, memory_gib=gib)
+    parts = [random_pixels(0, size=size, channels=1)[None] for size in (16, 8)]
     with pytest.raises(ValueError, match="joint images must be of one size, got 16x16 and 8x8"):
-        faces.image(0)
+        as_input(parts, is_joint=True)
+
+
+def test_images_that_are_not_kept_can_be_checked(tmp_path):
+    root = write_pairs(tmp_path)
+    faces = FaceSet([open_faces(root)], ["rgb", "nir"], memory_gib=0)
+    faces.check_images()
+    assert not faces.is_cached
+    truncate(root / "NIR/2_1.png")
+    with pytest.raises(ValueError, match=r"NIR/2_1\.png: damaged or unusable image"):
+        faces.check_images()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from refinement.images import Masks, class_names, weight_table
-from tests.helpers.images import write_image, write_json, write_pairs
+from tests.helpers.images import truncate, write_image, write_json, write_pairs
 from tests.helpers.refinement import RENDERED, joint, write_masks, write_rendered
 
 
@@ -36,10 +36,13 @@ def test_masks_are_checked(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"2_0.png: no such mask; 2 of 4 images have none"):
         Masks(tmp_path, RENDERED, 16)
     with pytest.raises(ValueError, match="1_0.png: must measure 8x8 as the images do, got 16x16"):
-        Masks(tmp_path, RENDERED[:1], 8)[0]
-    write_image(tmp_path / "masks" / "1_0.png", np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"1_0.png: .*got mode RGB"):
-        Masks(tmp_path, RENDERED[:1], 16)[0]
+        Masks(tmp_path, RENDERED[:1], 8)
+    write_image(tmp_path / "masks" / "1_1.png", np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"1_1.png: .*got mode RGB"):
+        Masks(tmp_path, RENDERED[:2], 16)
+    truncate(tmp_path / "masks" / "1_1.png")
+    with pytest.raises(ValueError, match=r"1_1.png: not a PNG mask"):
+        Masks(tmp_path, RENDERED[:2], 16)
 
 
 def test_names_of_classes(tmp_path):
