@@ -33,6 +33,7 @@ ATTRIBUTES_FILE = "attributes.json"
 PRIVACY_LEVELS = (1e-3, 1e-4)
 IDENTITY_LEVEL = 1e-3
 Gaps = list[tuple[str, str]]
+Attributes = Mapping[str, Mapping[str, Any]]  # sample -> name -> value
 Features = tuple[str, Callable[[ImageSet], np.ndarray]]  # name, images -> [N, F]
 
 
@@ -90,6 +91,7 @@ def study_dataset(
     name: str,
     real: ImageSet | None = None,
     features: Features | None = None,
+    attributes: Attributes | None = None,
     seed: int = 0,
 ) -> tuple[DatasetScore, Gaps]:
     """Return what can be said about the people and pairs of one data set.
@@ -100,6 +102,7 @@ def study_dataset(
         name: of the set, for what is missing.
         real: images whose variety is to be covered (D); None leaves D out.
         features: of a network for image quality, for D.
+        attributes: of the samples, as `read_attributes` returns them; None for no such file.
     """
     gaps: Gaps = []
     classes: dict[str, ClassStatistics] = {}
@@ -129,8 +132,21 @@ def study_dataset(
         capacity=capacity,
         agreement=agreement,
         alignment=_alignment(images, (name, seed), gaps),
-        entropies=tuple(_entropies(images, (name, seed), gaps)),
+        entropies=tuple(_entropies(images, attributes, (name, seed), gaps)),
     ), gaps
+
+
+def read_attributes(images: ImageSet) -> Attributes | None:
+    """Return the attributes of a set's samples from its attributes.json; None without that file.
+
+    Raises: ValueError naming the file where it is damaged or no object.
+    """
+    if not images.storage.exists(ATTRIBUTES_FILE):
+        return None
+    content = images.storage.read_json(ATTRIBUTES_FILE)
+    if not isinstance(content, dict):
+        raise ValueError(f"{images.storage.describe(ATTRIBUTES_FILE)}: expected an object")
+    return {key: entry for key, entry in content.items() if isinstance(entry, dict)}
 
 
 def study_privacy(
@@ -179,11 +195,15 @@ def closest_pairs(
 
 
 def privacy_thresholds(
-    given: tuple[str, ...], real: ImageSet, faces: Faces, modality: str, device: str = "cpu"
+    given: Mapping[float, float],
+    real: ImageSet,
+    faces: Faces,
+    modality: str,
+    device: str = "cpu",
 ) -> dict[float, float]:
     """Return FMR -> cosine: as given, or measured; nothing where the set is too small."""
     if given:
-        return read_thresholds(given)
+        return dict(given)
     try:
         return thresholds_of(real, faces, modality, device=device)
     except ValueError:
@@ -267,14 +287,12 @@ def _diversity(
     return network, found
 
 
-def _entropies(images: ImageSet, known: tuple[str, int], gaps: Gaps) -> list[Any]:
+def _entropies(
+    images: ImageSet, attributes: Attributes | None, known: tuple[str, int], gaps: Gaps
+) -> list[Any]:
     name, seed = known
-    if not images.storage.exists(ATTRIBUTES_FILE):
+    if attributes is None:
         return []
-    content = images.storage.read_json(ATTRIBUTES_FILE)
-    if not isinstance(content, dict):
-        raise ValueError(f"{images.storage.describe(ATTRIBUTES_FILE)}: expected an object")
-    attributes = {key: entry for key, entry in content.items() if isinstance(entry, dict)}
     people = dict(zip(images.stems, images.people, strict=True))
     try:
         return attribute_entropies(attributes, people, seed=seed)
@@ -296,33 +314,18 @@ def _try(
         gaps.append((f"people of {name}, {key.upper()}", str(error)))
 
 
-def read_thresholds(pairs: tuple[str, ...]) -> dict[float, float]:
-    """Return {FMR: cosine} from texts such as "0.001:0.42". Raises: ValueError."""
-    found = {}
-    for text in pairs:
-        level, colon, cosine = text.partition(":")
-        try:
-            fmr, value = float(level), float(cosine)
-        except ValueError:
-            fmr, value = -1.0, 2.0
-        if not colon or not 0 < fmr < 1 or not -1 <= value <= 1:
-            raise ValueError(f"--threshold must be FMR:COSINE, such as 0.001:0.42, got {text!r}")
-        found[fmr] = value
-    return found
-
-
 def choose_thresholds(
-    given: tuple[str, ...], real: ImageSet, faces: Faces, *, device: str = "cpu"
+    given: Mapping[float, float], real: ImageSet, faces: Faces, *, device: str = "cpu"
 ) -> tuple[dict[str, float], str]:
     """Return the cosine from which two images show one person, and how it was chosen.
 
     Args:
-        given: texts of --threshold, for all comparisons; the FMR nearest to 0.001 is taken.
+        given: FMR -> cosine of --threshold, for all comparisons; the FMR nearest to 0.001 is taken.
         real: people to measure it on, for each kind of comparison, where none is given.
     Returns: ("RGB", "NIR", "RGB against NIR" -> cosine, as far as the set allows; a sentence).
     """
     if given:
-        level, cosine = _nearest_level(read_thresholds(given))
+        level, cosine = _nearest_level(given)
         labels = [label for label, *_ in _comparisons(real)]
         return dict.fromkeys(labels, cosine), f"cosine {cosine:g} at FMR {level:g}, as given"
     found, levels = {}, set()

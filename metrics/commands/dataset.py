@@ -1,6 +1,7 @@
 """`evaluate.py dataset`: how many people, how consistent, how aligned, how varied."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,31 @@ from metrics.commands.tools import Tools
 
 if TYPE_CHECKING:
     from metrics.image_sets import ImageSet
+    from metrics.studies import Attributes, Faces, Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What is described, and with what; all of it was opened before the first embedding.
+
+    Attributes:
+        sets: by name.
+        real: real people, where they are given.
+        faces: of the recogniser, where one is given.
+        features: for D, where an extractor is given.
+        attributes: of the sets that have them.
+    """
+
+    sets: "Mapping[str, ImageSet]"
+    real: "ImageSet | None"
+    faces: "Faces | None"
+    features: "Features | None"
+    attributes: "Mapping[str, Attributes | None]"
+
+    @property
+    def all_sets(self) -> "dict[str, ImageSet]":
+        """The sets and the real people."""
+        return {**self.sets, **({"real": self.real} if self.real else {})}
 
 
 @click.command(context_settings=CONTEXT)
@@ -54,43 +80,61 @@ def dataset(tools: Tools, *, dry_run: bool, **given: Any) -> None:
           --rec-model=recogniser.pth --extractor=standin --outdir=EXPERIMENTS/dataset
     """
     with friendly_errors():
-        sets = shared.named_sets(given["data"])
-        real = shared.open_sets({"real": given["real"]}).get("real")
+        inputs = _read_inputs(tools, given)
         if dry_run:
-            everything = {**sets, **({"real": real} if real else {})}
-            shared.print_plan({"data": shared.describe_sets(everything)})
+            shared.print_plan({"data": shared.describe_sets(inputs.all_sets)})
             return
-        _run(tools, sets, real, given)
+        _run(inputs, given)
 
 
-def _run(
-    tools: Tools, sets: dict[str, "ImageSet"], real: "ImageSet | None", given: Mapping[str, Any]
-) -> None:
+def _read_inputs(tools: Tools, given: Mapping[str, Any]) -> _Inputs:
+    from metrics.studies import read_attributes  # noqa: PLC0415
+
+    device = shared.resolve_device(given["device"])
+    sets = shared.named_sets(given["data"])
+    real = shared.open_sets({"real": given["real"]})
+    faces = None
+    if given["rec_model"] is not None:
+        faces = shared.faces_of(tools, given["rec_model"], device, {**sets, **real})
+    return _Inputs(
+        sets=sets,
+        real=real.get("real"),
+        faces=faces,
+        features=shared.diversity_features(tools, given["extractor"], device),
+        attributes={name: read_attributes(images) for name, images in sets.items()},
+    )
+
+
+def _run(inputs: _Inputs, given: Mapping[str, Any]) -> None:
     from metrics.report.dataset_section import dataset_section  # noqa: PLC0415
     from metrics.studies import choose_thresholds, study_dataset  # noqa: PLC0415
 
-    device, seed = shared.resolve_device(given["device"]), given["seed"]
-    everything = {**sets, **({"real": real} if real else {})}
-    faces, thresholds, source, gaps = None, {}, "none", []
-    if given["rec_model"] is None:
+    device, seed, faces = shared.resolve_device(given["device"]), given["seed"], inputs.faces
+    thresholds, source, gaps = {}, "none", []
+    if faces is None:
         gaps.append(("measures of identity", "no --rec-model was given"))
     else:
-        faces = shared.faces_of(tools, given["rec_model"], device, everything)
-        known = real or next(iter(sets.values()))
-        thresholds, source = choose_thresholds(given["threshold"], known, faces, device=device)
-    features = shared.diversity_features(given["extractor"], device)
+        known = inputs.real or next(iter(inputs.sets.values()))
+        thresholds, source = choose_thresholds(given["thresholds"], known, faces, device=device)
     scores = {}
-    for name, images in sets.items():
+    for name, images in inputs.sets.items():
         scores[name], found = study_dataset(
-            images, faces, thresholds, name=name, real=real, features=features, seed=seed
+            images,
+            faces,
+            thresholds,
+            name=name,
+            real=inputs.real,
+            features=inputs.features,
+            attributes=inputs.attributes[name],
+            seed=seed,
         )
         gaps += found
     section = dataset_section(scores, faces and faces.recogniser.name, source, gaps)
     shared.finish(
         "Data sets",
-        ", ".join(sets),
+        ", ".join(inputs.sets),
         [section],
-        shared.hashes_of(everything, [faces.recogniser] if faces else []),
+        shared.hashes_of(inputs.all_sets, [faces.recogniser] if faces else []),
         (given["outdir"], "dataset"),
         seed,
     )

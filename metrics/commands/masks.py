@@ -1,5 +1,6 @@
 """`evaluate.py masks`: agreement of class masks."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,27 @@ from dnnlib.cli import CONTEXT, friendly_errors
 from metrics.commands import shared
 
 if TYPE_CHECKING:
+    from metrics.mask_sets import MaskSet
     from metrics.report.content import Section
 
 _TOLERANCE = 0.0075  # as metrics.segmentation has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenMasks:
+    """Two folders of masks that fit together.
+
+    Attributes:
+        sets: the true masks, and those to judge.
+        samples: of both.
+        classes: names, class 0 first.
+        names: of the folders, for tables.
+    """
+
+    sets: tuple["MaskSet", "MaskSet"]
+    samples: list[str]
+    classes: list[str]
+    names: tuple[str, str]
 
 
 @click.command(context_settings=CONTEXT)
@@ -43,35 +62,44 @@ def masks(
       python evaluate.py masks --true=annotated/masks --found=samples_200 --outdir=out
     """
     with friendly_errors():
-        from metrics import mask_sets  # noqa: PLC0415
-
+        opened = open_masks(truth, found)
         if dry_run:
-            sets = mask_sets.open_mask_set(truth), mask_sets.open_mask_set(found)
-            samples = mask_sets.shared_samples(*sets)
-            names = mask_sets.class_names(*sets, samples)
-            shared.print_plan({"masks": len(samples), "classes": names})
+            shared.print_plan({"masks": len(opened.samples), "classes": opened.classes})
             return
-        section = build_section(truth, found, tolerance=tolerance, seed=seed)
+        section = build_section(opened, tolerance=tolerance, seed=seed)
         subtitle = f"{found} against {truth}"
         shared.finish("Masks", subtitle, [section], {}, (outdir, "masks"), seed)
 
 
-def build_section(
-    truth: Path, found: Path, *, tolerance: float = _TOLERANCE, seed: int = 0
-) -> "Section":
-    """Return the section on the masks of two folders."""
-    from data.identities import identity_of  # noqa: PLC0415
+def open_masks(truth: Path, found: Path) -> OpenMasks:
+    """Return the masks of two folders, which hold the same samples.
+
+    Raises: FileNotFoundError, ValueError as the functions of `metrics.mask_sets`.
+    """
     from metrics import mask_sets  # noqa: PLC0415
-    from metrics.report.mask_section import mask_section  # noqa: PLC0415
-    from metrics.segmentation import score_masks  # noqa: PLC0415
 
     sets = mask_sets.open_mask_set(truth), mask_sets.open_mask_set(found)
     samples = mask_sets.shared_samples(*sets)
+    return OpenMasks(
+        sets=sets,
+        samples=samples,
+        classes=mask_sets.class_names(*sets, samples),
+        names=(str(truth), str(found)),
+    )
+
+
+def build_section(masks: OpenMasks, *, tolerance: float = _TOLERANCE, seed: int = 0) -> "Section":
+    """Return the section on the masks of two folders."""
+    from data.identities import identity_of  # noqa: PLC0415
+    from metrics.mask_sets import mask_pairs  # noqa: PLC0415
+    from metrics.report.mask_section import mask_section  # noqa: PLC0415
+    from metrics.segmentation import score_masks  # noqa: PLC0415
+
     score = score_masks(
-        mask_sets.mask_pairs(*sets, samples),
-        mask_sets.class_names(*sets, samples),
-        groups=[identity_of(sample) for sample in samples],
+        mask_pairs(*masks.sets, masks.samples),
+        masks.classes,
+        groups=[identity_of(sample) for sample in masks.samples],
         tolerance=tolerance,
         seed=seed,
     )
-    return mask_section(score, str(truth), str(found))
+    return mask_section(score, *masks.names)

@@ -62,11 +62,11 @@ def privacy(tools: Tools, *, dry_run: bool, **given: Any) -> None:
             raise ValueError("--rec-model must name the weights of a recogniser")
         roles = {role: given[role] for role in ("samples", "data", "heldout")}
         sets = shared.open_sets(roles)
+        faces = all_faces(tools, given, sets)
         if dry_run:
             shared.print_plan(shared.describe_sets(sets))
             return
-        faces = all_faces(tools, given, sets)
-        section = build_section(sets, faces, given["threshold"], given["seed"])
+        section = build_section(sets, faces, given["thresholds"], given["seed"])
         shared.finish(
             "Privacy",
             f"{sets['samples'].name} against {sets['data'].name}",
@@ -94,14 +94,17 @@ def all_faces(
 
 
 def build_section(
-    sets: Mapping[str, "ImageSet"], faces: Sequence["Faces"], threshold: tuple[str, ...], seed: int
+    sets: Mapping[str, "ImageSet"],
+    faces: Sequence["Faces"],
+    thresholds: Mapping[float, float],
+    seed: int,
 ) -> "Section":
     """Return the section on privacy.
 
     Args:
         sets: "samples", "data" and perhaps "heldout".
         faces: of one recogniser or two.
-        threshold: texts of --threshold, for the first recogniser.
+        thresholds: FMR -> cosine of --threshold, for the first recogniser.
     """
     from data.modalities import MODALITIES  # noqa: PLC0415
     from metrics.report.pictures import neighbour_panels  # noqa: PLC0415
@@ -115,7 +118,7 @@ def build_section(
     scores, panels = {}, []
     for number, one in enumerate(faces):
         for modality in shared_modalities:
-            levels = privacy_thresholds(threshold if number == 0 else (), known, one, modality)
+            levels = privacy_thresholds(thresholds if number == 0 else {}, known, one, modality)
             score = study_privacy(
                 samples, training, heldout, one, levels, modality=modality, seed=seed
             )
@@ -135,7 +138,7 @@ def build_section(
     return privacy_section(
         scores,
         panels,
-        f"as given for {faces[0].recogniser.name}, else {source}" if threshold else source,
+        f"as given for {faces[0].recogniser.name}, else {source}" if thresholds else source,
         is_audited=len(faces) > 1,
         omitted=gaps,
     )

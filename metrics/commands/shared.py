@@ -1,6 +1,7 @@
 """Options and steps that the commands on people and masks share."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,48 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 
+
+def check_outdir(path: Path) -> None:
+    """Check that results can be written to a folder, which may be absent; writes nothing.
+
+    Raises: ValueError where it, or the nearest folder above it, is a file or closed to us.
+    """
+    places = (path.absolute(), *path.absolute().parents)
+    nearest = next(place for place in places if place.exists() or place.is_symlink())
+    if not nearest.is_dir():
+        raise ValueError(f"--outdir {path}: must be a folder or absent, {nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"--outdir {path}: must be writable, {nearest} is not")
+
+
+def read_thresholds(texts: Sequence[str]) -> dict[float, float]:
+    """Return FMR -> cosine of texts such as "0.001:0.42". Raises: ValueError."""
+    found = {}
+    for text in texts:
+        level, colon, cosine = text.partition(":")
+        try:
+            fmr, value = float(level), float(cosine)
+        except ValueError:
+            fmr, value = -1.0, 2.0
+        if not colon or not 0 < fmr < 1 or not -1 <= value <= 1:
+            raise ValueError(f"--threshold must be FMR:COSINE, such as 0.001:0.42, got {text!r}")
+        found[fmr] = value
+    return found
+
+
+def _outdir(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
+    with cli.friendly_errors():
+        check_outdir(path)
+    return path
+
+
+def _thresholds(
+    _context: click.Context, _parameter: click.Parameter, texts: Sequence[str]
+) -> dict[float, float]:
+    with cli.friendly_errors():
+        return read_thresholds(texts)
+
+
 rec_model = click.option(
     "--rec-model",
     type=PATH,
@@ -26,7 +69,12 @@ rec_model = click.option(
     help="Weights of a recogniser, such as an ArcFace backbone's .pth.",
 )
 outdir = click.option(
-    "--outdir", type=PATH, required=True, metavar="DIR", help="Of the page and the numbers."
+    "--outdir",
+    type=PATH,
+    required=True,
+    metavar="DIR",
+    callback=_outdir,
+    help="Of the page and the numbers.",
 )
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, help="Of resampling for intervals."
@@ -37,8 +85,9 @@ dry_run = click.option(
 )
 thresholds = click.option(
     "--threshold",
-    "threshold",
+    "thresholds",
     multiple=True,
+    callback=_thresholds,
     metavar="FMR:COSINE",
     help="Threshold of the recogniser at an FMR, such as 0.001:0.42; can be repeated. Without, "
     "thresholds are measured on real people: held-out ones, else the training people.",
@@ -163,8 +212,11 @@ def hashes_of(
     return {**found, **{f"recogniser {r.name}": r.hash for r in recognisers}}
 
 
-def diversity_features(extractor: str | None, device: str) -> "Features | None":
-    """Return the features of DCFace's D by a network for image quality; None without one."""
+def diversity_features(tools: Tools, extractor: str | None, device: str) -> "Features | None":
+    """Return the features of DCFace's D by a network for image quality; None without one.
+
+    Raises: ValueError, FileNotFoundError as `metrics.extractors.build_extractors`.
+    """
     if extractor is None:
         return None
     import numpy as np  # noqa: PLC0415
@@ -174,7 +226,13 @@ def diversity_features(extractor: str | None, device: str) -> "Features | None":
     from metrics.names import Role  # noqa: PLC0415
     from metrics.sources import BLOCK, FolderSource  # noqa: PLC0415
 
-    network = build_extractors(extractor, [Role.FEATURES], device=device)[Role.FEATURES]
+    network = build_extractors(
+        extractor,
+        [Role.FEATURES],
+        device=device,
+        load_embedder=tools.load_embedder,
+        progress=cli.progress_bar,
+    )[Role.FEATURES]
 
     def compute(images: "ImageSet") -> Any:
         source = FolderSource(images)

@@ -1,6 +1,6 @@
 """`evaluate.py verification`: can people be told apart, in each spectrum and across spectra."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from metrics.commands.tools import Tools
 if TYPE_CHECKING:
     from metrics.folds import FoldScore
     from metrics.image_sets import ImageSet
+    from metrics.pair_lists import Pair
     from metrics.studies import Faces
 
 
@@ -66,25 +67,59 @@ def verification(tools: Tools, *, dry_run: bool, **given: Any) -> None:
         if given["pairs"] is not None and not given["data"]:
             raise ValueError("--pairs needs --data, whose images it names")
         sets = shared.named_sets(given["data"])
+        pairs = _read_lists(sets, given)
+        device = shared.resolve_device(given["device"])
+        faces = shared.faces_of(tools, given["rec_model"], device, sets)
         if dry_run:
             shared.print_plan({"data": shared.describe_sets(sets), "bins": given["bins"]})
             return
-        _run(tools, sets, given)
+        folds = {
+            str(path): _fold_score(tools, path, given["rec_model"], device)
+            for path in given["bins"]
+        }
+        _run(sets, faces, pairs, folds, given)
 
 
-def _run(tools: Tools, sets: dict[str, "ImageSet"], given: Mapping[str, Any]) -> None:
+def _read_lists(sets: Mapping[str, "ImageSet"], given: Mapping[str, Any]) -> "list[Pair]":
+    """Return the pairs of --pairs; read it and each --bin before any image is embedded."""
+    from metrics.folds import read_pair_archive  # noqa: PLC0415
+    from metrics.pair_lists import read_pair_list  # noqa: PLC0415
+
+    for path in given["bins"]:
+        read_pair_archive(path)  # and forgotten: several together may not fit into memory
+    if given["pairs"] is None:
+        return []
+    pairs = read_pair_list(given["pairs"])
+    _check_pairs(pairs, next(iter(sets.values())), given["pairs"])
+    return pairs
+
+
+def _check_pairs(pairs: "Sequence[Pair]", images: "ImageSet", path: Path) -> None:
+    """Check that a set has a list's images. Raises: ValueError; also for pairs of one kind only."""
+    stems = set(images.stems)
+    for number, pair in enumerate(pairs, start=1):
+        for modality, stem in (pair.first, pair.second):
+            if modality not in images.files or stem not in stems:
+                raise ValueError(f"{path}, pair {number}: no {modality} image {stem!r}")
+    if len({pair.is_same for pair in pairs}) < 2:
+        raise ValueError(f"{path}: pairs must be of both kinds")
+
+
+def _run(
+    sets: Mapping[str, "ImageSet"],
+    faces: "Faces",
+    pairs: "Sequence[Pair]",
+    folds: "Mapping[str, FoldScore]",
+    given: Mapping[str, Any],
+) -> None:
     from metrics.report.verification_section import verification_section  # noqa: PLC0415
     from metrics.studies import study_verification  # noqa: PLC0415
 
-    device = shared.resolve_device(given["device"])
-    folds = {
-        str(path): _fold_score(tools, path, given["rec_model"], device) for path in given["bins"]
-    }
-    faces = shared.faces_of(tools, given["rec_model"], device, sets)
-    if given["pairs"] is None:
-        found = study_verification(sets, faces, device=device, seed=given["seed"])
+    device, seed = shared.resolve_device(given["device"]), given["seed"]
+    if pairs:
+        found = _of_list(pairs, given["pairs"], next(iter(sets.values())), faces, seed)
     else:
-        found = _of_list(given["pairs"], next(iter(sets.values())), faces, given["seed"])
+        found = study_verification(sets, faces, device=device, seed=seed)
     scores, enrolments, gaps = found
     if not scores and not folds:
         raise ValueError("; ".join(f"{what}: {why}" for what, why in gaps))
@@ -97,19 +132,20 @@ def _run(tools: Tools, sets: dict[str, "ImageSet"], given: Mapping[str, Any]) ->
         [section],
         shared.hashes_of(sets, [faces.recogniser]),
         (given["outdir"], "verification"),
-        given["seed"],
+        seed,
     )
 
 
-def _of_list(path: Path, images: "ImageSet", faces: "Faces", seed: int) -> Any:
+def _of_list(
+    pairs: "Sequence[Pair]", path: Path, images: "ImageSet", faces: "Faces", seed: int
+) -> Any:
     from metrics.estimates import wilson  # noqa: PLC0415
-    from metrics.pair_lists import compare_pairs, read_pair_list  # noqa: PLC0415
+    from metrics.pair_lists import compare_pairs  # noqa: PLC0415
     from metrics.verification import score_comparisons  # noqa: PLC0415
 
-    pairs = read_pair_list(path)
     used = {modality for pair in pairs for modality, _ in (pair.first, pair.second)}
     embedded = {name: faces.of(images, name) for name in images.files if name in used}
-    score = score_comparisons(compare_pairs(pairs, embedded, str(path)), seed=seed)
+    score = score_comparisons(compare_pairs([*pairs], embedded, str(path)), seed=seed)
     shares = {
         f"{images.name}, {name.upper()}": wilson(len(e.failures), len(images))
         for name, e in embedded.items()
