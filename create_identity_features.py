@@ -9,6 +9,10 @@ import click
 from dnnlib import cli
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from data.pairs import PairSource
+    from recognition.embedding import Embedder
     from recognition.extraction import Extraction
 
 EPILOG = """\b
@@ -42,7 +46,9 @@ PATH = click.Path(path_type=Path)
     ),
     click.option("--modality", type=click.Choice(["rgb", "nir"]), default="rgb"),
     click.option("--out", type=PATH, metavar="JSON", help="Instead of the data folder's."),
-    click.option("--fresh", is_flag=True, help="Replace the features of another recogniser."),
+    click.option(
+        "--fresh", is_flag=True, help="Replace features made otherwise, or of more images."
+    ),
     click.option("--strict", is_flag=True, help="One image without features ends it."),
     click.option("-n", "--dry-run", is_flag=True, help="Check everything, write nothing."),
     cli.config_option(),
@@ -77,16 +83,14 @@ def _run(given: dict[str, Any]) -> None:
     from data.pairs import open_pairs  # noqa: PLC0415
     from recognition import extraction  # noqa: PLC0415  # torch is slow
     from recognition.embedding import load_embedder  # noqa: PLC0415
-    from recognition.features import (  # noqa: PLC0415
-        check_replaceable,
-        write_identity_features,
-    )
+    from recognition.features import check_writable, write_identity_features  # noqa: PLC0415
     from torch_utils.devices import (  # noqa: PLC0415
         resolve_device,
         use_repeatable_arithmetic,
     )
 
     place = _place(given)
+    check_writable(place)
     source = open_pairs(given["data_folder"])
     device = resolve_device(given["device"], given["gpu_device_number"])
     if device != "cpu":
@@ -94,8 +98,8 @@ def _run(given: dict[str, Any]) -> None:
     embedder = load_embedder(
         given["rec_model"], device=device, flip=given["flip"], align=given["align"]
     )
-    if not given["fresh"]:
-        check_replaceable(place, embedder.hash)
+    check_failures = _failure_rule(given, place, source, embedder)
+    check_failures({})
     if given["dry_run"]:
         content = {"out": str(place), "images": len(source), "width": embedder.width}
         click.echo(json.dumps({**content, "recogniser": embedder.hash}, indent=2))
@@ -107,11 +111,33 @@ def _run(given: dict[str, Any]) -> None:
         modality=given["modality"],
         batch=given["batch"],
         progress=cli.progress_bar(0, len(source)),
+        on_failure=check_failures,
     )
-    _report_failures(found, is_strict=given["strict"])
+    _report_failures(found)
     write_identity_features(place, found.features, found.file_names)
     people = extraction.describe_people(found.features.stems)
     click.echo(f"{place}: {len(found.file_names)} vectors of {embedder.width} numbers; {people}")
+
+
+def _failure_rule(
+    given: dict[str, Any], place: Path, source: "PairSource", embedder: "Embedder"
+) -> "Callable[[Mapping[str, str]], None]":
+    """Return what judges the images without features: whether the work may go on, and be kept."""
+    from recognition.extraction import Vectors, describe_features  # noqa: PLC0415
+    from recognition.features import check_replaceable  # noqa: PLC0415
+
+    vectors = Vectors(given["all_or_one"])
+
+    def check(failures: "Mapping[str, str]") -> None:
+        first = "".join(f"; {name} gave none: {why}" for name, why in [*failures.items()][:1])
+        if failures and given["strict"]:
+            raise ValueError(f"--strict: every image must give features{first}")
+        if not given["fresh"]:
+            count = len(source) - len(failures)
+            info = describe_features(embedder, vectors, given["modality"], count)
+            check_replaceable(place, info, first)
+
+    return check
 
 
 def _place(given: dict[str, Any]) -> Path:
@@ -124,14 +150,12 @@ def _place(given: dict[str, Any]) -> Path:
     return given["data_folder"] / FEATURES_FILE
 
 
-def _report_failures(found: "Extraction", *, is_strict: bool) -> None:
-    if not found.failures:
-        return
-    name, reason = next(iter(found.failures.items()))
-    message = f"{len(found.failures)} images gave no features, {name} first: {reason}"
-    if is_strict:
-        raise ValueError(f"--strict: {message}")
-    click.echo(message, err=True)
+def _report_failures(found: "Extraction") -> None:
+    if found.failures:
+        name, reason = next(iter(found.failures.items()))
+        click.echo(
+            f"{len(found.failures)} images gave no features, {name} first: {reason}", err=True
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ name, class number or [numbers]], ...]} or {"labels": null}. A file name may com
 ending, subfolder and the folder of its modality.
 """
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,6 +124,21 @@ def find_labels(table: LabelTable, stems: Sequence[str]) -> dict[str, Any]:
         elif last in table.values and len(last_parts[last]) == 1:
             found[stem] = table.values[last]
     return found
+
+
+def check_writable(labels: Mapping[str, Any], file: str) -> None:
+    """Refuse labels with NaN or infinities, which Python reads but JSON cannot hold.
+
+    Args:
+        labels: stem -> label.
+        file: where they stand, for the message.
+    Raises: ValueError naming the file and the image.
+    """
+    for stem, label in labels.items():
+        try:
+            json.dumps(label, allow_nan=False)
+        except ValueError as error:
+            raise ValueError(f"{file}: label of {stem!r}: numbers must be finite") from error
 
 
 def _find(layout: Layout, name: str) -> tuple[Storage, str] | None:

@@ -1,6 +1,7 @@
 """Files that are either whole or absent: atomic writes, JSON with good errors, hashes."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,26 +23,41 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     Args:
         path: final name; missing parent folders are made.
         mode: "wb" or "w" (UTF-8).
-    Raises: ValueError for another mode.
+    Raises: ValueError for another mode; OSError where no file can have that name.
     """
     if mode not in ("wb", "w"):
         raise ValueError(f"atomic_write: mode must be 'wb' or 'w', got {mode!r}")
     path = Path(path)
+    check_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".part"
-    )
+    temporary = _make_neighbour(path)
     try:
-        with os.fdopen(descriptor, mode, encoding="utf-8" if mode == "w" else None) as file:
+        with temporary.open(mode, encoding="utf-8" if mode == "w" else None) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.chmod(0o666 & ~_umask())
+        with _naming(path):
+            temporary.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path where `atomic_write` could not write.
+
+    Raises: IsADirectoryError; NotADirectoryError where a file is taken for a folder;
+        PermissionError. All name what is in the way.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    parent = next((place for place in path.parents if place.exists()), path.parent)
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
 
 
 def remove_parts(folder: Path) -> None:
@@ -108,6 +124,24 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         while block := file.read(_HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _make_neighbour(path: Path) -> Path:
+    with _naming(path):
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+        )
+    os.close(descriptor)
+    return Path(temporary)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the final name into errors, which would else show the hidden one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _umask() -> int:

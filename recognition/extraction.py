@@ -1,7 +1,7 @@
 """Identity features of a data set's people, from its images."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -49,6 +49,7 @@ def extract_features(
     modality: str = "rgb",
     batch: int = 64,
     progress: Callable[[int], None] = lambda _: None,
+    on_failure: Callable[[Mapping[str, str]], None] = lambda _: None,
 ) -> Extraction:
     """Embed all images of a modality.
 
@@ -60,31 +61,44 @@ def extract_features(
         modality: "rgb" or "nir".
         batch: images decoded at once.
         progress: called with further images done.
+        on_failure: called at each image that gives no features with all of them so far, as file
+            -> reason; an error that it raises ends the work.
     Raises: ValueError where no image could be read.
     """
     stems, names, parts, failures = [], [], [], {}
-    for images, indices, bad in _batches(source, embedder, modality, batch):
-        failures |= bad
-        if indices:
-            parts.append(embedder.embed_aligned(images).numpy())
+
+    def note(index: int, reason: str) -> None:
+        failures[source.files[modality][index]] = reason
+        progress(1)
+        on_failure(failures)
+
+    for images, indices in _batches(source, embedder, modality, batch, note):
+        parts.append(embedder.embed_aligned(images).numpy())
         stems += [source.stems[i] for i in indices]
         names += [source.files[modality][i] for i in indices]
-        progress(len(indices) + len(bad))
+        progress(len(indices))
     if not stems:
         raise ValueError(f"{source.layout.base.describe()}: no image could be read: {failures}")
     matrix, representatives = np.concatenate(parts), {}
     if vectors is Vectors.ONE:
         matrix, representatives = share_vectors(stems, matrix)
-    info = FeatureInfo(
+    info = describe_features(embedder, vectors, modality, len(stems))
+    features = IdentityFeatures(stems=tuple(stems), vectors=matrix, info=info)
+    return Extraction(
+        features=features, file_names=names, failures=failures, representatives=representatives
+    )
+
+
+def describe_features(
+    embedder: Embedder, vectors: Vectors, modality: str, count: int
+) -> FeatureInfo:
+    """Return where features of `count` images come from, see `extract_features`."""
+    return FeatureInfo(
         recogniser=embedder.hash,
         preprocessing=embedder.preprocessing,
         vectors=vectors.value,
         modality=modality,
-        count=len(stems),
-    )
-    features = IdentityFeatures(stems=tuple(stems), vectors=matrix, info=info)
-    return Extraction(
-        features=features, file_names=names, failures=failures, representatives=representatives
+        count=count,
     )
 
 
@@ -115,29 +129,32 @@ def describe_people(stems: Sequence[str]) -> str:
 
 
 def _batches(
-    source: PairSource, embedder: Embedder, modality: str, batch: int
-) -> Iterator[tuple[Tensor, list[int], dict[str, str]]]:
-    """Yield images of one size, their indices, and what could not be read before them."""
+    source: PairSource,
+    embedder: Embedder,
+    modality: str,
+    batch: int,
+    note: Callable[[int, str], None],
+) -> Iterator[tuple[Tensor, list[int]]]:
+    """Yield images of one size and their indices; note the index of what gives none, and why."""
     channels = next(m.channels for m in MODALITIES if m.name == modality)
     images: list[np.ndarray] = []
     indices: list[int] = []
-    bad: dict[str, str] = {}
     for index in range(len(source)):
         try:
             with source.open(modality, index) as file:
                 image = decode_image(file, channels, source.describe(modality, index))
         except ValueError as error:
-            bad[source.files[modality][index]] = str(error)
+            note(index, str(error))
             continue
         moved = embedder.align(torch.from_numpy(image))
         if isinstance(moved, str):
-            bad[source.files[modality][index]] = moved
+            note(index, moved)
             continue
         image = moved.numpy()
         if images and (len(images) == batch or image.shape != images[0].shape):
-            yield torch.from_numpy(np.stack(images)), indices, bad
-            images, indices, bad = [], [], {}
+            yield torch.from_numpy(np.stack(images)), indices
+            images, indices = [], []
         images.append(image)
         indices.append(index)
-    if indices or bad:
-        yield torch.from_numpy(np.stack(images)) if images else torch.empty(0), indices, bad
+    if indices:
+        yield torch.from_numpy(np.stack(images)), indices

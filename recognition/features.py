@@ -18,7 +18,7 @@ import numpy as np
 from data.identities import identity_of
 from data.modalities import MODALITIES
 from dnnlib.config import from_dict, to_dict
-from dnnlib.files import atomic_write, read_json, sha256_file, write_json
+from dnnlib.files import atomic_write, check_place, read_json, sha256_file, write_json
 from recognition.embedding import Preprocessing
 
 FEATURES_FILE = "identity_features.json"
@@ -101,17 +101,43 @@ def write_identity_features(path: Path, features: IdentityFeatures, file_names: 
         write_json(_info_path(path), info)
 
 
-def check_replaceable(path: Path, recogniser: str) -> None:
-    """Refuse to write over what another recogniser saw, on which a network may be conditioned.
+def check_writable(path: Path) -> None:
+    """Refuse a place where features cannot be written.
 
-    Raises: ValueError naming the options that go on.
+    Raises: OSError, as dnnlib.files.check_place.
     """
-    info = _stated_info(path) if path.is_file() else None
-    if info is not None and info.recogniser != recogniser:
+    check_place(path)
+    check_place(_info_path(path))
+
+
+def check_replaceable(path: Path, wanted: FeatureInfo, note: str = "") -> None:
+    """Refuse to write over other features, on which a network may be conditioned.
+
+    Those of the same recogniser, made alike and of no fewer images, take the place of the old.
+
+    Args:
+        path: of the features' file, which may be absent.
+        wanted: of the new features; `count` may be the most that there can be.
+        note: put at the message's end.
+    Raises: ValueError naming what differs and the options that go on.
+    """
+    if not path.is_file():
+        return
+    made = _stated_info(path)
+    if made is None:
         raise ValueError(
-            f"{path}: holds the features of another recogniser; --fresh replaces them, --out writes"
-            " elsewhere"
+            f"{path}: holds features of unknown origin, there is no {_info_path(path).name} beside "
+            "it; --fresh replaces them, --out=FILE writes elsewhere"
         )
+    differing = list(_differences(made, wanted))
+    if not differing:
+        return
+    has_other_images = made.modality != wanted.modality
+    other = path.with_name(f"{path.stem}_{wanted.modality}.json") if has_other_images else "FILE"
+    raise ValueError(
+        f"{path}: holds other features ({', '.join(differing)}); --fresh replaces them, "
+        f"--out={other} writes elsewhere{note}"
+    )
 
 
 def read_identity_features(path: Path) -> IdentityFeatures:
@@ -130,6 +156,24 @@ def read_identity_features(path: Path) -> IdentityFeatures:
         raise ValueError(f"{path}: two entries for {repeated!r}")
     vectors = _to_matrix(content, path)
     return IdentityFeatures(stems=stems, vectors=vectors, info=_read_info(path))
+
+
+def _differences(made: FeatureInfo, wanted: FeatureInfo) -> Iterator[str]:
+    """Yield "what old -> new" of all that keeps features from taking the place of others."""
+    if made.recogniser != wanted.recogniser:
+        yield f"another recogniser {made.recogniser[:12]} -> {wanted.recogniser[:12]}"
+    for option, old, new in (
+        ("--modality", made.modality, wanted.modality),
+        ("--all-or-one", made.vectors, wanted.vectors),
+    ):
+        if old != new:
+            yield f"{option} {old} -> {new}"
+    old_steps, new_steps = to_dict(made.preprocessing), to_dict(wanted.preprocessing)
+    for name, old in old_steps.items():
+        if old != new_steps[name]:
+            yield f"{name} {json.dumps(old)} -> {json.dumps(new_steps[name])}"
+    if made.count > wanted.count:
+        yield f"fewer images {made.count} -> {wanted.count}"
 
 
 def _as_json(vectors: np.ndarray, names: Sequence[str]) -> Iterator[bytes]:

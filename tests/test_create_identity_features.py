@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import create_identity_features
 import train_recognition
 from data.dataset import PairDataset
+from recognition import extraction
 from recognition.features import read_identity_features
 from recognition.learning import MODEL_FILE
 from tests.helpers.images import write_pairs
@@ -120,11 +121,63 @@ class TestFeatures:
         outdir = tmp_path / "other"
         run(train_recognition, "--data", people / "faces", "--outdir", outdir, *SMALL, "--seed=1")
         other = f"--rec_model={outdir / MODEL_FILE}"
-        assert "another recogniser; --fresh replaces" in embed(people, faces, other, code=2)
+        output = embed(people, faces, other, code=2)
+        assert "another recogniser" in output
+        assert "--fresh replaces" in output
         assert place.read_bytes() == before
         embed(people, faces, other, "--fresh")
         assert place.read_bytes() != before
         read_identity_features(place)
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            (
+                "--modality=nir",
+                "(--modality rgb -> nir); --fresh replaces them, --out={nir} writes",
+            ),
+            ("--all_or_one=one", "(--all-or-one all -> one); --fresh replaces them, --out=FILE"),
+            ("--flip=1", "(flip false -> true); --fresh"),
+        ],
+    )
+    def test_those_made_otherwise_are_replaced_only_when_asked_to(
+        self, people, faces, option, message
+    ):
+        embed(people, faces)
+        place = faces / "identity_features.json"
+        before = place.read_bytes()
+        message = message.format(nir=faces / "identity_features_nir.json")
+        for more in ([], ["-n"]):
+            output = embed(people, faces, option, *more, code=2)
+            assert message in " ".join(output.split())
+        assert place.read_bytes() == before
+        embed(people, faces, option, "--fresh")
+        assert place.read_bytes() != before
+
+    def test_published_ones_are_replaced_only_when_asked_to(self, people, faces):
+        place = faces / "identity_features.json"
+        place.write_text('{"1_0.png": [1.0]}')
+        assert "features of unknown origin" in embed(people, faces, code=2)
+        assert place.read_text() == '{"1_0.png": [1.0]}'
+        embed(people, faces, "--fresh")
+        assert len(read_identity_features(place).stems) == 6
+
+    def test_those_of_more_images_are_replaced_only_when_asked_to(self, people, faces):
+        embed(people, faces)
+        place = faces / "identity_features.json"
+        before = place.read_bytes()
+        (faces / "VIS/2_1.png").write_bytes(b"no image")
+        output = " ".join(embed(people, faces, code=2).split())
+        assert "(fewer images 6 -> 5); --fresh replaces" in output
+        assert "; 2_1.png gave none: " in output
+        for folder in ("VIS", "NIR"):
+            (faces / folder / "2_1.png").unlink()
+        assert "(fewer images 6 -> 5); --fresh" in embed(people, faces, "-n", code=2)
+        assert place.read_bytes() == before
+        embed(people, faces, "--fresh")
+        write_pairs(faces, [*STEMS, "4_0"])
+        embed(people, faces)
+        assert len(read_identity_features(place).stems) == 7
 
     def test_a_killed_run_is_repaired_by_repeating_it(self, people, faces):
         embed(people, faces)
@@ -155,10 +208,42 @@ class TestFeatures:
     def test_one_bad_image_is_counted_or_fatal(self, people, faces):
         (faces / "VIS/2_1.png").write_bytes(b"no image")
         output = embed(people, faces, "--strict", code=2)
-        assert "--strict: 1 images gave no features, 2_1.png first" in output
+        assert "--strict: every image must give features; 2_1.png gave none: " in output
         assert not (faces / "identity_features.json").exists()
         assert "1 images gave no features, 2_1.png first" in embed(people, faces)
         assert len(read_identity_features(faces / "identity_features.json").stems) == 5
+
+    def test_strict_ends_at_the_first_bad_image(self, people, faces, monkeypatch):
+        decoded, original = [], extraction.decode_image
+
+        def decode(*arguments):
+            decoded.append(arguments)
+            return original(*arguments)
+
+        monkeypatch.setattr(extraction, "decode_image", decode)
+        (faces / "VIS/1_1.png").write_bytes(b"no image")
+        embed(people, faces, "--strict", code=2)
+        assert len(decoded) == 2
+
+    @pytest.mark.parametrize("more", [[], ["-n"]])
+    @pytest.mark.parametrize(
+        ("out", "message"),
+        [
+            ("folder", "folder: is a directory"),
+            ("file/x.json", "file: not a directory"),
+            ("file/a/x.json", "file: not a directory"),
+            ("x.json", "x.info.json: is a directory"),
+        ],
+    )
+    def test_a_bad_place_is_refused_first(
+        self, people, faces, tmp_path, monkeypatch, out, message, more
+    ):
+        monkeypatch.setattr(extraction, "extract_features", lambda *_, **__: pytest.fail("began"))
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").write_text("x")
+        (tmp_path / "x.info.json").mkdir()
+        output = embed(people, faces, f"--out={tmp_path / out}", *more, code=2)
+        assert f"{tmp_path}/{message}" in " ".join(output.split())
 
     def test_bad_recognisers(self, people, faces, tmp_path):
         torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")

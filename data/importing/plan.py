@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from data import pixels
+from data import labels, pixels
 from data.importing.options import Crop, CropKind, FaceMethod, ImportOptions
 from data.modalities import MODALITIES
 from data.pairs import (
@@ -61,6 +61,19 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedLabels:
+    """What a label file of the source says about the pairs.
+
+    Attributes:
+        kind: name of the file to write.
+        values: pair, as an index in the plan's source -> label, of those that have one.
+    """
+
+    kind: str
+    values: Mapping[int, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What an import would write.
 
@@ -72,6 +85,7 @@ class Plan:
         num_found: modality -> number of image files.
         num_usable: pairs that could be written; more than in `source` with --max-images.
         fingerprint: 64 hex digits of the names and sizes of all image files.
+        labels: of the pairs, one entry a label file.
     """
 
     source: PairSource
@@ -81,6 +95,7 @@ class Plan:
     num_found: Mapping[str, int]
     num_usable: int
     fingerprint: str
+    labels: Sequence[PlannedLabels] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain containers for people to read."""
@@ -100,9 +115,11 @@ def build_plan(options: ImportOptions, workers: int | None = None) -> Plan:
     Args:
         options: of the import.
         workers: threads; None is one a processor.
-    Raises: FileNotFoundError; ValueError where a place has no images or no pair can be used.
+    Raises: FileNotFoundError; ValueError where a place has no images, no pair can be used, or a
+        label file is broken or holds numbers that are not finite.
     """
     layout = _open_layout(options)
+    tables = labels.read_label_tables(layout)
     names, found, unnamed = _list_names(layout, options)
     matching = match_stems(
         {name: list(files) for name, files in names.items()},
@@ -124,14 +141,16 @@ def build_plan(options: ImportOptions, workers: int | None = None) -> Plan:
     left_out.sort(key=lambda entry: (list(Reason).index(entry.reason), entry.name))
     if not kept:
         raise ValueError(f"no pair can be imported; left out: {describe_left_out(left_out)}")
+    source = source.select(kept[: options.max_images])
     return Plan(
-        source=source.select(kept[: options.max_images]),
+        source=source,
         resolution=resolution,
         smallest=smallest,
         left_out=left_out,
         num_found=found,
         num_usable=len(kept),
         fingerprint=_fingerprint(layout, names),
+        labels=[_plan_labels(table, source) for table in tables],
     )
 
 
@@ -273,6 +292,14 @@ def _choose_resolution(
         if side < wanted
     ]
     return [pair for pair, side in sides.items() if side >= wanted], wanted, "", small
+
+
+def _plan_labels(table: labels.LabelTable, source: PairSource) -> PlannedLabels:
+    stems = [stem_of(file) for file in source.files[MODALITIES[0].name]]
+    found = labels.find_labels(table, stems)
+    labels.check_writable(found, table.file)
+    values = {pair: found[stem] for pair, stem in enumerate(stems) if stem in found}
+    return PlannedLabels(kind=table.kind, values=values)
 
 
 def _fingerprint(layout: Layout, names: Mapping[str, Mapping[str, str]]) -> str:

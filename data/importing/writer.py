@@ -1,21 +1,21 @@
 """Writes a planned import: decodes, crops and resizes pairs, keeps labels, reports the rest.
 
-All goes to a hidden neighbour of the final folder, named by options and source, and is renamed
-when it is whole. A repeated command goes on where an interrupted one ended.
+All goes to a hidden neighbour of the final folder, named by the options, and is renamed when it
+is whole. A repeated command goes on where an interrupted or failed one ended.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from data import labels, pixels
+from data import pixels
 from data.importing.faces import SHEET_FILE, FaceTools, Refusal, save_sheet
 from data.importing.options import Crop, FaceMethod, ImportOptions, OutputFormat
 from data.importing.plan import (
@@ -27,9 +27,10 @@ from data.importing.plan import (
     describe_left_out,
     find_square,
 )
+from data.importing.stage import Stage
 from data.info import FACE_CHECK_KEY, INFO_FILE
+from data.labels import IDENTITY_FILE
 from data.modalities import MODALITIES
-from data.pairs import stem_of
 from data.parallel import map_in_threads
 from data.storage import DirectoryStorage
 from dnnlib.config import to_dict
@@ -38,6 +39,8 @@ from dnnlib.files import read_json, write_json
 FORMAT = "biface-import"
 VERSION = 1
 REPORT_FILE = "import_report.json"
+
+_GOING_ON = "what is done is kept, the repeated command goes on with it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +95,12 @@ def run_import(
         plan: made with the same options.
         outdir: must be absent or empty, or hold this very import; then nothing is done.
         faces: finds and aligns faces where the options say so; else None.
-        is_strict: whether anything left out is an error.
+        is_strict: whether anything left out is an error; the first one ends the work.
         workers: threads; None is one a processor.
         progress: called with the number of pairs that were finished since the last call.
     Raises: ValueError where `outdir` holds something else or lies among the images, where no pair
-        can be written, or for anything left out with `is_strict`. Then nothing is left behind.
+        can be written, or for anything left out with `is_strict`. Images that were written by then
+        stay in the hidden folder, and the repeated import takes those of unchanged files.
     """
     outdir = outdir.resolve()
     check_outdir(outdir, options)
@@ -106,42 +110,68 @@ def run_import(
         if report.get("source_fingerprint") != plan.fingerprint:
             raise ValueError(f"--outdir {outdir}: the source has changed since it was imported")
         return ImportSummary(outdir=outdir, is_new=False, report=report)
-    if is_strict:
-        _refuse_left_out(plan.left_out)
+    if is_strict and plan.left_out:
+        raise ValueError(f"--strict: {describe_left_out(plan.left_out)}")
     if options.needs_faces and faces is None:
         raise ValueError("--align and --face-check need a face detector, got none")
-    stage = _stage_for(outdir, options, plan)
+    stage = Stage(_stage_path(outdir, options, faces))
     try:
         report = _fill_stage(options, plan, stage, faces, is_strict, workers, progress)
     except ValueError:
-        shutil.rmtree(stage, ignore_errors=True)
+        stage.discard_if_empty()
         raise
     if outdir.exists():
         outdir.rmdir()
-    stage.rename(outdir)
+    stage.path.rename(outdir)
     return ImportSummary(outdir=outdir, is_new=True, report=report)
 
 
 def _fill_stage(
     options: ImportOptions,
     plan: Plan,
-    stage: Path,
+    stage: Stage,
     faces: FaceTools | None,
     is_strict: bool,
     workers: int | None,
     progress: Callable[[int], None] | None,
 ) -> dict[str, Any]:
     """Write images, labels and report; return the report."""
-    failed = _write_pairs(options, plan, stage, faces, workers, progress)
-    if is_strict:
-        _refuse_left_out(list(failed.values()))
+    failed = {}
+    with contextlib.closing(_write_pairs(options, plan, stage, faces, workers)) as results:
+        for pair, result in enumerate(results):
+            if result is not None:
+                failed[pair] = result
+            if is_strict and result is not None:
+                raise ValueError(f"--strict: {describe_left_out([result])}; {_GOING_ON}")
+            if progress is not None:
+                progress(1)
     left_out = [*plan.left_out, *failed.values()]
     kept = [pair for pair in range(len(plan.source)) if pair not in failed]
     if not kept:
         raise ValueError(f"no pair can be imported; left out: {describe_left_out(left_out)}")
-    label_counts = _write_labels(plan, kept, stage, options.format)
-    for leftover in stage.rglob(".*.part"):  # of an interrupted run
-        leftover.unlink()
+    report = _write_records(options, plan, stage.path, faces, kept, left_out)
+    sheet = stage.path / SHEET_FILE
+    sheet.unlink(missing_ok=True)
+    save_sheet(sheet, plan, failed)
+    images = [
+        path
+        for pair in kept
+        for path in _output_paths(plan, pair, stage.path, options.format).values()
+    ]
+    records = (INFO_FILE, REPORT_FILE, SHEET_FILE, *(entry.kind for entry in plan.labels))
+    stage.keep_only([*images, *(stage.path / name for name in records)])
+    return report
+
+
+def _write_records(
+    options: ImportOptions,
+    plan: Plan,
+    folder: Path,
+    faces: FaceTools | None,
+    kept: Sequence[int],
+    left_out: Sequence[LeftOut],
+) -> dict[str, Any]:
+    """Write labels, report and what the data set says about itself; return the report."""
     report = {
         "format": FORMAT,
         "version": VERSION,
@@ -151,16 +181,15 @@ def _fill_stage(
         "smallest_image": plan.smallest or None,
         "found": dict(plan.num_found),
         "pairs": len(kept),
-        "labels": label_counts,
+        "labels": _write_labels(plan, kept, folder, options.format),
         "left_out": count_reasons(left_out),
         "left_out_files": [
             {"name": entry.name, "reason": entry.reason.value, "detail": entry.detail}
             for entry in left_out
         ],
     }
-    save_sheet(stage / SHEET_FILE, plan, failed)
-    write_json(stage / INFO_FILE, _info(options, report, faces))
-    write_json(stage / REPORT_FILE, report)
+    write_json(folder / INFO_FILE, _info(options, report, faces))
+    write_json(folder / REPORT_FILE, report)
     return report
 
 
@@ -194,48 +223,59 @@ def _check_apart(outdir: Path, plan: Plan) -> None:
             raise ValueError(f"--outdir {outdir}: must not lie in {folder.describe()}")
 
 
-def _stage_for(outdir: Path, options: ImportOptions, plan: Plan) -> Path:
-    """Return the hidden folder in which this import, and no other, grows."""
-    key = json.dumps([VERSION, _options_dict(options), plan.fingerprint], sort_keys=True)
+def _stage_path(outdir: Path, options: ImportOptions, faces: FaceTools | None) -> Path:
+    """Return the hidden folder of this import, and of none with other options."""
+    detector = faces.describe() if faces is not None and options.needs_faces else None
+    key = json.dumps([VERSION, _options_dict(options), detector], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    stage = outdir.parent / f".{outdir.name}.{digest}.part"
-    stage.mkdir(parents=True, exist_ok=True)
-    return stage
-
-
-def _refuse_left_out(left_out: Sequence[LeftOut]) -> None:
-    if left_out:
-        raise ValueError(f"--strict: {describe_left_out(left_out)}")
+    return outdir.parent / f".{outdir.name}.{digest}.part"
 
 
 def _write_pairs(
     options: ImportOptions,
     plan: Plan,
-    stage: Path,
+    stage: Stage,
     faces: FaceTools | None,
     workers: int | None,
-    progress: Callable[[int], None] | None,
-) -> dict[int, LeftOut]:
-    """Write all pairs; return those that turned out to be unusable, by their index."""
+) -> Generator[LeftOut | None, None, None]:
+    """Write all pairs, in their order; yield why one is left out, None where it is written."""
 
     def write_one(pair: int) -> LeftOut | None:
-        paths = _output_paths(plan, pair, stage, options.format)
-        if all(_is_written(path, plan.resolution) for path in paths.values()):
+        contents = _read_files(plan, pair)
+        if isinstance(contents, LeftOut):
+            return contents
+        name, digest = plan.source.stems[pair], _digest_of(contents)
+        paths = _output_paths(plan, pair, stage.path, options.format)
+        if stage.is_made_from(name, digest) and all(
+            _is_written(path, plan.resolution) for path in paths.values()
+        ):
             return None
-        images = _read_pair(plan, pair, options, faces)
+        images = _make_pair(plan, pair, contents, options, faces)
         if isinstance(images, LeftOut):
             return images
+        stage.begin(name, digest, paths.values())
         for modality, image in images.items():
             _save(image, paths[modality], options)
         return None
 
-    failed = {}
-    for pair, result in enumerate(map_in_threads(write_one, range(len(plan.source)), workers)):
-        if result is not None:
-            failed[pair] = result
-        if progress is not None:
-            progress(1)
-    return failed
+    yield from map_in_threads(write_one, range(len(plan.source)), workers)
+
+
+def _read_files(plan: Plan, pair: int) -> dict[str, bytes] | LeftOut:
+    contents = {}
+    for modality in MODALITIES:
+        name = plan.source.describe(modality.name, pair)
+        try:
+            with plan.source.open(modality.name, pair) as file:
+                contents[modality.name] = file.read()
+        except ValueError as error:
+            return LeftOut(name=name, reason=Reason.UNREADABLE, detail=cause_of(error, name))
+    return contents
+
+
+def _digest_of(contents: Mapping[str, bytes]) -> str:
+    parts = [[name, hashlib.sha256(content).hexdigest()] for name, content in contents.items()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _output_paths(plan: Plan, pair: int, stage: Path, format: OutputFormat) -> dict[str, Path]:  # noqa: A002
@@ -251,16 +291,21 @@ def _is_written(path: Path, resolution: int) -> bool:
     return (header.width, header.height) == (resolution, resolution)
 
 
-def _read_pair(
-    plan: Plan, pair: int, options: ImportOptions, faces: FaceTools | None
+def _make_pair(
+    plan: Plan,
+    pair: int,
+    contents: Mapping[str, bytes],
+    options: ImportOptions,
+    faces: FaceTools | None,
 ) -> dict[str, Image.Image] | LeftOut:
-    """Decode a pair and bring it to its final form."""
+    """Decode a pair's files and bring it to its final form."""
     images = {}
     for modality in MODALITIES:
         name = plan.source.describe(modality.name, pair)
         try:
-            with plan.source.open(modality.name, pair) as file:
-                images[modality.name] = pixels.load_image(file, modality.channels, name)
+            images[modality.name] = pixels.load_image(
+                contents[modality.name], modality.channels, name
+            )
         except ValueError as error:
             return LeftOut(name=name, reason=Reason.UNREADABLE, detail=cause_of(error, name))
     square = find_square(
@@ -315,7 +360,7 @@ def _save(image: Image.Image, path: Path, options: ImportOptions) -> None:
 def _write_labels(
     plan: Plan,
     kept: Sequence[int],
-    stage: Path,
+    folder: Path,
     format: OutputFormat,  # noqa: A002
 ) -> dict[str, dict[str, int]]:
     """Write the label files that the source has, for the pairs that were kept.
@@ -323,20 +368,14 @@ def _write_labels(
     Returns: label file -> {"kept": number of labels, "missing": number of pairs without}.
     """
     counts = {}
-    first = MODALITIES[0].name
-    stems = [stem_of(plan.source.files[first][pair]) for pair in kept]
-    for table in labels.read_label_tables(plan.source.layout):
-        found = labels.find_labels(table, stems)
+    for table in plan.labels:
         entries = {
-            f"{plan.source.stems[pair]}.{format.value}": found[stem]
-            for pair, stem in zip(kept, stems, strict=True)
-            if stem in found
+            f"{plan.source.stems[pair]}.{format.value}": table.values[pair]
+            for pair in kept
+            if pair in table.values
         }
-        is_vectors = table.kind == labels.IDENTITY_FILE
+        is_vectors = table.kind == IDENTITY_FILE
         content = entries if is_vectors else {"labels": [list(e) for e in entries.items()]}
-        try:
-            write_json(stage / table.kind, content, indent=None)
-        except ValueError as error:  # NaN is no JSON, although Python reads it
-            raise ValueError(f"{table.file}: {error}") from error
+        write_json(folder / table.kind, content, indent=None)
         counts[table.kind] = {"kept": len(entries), "missing": len(kept) - len(entries)}
     return counts

@@ -56,6 +56,45 @@ def test_an_error_leaves_the_old_file_and_no_part(tmp_path, error):
     assert names(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize(
+    ("place", "error", "named"),
+    [
+        ("folder", IsADirectoryError, "folder"),
+        ("file/a.txt", NotADirectoryError, "file"),
+        ("file/b/a.txt", NotADirectoryError, "file"),
+        ("n" * 300, OSError, "n" * 300),
+    ],
+)
+def test_a_place_where_no_file_can_be_is_named(tmp_path, place, error, named):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(error) as caught, atomic_write(tmp_path / place):
+        pytest.fail("opened")
+    assert caught.value.filename == str(tmp_path / named)
+    assert names(tmp_path) == ["file", "folder"]
+    assert names(tmp_path / "folder") == []
+
+
+def test_a_folder_that_comes_in_between_is_named(tmp_path):
+    path = tmp_path / "late"
+    with pytest.raises(IsADirectoryError) as caught, atomic_write(path) as file:  # noqa: PT012
+        file.write(b"x")
+        path.mkdir()
+    assert caught.value.filename == str(path)
+    assert names(tmp_path) == ["late"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(PermissionError) as caught, atomic_write(tmp_path / "file"):
+            pytest.fail("opened")
+    finally:
+        tmp_path.chmod(0o700)
+    assert caught.value.filename == str(tmp_path)
+
+
 def test_values_that_are_no_json_leave_the_old_file(tmp_path):
     path = tmp_path / "file.json"
     write_json(path, {"old": 1})

@@ -171,6 +171,9 @@ def test_extraction_skips_and_counts_what_is_no_image(tmp_path):
     Image.new("RGB", (9, 5)).point(lambda _: 9).save(root / "VIS" / "2_0.png")
     found = extract_features(open_pairs(root), embedder(), vectors=Vectors.ALL)
     assert list(found.failures) == ["1_1.png"]
+    counts = []
+    extract_features(open_pairs(root), embedder(), vectors=Vectors.ALL, progress=counts.append)
+    assert sum(counts) == 4
     assert found.file_names == ["1_0.png", "2_0.png", "2_1.png"]
     for file in (root / "VIS").iterdir():
         file.write_bytes(b"")

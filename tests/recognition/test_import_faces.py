@@ -171,7 +171,7 @@ def test_the_likeliest_of_several_can_be_taken(tmp_path, raw):
 
 
 def test_strict_makes_a_failure_fatal(tmp_path, raw):
-    with pytest.raises(ValueError, match=r"--strict: 4 no face: .*VIS/1_0.png"):
+    with pytest.raises(ValueError, match=r"--strict: 1 no face: .*VIS/1_0.png"):
         run(tmp_path / "out", lambda _: [], is_strict=True, source=str(raw), **ALIGNED)
     with pytest.raises(ValueError, match="no pair can be imported; left out: 4 no face"):
         run(tmp_path / "out", lambda _: [], source=str(raw), **ALIGNED)

@@ -1,0 +1,162 @@
+"""What an import keeps when it ends early, and what the repeated command makes again."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.importing import writer
+from data.importing.options import ImportOptions
+from data.importing.plan import build_plan
+from data.labels import CLASS_FILE, IDENTITY_FILE
+from data.pairs import open_pairs
+from tests.helpers.images import truncate, write_image, write_json, write_pairs
+
+STEMS = ["1_0", "1_1", "2_0", "2_1"]
+
+
+def run(outdir, is_strict=False, **options):
+    resolved = ImportOptions(**options)
+    return writer.run_import(resolved, build_plan(resolved), outdir, is_strict=is_strict, workers=1)
+
+
+def tree(root):
+    return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def count_made(monkeypatch):
+    """Return a list that grows with the stem of each pair that is decoded."""
+    made, original = [], writer._make_pair
+
+    def make(plan, pair, *rest):
+        made.append(plan.source.stems[pair])
+        return original(plan, pair, *rest)
+
+    monkeypatch.setattr(writer, "_make_pair", make)
+    return made
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Four pairs, the last but one damaged."""
+    root = write_pairs(tmp_path / "raw", size=32)
+    truncate(root / "VIS/2_0.png", 0.7)
+    return root
+
+
+def fail(raw, out):
+    with pytest.raises(ValueError, match="--strict: 1 not a whole, .*VIS/2_0.png"):
+        run(out, is_strict=True, source=str(raw), resolution=16)
+
+
+def test_an_interrupted_import_goes_on(tmp_path, monkeypatch):
+    root = write_pairs(tmp_path / "raw", size=32)
+    run(tmp_path / "whole", source=str(root), resolution=16)
+    calls = []
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    original = writer._make_pair
+    monkeypatch.setattr(writer, "_make_pair", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", source=str(root), resolution=16)
+    monkeypatch.undo()
+    assert not (tmp_path / "out").exists()
+    (stage,) = tmp_path.glob(".out.*.part")
+    done = sorted(path.name for path in stage.rglob("*.png"))
+    assert done
+    truncate(stage / "VIS" / done[0])  # as a crash of the machine may leave it
+    (stage / "VIS" / ".1_0.png.99.part").write_bytes(b"half")
+    run(tmp_path / "out", source=str(root), resolution=16)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert not list(tmp_path.glob(".out.*"))
+
+
+def test_strict_ends_at_the_first_failure(tmp_path, raw, monkeypatch):
+    write_pairs(raw, [f"9_{i:02}" for i in range(30)], size=32)
+    monkeypatch.setattr(writer, "_save", lambda *_: time.sleep(0.05))
+    made = count_made(monkeypatch)
+    fail(raw, tmp_path / "out")
+    assert made[:3] == STEMS[:3]
+    assert len(made) < 20
+
+
+def test_a_mended_image_is_all_that_is_made_again(tmp_path, raw, monkeypatch):
+    fail(raw, tmp_path / "out")
+    write_pairs(raw, STEMS, size=32)
+    made = count_made(monkeypatch)
+    run(tmp_path / "out", is_strict=True, source=str(raw), resolution=16)
+    assert "2_0" in made
+    assert not {"1_0", "1_1"} & set(made)
+    run(tmp_path / "whole", source=str(raw), resolution=16)
+    assert tree(tmp_path / "out").keys() == tree(tmp_path / "whole").keys()
+    for stem in STEMS:
+        old, new = (tmp_path / name / f"VIS/{stem}.png" for name in ("whole", "out"))
+        assert old.read_bytes() == new.read_bytes()
+    assert not list(tmp_path.glob(".out.*"))
+
+
+def test_a_changed_image_of_the_same_size_is_made_again(tmp_path, raw):
+    for value in (10, 200):
+        write_image(raw / "VIS/1_0.bmp", np.full((32, 32, 3), value, np.uint8))
+        (raw / "VIS/1_0.png").unlink(missing_ok=True)
+        if value == 10:
+            fail(raw, tmp_path / "out")
+    run(tmp_path / "out", source=str(raw), resolution=16)
+    assert np.asarray(Image.open(tmp_path / "out/VIS/1_0.png")).mean() == 200
+
+
+def test_pairs_that_are_gone_or_damaged_by_now_leave_no_image(tmp_path, raw):
+    write_pairs(raw, ["0/old"], size=32)
+    fail(raw, tmp_path / "out")
+    for folder in ("VIS", "NIR"):
+        (raw / folder / "0/old.png").unlink()
+    truncate(raw / "NIR/1_1.png", 0.7)
+    run(tmp_path / "out", source=str(raw), resolution=16)
+    assert list(open_pairs(tmp_path / "out").stems) == ["1_0", "2_1"]
+    assert not (tmp_path / "out/VIS/0").exists()
+    assert not [path for path in tree(tmp_path / "out") if path.name.startswith(".")]
+
+
+def test_a_note_cut_short_costs_only_its_pair(tmp_path, raw, monkeypatch):
+    fail(raw, tmp_path / "out")
+    (stage,) = tmp_path.glob(".out.*.part")
+    notes = (stage / ".sources.jsonl").read_text().splitlines()
+    (stage / ".sources.jsonl").write_text(f"{notes[0]}\n{notes[1][:-9]}")
+    made = count_made(monkeypatch)
+    fail(raw, tmp_path / "out")
+    assert made[:2] == ["1_1", "2_0"]
+    assert len((stage / ".sources.jsonl").read_text().splitlines()) >= 2
+    made.clear()
+    fail(raw, tmp_path / "out")
+    assert "1_1" not in made
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (IDENTITY_FILE, '{"1_0.png": [1, 2', "not valid JSON"),
+        (IDENTITY_FILE, '{"1_0.png": [1, NaN]}', "label of '1_0': numbers must be finite"),
+        (CLASS_FILE, '{"labels": [["1_0", Infinity]]}', "label of '1_0': numbers must be finite"),
+        (CLASS_FILE, "[]", "expected an object"),
+    ],
+)
+def test_broken_labels_end_it_before_the_first_image(tmp_path, raw, name, content, message):
+    (raw / name).write_text(content)
+    with pytest.raises(ValueError, match=f"raw/{name}: {message}"):
+        build_plan(ImportOptions(source=str(raw)))
+    with pytest.raises(ValueError, match=f"raw/{name}: {message}"):
+        run(tmp_path / "out", source=str(raw))
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_labels_of_files_without_a_pair_do_no_harm(tmp_path, raw):
+    write_json(raw / IDENTITY_FILE, {"1_0.png": [1.0], "gone.png": [float("nan")]})
+    run(tmp_path / "out", source=str(raw))
+    assert json.loads((tmp_path / "out" / IDENTITY_FILE).read_text()) == {"1_0.png": [1.0]}
