@@ -145,7 +145,7 @@ def _recognition_steps(sizes: Sizes, places: Places) -> list[Step]:
         Step(
             title="Write down what the recogniser sees in each image",
             words=("create_identity_features.py", f"--data-folder={places.data}",
-                   f"--rec-model={places.model}", places.device),
+                   f"--rec-model={places.model}", "--fresh", places.device),
         ),
     ]  # fmt: skip
 

@@ -80,11 +80,11 @@ def test_attributes_and_info_tell_what_is_there(dataset):
 
 def test_bytes_do_not_depend_on_the_number_of_processes(dataset, tmp_path):
     root, _ = dataset
-    seen = []
+    seen, before = [], multiprocessing.active_children()
     write_example_dataset(tmp_path / "two", **OPTIONS, workers=2, progress=seen.append)
     assert hashes(tmp_path / "two") == hashes(root)
     assert sum(seen) == OPTIONS["identities"] * OPTIONS["samples"]
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= set(before)
 
 
 def test_four_classes(tmp_path):
