@@ -5,7 +5,7 @@ neighbour too. What counts is the excess over held-out people, with an interval 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,6 +177,16 @@ def find_nearest(
     return Nearest(similarity=best, index=index)
 
 
+def check_strangers(heldout: Iterable[str], training: Iterable[str]) -> None:
+    """Refuse held-out people who are training people. Raises: ValueError."""
+    shared = sorted(set(heldout) & set(training))
+    if shared:
+        raise ValueError(
+            f"held-out people must not be training people; {len(shared)} are both, "
+            f"the first is {shared[0]!r}"
+        )
+
+
 def score_privacy(
     samples: Group,
     training: Group,
@@ -197,12 +207,7 @@ def score_privacy(
         Otroshi & Marcel 2024 (arXiv:2410.24015).
     """
     if heldout is not None:
-        shared = sorted(set(heldout.people) & set(training.people))
-        if shared:
-            raise ValueError(
-                f"held-out people must not be training people; {len(shared)} are both, "
-                f"the first is {shared[0]!r}"
-            )
+        check_strangers(heldout.people, training.people)
     nearest = find_nearest(samples.vectors, training.vectors)
     own = nearest.similarity.astype(np.float64)
     sides = [(own, samples.people)]

@@ -170,6 +170,11 @@ def test_outdir_may_be_absent(tmp_path, monkeypatch):
         ("verification", ["--pairs={root}/alike.csv"], "alike.csv: pairs must be of both kinds"),
         ("verification", ["--pairs={root}/absent.csv"], "absent.csv: no such file"),
         ("verification", ["--bin={root}/file"], "file: not a .bin of pairs"),
+        (
+            "privacy",
+            ["--heldout={data}"],
+            "held-out people must not be training people; 4 are both",
+        ),
         ("privacy", ["--threshold=0.001"], "--threshold must be FMR:COSINE"),
         ("privacy", ["--audit-model={model}"], "must be another recogniser"),
     ],

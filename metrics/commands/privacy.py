@@ -57,11 +57,15 @@ def privacy(tools: Tools, *, dry_run: bool, **given: Any) -> None:
       python evaluate.py privacy --samples=samples_200 --data=DATASETS/example_dataset \\
           --rec-model=a.pth --audit-model=b.pth --threshold=0.001:0.42 --outdir=out
     """
+    from metrics.privacy import check_strangers  # noqa: PLC0415  # NumPy is slow
+
     with friendly_errors():
         if given["rec_model"] is None:
             raise ValueError("--rec-model must name the weights of a recogniser")
         roles = {role: given[role] for role in ("samples", "data", "heldout")}
         sets = shared.open_sets(roles)
+        if "heldout" in sets:
+            check_strangers(sets["heldout"].people, sets["data"].people)
         faces = all_faces(tools, given, sets)
         if dry_run:
             shared.print_plan(shared.describe_sets(sets))
