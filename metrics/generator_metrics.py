@@ -75,10 +75,9 @@ class Evaluation:
         for metric in self.metrics:
             if metric.needs_real and self.real is None:
                 raise ValueError(f"metric {metric.name}: needs real images to compare with")
-            _check_count(metric, metric.count, "its name asks for")
             if metric.needs_real and self.real is not None:
                 _check_modalities(metric, self.real)
-                _check_count(metric, len(self.real), f"{self.real.name} has")
+                metric.check_count(len(self.real), f"{self.real.name} has")
 
     @property
     def count(self) -> int:
@@ -295,13 +294,6 @@ def _measure_paths(
     if lengths is None:
         return {}
     return path_length_scores(lengths[:, 0].astype("float64"), plan.options)
-
-
-def _check_count(metric: Metric, count: int, whose: str) -> None:
-    if count < metric.least:
-        raise ValueError(
-            f"metric {metric.name}: needs at least {metric.least} images, {whose} {count}"
-        )
 
 
 def _check_modalities(metric: Metric, images: Source) -> None:

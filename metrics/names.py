@@ -102,6 +102,13 @@ class Metric:
         """Fewest images, of either kind, that have this number."""
         return self.k + 1 if self.k else _LEAST.get(self.kind, 1)
 
+    def check_count(self, count: int, whose: str) -> None:
+        """Refuse fewer images than `least`; `whose` tells where they are. Raises: ValueError."""
+        if count < self.least:
+            raise ValueError(
+                f"metric {self.name}: needs at least {self.least} images, {whose} {count}"
+            )
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities whose images are looked at."""
@@ -161,6 +168,7 @@ def parse_metric(name: str) -> Metric:
     )
     if metric.view == JOINT and kind in (Kind.IS, Kind.PPL):
         raise ValueError(f"metric {name!r}: {kind.upper()} is of one modality, not joint")
+    metric.check_count(metric.count, "its name asks for")
     return metric
 
 

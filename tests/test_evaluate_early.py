@@ -87,7 +87,7 @@ def check_refusal(result, message):
         (["--threshold=abc"], "--threshold must be FMR:COSINE"),
         (["--metrics=bogus"], "metric 'bogus' is not known"),
         (["--metrics=bogus", "--extractor=standin"], "metric 'bogus' is not known"),
-        (["--metrics=is8", "--extractor=standin"], "standin: has no probabilities network"),
+        (["--metrics=is10", "--extractor=standin"], "standin: has no probabilities network"),
         (["--metrics=fid9_full", "--extractor=standin"], "needs 9 images, samples has 8"),
         (["--extractor=nosuch"], "--extractor must be one of reference"),
         (["--extractor=reference"], "inception-2015-12-05.pt is not here"),

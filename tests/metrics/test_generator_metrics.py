@@ -101,7 +101,7 @@ def test_fid_is_earned_by_the_reference_only(real):
     assert set(values_of(earned)) == {"fid60_full", "kid60_full_NIR"}
 
 
-@pytest.mark.parametrize("metric", parse_metrics("fid9,kid9,pr93,dc95,pr99,is9,vendi9"))
+@pytest.mark.parametrize("metric", parse_metrics("fid9,kid9,pr93,dc95,pr129,is20,vendi9"))
 def test_the_fewest_images_have_a_number_and_fewer_have_none(metric):
     def score(count):
         rows = np.random.default_rng(0).random([count, 12]).astype(np.float32)
@@ -114,10 +114,10 @@ def test_the_fewest_images_have_a_number_and_fewer_have_none(metric):
         score(metric.least - 1)
 
 
-def test_too_few_images_are_refused_before_any_is_looked_at(tmp_path, real):
+def test_too_few_images_are_refused_before_any_is_looked_at(tmp_path):
     for name, whose in (("pr33_full", "its name asks for 3"), ("is9", "its name asks for 9")):
         with pytest.raises(ValueError, match=f"metric {name}: needs at least .* images, {whose}"):
-            plan_of(name, real)
+            parse_metrics(name)
     few = FolderSource.open(write_people(tmp_path / "set", people=1))
     with pytest.raises(ValueError, match=r"metric pr605_full: needs at least 6 images, .*has 3"):
         plan_of("pr605_full", few)
