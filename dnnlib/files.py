@@ -53,11 +53,17 @@ def check_place(path: Path) -> None:
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    parent = next((place for place in path.parents if place.exists()), path.parent)
+    parent = nearest_place(path.parent)
     if not parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+
+
+def nearest_place(path: Path) -> Path:
+    """Return a path, or the nearest one above it that is there, be it a link to nowhere."""
+    path = path.absolute()
+    return next(p for p in (path, *path.parents) if p.exists() or p.is_symlink())
 
 
 def remove_parts(folder: Path) -> None:

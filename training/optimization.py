@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch_utils.distributed import World
 
 GRADIENT_LIMIT = 1e5
+ADVICE = (
+    "lower the learning rates, raise gamma, or train with --fp32=1; the last checkpoint is kept"
+)
 ADAM_BETAS = (0.0, 0.99)
 ADAM_EPS = 1e-8
 
@@ -77,6 +80,5 @@ class GuardedStep:
         if longest > self.max_bad_steps:
             raise FloatingPointError(
                 f"{self.phase}: gradients were not finite in {longest} steps in a row (limit"
-                f" {self.max_bad_steps}) at kimg {kimg:.1f}: lower the learning rates, raise gamma,"
-                " or train with --fp32=1; the last checkpoint is kept"
+                f" {self.max_bad_steps}) at kimg {kimg:.1f}: {ADVICE}"
             )

@@ -14,7 +14,7 @@ from training.config import TrainingConfig
 from training.ema import ema_beta, update_ema
 from training.generator import Images
 from training.latents import Latents, draw_latents
-from training.optimization import GuardedStep
+from training.optimization import ADVICE, GuardedStep
 from training.phases import Phase, PhaseKind, build_phases
 from training.state import TrainingState
 from training.terms import SUFFIXES, LossTerms, Streams
@@ -61,8 +61,7 @@ class Iteration:
             norms = torch.stack(torch._foreach_norm([*network.parameters()], math.inf))
             if not bool(norms.isfinite().all()):
                 raise FloatingPointError(
-                    f"{name}: weights are no longer finite at kimg {kimg:.1f}: lower the learning"
-                    " rates, raise gamma, or train with --fp32=1; the last checkpoint is kept"
+                    f"{name}: weights are no longer finite at kimg {kimg:.1f}: {ADVICE}"
                 )
 
     def is_sound(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnnlib import cli
+from dnnlib import cli, files
 from metrics.commands.tools import Tools
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ def check_outdir(path: Path) -> None:
 
     Raises: ValueError where it, or the nearest folder above it, is a file or closed to us.
     """
-    places = (path.absolute(), *path.absolute().parents)
-    nearest = next(place for place in places if place.exists() or place.is_symlink())
+    nearest = files.nearest_place(path)
     if not nearest.is_dir():
         raise ValueError(f"--outdir {path}: must be a folder or absent, {nearest} is no folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
