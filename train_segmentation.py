@@ -348,10 +348,10 @@ def _counted(segmenter: "Segmenter", labelled: "LabelledSet") -> dict[str, Any]:
 
 
 def _save_sheet(folder: Path, segmenter: "Segmenter", labelled: "LabelledSet") -> None:
-    from data.pictures import save_png  # noqa: PLC0415
-    from segmentation.sheets import prediction_sheet  # noqa: PLC0415  # torch is slow
+    from data.sheets import save_image  # noqa: PLC0415
+    from segmentation.model_files import prediction_sheet  # noqa: PLC0415  # torch is slow
 
-    save_png(folder / SHEET_FILE, prediction_sheet(segmenter, labelled))
+    save_image(folder / SHEET_FILE, prediction_sheet(segmenter, labelled))
 
 
 if __name__ == "__main__":

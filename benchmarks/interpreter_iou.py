@@ -38,10 +38,12 @@ def main(network: Path, models: Path, outdir: Path, threads: int, **given: Any) 
     with cli.friendly_errors():
         import torch  # noqa: PLC0415  # slow; --help needs none
 
+        from data.sheets import save_image  # noqa: PLC0415
+
         torch.set_num_threads(threads)
         result, picture = _measure(network, models, outdir, given)
         files.write_json(outdir / "iou.json", {"options": given, **result})
-        _save(outdir / "samples.png", picture)
+        save_image(outdir / "samples.png", picture)
     click.echo(f"{'class':<20}{'interpreter':>12}{'annotator on renders':>22}")
     rows = zip(result["names"], result["iou"], result["annotator"]["iou"], strict=True)
     for name, iou, own in rows:
@@ -57,7 +59,8 @@ def _measure(
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    from interpreter import drawing, sheets  # noqa: PLC0415
+    from data import sheets  # noqa: PLC0415
+    from interpreter import drawing  # noqa: PLC0415
     from interpreter.auto_annotate import (  # noqa: PLC0415
         AnnotatorOptions,
         build_annotator,
@@ -82,9 +85,10 @@ def _measure(
         found.append(labelling.labels.numpy())
         truth.append(annotator.annotate(sample.images))
         if len(rows) < _SHOWN:
-            heat = sheets.as_heat(labelling.divergence.numpy(), float(np.log(2)))
-            masks = [palette[found[-1]], palette[truth[-1]], heat]
-            rows.append(np.concatenate([sheets.side_by_side(sample.images), *masks], axis=1))
+            share = labelling.divergence.numpy()[None].clip(0) / np.log(2)
+            masks = [sheets.colour_mask(mask, palette) for mask in (found[-1], truth[-1])]
+            pictures = [*sample.images.values(), *masks, (share * 255).astype(np.uint8)]
+            rows.append(sheets.strip(pictures))
     labels, masks = np.stack(found), np.stack(truth)
     result = {
         "accuracy": float((labels == masks).mean()),
@@ -92,14 +96,7 @@ def _measure(
         "names": [entry.name for entry in annotator.classes.classes],
         "annotator": annotator.report,
     }
-    return result, np.concatenate(rows)
-
-
-def _save(path: Path, picture: Any) -> None:
-    from interpreter.arrays import save_image  # noqa: PLC0415
-
-    factor = max(1, 64 // (picture.shape[1] // 5))
-    save_image(path, picture.repeat(factor, 0).repeat(factor, 1).transpose(2, 0, 1))
+    return result, sheets.image_grid(rows, 1)
 
 
 def _text(value: float | None) -> str:

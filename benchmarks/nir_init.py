@@ -159,7 +159,7 @@ class Judge:
         import torch  # noqa: PLC0415
 
         from data.pixels import to_uint8  # noqa: PLC0415
-        from training.grids import compose_grid  # noqa: PLC0415
+        from data.sheets import sample_grid  # noqa: PLC0415
 
         random = torch.Generator().manual_seed(self.setting.seed + 1)
         z = torch.randn([len(self.c), state.ema.config.z_dim], generator=random)
@@ -172,8 +172,8 @@ class Judge:
         fakes = {
             name: torch.cat([to_uint8(part[name]) for part in parts]).cpu() for name in self.reals
         }
-        shown = {name: images[:SHOWN_PAIRS] for name, images in fakes.items()}
-        self.strips.append(compose_grid(shown, SHOWN_PAIRS))
+        shown = {name: images[:SHOWN_PAIRS].numpy() for name, images in fakes.items()}
+        self.strips.append(sample_grid(shown, SHOWN_PAIRS))
         distances = {
             name: sliced_distance(fakes[name], self.reals[name], self.setting.seed)
             for name in fakes
@@ -211,7 +211,7 @@ def compare(setting: Setting) -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from data.pictures import save_png  # noqa: PLC0415
+    from data.sheets import save_image  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     judges = {}
@@ -225,7 +225,7 @@ def compare(setting: Setting) -> dict[str, Any]:
     gap = np.full((3, height, 8), 255, np.uint8)
     rows = zip(*(judges[init].strips for init in INITS), strict=True)
     picture = np.concatenate([np.concatenate([a, gap, b], axis=2) for a, b in rows], axis=1)
-    save_png(setting.outdir / "nir_init.png", picture)
+    save_image(setting.outdir / "nir_init.png", picture)
     return {
         "machine": common.describe_machine(torch.device(resolve_device(setting.device))),
         "setting": {name: str(value) for name, value in vars(setting).items()},

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data import sheets
 from data.modalities import MODALITIES
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from interpreter import sheets
-from interpreter.arrays import save_array, save_image
+from interpreter.arrays import save_array
 from interpreter.drawing import (
     FeatureGenerator,
     Style,
@@ -111,9 +111,9 @@ def write_annotation_images(
         for modality in MODALITIES:
             if modality.name in sample.images:
                 path = folder / IMAGE_FOLDER / f"image_{index}{modality.suffix}.jpg"
-                save_image(path, sample.images[modality.name])
-        pair = sheets.side_by_side(sample.images)
-        sheet = sheet or sheets.ContactSheet(request.count, *pair.shape[:2])
+                sheets.save_image(path, sample.images[modality.name])
+        pair = sheets.side_by_side(sample.images.values())
+        sheet = sheet or sheets.ContactSheet(request.count, *pair.shape[1:])
         sheet.add(str(index), pair)
         progress(1)
     save_array(folder / LATENT_FILE, z.double().numpy())
@@ -121,7 +121,7 @@ def write_annotation_images(
         save_array(folder / LABEL_FILE, c.numpy())
     save_array(folder / MEAN_FILE, mean_w.cpu().expand(request.generator.num_ws, -1).numpy())
     assert sheet is not None, "at least one image is drawn"
-    save_image(folder / SHEET_FILE, sheet.pixels())
+    sheets.save_image(folder / SHEET_FILE, sheet.pixels())
     output.finish()
 
 
@@ -165,8 +165,10 @@ def propose_images(
         numbers, rule = order[:count].tolist(), "uncertainty of the interpreter"
     files.write_json(folder / SELECTION_FILE, {"rule": rule, "images": numbers})
     samples = zip(numbers, draw_samples(request.generator, ws[numbers]), strict=True)
-    chosen = [(str(number), sheets.side_by_side(sample.images)) for number, sample in samples]
-    save_image(folder / SELECTION_SHEET, sheets.contact_sheet(chosen))
+    chosen = [
+        (str(number), sheets.side_by_side(sample.images.values())) for number, sample in samples
+    ]
+    sheets.save_image(folder / SELECTION_SHEET, sheets.contact_sheet(chosen))
     return numbers
 
 

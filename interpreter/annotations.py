@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from data import sheets
 from data.class_list import ClassList, class_list_as_json
 from data.modalities import MODALITIES
 from data.pixels import decode_image
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from interpreter import sheets
 from interpreter.annotation_images import LABEL_FILE, LATENT_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
-from interpreter.arrays import load_rows, save_array, save_image
+from interpreter.arrays import load_rows, save_array
 from interpreter.mask_files import AnnotationFile, find_annotations, image_number, read_mask
 
 RECORD = "annotations.json"
@@ -154,15 +154,15 @@ def write_annotations(
                 name = f"image_{place}{modality.suffix}{source.suffix.lower()}"
                 with files.atomic_write(folder / name) as file:
                     file.write(source.read_bytes())
-        rgb = decode_image(item.images["rgb"], 3).transpose(1, 2, 0)
-        shown = np.concatenate([rgb, sheets.overlay(rgb, item.mask, palette)], axis=1)
+        rgb = decode_image(item.images["rgb"], 3)
+        shown = sheets.side_by_side([rgb, sheets.overlay(rgb, item.mask, palette)])
         cells.append((f"{place}: image {item.number}", shown))
     save_array(folder / LATENT_FILE, np.stack([item.latent for item in collected]))
     conditions = [item.condition for item in collected if item.condition is not None]
     if conditions:
         save_array(folder / LABEL_FILE, np.stack(conditions))
     files.write_json(folder / CLASSES_FILE, class_list_as_json(classes))
-    save_image(folder / CHECK_SHEET, sheets.contact_sheet(cells))
+    sheets.save_image(folder / CHECK_SHEET, sheets.contact_sheet(cells))
     output.finish()
 
 

@@ -1,16 +1,12 @@
-"""Arrays on disk: latents, conditions and images, read with named errors and written whole."""
+"""Arrays on disk: latents and conditions, read with named errors and written whole."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from data.conditions import read_feature_conditions
 from data.number_files import open_numbers
 from dnnlib import files
-
-_JPEG_QUALITY = 95
 
 
 def load_rows(path: Path, option: str) -> np.ndarray:
@@ -51,18 +47,3 @@ def save_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file atomically."""
     with files.atomic_write(path) as file:
         np.save(file, array)
-
-
-def save_image(path: Path, pixels: np.ndarray) -> None:
-    """Write an image atomically, in the format that the name's ending says.
-
-    Args:
-        path: .png or .jpg.
-        pixels: [H, W] uint8, uint16 (PNG only), or [C, H, W] uint8 with 1 or 3 channels.
-    """
-    if pixels.ndim == 3:
-        pixels = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
-    options: dict[str, Any] = {"quality": _JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}
-    with files.atomic_write(path) as file:
-        Image.fromarray(pixels).save(file, format=kind, **options)

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data import sheets
 from data.class_list import ClassList, class_list_as_json
-from data.pictures import encode_png
+from data.sheets import encode_png
 from dnnlib import config as configs
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from dnnlib.runs import LOCK_FILE
-from interpreter import sheets
 from interpreter.archives import Archive, write_archive
 from interpreter.drawing import (
     DrawnSample,
@@ -231,9 +231,9 @@ class DatasetWriter:
             planes[f"{index}_uncertainty.png"] = np.rint(values).astype(np.uint16)[None]
             kinds.append("uncertainty")
         if self._options.save_vis:
-            rgb = sheets.as_rgb(next(iter(sample.images.values())))
-            mixed = sheets.overlay(rgb, mask, self._classes.palette())
-            planes[f"{_VIS_FOLDER}/vis_{index}.png"] = mixed.transpose(2, 0, 1)
+            first = next(iter(sample.images.values()))
+            mixed = sheets.overlay(first, mask, self._classes.palette())
+            planes[f"{_VIS_FOLDER}/vis_{index}.png"] = mixed
             kinds.append("vis")
         written = {}
         for kind, (name, pixels) in zip(kinds, planes.items(), strict=True):

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data import sheets
 from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
 from dnnlib import config as configs
 from dnnlib.outputs import OutputFolder
-from interpreter import sheets
 from interpreter.annotations import TrainingAnnotations
-from interpreter.arrays import save_image
 from interpreter.drawing import (
     FeatureGenerator,
     Style,
@@ -151,10 +150,10 @@ def _draw_features(job: LearningJob, folder: Path) -> FeatureTable:
     cells = []
     for index, sample in enumerate(draw_samples(job.generator, job.ws)):
         table.put(index, sample.maps)
-        rgb = sheets.as_rgb(next(iter(sample.images.values())))
-        shown = sheets.overlay(rgb, job.annotations.masks[index], palette)
-        cells.append((str(index), np.concatenate([rgb, shown], axis=1)))
-    save_image(folder / SHEET_FILE, sheets.contact_sheet(cells))
+        first = next(iter(sample.images.values()))
+        painted = sheets.overlay(first, job.annotations.masks[index], palette)
+        cells.append((str(index), sheets.side_by_side([first, painted])))
+    sheets.save_image(folder / SHEET_FILE, sheets.contact_sheet(cells))
     return table
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.modalities import MODALITIES
 from data.parallel import map_in_threads
-from data.pictures import encode_png
+from data.sheets import encode_png
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from recognition.candidates import Candidate, CandidateDrawer

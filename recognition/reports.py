@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.pictures import save_png
+from data.sheets import save_image
 from dnnlib import config as configs
 from recognition.audit import Auditor, rgb_names
 from recognition.score_plot import Curve, draw_curves
@@ -31,7 +31,7 @@ def write_reports(
     if loaded.thresholds is not None:
         write_thresholds(folder / THRESHOLDS_FILE, loaded.thresholds)
     if entries:
-        save_png(folder / SCORES_PLOT, _plot(entries, loaded))
+        save_image(folder / SCORES_PLOT, _plot(entries, loaded))
     audit = None if auditor is None else auditor.report(folder, rgb_names(entries))
     return {"rules": configs.to_dict(loaded.scorer.rules), "audit": audit}
 

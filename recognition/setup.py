@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from data.modalities import NIR, RGB
-from data.pictures import save_png
+from data.sheets import save_image
 from dnnlib import config as configs
 from dnnlib.files import sha256_file
 from recognition import rules as rule_sets
@@ -172,7 +172,7 @@ def calibrate_and_write(
     result = calibrate(features, fmr=rate, recogniser=embedder.hash)
     path = options.thresholds or options.training_ids.with_name(THRESHOLDS_FILE)
     write_thresholds(path, result.thresholds)
-    save_png(path.with_suffix(".png"), draw_thresholds(result.thresholds))
+    save_image(path.with_suffix(".png"), draw_thresholds(result.thresholds))
     _logger.info("wrote %s and its plot", path)
     return result.thresholds
 

@@ -15,13 +15,12 @@ from data.dataset import PairDataset
 from data.info import FACE_CHECK_KEY, INFO_FILE
 from data.modalities import MODALITIES
 from data.pairs import open_pairs
-from data.pictures import encode_png, save_png
+from data.sheets import before_after, encode_png, save_image, spread_indices
 from data.storage import DirectoryStorage, Storage
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from refinement.images import Masks, class_names, kept_table
 from refinement.model_files import MICRO_BATCH, TrainedRefiner
-from refinement.sheets import before_after
 
 RECORD = INFO_FILE
 SHEET_FILE = "contact_sheet_refined.png"
@@ -86,7 +85,7 @@ class RefinedDataset:
                     self._write_batch(output.path / folder, folder, places)
                     progress(len(places))
             self._copy_others(output.path)
-            save_png(output.path / SHEET_FILE, self._sheet())
+            save_image(output.path / SHEET_FILE, self._sheet())
             output.finish(self._info())
 
     def refine(self, folder: str, places: Sequence[int]) -> list[dict[str, Any]]:
@@ -143,8 +142,7 @@ class RefinedDataset:
 
     def _sheet(self) -> Any:
         pairs = self._parts[""]
-        count = min(_SHOWN, len(pairs))
-        places = [i * len(pairs) // count for i in range(count)]
+        places = spread_indices(len(pairs), _SHOWN)
         known = [modality.name for modality in self._refiner.modalities]
         before = [{name: pairs[place][name].numpy() for name in known} for place in places]
         after = [{name: sample[name] for name in known} for sample in self.refine("", places)]

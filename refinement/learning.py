@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.pictures import save_png
 from data.pixels import to_float, to_uint8
 from data.sampler import InfiniteSampler
+from data.sheets import before_after, save_image, spread_indices
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from refinement.history import HistoryBuffer
@@ -23,7 +23,6 @@ from refinement.model_files import MICRO_BATCH, TrainedRefiner, save_refiner
 from refinement.networks import PatchConfig, PatchDiscriminator, Refiner, RefinerConfig
 from refinement.objective import Objective, Terms
 from refinement.options import RefinementConfig
-from refinement.sheets import before_after
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
@@ -137,7 +136,7 @@ class Learning:
             self._save(checkpoint)
             files.write_json_lines(output.path / STATS_FILE, self.rows)
         save_refiner(output.path / MODEL_FILE, self.refiner, self.rendered.modalities)
-        save_png(output.path / SHEET_FILE, self.sheet())
+        save_image(output.path / SHEET_FILE, self.sheet())
         output.finish({"result": self.rows[-1]})
         checkpoint.unlink(missing_ok=True)
         return self.rows[-1]
@@ -164,9 +163,7 @@ class Learning:
 
     def sheet(self) -> Any:
         """Draw some rendered images before and after: [3, h, w] uint8."""
-        count = min(MICRO_BATCH, len(self.rendered))
-        places = [i * len(self.rendered) // count for i in range(count)]
-        before = self.rendered.batch(places)
+        before = self.rendered.batch(spread_indices(len(self.rendered), MICRO_BATCH))
         after = self.trained().refine(before)
         return before_after(self._apart(before), self._apart(after))
 

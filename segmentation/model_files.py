@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data import sheets
 from data.class_list import ClassList, class_list_as_json, class_list_from_json
 from data.masks import IGNORED
 from data.modalities import Modality
-from data.pictures import save_png
 from data.pixels import to_float
+from data.sheets import Pixels
 from dnnlib.config import from_dict, to_dict
 from segmentation.labelled_files import wanted_modalities
 from segmentation.labelled_set import LabelledSet, channels_of
@@ -22,6 +23,8 @@ from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 
 FORMAT = "biface-segmenter"
 VERSION = 1
+_IGNORED_COLOUR = (128, 128, 128)
+_SHOWN, _COLUMNS = 24, 4  # samples of a sheet
 _BATCH = 32  # fixed, so that a mask does not depend on how many are asked for
 
 
@@ -163,4 +166,21 @@ def save_masks(folder: Path, segmenter: Segmenter, labelled: LabelledSet) -> Non
     """Write the found mask of each sample as a grey PNG of class numbers, named as the sample."""
     masks = predicted_masks(segmenter, labelled)
     for stem, (_, found) in zip(labelled.stems, masks, strict=True):
-        save_png(folder / f"{stem}.png", found[None])
+        sheets.save_image(folder / f"{stem}.png", found[None])
+
+
+def prediction_sheet(segmenter: Segmenter, labelled: LabelledSet) -> Pixels:
+    """Show samples spread over a set, each as its images, true mask and found mask.
+
+    Masks are in the classes' colours, ignored pixels grey.
+    """
+    palette = np.full((256, 3), _IGNORED_COLOUR, np.uint8)
+    palette[: len(segmenter.classes)] = segmenter.classes.palette()
+    ends = np.cumsum([modality.channels for modality in segmenter.modalities])[:-1]
+    cells = []
+    for index in sheets.spread_indices(len(labelled), _SHOWN):
+        sample = labelled[index]
+        found = segmenter.predict(sample.image[None])[0].numpy()
+        masks = [sheets.colour_mask(mask, palette) for mask in (sample.mask.numpy(), found)]
+        cells.append(sheets.strip([*np.split(sample.image.numpy(), ends), *masks]))
+    return sheets.image_grid(cells, min(_COLUMNS, len(cells)))

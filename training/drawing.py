@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.pictures import Pixels
 from data.pixels import to_uint8
+from data.sheets import Pixels
 from torch_utils.seeding import generator_for
 from training.generator import Generator, NoiseMode
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.conditions import read_feature_conditions
 from data.number_files import open_numbers
-from data.pictures import Pixels, image_grid, save_png, side_by_side
+from data.sheets import Pixels, image_grid, save_image, side_by_side
 from dnnlib import files
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 from torch_utils.seeding import derive_seed
@@ -259,11 +259,11 @@ def _write_images(job: Job, progress: Progress) -> list[Path]:
     for name, images in _draw(job, _map(job, job.samples), names, progress):
         pixels = drawing.to_pixels(images)
         paths += _save_sample(outdir / name, pixels)
-        cells.append(side_by_side(pixels))
+        cells.append(side_by_side(pixels.values()))
         if job.options.raw:
             raw.append(images)
     paths.append(outdir / "grid.png")
-    save_png(paths[-1], image_grid(cells, math.ceil(math.sqrt(len(cells)))))
+    save_image(paths[-1], image_grid(cells, math.ceil(math.sqrt(len(cells)))))
     if raw:
         paths.append(outdir / "images.npz")
         arrays = {name: torch.stack([images[name] for images in raw]).numpy() for name in raw[0]}
@@ -281,7 +281,7 @@ def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[P
     cells, paths = [], []
     for name, images in _draw(job, ws, [*rows.names, *columns.names, *pairs], progress):
         pixels = drawing.to_pixels(images)
-        cells.append(side_by_side(pixels))
+        cells.append(side_by_side(pixels.values()))
         if len(cells) > len(rows.names) + len(columns.names):
             paths += _save_sample(job.options.outdir / name, pixels)
     width = len(columns.names)
@@ -290,7 +290,7 @@ def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[P
     for row, head in enumerate(heads):
         layout += [head, *body[row * width : (row + 1) * width]]
     paths.append(job.options.outdir / "grid.png")
-    save_png(paths[-1], image_grid(layout, width + 1))
+    save_image(paths[-1], image_grid(layout, width + 1))
     return paths
 
 
@@ -298,7 +298,7 @@ def _write_video(job: Job, path: Path, progress: Progress) -> list[Path]:
     ws = drawing.interpolate_ws(_map(job, job.samples), job.options.frames)
     # One name for all frames: random noise stands still instead of flickering.
     drawn = _draw(job, ws, ["video"] * len(ws), progress)
-    frames = (side_by_side(drawing.to_pixels(images)) for _, images in drawn)
+    frames = (side_by_side(drawing.to_pixels(images).values()) for _, images in drawn)
     video.save_video(path, (frame.transpose(1, 2, 0) for frame in frames), job.options.fps)
     return [path]
 
@@ -338,5 +338,5 @@ def _save_sample(stem: Path, pixels: dict[str, Pixels]) -> list[Path]:
     paths = []
     for name, image in pixels.items():
         paths.append(stem.with_name(f"{stem.name}_{name.upper()}.png"))
-        save_png(paths[-1], image)
+        save_image(paths[-1], image)
     return paths

@@ -1,14 +1,14 @@
 """Sample grids: pairs side by side, RGB left and NIR right, so that alignment can be seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from data.dataset import PairDataset
-from data.pictures import Pixels, image_grid, save_png, side_by_side
 from data.pixels import to_uint8
+from data.sheets import sample_grid, save_image
 from torch_utils.seeding import generator_for
 from training.generator import Generator
 
@@ -24,20 +24,6 @@ def grid_size(resolution: int, modalities: int) -> tuple[int, int]:
     columns = min(max(_TARGET_WIDTH_PX // (resolution * modalities), 4), 12)
     rows = min(max(_TARGET_HEIGHT_PX // resolution, 4), 8)
     return columns, rows
-
-
-def compose_grid(images: Mapping[str, Tensor], columns: int) -> Pixels:
-    """Lay out pairs row by row; the modalities of a pair stand side by side.
-
-    Args:
-        images: uint8 [N, 1 or 3, R, R] a modality.
-        columns: pairs a row.
-    Returns: [3, H, W] uint8.
-    """
-    arrays = {name: batch.cpu().numpy() for name, batch in images.items()}
-    count = len(next(iter(arrays.values())))
-    pairs = [{name: array[index] for name, array in arrays.items()} for index in range(count)]
-    return image_grid([side_by_side(pair) for pair in pairs], columns)
 
 
 class SampleGrid:
@@ -61,7 +47,7 @@ class SampleGrid:
         """Write real pairs."""
         items = [dataset[index] for index in self.indices]
         images = {m.name: torch.stack([item[m.name] for item in items]) for m in dataset.modalities}
-        save_png(path, compose_grid(images, self.columns))
+        self._save(path, images)
 
     def save_fakes(self, path: Path, generator: Generator, batch: int) -> None:
         """Write what a generator makes of the fixed latents, with its constant noise."""
@@ -72,8 +58,8 @@ class SampleGrid:
             with torch.no_grad():
                 images = generator(z.to(device), c.to(device), noise_mode="const")
             parts.append({name: to_uint8(image) for name, image in images.items()})
-        save_png(path, compose_grid(_join(parts), self.columns))
+        self._save(path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
-
-def _join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    def _save(self, path: Path, images: Mapping[str, Tensor]) -> None:
+        arrays = {name: batch.cpu().numpy() for name, batch in images.items()}
+        save_image(path, sample_grid(arrays, self.columns))

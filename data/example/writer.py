@@ -21,9 +21,10 @@ from PIL import Image
 from data.example.classes import FACE_4, flat_palette, merge_face, palette_for
 from data.example.identity import SEED_LIMIT
 from data.example.render import check_resolution, check_style, render_sample
-from data.example.sheet import save_contact_sheet
 from data.info import FACE_CHECK_KEY, INFO_FILE
 from data.modalities import MODALITIES, NIR, RGB
+from data.pixels import decode_image
+from data.sheets import image_grid, save_image, strip
 from dnnlib.files import read_json, write_json
 
 FORMAT = "biface-example"
@@ -211,12 +212,15 @@ def _write_tree(
     write_json(root / ATTRIBUTES_FILE, attributes)
     write_json(root / INFO_FILE, _info(options))
     columns = range(min(options.samples, _SHEET_COLUMNS))
-    rows = [
-        [root / f"{stem_of(options, identity, sample)}.png" for sample in columns]
-        for identity in people[Split.TRAIN][:_SHEET_ROWS]
+    folders = [*(modality.folders[0] for modality in MODALITIES), MASK_FOLDER]
+    cells = [
+        strip(
+            decode_image(root / folder / f"{stem_of(options, i, k)}.png", 3) for folder in folders
+        )
+        for i in people[Split.TRAIN][:_SHEET_ROWS]
+        for k in columns
     ]
-    folders = [modality.folders[0] for modality in MODALITIES]
-    save_contact_sheet(root / SHEET_FILE, rows, [*folders, MASK_FOLDER])
+    save_image(root / SHEET_FILE, image_grid(cells, len(columns)))
 
 
 def _run(

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image, ImageDraw
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
 
 from data import pixels
 from data.importing.plan import LeftOut, Plan, Reason
 from data.modalities import MODALITIES
-from dnnlib.files import atomic_write
+from data.sheets import ContactSheet, save_image
 
 SHEET_FILE = "left_out_faces.png"
 REASONS = (
@@ -26,11 +27,9 @@ REASONS = (
 )
 
 _THUMBNAIL_PX = 128
-_LINE_PX = 12
-_COLUMNS = 8
 _MAX_SHOWN = 64
 _MAX_LETTERS = 20
-_BACKGROUND, _TEXT, _FRAME = (32, 32, 32), (255, 255, 255), (255, 64, 64)
+_BACKGROUND, _FRAME = (32, 32, 32), (255, 64, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,32 +74,22 @@ def save_sheet(path: Path, plan: Plan, failed: Mapping[int, LeftOut]) -> None:
     if not shown:
         return
     shown = shown[:_MAX_SHOWN]
-    columns = min(_COLUMNS, len(shown))
-    cell = (_THUMBNAIL_PX, _THUMBNAIL_PX + 2 * _LINE_PX)
-    rows = -(-len(shown) // columns)
-    sheet = Image.new("RGB", (columns * cell[0], rows * cell[1]), _BACKGROUND)
-    for place, (pair, entry) in enumerate(shown):
-        corner = (place % columns * cell[0], place // columns * cell[1])
-        sheet.paste(_thumbnail(plan, pair, entry), corner)
-        lines = (plan.source.stems[pair][-_MAX_LETTERS:], entry.reason.value[:_MAX_LETTERS])
-        draw = ImageDraw.Draw(sheet)
-        for number, line in enumerate(lines):
-            y = corner[1] + _THUMBNAIL_PX + number * _LINE_PX
-            draw.text((corner[0] + 2, y), line, _TEXT, font_size=_LINE_PX - 2)
-    with atomic_write(path) as file:
-        sheet.save(file, format="PNG")
+    sheet = ContactSheet(len(shown), _THUMBNAIL_PX, _THUMBNAIL_PX, lines=2)
+    for pair, entry in shown:
+        name = plan.source.stems[pair][-_MAX_LETTERS:]
+        sheet.add(f"{name}\n{entry.reason.value[:_MAX_LETTERS]}", _thumbnail(plan, pair, entry))
+    save_image(path, sheet.pixels())
 
 
-def _thumbnail(plan: Plan, pair: int, entry: LeftOut) -> Image.Image:
-    """Return the first modality's image, reduced, with a frame around each face found."""
+def _thumbnail(plan: Plan, pair: int, entry: LeftOut) -> np.ndarray:
+    """Return the first modality's image, reduced to a square, with a frame around each face."""
     modality = MODALITIES[0]
     name = plan.source.describe(modality.name, pair)
     with plan.source.open(modality.name, pair) as file:
         image = pixels.load_image(file, modality.channels, name)
     scale = _THUMBNAIL_PX / max(image.size)
-    size = [max(1, round(length * scale)) for length in image.size]
-    image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    image = ImageOps.pad(image, (_THUMBNAIL_PX, _THUMBNAIL_PX), color=_BACKGROUND, centering=(0, 0))
     draw = ImageDraw.Draw(image)
     for box in entry.boxes:
         draw.rectangle([edge * scale for edge in box], outline=_FRAME)
-    return image
+    return np.asarray(image).transpose(2, 0, 1)

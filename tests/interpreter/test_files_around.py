@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dnnlib import files
-from interpreter import arrays, sheets
+from interpreter import arrays
 from interpreter.archives import Archive, write_archive
 from interpreter.ensemble import member_state
 from interpreter.experiment import load_experiment
@@ -162,43 +162,3 @@ def test_archives_hold_the_files_in_shards(tmp_path):
     before = first.read_bytes()
     assert write_archive(tmp_path, entries, Archive.WEBDATASET, 9)[0].read_bytes() == before
     assert write_archive(tmp_path, entries, Archive.NONE, 9) == []
-
-
-def test_overlays_leave_class_0_alone():
-    rgb = np.full([1, 2, 3], 100, np.uint8)
-    palette = np.array([[9, 9, 9], [255, 0, 0]], np.uint8)
-    mixed = sheets.overlay(rgb, np.array([[0, 1]], np.uint8), palette)
-    assert mixed.tolist() == [[[100, 100, 100], [178, 50, 50]]]
-
-
-def test_default_colours_differ():
-    for classes in (2, 10, 40):
-        colours = sheets.default_palette(classes)
-        assert len({tuple(row) for row in colours.tolist()}) == classes
-        assert colours[0].tolist() == [0, 0, 0]
-
-
-def test_heat_goes_from_black_to_white():
-    heat = sheets.as_heat(np.array([[0.0, 1 / 3, 1.0, 2.0]]), 1.0)
-    assert heat.tolist() == [[[0, 0, 0], [255, 0, 0], [255, 255, 255], [255, 255, 255]]]
-
-
-def test_contact_sheets_hold_every_cell():
-    cells = [(str(k), np.full([16, 32, 3], 10 + k, np.uint8)) for k in range(7)]
-    sheet = sheets.contact_sheet(cells)
-    for k in range(7):
-        assert (sheet == 10 + k).all(axis=0).sum() >= 128 * 256
-
-
-@pytest.mark.parametrize(
-    ("count", "side", "shown"),
-    [(100, 256, 256), (60, 512, 512), (100, 512, 256), (100, 1024, 256), (5000, 1024, 64)],
-)
-def test_sheets_of_many_large_pictures_fit_into_a_file(tmp_path, count, side, shown):
-    sheet = sheets.ContactSheet(count, side, 2 * side)
-    for k in range(3):
-        sheet.add(str(k), np.full([side, 2 * side, 3], 100 + k, np.uint8))
-    pixels = sheet.pixels()
-    assert [int((pixels == 100 + k).all(axis=0).sum()) for k in range(3)] == [2 * shown**2] * 3
-    assert max(pixels.shape) <= 16384
-    arrays.save_image(tmp_path / "sheet.jpg", pixels)

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from data.sheets import encode_png
 from metrics.estimates import Estimate
 from metrics.identity_sets import Entropy
 from metrics.report.content import (
@@ -21,7 +22,6 @@ from metrics.report.content import (
     to_plain,
 )
 from metrics.report.html import render_html
-from metrics.report.pictures import colour_mask, encode_png, spread_indices
 from metrics.report.provenance import provenance_section
 from metrics.report.writing import section_text, write_report
 from tests.test_evaluate_report import Reader
@@ -137,17 +137,3 @@ def test_commands_can_be_pasted():
     section = provenance_section(["evaluate.py", "--data=a b"], {"packages": {"torch": "2"}}, {}, 3)
     assert section.blocks[0].text == "evaluate.py '--data=a b'"
     assert section.data["seed"] == 3
-
-
-def test_masks_have_colours_of_their_own():
-    mask = np.arange(16).reshape(4, 4)
-    colours = colour_mask(mask).reshape(3, -1).T.tolist()
-    assert len({tuple(colour) for colour in colours}) == 16
-    assert colours[0] == [0, 0, 0]
-    assert not colour_mask(np.zeros((2, 2), np.uint8)).any()
-
-
-def test_samples_are_evenly_spread():
-    assert spread_indices(3, 5) == [0, 1, 2]
-    found = spread_indices(1000, 24)
-    assert (found[0], found[-1], len(set(found))) == (0, 999, 24)

@@ -145,7 +145,6 @@ def test_refused_faces_are_counted_and_shown(tmp_path, raw, name):
     assert summary.report["left_out"] == {reason.value: 4}
     assert summary.report["pairs"] == 1
     sheet = pixels_of(tmp_path / "out" / SHEET_FILE)
-    assert sheet.shape[1] == 4 * 128
     has_frame = (sheet == [255, 64, 64]).all(axis=2).any()
     assert has_frame == (reason is not Reason.NO_FACE)
 

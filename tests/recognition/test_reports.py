@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.pictures import save_png
+from data.sheets import save_image
 from recognition.audit import Auditor, rgb_names
 from recognition.features import IdentityFeatures
 from recognition.filtering import TrainingPeople
@@ -50,7 +50,7 @@ def people(tmp_path):
         for sample in range(count):
             pixels = np.full([3, 8, 8], 10 * identity + sample + 1, np.uint8)
             for place, image in (("VIS", pixels), ("NIR", pixels[:1] + 100)):
-                save_png(tmp_path / f"id_{identity}/{place}/sample_{sample}_{place}.png", image)
+                save_image(tmp_path / f"id_{identity}/{place}/sample_{sample}_{place}.png", image)
     return tmp_path
 
 

@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from data.dataset import PairDataset
-from data.modalities import MODALITIES
 from data.pixels import to_uint8
+from data.sheets import sample_grid
 from tests.helpers.images import write_pairs
 from tests.helpers.networks import random_network, small_generator_config
 from training import grids
-from training.grids import SampleGrid, compose_grid, grid_size
+from training.grids import SampleGrid, grid_size
 
 
 @pytest.mark.parametrize(
@@ -20,30 +20,6 @@ from training.grids import SampleGrid, compose_grid, grid_size
 )
 def test_grid_size(resolution, modalities, size):
     assert grid_size(resolution, modalities) == size
-
-
-def random_images(count, side=3):
-    random = torch.Generator().manual_seed(0)
-    shapes = {m.name: (count, m.channels, side, side) for m in MODALITIES}
-    return {
-        name: torch.randint(256, shape, generator=random, dtype=torch.uint8)
-        for name, shape in shapes.items()
-    }
-
-
-@pytest.mark.parametrize(("count", "columns"), [(6, 2), (6, 6), (4, 1)])
-def test_layout_equals_loops(count, columns):
-    images, side = random_images(count), 3
-    expected = np.zeros((3, count // columns * side, columns * 2 * side), dtype=np.uint8)
-    for index in range(count):
-        for place, name in enumerate(("rgb", "nir")):
-            top = index // columns * side
-            left = (index % columns * 2 + place) * side
-            pixels = images[name][index].numpy()
-            expected[:, top : top + side, left : left + side] = pixels  # grey goes to all channels
-    result = compose_grid(images, columns)
-    assert result.dtype == np.uint8
-    np.testing.assert_array_equal(result, expected)
 
 
 @pytest.fixture
@@ -92,7 +68,7 @@ def test_fakes_do_not_depend_on_the_batch(dataset, generator, tmp_path, monkeypa
     pixels = {batch: np.asarray(Image.open(path)).astype(int) for batch, path in files.items()}
     with torch.no_grad():
         images = generator(grid.z, grid.c, noise_mode="const")
-    expected = compose_grid({name: to_uint8(image) for name, image in images.items()}, 3)
+    expected = sample_grid({name: to_uint8(image).numpy() for name, image in images.items()}, 3)
     np.testing.assert_array_equal(pixels[6], expected.transpose(1, 2, 0))
     for batch in (4, 1):  # convolutions round differently at other batch sizes
         assert np.abs(pixels[batch] - pixels[6]).max() <= 1
