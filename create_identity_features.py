@@ -11,9 +11,9 @@ from dnnlib import cli
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from biometrics.embedding import Embedder
+    from biometrics.extraction import Extraction
     from data.pairs import PairSource
-    from recognition.embedding import Embedder
-    from recognition.extraction import Extraction
 
 EPILOG = """\b
 Examples:
@@ -80,10 +80,10 @@ def main(**given: Any) -> None:
 
 
 def _run(given: dict[str, Any]) -> None:
+    from biometrics import extraction  # noqa: PLC0415  # torch is slow
+    from biometrics.embedding import load_embedder  # noqa: PLC0415
+    from biometrics.features import check_writable, write_identity_features  # noqa: PLC0415
     from data.pairs import open_pairs  # noqa: PLC0415
-    from recognition import extraction  # noqa: PLC0415  # torch is slow
-    from recognition.embedding import load_embedder  # noqa: PLC0415
-    from recognition.features import check_writable, write_identity_features  # noqa: PLC0415
     from torch_utils.devices import (  # noqa: PLC0415
         resolve_device,
         use_repeatable_arithmetic,
@@ -123,8 +123,8 @@ def _failure_rule(
     given: dict[str, Any], place: Path, source: "PairSource", embedder: "Embedder"
 ) -> "Callable[[Mapping[str, str]], None]":
     """Return what judges the images without features: whether the work may go on, and be kept."""
-    from recognition.extraction import Vectors, describe_features  # noqa: PLC0415
-    from recognition.features import check_replaceable  # noqa: PLC0415
+    from biometrics.extraction import Vectors, describe_features  # noqa: PLC0415
+    from biometrics.features import check_replaceable  # noqa: PLC0415
 
     vectors = Vectors(given["all_or_one"])
 
@@ -141,7 +141,7 @@ def _failure_rule(
 
 
 def _place(given: dict[str, Any]) -> Path:
-    from recognition.features import FEATURES_FILE  # noqa: PLC0415  # torch is slow
+    from biometrics.features import FEATURES_FILE  # noqa: PLC0415  # torch is slow
 
     if given["out"] is not None:
         return given["out"]

@@ -336,8 +336,8 @@ def _made_by(step: Step) -> Path | None:
 
 def _write_page(steps: list[Step], done: dict[str, dict[str, Any]], folder: Path) -> Path:
     """Write pipeline.html, all steps and pictures on one page."""
-    from metrics.report.pipeline import PipelineStep, pipeline_report  # noqa: PLC0415  # slow
-    from metrics.report.writing import write_report  # noqa: PLC0415
+    from evaluation.report.pipeline import PipelineStep, pipeline_report  # noqa: PLC0415  # slow
+    from evaluation.report.writing import write_report  # noqa: PLC0415
 
     shown = []
     for step in steps:

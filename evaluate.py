@@ -1,6 +1,6 @@
 """Says how good, aligned, separable and private generated images and data sets are.
 
-The commands are in metrics/commands/, one module each; here they meet the networks of the other
+The commands are in evaluation/commands/, one module each; here they meet the networks of the other
 packages, which reach them as arguments.
 """
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib.cli import CONTEXT
-from metrics.commands.dataset import dataset
-from metrics.commands.images import images
-from metrics.commands.masks import masks
-from metrics.commands.privacy import privacy
-from metrics.commands.report import report
-from metrics.commands.tools import Tools
-from metrics.commands.training import training
-from metrics.commands.verification import verification
+from evaluation.commands.dataset import dataset
+from evaluation.commands.images import images
+from evaluation.commands.masks import masks
+from evaluation.commands.privacy import privacy
+from evaluation.commands.report import report
+from evaluation.commands.tools import Tools
+from evaluation.commands.training import training
+from evaluation.commands.verification import verification
 
 if TYPE_CHECKING:
-    from metrics.sources import Sampler, SamplerOptions
+    from evaluation.sources import Sampler, SamplerOptions
 
 EPILOG = """\b
 Examples:
@@ -40,13 +40,13 @@ def main(context: click.Context) -> None:
 
 
 def _load_sampler(path: Path, options: "SamplerOptions") -> "Sampler":
-    from training.sampling import load_sampler  # noqa: PLC0415  # torch is slow
+    from networks.sampling import load_sampler  # noqa: PLC0415  # torch is slow
 
     return load_sampler(path, **vars(options))
 
 
 def _load_embedder(path: Path, device: str = "cpu", *, flip: bool = False) -> Any:
-    from recognition.embedding import load_embedder  # noqa: PLC0415  # torch is slow
+    from biometrics.embedding import load_embedder  # noqa: PLC0415  # torch is slow
 
     return load_embedder(path, device=device, flip=flip)
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dnnlib import cli
-from recognition import command_line
+from identities import command_line
 
 EPILOG = """\b
 Examples:
@@ -58,7 +58,8 @@ def main(**given: Any) -> None:
 def _run(given: dict[str, Any]) -> None:
     from data.grouping import group_images  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
-    from recognition import folder_filter, setup  # noqa: PLC0415  # torch is slow
+    from identities import filter_loading as setup  # noqa: PLC0415  # torch is slow
+    from identities import folder_filter
     from torch_utils.devices import (  # noqa: PLC0415
         resolve_device,
         use_repeatable_arithmetic,

@@ -10,7 +10,7 @@ from dnnlib import cli
 from dnnlib.config import to_dict
 
 if TYPE_CHECKING:
-    from training.generation import GenerationOptions
+    from networks.generation import GenerationOptions
 
 EPILOG = """\b
 Examples:
@@ -135,9 +135,9 @@ def main(convert_to: Path | None, dry_run: bool, **given: Any) -> None:
 
 
 def _options(given: dict[str, Any]) -> "GenerationOptions":
-    from training.drawing import parse_numbers  # noqa: PLC0415  # torch is slow
-    from training.generation import GenerationOptions  # noqa: PLC0415
-    from training.generator import NoiseMode  # noqa: PLC0415
+    from networks.drawing import parse_numbers  # noqa: PLC0415  # torch is slow
+    from networks.generation import GenerationOptions  # noqa: PLC0415
+    from networks.generator import NoiseMode  # noqa: PLC0415
 
     if given["outdir"] is None:
         raise ValueError("--outdir must say where the images go")
@@ -151,7 +151,7 @@ def _options(given: dict[str, Any]) -> "GenerationOptions":
 
 
 def _draw(options: "GenerationOptions", dry_run: bool) -> None:
-    from training.generation import prepare, run  # noqa: PLC0415  # torch is slow
+    from networks.generation import prepare, run  # noqa: PLC0415  # torch is slow
 
     job = prepare(options)
     if dry_run:
@@ -164,8 +164,8 @@ def _draw(options: "GenerationOptions", dry_run: bool) -> None:
 
 
 def _convert(given: dict[str, Any], target: Path, dry_run: bool) -> None:
-    from training.export import ConversionOptions, convert  # noqa: PLC0415  # torch is slow
-    from training.generator import NoiseMode  # noqa: PLC0415
+    from networks.export import ConversionOptions, convert  # noqa: PLC0415  # torch is slow
+    from networks.generator import NoiseMode  # noqa: PLC0415
 
     options = ConversionOptions(
         network=given["network"],

@@ -10,17 +10,17 @@ import click
 
 from dnnlib import cli
 from dnnlib.processes import is_first_process
-from recognition import command_line
+from identities import command_line
 
 if TYPE_CHECKING:
-    from recognition.audit import Auditor
-    from recognition.candidates import CandidateDrawer
-    from recognition.identity_sources import IdentitySource
-    from recognition.recognition_dataset import RecognitionOptions
-    from recognition.setup import LoadedFilter
+    from identities.audit import Auditor
+    from identities.candidates import CandidateDrawer
+    from identities.filter_loading import LoadedFilter
+    from identities.identity_sources import IdentitySource
+    from identities.recognition_dataset import RecognitionOptions
+    from networks.pair_drawing import PairDrawer
+    from networks.snapshot import Snapshot
     from torch_utils.distributed import World
-    from training.pair_drawing import PairDrawer
-    from training.snapshots import Snapshot
 
 EPILOG = """\b
 Examples:
@@ -149,8 +149,8 @@ def _device(given: dict[str, Any]) -> str:
 
 
 def _calibrate(given: dict[str, Any], device: str) -> None:
-    from recognition import setup  # noqa: PLC0415  # torch is slow
-    from recognition.thresholds import calibrate  # noqa: PLC0415
+    from biometrics.thresholds import calibrate  # noqa: PLC0415
+    from identities import filter_loading as setup  # noqa: PLC0415  # torch is slow
 
     options = command_line.read_filter_options(given, device)
     features, embedder = setup.load_people(options.training_ids, options.rec_model, device)
@@ -166,7 +166,8 @@ def _generate(given: dict[str, Any], device: str) -> None:
 
     from dnnlib import files  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
-    from recognition import recognition_dataset, setup  # noqa: PLC0415
+    from identities import filter_loading as setup  # noqa: PLC0415
+    from identities import recognition_dataset
     from torch_utils.distributed import join_world  # noqa: PLC0415
 
     for name, option in (("gen_model", "--gen_model"), ("outdir", "--outdir")):
@@ -214,10 +215,10 @@ def _generate(given: dict[str, Any], device: str) -> None:
 
 def _load_generator(given: dict[str, Any], device: str) -> tuple["PairDrawer", "Snapshot", str]:
     """Return the generator with its settings, its snapshot, and the hash of its weights."""
+    from networks.drawing import parse_numbers  # noqa: PLC0415
+    from networks.pair_drawing import PairDrawer, default_micro_batch  # noqa: PLC0415
+    from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
     from torch_utils.checkpoints import state_sha256  # noqa: PLC0415  # torch is slow
-    from training.drawing import parse_numbers  # noqa: PLC0415
-    from training.pair_drawing import PairDrawer, default_micro_batch  # noqa: PLC0415
-    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
 
     path, layers = given["gen_model"], given["mix_layers"]
     snapshot = load_snapshot(path)
@@ -248,7 +249,7 @@ def _make_drawer(
     given: dict[str, Any], pairs: "PairDrawer", snapshot: "Snapshot", loaded: "LoadedFilter"
 ) -> tuple["CandidateDrawer", dict[str, Any]]:
     """Return what draws candidates, and what decides them as plain JSON values."""
-    from recognition.candidates import CandidateDrawer, Variation  # noqa: PLC0415  # torch is slow
+    from identities.candidates import CandidateDrawer, Variation  # noqa: PLC0415  # torch is slow
 
     width = loaded.scorer.embedder.width
     if pairs.c_dim != width:
@@ -269,7 +270,7 @@ def _make_drawer(
 def _identity_source(given: dict[str, Any], loaded: "LoadedFilter") -> tuple["IdentitySource", str]:
     """Return the source, and its name or its file's hash."""
     from dnnlib.files import sha256_file  # noqa: PLC0415  # torch is slow
-    from recognition import identity_sources  # noqa: PLC0415
+    from identities import identity_sources  # noqa: PLC0415
 
     name, width = given["identity_source"], loaded.scorer.embedder.width
     if name == "random":
@@ -318,8 +319,8 @@ def _finisher(
     given: dict[str, Any], loaded: "LoadedFilter", auditor: "Auditor | None"
 ) -> Callable[[Path, list[dict[str, Any]]], dict[str, Any]]:
     """Return what is done when all samples are there."""
-    from recognition import reports  # noqa: PLC0415  # torch is slow
-    from recognition.export import ExportKind, export_manifest  # noqa: PLC0415
+    from identities import reports  # noqa: PLC0415  # torch is slow
+    from identities.export import ExportKind, export_manifest  # noqa: PLC0415
 
     def finish(folder: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
         export_manifest(folder, entries, ExportKind(given["export"]))

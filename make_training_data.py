@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from interpreter.annotation_images import AnnotationRequest
     from interpreter.experiment import Experiment
     from interpreter.native import NativeInterpreter
-    from training.generator import Generator
-    from training.snapshots import Snapshot
+    from networks.generator import Generator
+    from networks.snapshot import Snapshot
 
 EPILOG = """\b
 Examples:
@@ -138,17 +138,17 @@ def _request(
 
 
 def _load_snapshot(experiment: "Experiment", network: Path | None) -> "Snapshot":
-    from training.snapshots import load_snapshot  # noqa: PLC0415  # torch is slow
+    from networks.snapshot import load_snapshot  # noqa: PLC0415  # torch is slow
 
     return load_snapshot(network or experiment.path("stylegan_checkpoint"))
 
 
 def _build_generator(snapshot: "Snapshot", network: str, device: str) -> "Generator":
+    from networks.snapshot import build_generator  # noqa: PLC0415
     from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
         resolve_device,
         use_repeatable_arithmetic,
     )
-    from training.snapshots import build_generator  # noqa: PLC0415
 
     name = resolve_device(device)
     if name != "cpu":

@@ -10,12 +10,12 @@ import click
 from tqdm import tqdm
 
 from data.check import CheckReport, check_pairs
-from data.example.writer import ExampleOptions, write_example_dataset
 from data.importing.faces import SHEET_FILE, FaceTools
 from data.importing.options import FaceMethod, ImportOptions, OutputFormat
 from data.importing.plan import build_plan
 from data.importing.writer import check_outdir, run_import
 from dnnlib.cli import CONTEXT, config_option, friendly_errors
+from renderer.writer import ExampleOptions, write_example_dataset
 
 _MAX_SHOWN = 20
 
@@ -241,7 +241,7 @@ def _face_tools(options: ImportOptions, device: str) -> FaceTools | None:
         return None
     import torch  # noqa: PLC0415  # not needed without faces
 
-    from recognition.import_faces import build_import_faces  # noqa: PLC0415
+    from biometrics.import_faces import build_import_faces  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     torch.set_num_threads(1)  # images are what runs in parallel; sums round the same everywhere

@@ -19,7 +19,7 @@ from metrics.names import Metric, parse_metrics
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from metrics.snapshot_metrics import SnapshotMetrics
+    from evaluation.snapshot_metrics import SnapshotMetrics
     from training.launch import Plan
     from training.loop import SnapshotEvaluator
     from training.state import TrainingState
@@ -310,7 +310,7 @@ def main(
     The run folder NNNNN-name holds network-snapshot-*.pkl, fakes*.png (pairs side by side),
     stats.jsonl, log.txt, training_options.json and the checkpoint that a killed run continues from.
     """
-    from metrics.extractors import may_download  # noqa: PLC0415  # torch is slow
+    from evaluation.extractors import may_download  # noqa: PLC0415  # torch is slow
     from torch_utils.distributed import is_launched  # noqa: PLC0415
     from training.launch import make_plan, plan_as_json, train  # noqa: PLC0415
     from training.options import TrainingOptions  # noqa: PLC0415
@@ -344,9 +344,9 @@ def main(
 def _evaluations(
     metrics: tuple[Metric, ...], extractor: str, plan: "Plan", data: Path
 ) -> list["SnapshotEvaluator"]:
-    from metrics.snapshot_metrics import prepare_snapshot_metrics  # noqa: PLC0415
-    from recognition.embedding import load_embedder  # noqa: PLC0415
-    from training.sampling import evaluation_seed, labels_of_dataset  # noqa: PLC0415
+    from biometrics.embedding import load_embedder  # noqa: PLC0415
+    from evaluation.snapshot_metrics import prepare_snapshot_metrics  # noqa: PLC0415
+    from networks.sampling import evaluation_seed, labels_of_dataset  # noqa: PLC0415
 
     seed = evaluation_seed(plan.config.seed)
     prepared = prepare_snapshot_metrics(
@@ -364,7 +364,7 @@ def _evaluations(
 def _measure(
     prepared: "SnapshotMetrics", labels: "Tensor", seed: int, path: Path, state: "TrainingState"
 ) -> Mapping[str, float]:
-    from training.sampling import IndexedSampler  # noqa: PLC0415  # torch is slow
+    from networks.sampling import IndexedSampler  # noqa: PLC0415  # torch is slow
 
     sampler = IndexedSampler(state.ema, labels, name=path.name, seed=seed)
     return prepared.measure(path, sampler, state.nimg, state.world)

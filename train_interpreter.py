@@ -12,8 +12,8 @@ from dnnlib import cli
 if TYPE_CHECKING:
     from interpreter.dataset_writer import DatasetOptions, DatasetWriter, SampleFilter
     from interpreter.experiment import Experiment
-    from training.generator import Generator
-    from training.snapshots import Snapshot
+    from networks.generator import Generator
+    from networks.snapshot import Snapshot
 
 EPILOG = """\b
 Examples:
@@ -261,7 +261,7 @@ def _sample_filter(given: dict[str, Any], device: str) -> "SampleFilter | None":
     """Return the filter of training people, where one is asked for."""
     if given["filter_identities"] is None:
         return None
-    from recognition.setup import FilterOptions, load_filter  # noqa: PLC0415  # torch is slow
+    from identities.filter_loading import FilterOptions, load_filter  # noqa: PLC0415  # torch is slow
 
     options = FilterOptions(
         rec_model=given["rec_model"],
@@ -280,17 +280,17 @@ def _load_experiment(given: dict[str, Any]) -> "Experiment":
 
 
 def _load_snapshot(experiment: "Experiment", network: Path | None) -> "Snapshot":
-    from training.snapshots import load_snapshot  # noqa: PLC0415  # torch is slow
+    from networks.snapshot import load_snapshot  # noqa: PLC0415  # torch is slow
 
     return load_snapshot(network or experiment.path("stylegan_checkpoint"))
 
 
 def _build_generator(snapshot: "Snapshot", network: str, device: str) -> "Generator":
+    from networks.snapshot import build_generator  # noqa: PLC0415
     from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
         resolve_device,
         use_repeatable_arithmetic,
     )
-    from training.snapshots import build_generator  # noqa: PLC0415
 
     local = os.environ.get("LOCAL_RANK")
     name = resolve_device(device, None if local is None else int(local))

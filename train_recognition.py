@@ -13,7 +13,7 @@ from dnnlib import cli
 if TYPE_CHECKING:
     import torch
 
-    from recognition.embedding import Embedder
+    from biometrics.embedding import Embedder
     from recognition.face_sets import FaceSet
     from recognition.learning import Learning, Mixups, Row
     from recognition.learning_config import LearningConfig
@@ -278,11 +278,11 @@ def _identity_mixup(
     given: dict[str, Any], faces: "FaceSet", device: str
 ) -> tuple["IdentityMixup", dict[str, Any]]:
     """Return what draws images of mixed people, and what decides them."""
-    from recognition.conditions import condition_scale, read_conditions  # noqa: PLC0415  # torch is slow
+    from identities.conditions import condition_scale, read_conditions  # noqa: PLC0415  # torch is slow
+    from networks.pair_drawing import PairDrawer, default_micro_batch  # noqa: PLC0415
+    from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
     from recognition.mixup import IdentityMixup  # noqa: PLC0415
     from torch_utils.checkpoints import state_sha256  # noqa: PLC0415
-    from training.pair_drawing import PairDrawer, default_micro_batch  # noqa: PLC0415
-    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
 
     if len(given["data"]) > 1:
         raise ValueError(f"--identity-mix mixes the people of one --data, got {len(given['data'])}")
@@ -363,8 +363,8 @@ def verification_numbers(vectors: "torch.Tensor", people: list[str]) -> "Row":
     """
     import numpy as np  # noqa: PLC0415  # slow
 
-    from metrics.comparisons import Side, exact_comparisons  # noqa: PLC0415
-    from metrics.verification import error_rates, score_comparisons  # noqa: PLC0415
+    from biometrics.comparisons import Side, exact_comparisons  # noqa: PLC0415
+    from biometrics.verification import error_rates, score_comparisons  # noqa: PLC0415
 
     comparisons = exact_comparisons(Side(vectors=vectors.numpy(), people=people))
     score = score_comparisons(comparisons, levels=(FMR,), replicates=0)

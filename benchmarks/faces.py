@@ -14,7 +14,7 @@ from dnnlib import cli
 if TYPE_CHECKING:
     import numpy as np
 
-    from recognition.detection import MtcnnDetector
+    from biometrics.detection import MtcnnDetector
 
 EPILOG = """\b
 Examples:
@@ -50,7 +50,7 @@ def measure_moves(photograph: "np.ndarray", detector: "MtcnnDetector", count: in
     """Return how far alignment moves with the pose of the photograph, in pixels of the template."""
     import numpy as np  # noqa: PLC0415
 
-    from recognition.alignment import (  # noqa: PLC0415
+    from biometrics.alignment import (  # noqa: PLC0415
         Similarity,
         fit_similarity,
         template_points,
@@ -81,8 +81,8 @@ def time_side(photograph: "np.ndarray", side: int, batch: int, repeats: int, dev
     from PIL import Image  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from recognition.alignment import align_images  # noqa: PLC0415
-    from recognition.detection import MtcnnDetector  # noqa: PLC0415
+    from biometrics.alignment import align_images  # noqa: PLC0415
+    from biometrics.detection import MtcnnDetector  # noqa: PLC0415
 
     image = np.asarray(Image.fromarray(photograph).resize((side, side), Image.Resampling.LANCZOS))
     alone = MtcnnDetector(device=device)
@@ -130,7 +130,7 @@ def main(
     import torch  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from recognition.detection import MtcnnDetector  # noqa: PLC0415
+    from biometrics.detection import MtcnnDetector  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     torch.set_num_threads(threads)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from recognition.embedding import Embedder
-    from training.pair_drawing import PairDrawer
+    from biometrics.embedding import Embedder
+    from networks.pair_drawing import PairDrawer
 
 WIDTH = 512
 EPILOG = """\b
@@ -37,9 +37,9 @@ def build_pairs(
     """Return a random conditional generator."""
     import torch  # noqa: PLC0415
 
-    from training.architecture import GeneratorConfig  # noqa: PLC0415
-    from training.generator import Generator  # noqa: PLC0415
-    from training.pair_drawing import PairDrawer  # noqa: PLC0415
+    from networks.config import GeneratorConfig  # noqa: PLC0415
+    from networks.generator import Generator  # noqa: PLC0415
+    from networks.pair_drawing import PairDrawer  # noqa: PLC0415
 
     torch.manual_seed(0)
     config = GeneratorConfig(resolution=resolution, c_dim=WIDTH, channel_base=16384)
@@ -51,8 +51,8 @@ def build_embedder(backbone: str, micro_batch: int, device: "torch.device") -> "
     """Return a random recogniser."""
     import torch  # noqa: PLC0415
 
-    from recognition.backbones import build_backbone, named_backbone  # noqa: PLC0415
-    from recognition.embedding import Embedder, Preprocessing  # noqa: PLC0415
+    from biometrics.backbones import build_backbone, named_backbone  # noqa: PLC0415
+    from biometrics.embedding import Embedder, Preprocessing  # noqa: PLC0415
 
     torch.manual_seed(0)
     config = named_backbone(backbone)
@@ -93,7 +93,7 @@ def time_filter(given: dict[str, Any], device: "torch.device") -> list[dict[str,
     import numpy as np  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from recognition.similarity import References  # noqa: PLC0415
+    from biometrics.similarity import References  # noqa: PLC0415
 
     count = given["samples"]
     pairs = build_pairs(given["resolution"], given["micro_batch"], count, device)
@@ -162,8 +162,8 @@ def main(threads: int | None, json_path: Path | None, **given: Any) -> None:
     import torch  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
+    from networks.pair_drawing import default_micro_batch  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
-    from training.pair_drawing import default_micro_batch  # noqa: PLC0415
 
     if threads is not None:
         torch.set_num_threads(threads)

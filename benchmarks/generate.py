@@ -15,7 +15,7 @@ from dnnlib import cli
 if TYPE_CHECKING:
     import torch
 
-    from training.generator import Generator
+    from networks.generator import Generator
 
 EPILOG = """\b
 Examples:
@@ -30,8 +30,8 @@ def build_generator(
     """Return a random generator that draws both modalities."""
     import torch  # noqa: PLC0415
 
-    from training.architecture import GeneratorConfig  # noqa: PLC0415
-    from training.generator import Generator  # noqa: PLC0415
+    from networks.config import GeneratorConfig  # noqa: PLC0415
+    from networks.generator import Generator  # noqa: PLC0415
 
     config = GeneratorConfig(
         resolution=resolution,

@@ -68,7 +68,7 @@ def _measure(
     )
     from interpreter.model_files import load_models  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
-    from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
+    from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
 
     generator = build_generator(load_snapshot(network))
     interpreter = NativeInterpreter(load_models(models).ensemble, drawing.feature_layout(generator))

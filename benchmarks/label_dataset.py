@@ -75,8 +75,8 @@ def _build(given: dict[str, int]) -> tuple[Any, Any, Any]:
 
     from interpreter.drawing import feature_layout  # noqa: PLC0415
     from interpreter.ensemble import PixelEnsemble, hidden_widths  # noqa: PLC0415
-    from training.architecture import GeneratorConfig  # noqa: PLC0415
-    from training.generator import Generator  # noqa: PLC0415
+    from networks.config import GeneratorConfig  # noqa: PLC0415
+    from networks.generator import Generator  # noqa: PLC0415
 
     torch.set_num_threads(given["threads"])
     torch.manual_seed(0)

@@ -57,8 +57,8 @@ class Setting:
 def strip_nir(source: Path, target: Path) -> None:
     """Write a snapshot without its NIR heads and its NIR discriminator."""
     from data.modalities import NIR  # noqa: PLC0415  # torch is slow
-    from training.network_state import NetworkState  # noqa: PLC0415
-    from training.snapshots import Snapshot, load_snapshot, save_snapshot  # noqa: PLC0415
+    from networks.network_state import NetworkState  # noqa: PLC0415
+    from networks.snapshot import Snapshot, load_snapshot, save_snapshot  # noqa: PLC0415
 
     networks = {}
     for name, network in load_snapshot(source).networks.items():
@@ -73,8 +73,8 @@ def strip_nir(source: Path, target: Path) -> None:
 
 def options_of(setting: Setting, single: Path, init: str) -> "TrainingOptions":
     """Return the run of one beginning; sizes are the snapshot's."""
+    from networks.snapshot import load_snapshot  # noqa: PLC0415
     from training.options import TrainingOptions  # noqa: PLC0415
-    from training.snapshots import load_snapshot  # noqa: PLC0415
 
     network: Any = load_snapshot(single).networks["G_ema"].config
     return TrainingOptions(
@@ -132,7 +132,7 @@ def check_seed(network: Path, seed: int) -> None:
 
     From it, random heads would be the very ones that the trained trunk grew up with.
     """
-    from training.snapshots import load_snapshot  # noqa: PLC0415
+    from networks.snapshot import load_snapshot  # noqa: PLC0415
 
     if load_snapshot(network).options.get("seed") == seed:
         raise ValueError(f"--seed must not be the one that {network} was trained with, got {seed}")

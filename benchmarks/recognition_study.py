@@ -23,7 +23,7 @@ from dnnlib.runs import slug
 if TYPE_CHECKING:
     import numpy as np
 
-    from recognition.embedding import Embedder
+    from biometrics.embedding import Embedder
 
 PATH = click.Path(path_type=Path)
 MODEL = "recogniser.pth"
@@ -171,7 +171,7 @@ def _words(key: str, value: Any) -> list[str]:
 
 
 def _test(study: Mapping[str, Any], outdir: Path, device: str) -> dict[str, Any]:
-    from recognition.embedding import load_embedder  # noqa: PLC0415  # torch is slow
+    from biometrics.embedding import load_embedder  # noqa: PLC0415  # torch is slow
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     numbers: list[Row] = []
@@ -214,7 +214,7 @@ def _embed(embedder: "Embedder", data: str | Sequence[str], modality: str) -> tu
 def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
     """Return how far apart images of one person are, and draw some people of each set."""
     from benchmarks.scatter import scatter  # noqa: PLC0415
-    from recognition.embedding import load_embedder  # noqa: PLC0415  # torch is slow
+    from biometrics.embedding import load_embedder  # noqa: PLC0415  # torch is slow
     from recognition.mds import classical_mds, cosine_distances  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 

@@ -76,9 +76,9 @@ class _Task:
         import torch  # noqa: PLC0415  # after --help
 
         from interpreter.drawing import feature_layout  # noqa: PLC0415
-        from training.architecture import GeneratorConfig  # noqa: PLC0415
-        from training.generator import Generator  # noqa: PLC0415
-        from training.snapshots import build_generator, load_snapshot  # noqa: PLC0415
+        from networks.config import GeneratorConfig  # noqa: PLC0415
+        from networks.generator import Generator  # noqa: PLC0415
+        from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
 
         torch.set_num_threads(given["threads"])
         torch.manual_seed(0)

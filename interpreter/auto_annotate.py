@@ -18,8 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.class_list import AnnotationClass, ClassList
-from data.example.classes import FACE_4, FACE_10, Palette, merge_face
-from data.example.render import check_resolution, render_sample
 from data.modalities import MODALITIES
 from data.pixels import decode_image, to_float
 from dnnlib import files
@@ -32,6 +30,8 @@ from interpreter.annotation_images import (
 )
 from interpreter.annotations import AnnotatedImage
 from interpreter.arrays import load_rows
+from renderer.classes import FACE_4, FACE_10, Palette, merge_face
+from renderer.render import check_resolution, render_sample
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.seeding import derive_seed, generator_for
 
@@ -49,7 +49,7 @@ class AnnotatorOptions:
 
     Attributes:
         resolution: side of the images in pixels.
-        classes: 10, or 4 (see data.example.classes.merge_face).
+        classes: 10, or 4 (see renderer.classes.merge_face).
         seed: of renders, weights and batches.
         renders: rendered people to learn from, one image each.
         heldout: further people to measure on.

@@ -34,7 +34,7 @@ class _Synthesis(Protocol):
 
 
 class FeatureGenerator(Protocol):
-    """What the interpreter needs of a generator: training/generator.py has it.
+    """What the interpreter needs of a generator: networks/generator.py has it.
 
     Attributes:
         config: resolution, z_dim, c_dim and w_dim.

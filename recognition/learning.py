@@ -10,20 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from biometrics.backbones import build_backbone, named_backbone, state_of
+from biometrics.embedding import Embedder, Preprocessing
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from recognition.backbones import build_backbone, named_backbone, state_of
-from recognition.embedding import Embedder, Preprocessing
 from recognition.face_sets import FaceSet
 from recognition.heads import MarginHead
 from recognition.learning_config import LearningConfig, rate_at
 from recognition.mixup import DomainMixup, IdentityMixup
 from recognition.partial_head import PartialHead
-from recognition.together import at_work_together
 from recognition.training_items import Batch, Item, TrainingItems, make_batch, read_steps
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed, generator_for
+from torch_utils.together import at_work_together
 
 RECORD_FILE = "training_options.json"
 STATS_FILE = "stats.jsonl"

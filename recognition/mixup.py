@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recognition.candidates import PairGenerator
+from biometrics.similarity import unit_rows
+from networks.pair_drawing import PairDrawer
 from recognition.face_sets import FaceSet, Target, as_input
-from recognition.similarity import unit_rows
 from torch_utils.seeding import generator_for
 
 PHI_STEPS = 20  # shares are 0, 0.05, ..., 1
@@ -80,7 +80,7 @@ class IdentityMixup:
 
     def __init__(
         self,
-        generator: PairGenerator,
+        generator: PairDrawer,
         directions: np.ndarray,
         *,
         modalities: Sequence[str],

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from biometrics.embedding import Preprocessing, preprocess
 from data.sampler import InfiniteSampler
-from recognition.embedding import Preprocessing, preprocess
 from recognition.face_sets import FaceSet, Target
 from recognition.mixup import DomainMixup, MixStep, shifted
 from torch_utils.distributed import World

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from data.class_list import AnnotationClass, ClassList, class_list_from_json
-from data.example.classes import FACE_4, OCULAR_4, Palette, merge_face, merge_ocular
 from data.masks import IGNORED
 from dnnlib import files
+from renderer.classes import FACE_4, OCULAR_4, Palette, merge_face, merge_ocular
 
 EXAMPLE_MERGES = {"face4": (FACE_4, merge_face), "ocular4": (OCULAR_4, merge_ocular)}
 _EXAMPLE_CLASSES = 10

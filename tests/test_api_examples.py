@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from biometrics.embedding import Preprocessing
+from biometrics.features import FeatureInfo, IdentityFeatures, write_identity_features
 from dnnlib.files import sha256_file
-from recognition.embedding import Preprocessing
-from recognition.features import FeatureInfo, IdentityFeatures, write_identity_features
 from tests.helpers.images import write_pairs
 from tests.helpers.interpreters import save_small_models, save_small_snapshot, small_generator
 from tests.helpers.people import (

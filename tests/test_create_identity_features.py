@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 import create_identity_features
 import train_recognition
+from biometrics import extraction
+from biometrics.features import read_identity_features
 from data.dataset import PairDataset
-from recognition import extraction
-from recognition.features import read_identity_features
 from recognition.learning import MODEL_FILE
 from tests.helpers.images import write_pairs
 from torch_utils import devices

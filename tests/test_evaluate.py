@@ -11,13 +11,13 @@ import torch
 from click.testing import CliRunner
 
 from evaluate import main
-from metrics.commands import images as images_command
+from evaluation.commands import images as images_command
+from networks.config import GeneratorConfig
+from networks.generator import Generator
+from networks.snapshot import Snapshot, capture, save_snapshot
 from tests.helpers.images import truncate
 from tests.helpers.measures import write_people
 from torch_utils import devices
-from training.architecture import GeneratorConfig
-from training.generator import Generator
-from training.snapshots import Snapshot, capture, save_snapshot
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,17 +6,17 @@ import pytest
 from click.testing import CliRunner
 
 from evaluate import main
-from metrics.commands import shared
+from evaluation.commands import shared
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs
 from tests.helpers.people import SIDE, save_recogniser, save_varied_snapshot
 
 NAMES = [f"{person}_{image}" for person in range(4) for image in range(2)]
 WORK = (
-    "metrics.studies.embed_images",
-    "metrics.pair_images.embed_pairs",
-    "metrics.quality.evaluate",
+    "evaluation.studies.embed_images",
+    "evaluation.pair_images.embed_pairs",
+    "evaluation.quality.evaluate",
     "metrics.segmentation.score_masks",
-    "metrics.training_curves.draw_curves",
+    "evaluation.training_curves.draw_curves",
 )
 LINES = {
     "images": ["--images={samples}", "--data={data}", "--metrics=fid8", "--extractor=standin"],

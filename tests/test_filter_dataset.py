@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 import filter_dataset
-from recognition import folder_filter
-from recognition.faces import FaceReason, FaceVerdict
-from recognition.thresholds import calibrate, write_thresholds
+from biometrics.faces import FaceReason, FaceVerdict
+from biometrics.thresholds import calibrate, write_thresholds
+from identities import folder_filter
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs
 from tests.helpers.interpreters import read_tree
 from tests.helpers.people import (
@@ -225,7 +225,7 @@ def test_images_without_a_face_are_left_out(shop, images, tmp_path, monkeypatch)
         def describe(self):
             return {"kind": "dark"}
 
-    from recognition import setup  # noqa: PLC0415
+    from identities import filter_loading as setup  # noqa: PLC0415
 
     monkeypatch.setattr(setup, "face_check", lambda *_a, **_k: DarkIsNoFace())
     run(shop, images, "--outdir", tmp_path / "view")

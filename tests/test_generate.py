@@ -11,12 +11,12 @@ from PIL import Image
 
 from data.pixels import to_uint8
 from generate import main
+from networks.config import DiscriminatorConfig, GeneratorConfig
+from networks.discriminator import Discriminator
+from networks.generation import GenerationOptions, read_conditions
+from networks.generator import Generator
+from networks.snapshot import Snapshot, build_generator, capture, load_snapshot, save_snapshot
 from tests.helpers.golden import SHARED, assert_golden, read_shared
-from training.architecture import DiscriminatorConfig, GeneratorConfig
-from training.discriminator import Discriminator
-from training.generation import GenerationOptions, read_conditions
-from training.generator import Generator
-from training.snapshots import Snapshot, build_generator, capture, load_snapshot, save_snapshot
 
 SMALL = {"resolution": 8, "channel_base": 32, "channel_max": 4}
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from biometrics.features import read_identity_features
 from data.pixels import decode_image
-from recognition import recognition_dataset
-from recognition.features import read_identity_features
-from recognition.step_files import StepFiles
+from identities import recognition_dataset
+from identities.step_files import StepFiles
 from tests.helpers.interpreters import read_tree
 from tests.helpers.recognition_data import (
     IDS,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from biometrics.faces import FaceReason, FaceVerdict
 from data.pixels import decode_image
-from recognition import setup
-from recognition.faces import FaceReason, FaceVerdict
+from identities import filter_loading as setup
 from tests.helpers.people import clustered_features
 from tests.helpers.recognition_data import LIMITS, embed_files, lines, run, summary, write_shop
 

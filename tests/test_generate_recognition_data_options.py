@@ -8,11 +8,11 @@ import torch
 from click.testing import CliRunner
 
 import generate_recognition_data
+from biometrics.embedding import load_embedder
+from biometrics.features import IdentityFeatures, read_identity_features
 from data.pixels import decode_image
 from data.recordio import RecordReader
 from data.shards import read_shard
-from recognition.embedding import load_embedder
-from recognition.features import IdentityFeatures, read_identity_features
 from tests.helpers.interpreters import read_tree, save_small_snapshot
 from tests.helpers.people import save_recogniser, save_varied_snapshot, write_features
 from tests.helpers.recognition_data import LIMITS, lines, run, summary, write_shop
@@ -226,7 +226,7 @@ def test_bad_values_are_refused(shop, tmp_path, changes, message):
 def test_features_of_one_vector_a_person_are_no_proof(shop, tmp_path):
     features = read_identity_features(shop / "data" / "identity_features.json")
     info = {**features.info.__dict__, "vectors": "one"}
-    from recognition.features import FeatureInfo, write_identity_features  # noqa: PLC0415
+    from biometrics.features import FeatureInfo, write_identity_features  # noqa: PLC0415
 
     one = IdentityFeatures(stems=features.stems, vectors=features.vectors, info=FeatureInfo(**info))
     write_identity_features(tmp_path / "one.json", one, list(one.stems))

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 import make_training_data
 import preprocess_annotations
 import train_interpreter
+from biometrics.embedding import load_embedder
+from biometrics.thresholds import calibrate, write_thresholds
 from data.pixels import decode_image
-from recognition.embedding import load_embedder
-from recognition.thresholds import calibrate, write_thresholds
 from tests.helpers.interpreters import paint_masks, read_tree, save_small_snapshot
 from tests.helpers.people import clustered_features, save_recogniser
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import generate_recognition_data
 import train_recognition
-from recognition.embedding import load_embedder
+from biometrics.embedding import load_embedder
 from recognition.learning import CHECKPOINT_FILE, MODEL_FILE, Learning
 from tests.helpers.images import (
     random_pixels,
@@ -182,7 +182,7 @@ def test_mismatched_channels(tmp_path):
 
 
 def test_labels_outside(made, tmp_path):
-    from recognition.export import ExportKind, export_manifest  # noqa: PLC0415
+    from identities.export import ExportKind, export_manifest  # noqa: PLC0415
 
     lines = (made / "random/manifest.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]

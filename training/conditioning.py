@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from training.architecture import DiscriminatorConfig, GeneratorConfig
+from networks.config import DiscriminatorConfig, GeneratorConfig
 
 _FIRST = "mapping.fc0.weight"
 _ANSWER = "epilogue.out."

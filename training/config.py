@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from networks.config import DiscriminatorConfig, GeneratorConfig
 from training.ada import AdaConfig
-from training.architecture import DiscriminatorConfig, GeneratorConfig
 from training.augmentation import AugmentConfig
 
 

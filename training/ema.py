@@ -2,7 +2,7 @@
 
 import torch
 
-from training.generator import Generator
+from networks.generator import Generator
 
 
 def ema_beta(*, batch: int, nimg: int, ema_kimg: float, rampup: float | None) -> float:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from data.modalities import RGB
-from training.architecture import DiscriminatorConfig, GeneratorConfig
-from training.network_state import NetworkState, expected_shapes
+from networks.config import DiscriminatorConfig, GeneratorConfig
+from networks.network_state import NetworkState, expected_shapes
 
 Config = GeneratorConfig | DiscriminatorConfig
 

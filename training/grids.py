@@ -9,8 +9,8 @@ from torch import Tensor
 from data.dataset import PairDataset
 from data.pixels import to_uint8
 from data.sheets import sample_grid, save_image
+from networks.generator import Generator
 from torch_utils.seeding import generator_for
-from training.generator import Generator
 
 _TARGET_WIDTH_PX, _TARGET_HEIGHT_PX = 1920, 1080
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from networks.generator import Generator
 from torch_utils.distributed import World
 from torch_utils.seeding import generator_for
-from training.generator import Generator
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from data.dataset import PairDataset
 from dnnlib import config as configs
 from dnnlib import downloads, files, runs
+from networks.snapshot import load_snapshot
 from torch_utils.devices import resolve_device
 from torch_utils.distributed import is_launched, join_world, local_rank, world_size
 from torch_utils.ops import forms
@@ -21,7 +22,6 @@ from training.loop import SnapshotEvaluator, TrainingLoop
 from training.options import TrainingOptions
 from training.presets import resolve
 from training.published_files import find_snapshot
-from training.snapshots import load_snapshot
 from training.transfer import Start, plan_start
 
 _log = logging.getLogger(__name__)

@@ -15,15 +15,15 @@ from data.dataset import PairDataset
 from data.sampler import InfiniteSampler
 from dnnlib import config as configs
 from dnnlib.text import format_seconds
+from networks.network_state import capture
+from networks.snapshot import Snapshot, save_snapshot
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed
 from training.config import RunConfig, TrainingConfig
 from training.grids import SampleGrid
-from training.network_state import capture
 from training.records import Records, collect_row, status_line
 from training.signals import StopRequest
-from training.snapshots import Snapshot, save_snapshot
 from training.state import CHECKPOINT_FILE, TrainingState
 from training.step import Iteration
 from training.transfer import Start, begin

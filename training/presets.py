@@ -6,14 +6,14 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from data.modalities import MODALITIES, NIR
-from training.ada import AdaConfig, AdaMode
-from training.architecture import (
+from networks.config import (
     Architecture,
     DiscriminatorConfig,
     GeneratorConfig,
     HalfPrecision,
     MappingConfig,
 )
+from training.ada import AdaConfig, AdaMode
 from training.augmentation import AUGPIPES
 from training.config import DataConfig, LossConfig, RunConfig, TrainingConfig
 from training.options import TrainingOptions

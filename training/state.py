@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from data.modalities import RGB
+from networks.discriminator import Discriminator
+from networks.generator import Generator
+from networks.layers import Convolution
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed
 from torch_utils.statistics import Statistics
 from training.ada import AdaController
 from training.config import TrainingConfig
-from training.discriminator import Discriminator
-from training.generator import Generator
-from training.layers import Convolution
 from training.optimization import build_adam
 
 CHECKPOINT_FILE = "checkpoint.pt"

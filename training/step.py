@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from data.pixels import to_float
+from networks.generator import Images
 from torch_utils.seeding import generator_for
 from training.augmentation import AugmentPipe
 from training.config import TrainingConfig
 from training.ema import ema_beta, update_ema
-from training.generator import Images
 from training.latents import Latents, draw_latents
 from training.optimization import ADVICE, GuardedStep
 from training.phases import Phase, PhaseKind, build_phases

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from data.modalities import MODALITIES
+from networks.generator import Images
 from training.augmentation import AugmentPipe
 from training.config import LossConfig
-from training.generator import Images
 from training.latents import Latents, mixed_ws
 from training.losses import (
     discriminator_loss_fake,

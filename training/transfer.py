@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from data.modalities import NIR, RGB
+from networks.config import DiscriminatorConfig, GeneratorConfig
+from networks.network_state import NetworkState
+from networks.snapshot import Snapshot
 from torch_utils.checkpoints import load_checkpoint
 from training.ada import AdaMode
-from training.architecture import DiscriminatorConfig, GeneratorConfig
 from training.conditioning import add_condition
 from training.config import TrainingConfig
 from training.fitting import check_fit
-from training.network_state import NetworkState
-from training.snapshots import Snapshot
 from training.state import (
     CHECKPOINT_FILE,
     CHECKPOINT_FORMAT,

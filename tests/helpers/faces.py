@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from recognition.alignment import template_points
-from recognition.faces import Face
+from biometrics.alignment import template_points
+from biometrics.faces import Face
 
 
 def face_at(landmarks, probability=1.0):

@@ -6,9 +6,9 @@ import zlib
 import numpy as np
 import torch
 
-from training.architecture import DiscriminatorConfig, GeneratorConfig, MappingConfig
-from training.discriminator import Discriminator
-from training.generator import Generator
+from networks.config import DiscriminatorConfig, GeneratorConfig, MappingConfig
+from networks.discriminator import Discriminator
+from networks.generator import Generator
 
 # What StyleGAN3's classes default to and its pickles therefore do not store.
 STYLEGAN3_DEFAULTS = {"num_fp16_res": 4, "conv_clamp": 256}

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from biometrics.backbones import BackboneConfig, build_backbone, state_of
+from biometrics.embedding import load_embedder
+from biometrics.extraction import Vectors, extract_features
+from biometrics.features import IdentityFeatures, write_identity_features
 from data.pairs import open_pairs
 from data.pixels import to_float
-from recognition.backbones import BackboneConfig, build_backbone, state_of
-from recognition.embedding import load_embedder
-from recognition.extraction import Vectors, extract_features
-from recognition.features import IdentityFeatures, write_identity_features
+from networks.snapshot import Snapshot, capture, save_snapshot
 from tests.helpers.images import write_pairs
 from tests.helpers.interpreters import small_generator
-from training.snapshots import Snapshot, capture, save_snapshot
 
 WIDTH = 6
 SIDE = 16

@@ -7,8 +7,8 @@ import torch
 from click.testing import CliRunner
 
 import generate_recognition_data
+from biometrics.embedding import load_embedder
 from data.pixels import decode_image
-from recognition.embedding import load_embedder
 from tests.helpers.people import save_recogniser, save_varied_snapshot, write_people
 
 IDS, SAMPLES = 5, 6

@@ -6,7 +6,7 @@ With batch statistics they do not: each process normalises by its own half, as i
 import pytest
 import torch
 
-from recognition.embedding import load_embedder
+from biometrics.embedding import load_embedder
 from tests.helpers.images import write_pairs
 from tests.integration.test_several_processes import ROOT, torchrun
 

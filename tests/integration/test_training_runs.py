@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from networks.snapshot import load_snapshot
 from tests.helpers.images import write_json
 from tests.helpers.training import BATCH, STEPS, run, run_folder, tiny_data, tiny_options
 from training.launch import make_plan
 from training.loop import TrainingLoop
-from training.snapshots import load_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT = "network-snapshot-000001.pkl"

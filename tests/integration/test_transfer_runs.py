@@ -7,13 +7,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from networks.network_state import NetworkState
+from networks.snapshot import Snapshot, load_snapshot, save_snapshot
 from tests.helpers.training import run, run_folder, tiny_data, tiny_options
 from tests.helpers.web import serve
 from train_db_stylegan2 import main
 from training.launch import make_plan
 from training.loop import TrainingLoop, set_up_backends
-from training.network_state import NetworkState
-from training.snapshots import Snapshot, load_snapshot, save_snapshot
 
 SNAPSHOT = "network-snapshot-000001.pkl"
 ADAPTIVE = {"aug": "ada", "p": None, "target": -1.0}  # every signal is above -1: p rises

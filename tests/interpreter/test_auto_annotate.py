@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from data.example.classes import FACE_4, FACE_10
-from data.example.render import render_sample
 from interpreter.auto_annotate import (
     AnnotatorOptions,
     build_annotator,
@@ -11,6 +9,8 @@ from interpreter.auto_annotate import (
     example_classes,
     render_people,
 )
+from renderer.classes import FACE_4, FACE_10
+from renderer.render import render_sample
 
 TINY = {"resolution": 16, "classes": 4, "renders": 24, "heldout": 6, "width": 8, "steps": 40}
 

@@ -10,7 +10,7 @@ import torch
 
 from data.pixels import decode_image
 from data.recordio import Record, write_record
-from recognition.export import ExportKind, export_manifest
+from identities.export import ExportKind, export_manifest
 from recognition.face_sets import FaceSet, Target, as_input
 from recognition.face_sources import LabelKind, open_faces, take_part
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs, zip_folder

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from biometrics.embedding import load_embedder
 from data.pixels import decode_image
 from dnnlib.outputs import find_output
 from recognition.augmentation import FaceAugmentation, blur_images
-from recognition.embedding import load_embedder
 from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces
 from recognition.heads import HeadConfig, MarginKind

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.nn import functional
 
+from biometrics.embedding import Preprocessing
 from data.pixels import to_float
-from recognition.conditions import condition_scale, read_conditions
-from recognition.embedding import Preprocessing
+from identities.conditions import condition_scale, read_conditions
+from identities.identity_sources import MixupSource, RandomSource
 from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces
 from recognition.heads import HeadConfig, MarginHead, MarginKind
-from recognition.identity_sources import MixupSource, RandomSource
 from recognition.learning import Learning, Mixups
 from recognition.learning_config import LearningConfig
 from recognition.mixup import DomainMixup, IdentityMixup, MixStep
@@ -252,7 +252,7 @@ def test_conditions_of_new_people_are_drawn_again(tmp_path):
 
 
 def test_conditions_of_mixed_people_come_from_their_parents(tmp_path):
-    from recognition.features import FeatureInfo, IdentityFeatures, write_identity_features  # noqa: PLC0415
+    from biometrics.features import FeatureInfo, IdentityFeatures, write_identity_features  # noqa: PLC0415
 
     features = clustered_features(4, 2, width=6)
     info = FeatureInfo(

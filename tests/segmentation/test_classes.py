@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.class_list import class_list_from_json
-from data.example.classes import FACE_4, FACE_10, merge_face, merge_ocular
 from data.masks import IGNORED
+from renderer.classes import FACE_4, FACE_10, merge_face, merge_ocular
 from segmentation.classes import (
     ClassMerge,
     choose_classes,

@@ -3,9 +3,9 @@
 import pytest
 
 from dnnlib.config import from_dict, to_dict
+from networks.config import Architecture, HalfPrecision
 from tests.helpers.configs import resolve_options as resolve
 from training.ada import AdaMode
-from training.architecture import Architecture, HalfPrecision
 from training.augmentation import AUGPIPES
 from training.config import TrainingConfig
 from training.presets import PRESET_NAMES, auto_preset

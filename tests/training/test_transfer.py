@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from networks.config import Architecture, MappingConfig
+from networks.discriminator import Discriminator
+from networks.generator import Generator
+from networks.layers import normalize_second_moment
+from networks.network_state import capture
+from networks.snapshot import Snapshot, build_generator
 from tests.helpers.configs import small_training_config
 from tests.helpers.networks import (
     random_network,
     small_discriminator_config,
     small_generator_config,
 )
-from training.architecture import Architecture, MappingConfig
-from training.discriminator import Discriminator
-from training.generator import Generator
-from training.layers import normalize_second_moment
-from training.network_state import capture
-from training.snapshots import Snapshot, build_generator
 from training.state import TrainingState
 from training.transfer import (
     add_luma_head,

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from networks.network_state import capture
+from networks.snapshot import Snapshot, load_snapshot, save_snapshot
 from tests.helpers.configs import small_training_config
 from torch_utils.checkpoints import save_checkpoint
 from training.ada import AdaConfig, AdaMode
-from training.network_state import capture
-from training.snapshots import Snapshot, load_snapshot, save_snapshot
 from training.state import TrainingState
 from training.transfer import begin, find_checkpoint, plan_start
 

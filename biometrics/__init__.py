@@ -1,0 +1,1 @@
+"""Recognisers, embeddings, detection and alignment, comparison scores, thresholds."""

@@ -1,0 +1,252 @@
+"""Face detectors, and the check of generated images that they serve."""
+
+import importlib.metadata
+import importlib.util
+import warnings
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from biometrics.faces import Face, FaceRules, FaceVerdict, check_face, sort_faces
+from dnnlib.config import to_dict
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+_PACKAGE = "facenet-pytorch"
+_INSTALL_HINT = "pip install -r requirements-extras.txt"
+_NETWORK_SIDE = 12  # pixels that MTCNN's first network looks at
+_MAX_BATCH_PIXELS = 1 << 22  # of the images of a batch together
+
+
+class FaceDetector(Protocol):
+    """Finds faces in images."""
+
+    def detect(self, images: Sequence[Pixels]) -> list[tuple[Face, ...]]:
+        """Return the faces of each [H, W, 3] uint8 image, the likeliest first."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the answers, as plain JSON values."""
+
+
+class MtcnnDetector:
+    """MTCNN with the weights that come with facenet-pytorch; implements FaceDetector.
+
+    The networks, their thresholds and the pyramid are those of `MTCNN(select_largest=False)`,
+    which the published code uses: faces come by falling probability, so that the first is the
+    likeliest and not the largest.
+
+    One detector may serve several threads. An image alone always gives the same bits; in a batch,
+    its neighbours change the last digits (some 1e-5 pixels), so that a batch size above 1 is for
+    those who always form the same batches.
+
+    Args:
+        device: of the networks.
+        min_face_size: pixels of the smallest face that is looked for.
+        batch_size: images of one size that are looked at together; fewer where they are large.
+        max_side: larger images are reduced to this side before the search, coordinates are given
+            in the pixels of the original; None looks at every image as it is.
+    Raises: ValueError where the package is not installed, or for a size below 1.
+    Source: Zhang et al. 2016 (arXiv:1604.02878), in the package's implementation.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str | torch.device = "cpu",
+        min_face_size: int = 20,
+        batch_size: int = 1,
+        max_side: int | None = None,
+    ) -> None:
+        sizes = {"min_face_size": min_face_size, "batch_size": batch_size, "max_side": max_side}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
+                raise ValueError(f"MTCNN: {name} must be at least 1, got {value}")
+        self._min_face_size = min_face_size
+        self._batch_size = batch_size
+        self._max_side = max_side
+        self._network = _build_mtcnn(torch.device(device), min_face_size)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the answers, as plain JSON values."""
+        return {
+            "name": "mtcnn",
+            "package": f"{_PACKAGE} {importlib.metadata.version(_PACKAGE)}",
+            "min_face_size": self._min_face_size,
+            "max_side": self._max_side,
+        }
+
+    def detect(self, images: Sequence[Pixels]) -> list[tuple[Face, ...]]:
+        """Return the faces of each [H, W, 3] uint8 image, the likeliest first.
+
+        Raises: ValueError for images of another shape or dtype.
+        """
+        for image in images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ValueError(
+                    f"images must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}"
+                )
+        reduced = [_reduce(image, self._max_side) for image in images]
+        found: list[tuple[Face, ...]] = [()] * len(images)
+        for chosen in self._batches(reduced):
+            boxes, probabilities, landmarks = self._network.detect(
+                np.stack([reduced[i] for i in chosen]), landmarks=True
+            )
+            for place, i in enumerate(chosen):
+                height, width = images[i].shape[:2]
+                scale = np.array([width, height]) / reduced[i].shape[1::-1]
+                found[i] = _faces(boxes[place], probabilities[place], landmarks[place], scale)
+        return found
+
+    def _batches(self, images: Sequence[Pixels]) -> Iterator[list[int]]:
+        """Yield the indices of images of one size; too small ones, which hold no face, are not."""
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            if min(image.shape[:2]) * (_NETWORK_SIDE / self._min_face_size) >= _NETWORK_SIDE:
+                by_size.setdefault(image.shape, []).append(i)
+        for (height, width, _), members in by_size.items():
+            count = max(1, min(self._batch_size, _MAX_BATCH_PIXELS // (height * width)))
+            yield from (members[i : i + count] for i in range(0, len(members), count))
+
+
+class FaceCheck(Protocol):
+    """Judges images, RGB or NIR, by the faces in them."""
+
+    rules: FaceRules
+
+    def __call__(self, images: Tensor) -> list[FaceVerdict]:
+        """Return a verdict for each image of [N, 1 or 3, H, W] uint8."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the verdicts, as plain JSON values."""
+
+
+class FaceCheckKind(Enum):
+    """How images are checked for faces; the value is the option's."""
+
+    NONE = "none"
+    MTCNN = "mtcnn"
+
+
+class NoFaceCheck:
+    """Accepts all images, such as drawings or eyes, unseen; implements FaceCheck."""
+
+    rules = FaceRules()
+
+    def __call__(self, images: Tensor) -> list[FaceVerdict]:
+        """Return an accepting verdict for each image."""
+        return [FaceVerdict()] * len(images)
+
+    def describe(self) -> dict[str, Any]:
+        """Return {"kind": "none"}."""
+        return {"kind": FaceCheckKind.NONE.value}
+
+
+class DetectorFaceCheck:
+    """Judges images by what a detector finds; implements FaceCheck.
+
+    Args:
+        detector: finds the faces.
+        rules: judge them.
+    """
+
+    def __init__(self, detector: FaceDetector, rules: FaceRules) -> None:
+        self._detector = detector
+        self.rules = rules
+
+    def __call__(self, images: Tensor) -> list[FaceVerdict]:
+        """Return a verdict for each image of [N, 1 or 3, H, W] uint8; grey is shown as RGB.
+
+        Raises: ValueError for other shapes or dtypes.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(
+                f"face check: images must be uint8 [N, 1 or 3, H, W], "
+                f"got {images.dtype} {list(images.shape)}"
+            )
+        count, _, height, width = images.shape
+        rgb = images.expand(count, 3, height, width).permute(0, 2, 3, 1).contiguous()
+        found = self._detector.detect(list(rgb.cpu().numpy()))
+        return [check_face(faces, self.rules) for faces in found]
+
+    def describe(self) -> dict[str, Any]:
+        """Return kind, detector and rules."""
+        detector = self._detector.describe()
+        return {"kind": detector["name"], "detector": detector, "rules": to_dict(self.rules)}
+
+
+def face_check(
+    kind: str | FaceCheckKind,
+    *,
+    rules: FaceRules | None = None,
+    device: str | torch.device = "cpu",
+    min_face_size: int = 20,
+    batch_size: int = 1,
+) -> FaceCheck:
+    """Return a face check: "none" accepts everything, "mtcnn" looks for one frontal face.
+
+    Args:
+        kind: of check.
+        rules: judge the faces found; None takes FaceRules().
+        device: see MtcnnDetector, as for the other arguments.
+        min_face_size: of faces in pixels.
+        batch_size: of images.
+    Raises: ValueError for another kind, or where the detector's package is not installed.
+    """
+    try:
+        chosen = FaceCheckKind(kind)
+    except ValueError as error:
+        names = ", ".join(member.value for member in FaceCheckKind)
+        raise ValueError(f"face check must be one of {names}, got {kind!r}") from error
+    if chosen is FaceCheckKind.NONE:
+        return NoFaceCheck()
+    detector = MtcnnDetector(device=device, min_face_size=min_face_size, batch_size=batch_size)
+    return DetectorFaceCheck(detector, rules or FaceRules())
+
+
+def _build_mtcnn(device: torch.device, min_face_size: int) -> Any:
+    if importlib.util.find_spec("facenet_pytorch") is None:
+        raise ValueError(f"face detection needs {_PACKAGE}: {_INSTALL_HINT}")
+    with warnings.catch_warnings():  # the package reads its weights in ways that torch dislikes
+        warnings.simplefilter("ignore")
+        from facenet_pytorch import MTCNN  # noqa: PLC0415
+
+        return MTCNN(select_largest=False, min_face_size=min_face_size, device=device).eval()
+
+
+def _reduce(image: Pixels, max_side: int | None) -> Pixels:
+    """Return the image with no side above `max_side`."""
+    height, width = image.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return image
+    scale = max_side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+
+
+def _faces(boxes: Any, probabilities: Any, landmarks: Any, scale: np.ndarray) -> tuple[Face, ...]:
+    """Return the package's answer for one image in pixels of the original, likeliest first.
+
+    Args:
+        boxes: [F, 4], or None where there is no face.
+        probabilities: [F].
+        landmarks: [F, 5, 2]; all three are arrays of objects where image counts vary.
+        scale: [2], original pixels a pixel in x and y.
+    """
+    if boxes is None:
+        return ()
+    corners = _to_original(np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2), scale)
+    points = _to_original(np.asarray(landmarks, dtype=np.float64), scale)
+    return sort_faces(
+        Face(box=box.reshape(4), probability=float(probability), landmarks=five)
+        for box, probability, five in zip(corners, probabilities, points, strict=True)
+    )
+
+
+def _to_original(points: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Scale points whose pixel centres are integers, about the corner of the image."""
+    return (points + 0.5) * scale - 0.5

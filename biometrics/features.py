@@ -1,0 +1,226 @@
+"""identity_features.json: the embeddings that condition a generator and that a filter compares.
+
+The file itself is as published, {file name: [numbers]}. Beside it lies INFO_FILE with the
+recogniser's hash and preprocessing, so that embeddings of two recognisers are never compared.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from biometrics.embedding import Preprocessing
+from data.identities import identity_of
+from data.modalities import MODALITIES
+from dnnlib.config import from_dict, to_dict
+from dnnlib.files import atomic_write, check_place, read_json, sha256_file, write_json
+
+FEATURES_FILE = "identity_features.json"
+INFO_FILE = "identity_features.info.json"
+
+_MODALITY_FOLDERS = frozenset(name for modality in MODALITIES for name in modality.folders)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureInfo:
+    """Where features come from.
+
+    Attributes:
+        recogniser: SHA-256 of the weights' file.
+        preprocessing: of the images.
+        vectors: "all" (one an image) or "one" (one a person).
+        modality: of the images, "rgb" or "nir".
+        count: of the images.
+        features: SHA-256 of the features' file.
+    """
+
+    recogniser: str
+    preprocessing: Preprocessing
+    vectors: str
+    modality: str
+    count: int
+    features: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IdentityFeatures:
+    """Features of some images.
+
+    Attributes:
+        stems: of the images, without ending.
+        vectors: [N, E] float32, as they stand in the file.
+        info: None for files of the published script.
+    """
+
+    stems: tuple[str, ...]
+    vectors: np.ndarray
+    info: FeatureInfo | None = None
+
+    @property
+    def recogniser(self) -> str | None:
+        """SHA-256 of the recogniser's weights, None where nobody wrote it down."""
+        return self.info.recogniser if self.info else None
+
+    @cached_property
+    def identities(self) -> tuple[str, ...]:
+        """The person of each row."""
+        return tuple(identity_of(stem) for stem in self.stems)
+
+    def check_recogniser(self, recogniser: str, where: str) -> None:
+        """Refuse features of another recogniser.
+
+        Raises: ValueError.
+        """
+        if self.recogniser is not None and self.recogniser != recogniser:
+            raise ValueError(
+                f"{where}: features of the recogniser {self.recogniser[:12]}, but the given one "
+                f"is {recogniser[:12]}; embeddings of two recognisers cannot be compared"
+            )
+
+
+def write_identity_features(path: Path, features: IdentityFeatures, file_names: list[str]) -> None:
+    """Write features and, beside them, where they come from. Both appear whole or not at all.
+
+    Raises: ValueError where `features` has no info.
+    """
+    if features.info is None:
+        raise ValueError("features without their recogniser are not written")
+    digest = hashlib.sha256()
+    with atomic_write(path) as file:
+        for piece in _as_json(features.vectors, file_names):
+            file.write(piece)
+            digest.update(piece)
+        # First the info: without it features count as published, beside others it is refused.
+        info = {**to_dict(features.info), "features": digest.hexdigest()}
+        write_json(_info_path(path), info)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place where features cannot be written.
+
+    Raises: OSError, as dnnlib.files.check_place.
+    """
+    check_place(path)
+    check_place(_info_path(path))
+
+
+def check_replaceable(path: Path, wanted: FeatureInfo, note: str = "") -> None:
+    """Refuse to write over other features, on which a network may be conditioned.
+
+    Those of the same recogniser, made alike and of no fewer images, take the place of the old.
+
+    Args:
+        path: of the features' file, which may be absent.
+        wanted: of the new features; `count` may be the most that there can be.
+        note: put at the message's end.
+    Raises: ValueError naming what differs and the options that go on.
+    """
+    if not path.is_file():
+        return
+    made = _stated_info(path)
+    if made is None:
+        raise ValueError(
+            f"{path}: holds features of unknown origin, there is no {_info_path(path).name} beside "
+            "it; --fresh replaces them, --out=FILE writes elsewhere"
+        )
+    differing = list(_differences(made, wanted))
+    if not differing:
+        return
+    has_other_images = made.modality != wanted.modality
+    other = path.with_name(f"{path.stem}_{wanted.modality}.json") if has_other_images else "FILE"
+    raise ValueError(
+        f"{path}: holds other features ({', '.join(differing)}); --fresh replaces them, "
+        f"--out={other} writes elsewhere{note}"
+    )
+
+
+def read_identity_features(path: Path) -> IdentityFeatures:
+    """Read a file of identity features, ours or published.
+
+    Raises: FileNotFoundError; ValueError, naming the file, for unreadable JSON (with its line),
+        for vectors that are empty, of unequal widths, zero or not finite, and where the info
+        beside the file belongs to other features.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path}: expected an object {{file name: [numbers]}} that is not empty")
+    stems = tuple(_stem_of(name) for name in content)
+    if len(set(stems)) < len(stems):
+        repeated, _ = Counter(stems).most_common(1)[0]
+        raise ValueError(f"{path}: two entries for {repeated!r}")
+    vectors = _to_matrix(content, path)
+    return IdentityFeatures(stems=stems, vectors=vectors, info=_read_info(path))
+
+
+def _differences(made: FeatureInfo, wanted: FeatureInfo) -> Iterator[str]:
+    """Yield "what old -> new" of all that keeps features from taking the place of others."""
+    if made.recogniser != wanted.recogniser:
+        yield f"another recogniser {made.recogniser[:12]} -> {wanted.recogniser[:12]}"
+    for option, old, new in (
+        ("--modality", made.modality, wanted.modality),
+        ("--all-or-one", made.vectors, wanted.vectors),
+    ):
+        if old != new:
+            yield f"{option} {old} -> {new}"
+    old_steps, new_steps = to_dict(made.preprocessing), to_dict(wanted.preprocessing)
+    for name, old in old_steps.items():
+        if old != new_steps[name]:
+            yield f"{name} {json.dumps(old)} -> {json.dumps(new_steps[name])}"
+    if made.count > wanted.count:
+        yield f"fewer images {made.count} -> {wanted.count}"
+
+
+def _as_json(vectors: np.ndarray, names: Sequence[str]) -> Iterator[bytes]:
+    """Yield {name: [numbers]}, with the shortest digits that are each float32."""
+    for row, (name, vector) in enumerate(zip(names, vectors, strict=True)):
+        numbers = json.dumps([float(str(value)) for value in vector], allow_nan=False)
+        yield f"{', ' if row else '{'}{json.dumps(name)}: {numbers}".encode()
+    yield b"}\n"
+
+
+def _info_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.info.json")
+
+
+def _read_info(path: Path) -> FeatureInfo | None:
+    info = _stated_info(path)
+    if info is not None and info.features != sha256_file(path):
+        raise ValueError(
+            f"{_info_path(path)}: written for other features than those in {path.name}"
+        )
+    return info
+
+
+def _stated_info(path: Path) -> FeatureInfo | None:
+    """Return what the info file says, whether or not the features are those that it is for."""
+    place = _info_path(path)
+    return from_dict(FeatureInfo, read_json(place), str(place)) if place.exists() else None
+
+
+def _stem_of(name: str) -> str:
+    path = PurePosixPath(name.replace("\\", "/"))
+    parts = path.parts[1:] if path.parts and path.parts[0] in _MODALITY_FOLDERS else path.parts
+    return "/".join(parts).removesuffix(path.suffix)
+
+
+def _to_matrix(content: Mapping[str, Any], path: Path) -> np.ndarray:
+    width = None
+    for name, vector in content.items():
+        if not isinstance(vector, list) or not all(type(v) in (int, float) for v in vector):
+            raise ValueError(f"{path}: {name!r}: expected a list of numbers")
+        width = len(vector) if width is None else width
+        if len(vector) != width or not vector:
+            raise ValueError(f"{path}: {name!r}: {len(vector)} numbers, the first has {width}")
+    with np.errstate(over="ignore"):
+        matrix = np.array(list(content.values()), dtype=np.float64).astype(np.float32)
+    names = list(content)
+    for test, rule in ((np.isfinite(matrix).all(1), "finite"), (matrix.any(1), "other than zero")):
+        if not test.all():
+            raise ValueError(f"{path}: {names[int(test.argmin())]!r}: vectors must be {rule}")
+    return matrix

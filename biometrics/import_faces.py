@@ -1,0 +1,111 @@
+"""Face tools of an import: one face is found on the RGB image, both images are moved alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from biometrics.alignment import fit_similarity, part_outside, template_points, warp
+from biometrics.detection import FaceDetector, MtcnnDetector, Pixels
+from biometrics.faces import Face, FaceReason, FaceRules, FaceVerdict, check_face
+from data.importing.faces import Refusal
+from data.importing.options import FaceMethod, ImportOptions
+from data.importing.plan import Reason
+from data.modalities import MODALITIES
+from dnnlib.config import to_dict
+
+_MAX_SIDE = 1024  # larger photographs are searched at this side, MTCNN's networks see 48 pixels
+_REASONS = {
+    FaceReason.NO_FACE: Reason.NO_FACE,
+    FaceReason.SEVERAL_FACES: Reason.SEVERAL_FACES,
+    FaceReason.LOW_PROBABILITY: Reason.UNLIKELY_FACE,
+    FaceReason.NOT_FRONTAL: Reason.NOT_FRONTAL,
+}
+
+
+class ImportFaces:
+    """Finds, judges and aligns faces; implements data.importing.faces.FaceTools.
+
+    Images are searched one by one, so that what is written depends on nothing but the image.
+
+    Args:
+        options: of the import.
+        detector: finds the faces; serves several threads at once.
+    """
+
+    def __init__(self, options: ImportOptions, detector: FaceDetector) -> None:
+        self._options = options
+        self._detector = detector
+        self._align_rules = FaceRules(max_asymmetry=None, reject_several=not options.align_several)
+        self._check_rules = FaceRules()
+
+    def align(
+        self, images: Mapping[str, Image.Image], resolution: int
+    ) -> dict[str, Image.Image] | Refusal:
+        """Return the images of a pair with the face in its place, or why not."""
+        pixels = {name: np.asarray(image) for name, image in images.items()}
+        faces = self._find(pixels[MODALITIES[0].name])
+        verdict = check_face(faces, self._align_rules)
+        if verdict.face is None or not verdict.is_accepted:
+            return _refuse(verdict, faces)
+        target = template_points(resolution, self._options.align_margin)
+        transform = fit_similarity(verdict.face.landmarks, target)
+        width, height = images[MODALITIES[0].name].size
+        if transform.scale > self._options.align_max_upscale:
+            detail = f"would be enlarged {transform.scale:.2f} times"
+            return Refusal(reason=Reason.SMALL_FACE, detail=detail, boxes=_boxes(faces))
+        outside = part_outside(transform, width, height, resolution)
+        if outside > self._options.align_max_outside:
+            detail = f"{outside:.1%} of the aligned image beyond it"
+            return Refusal(reason=Reason.CUT_FACE, detail=detail, boxes=_boxes(faces))
+        return {
+            name: Image.fromarray(warp(image, transform, resolution))
+            for name, image in pixels.items()
+        }
+
+    def check(self, image: Image.Image) -> Refusal | None:
+        """Return why an RGB image as it is written is refused, or None."""
+        faces = self._find(np.asarray(image))
+        verdict = check_face(faces, self._check_rules)
+        return None if verdict.is_accepted else _refuse(verdict, ())
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the answers, as plain JSON values."""
+        description: dict[str, Any] = {"detector": self._detector.describe()}
+        if self._options.align is not FaceMethod.NONE:
+            description["align_rules"] = to_dict(self._align_rules)
+        if self._options.face_check is FaceMethod.MTCNN:
+            description["check_rules"] = to_dict(self._check_rules)
+        return description
+
+    def _find(self, image: Pixels) -> tuple[Face, ...]:
+        return self._detector.detect([image])[0]
+
+
+def build_import_faces(options: ImportOptions, device: str = "cpu") -> ImportFaces | None:
+    """Return the face tools that an import needs, None where it needs none.
+
+    Raises: ValueError where the detector's package is not installed.
+    """
+    if not options.needs_faces:
+        return None
+    return ImportFaces(options, MtcnnDetector(device=device, max_side=_MAX_SIDE))
+
+
+def _refuse(verdict: FaceVerdict, faces: tuple[Face, ...]) -> Refusal:
+    """Return the gravest reason, with the probabilities of the faces found.
+
+    Args:
+        verdict: of a refused image.
+        faces: whose boxes are to be shown.
+    """
+    reason = verdict.reasons[0]
+    detail = ""
+    if verdict.face is not None:
+        detail = f"{verdict.num_faces} found, likeliest {verdict.face.probability:.3f}"
+    return Refusal(reason=_REASONS[reason], detail=detail, boxes=_boxes(faces))
+
+
+def _boxes(faces: tuple[Face, ...]) -> tuple[tuple[float, float, float, float], ...]:
+    return tuple((*(float(edge) for edge in face.box),) for face in faces)  # type: ignore[misc]

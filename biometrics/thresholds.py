@@ -1,0 +1,291 @@
+"""Thresholds from a recogniser's own scores on a data set, and the file that keeps them.
+
+A threshold is an edge of the bins that scores are counted in, and the rate there is exact.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from biometrics.features import IdentityFeatures
+from biometrics.score_counts import ScoreCounts, ScoreTable, count_scores
+from biometrics.similarity import group_numbers
+from dnnlib import config as configs
+from dnnlib import files
+
+THRESHOLDS_FILE = "thresholds.json"
+FORMAT = "biface-thresholds"
+DEFAULT_FMR = 1e-3
+DEFAULT_FNMR = 0.0228  # below mean - 2 standard deviations of a normal distribution
+DEFAULT_DIVERSITY = 0.95
+PLOT_BINS = 200
+_RULE_OF_3 = 3
+_MAX_IMAGES = 60000
+_RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+_QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSummary:
+    """A distribution of scores in a few numbers.
+
+    Attributes:
+        number: of comparisons.
+        mean: of the scores.
+        std: standard deviation.
+        quantiles: share -> score below which that share lies, to a bin's width (1e-4).
+        histogram: counts in PLOT_BINS equal bins from -1 to 1, with blanks between.
+    """
+
+    number: int
+    mean: float
+    std: float
+    quantiles: dict[str, float] = field(default_factory=dict)
+    histogram: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """A threshold between people, and what it would do.
+
+    Attributes:
+        fmr: false match rate that is not exceeded.
+        privacy: lowest score with that rate.
+        fnmr: share of comparisons of one person below it.
+        refused_new_people: share of the images that reach it with some image of another person: so
+            many images of people who are new would be refused.
+        missed_training_people: share that reach it with no other image of their own person, of the
+            images that have one: so many further images of training people would not be noticed.
+    """
+
+    fmr: float
+    privacy: float
+    fnmr: float
+    refused_new_people: float
+    missed_training_people: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Limits for a recogniser, and what they rest on.
+
+    Attributes:
+        privacy: share `fmr` of comparisons of different people score this or more.
+        same_identity: share `fnmr` of comparisons of one person score less, but not below
+            `privacy`: what does not pass for a person is not that person.
+        too_similar: share 1 - `diversity` of comparisons of one person score this or more.
+        published_same_identity: mean - 2 standard deviations of mated scores.
+        published_too_similar: mean + 1 standard deviation.
+        fmr: false match rate that was asked for.
+        fnmr: false non-match rate that was asked for.
+        diversity: share of one person's comparisons below `too_similar`.
+        measured_fmr: at `privacy`, of the counted scores.
+        measured_fnmr: at `privacy`.
+        refused_new_people: at `privacy`, see OperatingPoint.
+        missed_training_people: at `privacy`.
+        choices: other rates, as far as there are enough people for them.
+        recogniser: SHA-256 of the weights.
+        features: SHA-256 of the features' file, "" for unknown.
+        images: compared with each other.
+        identities: of the images.
+        mated: scores of two images of one person.
+        non_mated: scores of two people.
+    """
+
+    privacy: float
+    same_identity: float
+    too_similar: float
+    published_same_identity: float
+    published_too_similar: float
+    fmr: float
+    fnmr: float
+    diversity: float
+    measured_fmr: float
+    measured_fnmr: float
+    refused_new_people: float
+    missed_training_people: float
+    choices: tuple[OperatingPoint, ...]
+    recogniser: str
+    features: str
+    images: int
+    identities: int
+    mated: ScoreSummary
+    non_mated: ScoreSummary
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Thresholds and the scores they come from.
+
+    Attributes:
+        thresholds: the result.
+        scores: all of them.
+    """
+
+    thresholds: Thresholds
+    scores: ScoreTable
+
+
+def calibrate(
+    features: IdentityFeatures,
+    *,
+    fmr: float = DEFAULT_FMR,
+    fnmr: float = DEFAULT_FNMR,
+    diversity: float = DEFAULT_DIVERSITY,
+    recogniser: str | None = None,
+) -> Calibration:
+    """Choose thresholds from the scores of a data set's own images.
+
+    Of more than 60,000 images every n-th person is compared, so that the time stays in bounds.
+
+    Args:
+        features: of all images.
+        fmr: false match rate of `privacy`.
+        fnmr: false non-match rate of `same_identity`.
+        diversity: quantile of mated scores for `too_similar`.
+        recogniser: recorded where the features do not say.
+    Raises: ValueError where there are too few people or images for these rates.
+    Source: rates: ISO/IEC 19795-1; rule of 3: no error in 3 / p independent comparisons bounds the
+        rate by p with 95 % confidence. Comparisons of the same two people are not independent, so
+        pairs of people are counted.
+    """
+    _check_request(features, {"FMR": fmr, "FNMR": fnmr, "diversity": diversity})
+    groups = group_numbers(features.identities)
+    chosen = _spread(groups)
+    people = len(np.unique(groups[chosen]))
+    _check_people(people, fmr)
+    scores = count_scores(features.vectors[chosen], groups[chosen])
+    mated, non_mated = scores.mated, scores.non_mated
+    _check_mated(mated.number, fnmr)
+    point = _operating_point(scores, fmr)
+    privacy = point.privacy
+    thresholds = Thresholds(
+        privacy=privacy,
+        same_identity=max(mated.highest_edge(fnmr), privacy),
+        too_similar=mated.lowest_edge(1 - diversity),
+        published_same_identity=round(mated.mean - 2 * mated.std, 6),
+        published_too_similar=round(mated.mean + mated.std, 6),
+        fmr=fmr,
+        fnmr=fnmr,
+        diversity=diversity,
+        measured_fmr=non_mated.share_from(privacy),
+        measured_fnmr=point.fnmr,
+        refused_new_people=point.refused_new_people,
+        missed_training_people=point.missed_training_people,
+        choices=tuple(
+            _operating_point(scores, rate) for rate in _RATES if _is_enough(people, rate)
+        ),
+        recogniser=features.recogniser or recogniser or "",
+        features=features.info.features if features.info else "",
+        images=int(chosen.sum()),
+        identities=people,
+        mated=summarise(mated),
+        non_mated=summarise(non_mated),
+    )
+    _check_order(thresholds)
+    return Calibration(thresholds, scores)
+
+
+def _check_request(features: IdentityFeatures, shares: Mapping[str, float]) -> None:
+    for name, value in shares.items():
+        if not 0 < value < 1:
+            raise ValueError(f"--calibrate: {name} must be between 0 and 1, got {value}")
+    if features.info is not None and features.info.vectors == "one":
+        raise ValueError(
+            "--calibrate: these features have one vector a person; make them with --all_or_one=all"
+        )
+
+
+def summarise(counts: ScoreCounts) -> ScoreSummary:
+    """Return a distribution in a few numbers."""
+    return ScoreSummary(
+        number=counts.number,
+        mean=round(counts.mean, 6),
+        std=round(counts.std, 6),
+        quantiles={f"{share:g}": counts.highest_edge(share) for share in _QUANTILES},
+        histogram=" ".join(map(str, counts.counts.reshape(PLOT_BINS, -1).sum(axis=1))),
+    )
+
+
+def write_thresholds(path: Path, thresholds: Thresholds) -> None:
+    """Write thresholds as JSON."""
+    files.write_json(path, {"format": FORMAT, **configs.to_dict(thresholds)})
+
+
+def read_thresholds(path: Path, recogniser: str | None = None) -> Thresholds:
+    """Read what `write_thresholds` wrote.
+
+    Args:
+        path: JSON file.
+        recogniser: SHA-256 of the weights that the thresholds must be for; None takes any.
+    Raises: FileNotFoundError; ValueError, naming the file, for another form or recogniser.
+    """
+    content = files.read_json(path)
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise ValueError(f"{path}: not a file of thresholds: its format is not {FORMAT!r}")
+    thresholds = configs.from_dict(Thresholds, content, str(path))
+    if recogniser is not None and thresholds.recogniser not in ("", recogniser):
+        raise ValueError(
+            f"{path}: thresholds for the recogniser {thresholds.recogniser[:12]}, but the given "
+            f"one is {recogniser[:12]}; calibrate again with --calibrate"
+        )
+    return thresholds
+
+
+def _operating_point(scores: ScoreTable, fmr: float) -> OperatingPoint:
+    privacy = scores.non_mated.lowest_edge(fmr)
+    has_other = np.isfinite(scores.nearest_mated)
+    return OperatingPoint(
+        fmr=fmr,
+        privacy=privacy,
+        fnmr=scores.mated.share_below(privacy),
+        refused_new_people=_share(scores.nearest_non_mated >= privacy),
+        missed_training_people=_share(scores.nearest_mated[has_other] < privacy),
+    )
+
+
+def _share(flags: np.ndarray) -> float:
+    return round(float(flags.mean()), 6)
+
+
+def _spread(groups: np.ndarray) -> np.ndarray:
+    """Return which images are compared: all, or those of every n-th person."""
+    step = math.ceil(len(groups) / _MAX_IMAGES)
+    return groups % step == 0
+
+
+def _is_enough(people: int, fmr: float) -> bool:
+    """Tell whether there are enough pairs of people for a rate."""
+    return people * (people - 1) // 2 >= _RULE_OF_3 / fmr
+
+
+def _check_mated(number: int, fnmr: float) -> None:
+    if number < _RULE_OF_3 / fnmr:
+        raise ValueError(
+            f"--calibrate: a false non-match rate of {fnmr:g} needs at least "
+            f"{math.ceil(_RULE_OF_3 / fnmr)} comparisons of two images of one person, got "
+            f"{number}; features of one image a person cannot be calibrated"
+        )
+
+
+def _check_people(people: int, fmr: float) -> None:
+    if not _is_enough(people, fmr):
+        needed = math.ceil(0.5 + math.sqrt(0.25 + 2 * _RULE_OF_3 / fmr))
+        raise ValueError(
+            f"--calibrate: a false match rate of {fmr:g} needs at least "
+            f"{math.ceil(_RULE_OF_3 / fmr)} pairs of people, which is {needed} people (rule of 3); "
+            f"got {people}. Ask for a higher rate, or give --thresholds of more people"
+        )
+
+
+def _check_order(thresholds: Thresholds) -> None:
+    if thresholds.too_similar <= thresholds.same_identity:
+        raise ValueError(
+            f"--calibrate: this recogniser does not tell these people apart: {thresholds.fmr:g} of "
+            f"comparisons of two people score {thresholds.privacy:.4f} or more, but "
+            f"{thresholds.diversity:g} of those of one person less than "
+            f"{thresholds.too_similar:.4f}; take a better recogniser or a higher rate"
+        )

@@ -1,0 +1,335 @@
+"""Biometric verification: error rates, operating points and curves, with intervals over people.
+
+Terms of ISO/IEC 19795-1:2021: FMR(t) is the share of non-mated scores at or above t, FNMR(t) the
+share of mated scores below t. FAR and FRR also count comparisons that could not be made, which no
+threshold accepts. Intervals resample people, not comparisons.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from biometrics.comparisons import Comparisons, Tally
+from metrics.estimates import REPLICATES, Estimate, Floats, estimate_of, multiplicities, share_of
+
+FAR_LEVELS = (0.1, 0.01, 0.001, 0.0001)
+_CURVE_POINTS = 60
+_HISTOGRAM_BINS = 80
+_SHARES = ("eer", "zero_fmr", "fnmr", "tar")
+_RULE_OF_THREE = 3  # with no error in N independent trials the 95 % bound is 3 / N
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Error rates at all thresholds that differ.
+
+    Attributes:
+        thresholds: [V + 1] ascending; the last is infinite.
+        fmr, fnmr: [V + 1] of comparisons that were made.
+        far, frr: [V + 1] of all comparisons.
+    """
+
+    thresholds: Floats
+    fmr: Floats
+    fnmr: Floats
+    far: Floats
+    frr: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """Where at most a share `level` of non-mated comparisons is accepted.
+
+    Attributes:
+        level: highest FMR (of `fnmr`) and FAR (of `tar`).
+        threshold: lowest score that is accepted; infinite where none is.
+        fnmr: at the lowest threshold with FMR <= level.
+        tar: 1 - FRR at the lowest threshold with FAR <= level.
+        is_supported: whether there are at least 3 / level non-mated comparisons.
+    """
+
+    level: float
+    threshold: float
+    fnmr: Estimate
+    tar: Estimate
+    is_supported: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """FNMR against FMR (DET); 1 - FNMR against FMR is the ROC.
+
+    Attributes:
+        fmr: [P] ascending levels.
+        fnmr: [P] lowest FNMR with FMR <= level.
+        low, high: [P] pointwise 95 % interval; NaN where there are too few people.
+    """
+
+    fmr: Floats
+    fnmr: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreHistogram:
+    """Shares of mated and non-mated scores in equal bins.
+
+    Attributes:
+        edges: [B + 1].
+        mated, non_mated: [B] shares that sum to 1.
+    """
+
+    edges: Floats
+    mated: Floats
+    non_mated: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerificationScore:
+    """What `score_comparisons` finds.
+
+    Attributes:
+        people: clusters that were resampled.
+        mated, non_mated: number of scores.
+        failed: comparisons that could not be made.
+        eer: equal error rate, interpolated.
+        eer_threshold: where it is.
+        points: one a FAR level, FMR100 and FMR1000 among them.
+        zero_fmr: lowest FNMR without any false match.
+        fdr: Fisher's discriminant ratio.
+        d_prime: sensitivity index.
+        auc: area under the ROC.
+        mated_mean, non_mated_mean: of the scores.
+        curve: for plots.
+        histogram: for plots.
+        resolution: of thresholds; None where scores are exact.
+    """
+
+    people: int
+    mated: int
+    non_mated: int
+    failed: int
+    eer: Estimate
+    eer_threshold: float
+    points: tuple[OperatingPoint, ...]
+    zero_fmr: Estimate
+    fdr: Estimate
+    d_prime: Estimate
+    auc: Estimate
+    mated_mean: Estimate
+    non_mated_mean: Estimate
+    curve: Curve
+    histogram: ScoreHistogram
+    resolution: float | None
+
+    def point(self, level: float) -> OperatingPoint:
+        """Return the operating point of a FAR level. Raises: KeyError."""
+        return {point.level: point for point in self.points}[level]
+
+
+def error_rates(tally: Tally) -> Rates:
+    """Return error rates at every threshold at which one of them changes.
+
+    Raises: ValueError where there is no weight on mated or on non-mated scores.
+    """
+    mated, non_mated = tally.mated.sum(), tally.non_mated.sum()
+    if not (mated > 0 and non_mated > 0):
+        raise ValueError("error rates need mated and non-mated scores")
+    missed = np.concatenate([[0.0], np.cumsum(tally.mated)])
+    passed = np.concatenate([np.cumsum(tally.non_mated[::-1])[::-1], [0.0]])
+    fnmr, fmr = missed / missed[-1], passed / passed[0]
+    tried_mated = missed[-1] + tally.failed_mated
+    return Rates(
+        thresholds=np.append(tally.values, math.inf),
+        fmr=fmr,
+        fnmr=fnmr,
+        far=passed / (passed[0] + tally.failed_non_mated),
+        frr=(missed + tally.failed_mated) / tried_mated,
+    )
+
+
+def equal_error_rate(rates: Rates) -> tuple[float, float]:
+    """Return the EER and its threshold, on the straight line between the two nearest thresholds.
+
+    Source: ISO/IEC 19795-1 (FMR = FNMR); the interpolation is along the line of the ROC.
+    """
+    gap = rates.fmr - rates.fnmr
+    k = int(np.argmax(gap <= 0))
+    if gap[k] == 0 or k == 0:
+        return float(rates.fmr[k]), float(rates.thresholds[k])
+    part = gap[k - 1] / (gap[k - 1] - gap[k])
+    rate = rates.fmr[k - 1] + part * (rates.fmr[k] - rates.fmr[k - 1])
+    before, after = rates.thresholds[k - 1], rates.thresholds[k]
+    threshold = before if math.isinf(after) else before + part * (after - before)
+    return float(rate), float(threshold)
+
+
+def fnmr_at(rates: Rates, level: float) -> tuple[float, float]:
+    """Return the lowest FNMR with FMR <= level, and its threshold; level 0 is ZeroFMR.
+
+    Source: FVC2002 (FMR100 is level 0.01, FMR1000 level 0.001, ZeroFMR level 0).
+    """
+    k = int(np.argmax(rates.fmr <= level))
+    return float(rates.fnmr[k]), float(rates.thresholds[k])
+
+
+def tar_at(rates: Rates, level: float) -> float:
+    """Return 1 - FRR at the lowest threshold with FAR <= level."""
+    return float(1 - rates.frr[int(np.argmax(rates.far <= level))])
+
+
+def area_under_roc(tally: Tally) -> float:
+    """Return the chance that a mated score is above a non-mated one; ties count half."""
+    below = np.cumsum(tally.non_mated) - tally.non_mated / 2
+    return float(tally.mated @ below / (tally.mated.sum() * tally.non_mated.sum()))
+
+
+def fisher_ratio(tally: Tally) -> float:
+    """Return (difference of means)^2 / (sum of variances).
+
+    Source: Boutros et al. 2023 (IDiff-Face) and Poh & Bengio 2004.
+    """
+    m = tally.moments
+    return _ratio((m.mated_mean - m.non_mated_mean) ** 2, m.mated_variance + m.non_mated_variance)
+
+
+def sensitivity(tally: Tally) -> float:
+    """Return d' = |difference of means| / sqrt(mean variance).
+
+    Source: Daugman 2000, "Biometric decision landscapes".
+    """
+    m = tally.moments
+    spread = math.sqrt((m.mated_variance + m.non_mated_variance) / 2)
+    return _ratio(abs(m.mated_mean - m.non_mated_mean), spread)
+
+
+def score_comparisons(
+    comparisons: Comparisons,
+    *,
+    levels: Sequence[float] = FAR_LEVELS,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> VerificationScore:
+    """Summarise verification scores, with 95 % intervals from resampling people.
+
+    Args:
+        levels: FAR levels, each in (0, 1).
+        replicates: bootstrap draws; 0 leaves the intervals out.
+    Raises: ValueError for levels out of range, or no scores of one kind.
+    """
+    for level in levels:
+        if not 0 < level < 1:
+            raise ValueError(f"FAR levels must be between 0 and 1, got {level}")
+    tally = comparisons.tally()
+    rates = error_rates(tally)
+    grid = _curve_levels(comparisons.num_non_mated)
+    draws = _replicate(comparisons, levels, grid, replicates, seed)
+    whole = _numbers(tally, rates, levels)
+
+    def estimate(name: str, n: int) -> Estimate:
+        drawn = [numbers[name] for numbers, _ in draws]
+        make = share_of if name.startswith(_SHARES) and draws else estimate_of
+        return make(whole[name], drawn, n=n, people=comparisons.people)
+
+    mated, non_mated = comparisons.num_mated, comparisons.num_non_mated
+    return VerificationScore(
+        people=comparisons.people,
+        mated=mated,
+        non_mated=non_mated,
+        failed=round(tally.failed_mated + tally.failed_non_mated),
+        eer=estimate("eer", mated + non_mated),
+        eer_threshold=equal_error_rate(rates)[1],
+        points=tuple(
+            OperatingPoint(
+                level=level,
+                threshold=fnmr_at(rates, level)[1],
+                fnmr=estimate(f"fnmr {level}", mated),
+                tar=estimate(f"tar {level}", mated + round(tally.failed_mated)),
+                is_supported=non_mated * level >= _RULE_OF_THREE,
+            )
+            for level in levels
+        ),
+        zero_fmr=estimate("zero_fmr", mated),
+        fdr=estimate("fdr", mated + non_mated),
+        d_prime=estimate("d_prime", mated + non_mated),
+        auc=estimate("auc", mated + non_mated),
+        mated_mean=estimate("mated_mean", mated),
+        non_mated_mean=estimate("non_mated_mean", non_mated),
+        curve=_curve(rates, grid, [curve for _, curve in draws]),
+        histogram=_histogram(tally),
+        resolution=comparisons.resolution,
+    )
+
+
+Drawn = tuple[dict[str, float], Floats]
+
+
+def _replicate(
+    comparisons: Comparisons, levels: Sequence[float], grid: Floats, replicates: int, seed: int
+) -> list[Drawn]:
+    if comparisons.people < 2:
+        return []
+    drawn = []
+    for draw in multiplicities(comparisons.people, seed, replicates):
+        tally = comparisons.tally(draw)
+        if tally.mated.sum() > 0 and tally.non_mated.sum() > 0:
+            rates = error_rates(tally)
+            drawn.append((_numbers(tally, rates, levels), _fnmr_on(rates, grid)))
+    return drawn
+
+
+def _numbers(tally: Tally, rates: Rates, levels: Sequence[float]) -> dict[str, float]:
+    simple: Mapping[str, Callable[[Tally], float]] = {
+        "fdr": fisher_ratio,
+        "d_prime": sensitivity,
+        "auc": area_under_roc,
+        "mated_mean": lambda t: t.moments.mated_mean,
+        "non_mated_mean": lambda t: t.moments.non_mated_mean,
+    }
+    return {
+        "eer": equal_error_rate(rates)[0],
+        "zero_fmr": fnmr_at(rates, 0.0)[0],
+        **{name: compute(tally) for name, compute in simple.items()},
+        **{f"fnmr {level}": fnmr_at(rates, level)[0] for level in levels},
+        **{f"tar {level}": tar_at(rates, level) for level in levels},
+    }
+
+
+def _curve_levels(non_mated: int) -> Floats:
+    return np.logspace(-min(math.log10(max(non_mated, 10)), 6), 0, _CURVE_POINTS)
+
+
+def _fnmr_on(rates: Rates, grid: Floats) -> Floats:
+    """Return the lowest FNMR with FMR <= level at each level of an ascending grid."""
+    places = np.searchsorted(rates.fmr[::-1], grid * (1 + 1e-12), side="right")
+    return rates.fnmr[::-1][np.maximum(places - 1, 0)] if len(places) else places
+
+
+def _curve(rates: Rates, grid: Floats, drawn: Sequence[Floats]) -> Curve:
+    nothing = np.full(len(grid), np.nan)
+    low, high = (nothing, nothing)
+    if len(drawn) > 1:
+        low, high = np.quantile(np.stack(drawn), [0.025, 0.975], axis=0)
+    return Curve(fmr=grid, fnmr=_fnmr_on(rates, grid), low=low, high=high)
+
+
+def _histogram(tally: Tally) -> ScoreHistogram:
+    used = np.flatnonzero(tally.mated + tally.non_mated)
+    ends = (tally.values[used[0]], tally.values[used[-1]])
+    if ends[0] == ends[1]:
+        ends = (ends[0] - 0.5, ends[1] + 0.5)
+    edges = np.linspace(*ends, _HISTOGRAM_BINS + 1)
+    shares = [
+        np.histogram(tally.values, edges, weights=weights)[0] / weights.sum()
+        for weights in (tally.mated, tally.non_mated)
+    ]
+    return ScoreHistogram(edges=edges, mated=shares[0], non_mated=shares[1])
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    if denominator == 0:
+        return math.nan if numerator == 0 else math.inf
+    return numerator / denominator

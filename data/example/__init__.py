@@ -1,1 +1,0 @@
-"""Procedural faces in RGB and NIR with class masks: data on which everything can be tried."""

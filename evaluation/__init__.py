@@ -1,0 +1,1 @@
+"""One evaluation: quality, masks, verification, identities, privacy, and its report."""

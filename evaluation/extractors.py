@@ -1,0 +1,252 @@
+"""Networks that turn images into features: the published ones, and named stand-ins.
+
+A network counts as published when its file has the published SHA-256; a number of any other is
+never called FID. TorchScript is loaded from the published file or from a path that the user names.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dnnlib import downloads, files
+from dnnlib.runs import slug
+from evaluation.inception import build_inception
+from evaluation.standin import RandomConvolutions
+from metrics.names import Role
+from torch_utils.torchscript import load_torchscript
+
+CHOICES = "reference[:DIR], torch-fidelity[:FILE], standin, torchscript:FILE, recogniser:FILE"
+ADVICE = "--extractor=standin needs no file; docs/metrics.md says where to get the others"
+_FOLDER = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
+_RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFile:
+    """A published file.
+
+    Attributes:
+        folder: address above it.
+        file: its name.
+        sha256: of its bytes, 64 hex digits.
+    """
+
+    folder: str
+    file: str
+    sha256: str
+
+
+INCEPTION = WeightFile(
+    folder=_FOLDER,
+    file="inception-2015-12-05.pt",
+    sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+)
+VGG16 = WeightFile(
+    folder=_FOLDER,
+    file="vgg16.pt",
+    sha256="b437eb095feaeb0b83eb3fa11200ebca4548ee39a07fb944a417ddc516cc07c3",
+)
+FIDELITY = WeightFile(
+    folder=_RELEASE,
+    file="weights-inception-2015-12-05-6726825d.pth",
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
+# Arguments with which the published modules are called, by role.
+_PUBLISHED = {
+    Role.FEATURES: (INCEPTION, {"return_features": True}),
+    Role.PROBABILITIES: (INCEPTION, {"no_output_bias": True}),
+    Role.MANIFOLD: (VGG16, {"return_features": True}),
+    Role.PERCEPTUAL: (VGG16, {"resize_images": False, "return_lpips": True}),
+}
+
+
+class Extractor(Protocol):
+    """A network that turns images into features.
+
+    Attributes:
+        name: shown beside each number, fit for file names.
+        hash: of its weights and of how it is called; features of equal hashes are comparable.
+        is_reference: whether it is the published network, so that FID may be called FID.
+    """
+
+    name: str
+    hash: str
+    is_reference: bool
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """images: [N, 3, H, W] uint8 or float32 0..255, any device -> [N, D] float32."""
+
+
+class Embedder(Protocol):
+    """A recogniser, as biometrics.embedding.Embedder."""
+
+    hash: str
+
+    def embed(self, images: Tensor) -> Tensor:
+        """images: uint8 [N, C, H, W] -> [N, width] float32."""
+
+
+EmbedderLoader = Callable[[Path, str], Embedder]
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleExtractor:
+    """A module, or one of its methods, as an extractor.
+
+    Attributes:
+        name, hash, is_reference: see Extractor.
+        function: called with the images on `device`.
+        device: where it computes.
+        arguments: given by name beside the images.
+    """
+
+    name: str
+    hash: str
+    is_reference: bool
+    function: Callable[..., Tensor]
+    device: str
+    arguments: dict[str, bool] = field(default_factory=dict)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the features of images. Raises: ValueError where they are no rows of numbers."""
+        try:
+            rows = self.function(images.to(self.device), **self.arguments)
+        except (RuntimeError, TypeError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(f"extractor {self.name}: fails on images: {reason}") from error
+        if not isinstance(rows, Tensor) or rows.ndim != 2 or len(rows) != len(images):
+            shape = list(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            raise ValueError(
+                f"extractor {self.name}: [N, D] features are needed, got {shape} for"
+                f" {len(images)} images"
+            )
+        return rows.float()
+
+
+@dataclass(frozen=True, eq=False)
+class RecogniserExtractor:
+    """A recogniser as an extractor, of whole 8-bit images.
+
+    Attributes:
+        name, hash, is_reference: see Extractor.
+        embedder: the recogniser.
+    """
+
+    name: str
+    hash: str
+    embedder: Embedder
+    is_reference: bool = False
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """images: [N, 3, H, W] uint8 -> [N, D] float32 unit vectors."""
+        return self.embedder.embed(images.cpu())
+
+
+def may_download(choice: str) -> bool:
+    """Tell whether a choice without a place fetches published files where the cache lacks them."""
+    return choice in ("reference", "torch-fidelity")
+
+
+def build_extractors(
+    choice: str,
+    roles: Collection[Role],
+    *,
+    device: str = "cpu",
+    load_embedder: EmbedderLoader | None = None,
+    progress: downloads.Progress | None = None,
+) -> dict[Role, Extractor]:
+    """Return a network for each role that metrics ask for.
+
+    Args:
+        choice: one of CHOICES.
+        roles: to be filled.
+        device: that computes.
+        load_embedder: for recogniser:FILE.
+        progress: shows what is being fetched.
+    Raises: ValueError or FileNotFoundError naming the choice, the file or the role that has none.
+    """
+    kind, _, place = choice.partition(":")
+    match kind:
+        case "reference":
+            found = _reference(place, roles, device, progress)
+        case "torch-fidelity":
+            found = _fidelity(place, device, progress)
+        case "standin" if not place:
+            network = RandomConvolutions().to(device)
+            found = dict.fromkeys((Role.FEATURES, Role.MANIFOLD, Role.PERCEPTUAL), network)
+        case "torchscript" if place:
+            path = Path(place)
+            module = load_torchscript(path, device)
+            name = f"torchscript-{slug(path.stem)}"
+            digest = files.sha256_file(path)
+            found = dict.fromkeys(Role, ModuleExtractor(name, digest, False, module, device))
+        case "recogniser" if place and load_embedder is not None:
+            embedder = load_embedder(Path(place), device)
+            name = f"recogniser-{slug(Path(place).stem)}"
+            recogniser = RecogniserExtractor(name, embedder.hash, embedder)
+            found = dict.fromkeys((Role.FEATURES, Role.MANIFOLD), recogniser)
+        case _:
+            raise ValueError(f"--extractor must be one of {CHOICES}, got {choice[:200]!r}")
+    missing = [role for role in Role if role in roles and role not in found]
+    if missing:
+        raise ValueError(f"--extractor={choice}: has no {missing[0]} network; {ADVICE}")
+    return {role: found[role] for role in roles}
+
+
+def _reference(
+    place: str, roles: Collection[Role], device: str, progress: downloads.Progress | None
+) -> dict[Role, Extractor]:
+    modules: dict[str, Any] = {}
+    found: dict[Role, Extractor] = {}
+    for role in roles:
+        weights, arguments = _PUBLISHED[role]
+        if weights.file not in modules:
+            path = Path(place) / weights.file if place else None
+            modules[weights.file] = load_torchscript(_find(weights, path, progress), device)
+        key = "".join(f" {name}={value}" for name, value in arguments.items())
+        name = weights.file.removesuffix(".pt")
+        module = modules[weights.file]
+        found[role] = ModuleExtractor(
+            name, weights.sha256 + key, True, module, device, dict(arguments)
+        )
+    return found
+
+
+def _fidelity(
+    place: str, device: str, progress: downloads.Progress | None
+) -> dict[Role, Extractor]:
+    path = _find(FIDELITY, Path(place) if place else None, progress)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what damaged or hostile bytes lead to
+        raise ValueError(f"{path}: not a readable file of weights") from error
+    network = build_inception(state, str(path)).to(device)
+    name, digest = "inception-2015-12-05", FIDELITY.sha256
+    return {
+        Role.FEATURES: ModuleExtractor(name, f"{digest} features", True, network, device),
+        Role.PROBABILITIES: ModuleExtractor(
+            name, f"{digest} classes", True, network.probabilities, device
+        ),
+    }
+
+
+def _find(weights: WeightFile, path: Path | None, progress: downloads.Progress | None) -> Path:
+    """Return the published file at a path, or from the cache or its address; checked."""
+    if path is None:
+        try:
+            path = downloads.fetch(weights.folder + weights.file, weights.file, progress)
+        except ValueError as error:
+            raise ValueError(f"{error}; {ADVICE}") from error
+    elif not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {ADVICE}")
+    if files.sha256_file(path) != weights.sha256:
+        raise ValueError(
+            f"{path}: not the published {weights.file} (SHA-256 {weights.sha256[:12]}...);"
+            " another TorchScript network is given by --extractor=torchscript:FILE"
+        )
+    return path

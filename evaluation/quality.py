@@ -1,0 +1,142 @@
+"""A study of image quality: from options to checked inputs, and from those to results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.extractors import EmbedderLoader, build_extractors
+from evaluation.feature_cache import FeatureCache, cache_folder
+from evaluation.generator_metrics import Evaluation, MetricResult, Progress, evaluate
+from evaluation.half_samples import REPLICATES
+from evaluation.scores import ScoreOptions
+from evaluation.sources import (
+    DrawnSource,
+    FolderSource,
+    Sampler,
+    SamplerLoader,
+    SamplerOptions,
+    Source,
+)
+from metrics.names import Kind, Metric
+from torch_utils.devices import use_repeatable_arithmetic
+from torch_utils.distributed import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityOptions:
+    """What is measured of which images, and how.
+
+    Attributes:
+        metrics: which.
+        network: snapshot that draws; None where `images` are given.
+        images: folder of generated images; None where a `network` is given.
+        data: data set to compare with, and of a conditional network's labels; None for none.
+        extractor: one of evaluation.extractors.CHOICES.
+        truncation: of the generator; 1 leaves w as it is, as published metrics have it.
+        use_raw_g: draw from G instead of its average.
+        replicates: half-samples behind an interval; 0 gives none.
+        seed: of all that is drawn.
+        device: "cpu" or "cuda:N".
+        use_cache: keep features of the data set for the next time.
+    """
+
+    metrics: tuple[Metric, ...]
+    network: Path | None = None
+    images: Path | None = None
+    data: Path | None = None
+    extractor: str = "reference"
+    truncation: float = 1.0
+    use_raw_g: bool = False
+    replicates: int = REPLICATES
+    seed: int = 0
+    device: str = "cpu"
+    use_cache: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.network is None) == (self.images is None):
+            raise ValueError("one of --network and --images must say what is measured")
+        if not self.metrics:
+            raise ValueError("--metrics must name at least one metric, got none")
+        if self.replicates == 1:
+            raise ValueError("--intervals must be 0, or at least 2 to have a spread, got 1")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QualityStudy:
+    """Inputs that have been read and fit together.
+
+    Attributes:
+        options: what was asked for.
+        plan: metrics, networks and real images.
+        fake: images that are measured.
+        sampler: that draws them; None for a folder.
+    """
+
+    options: QualityOptions
+    plan: Evaluation
+    fake: Source
+    sampler: Sampler | None
+
+    def run(
+        self, progress: Progress | None = None, world: World | None = None
+    ) -> list[MetricResult]:
+        """Measure everything; only the first process gets results. Raises: as `evaluate`."""
+        return evaluate(self.plan, self.fake, self.sampler, world=world, progress=progress)
+
+
+def prepare_quality(
+    options: QualityOptions,
+    *,
+    load_sampler: SamplerLoader,
+    load_embedder: EmbedderLoader | None = None,
+    progress: Progress | None = None,
+) -> QualityStudy:
+    """Read and check all inputs.
+
+    Args:
+        options: what is asked for.
+        load_sampler, load_embedder: load snapshots and recognisers.
+        progress: shows what is being fetched.
+    Raises: ValueError or FileNotFoundError naming file or option, rule and value.
+    """
+    if options.device != "cpu":
+        use_repeatable_arithmetic()
+    sampler: Sampler | None = None
+    fake: Source
+    if options.network is not None:
+        sampler = load_sampler(options.network, _sampler_options(options))
+        fake = DrawnSource(sampler, _largest_count(options.metrics))
+    else:
+        assert options.images is not None, "checked by the options"
+        fake = FolderSource.open(options.images)
+    plan = Evaluation(
+        metrics=options.metrics,
+        extractors=build_extractors(
+            options.extractor,
+            {metric.role for metric in options.metrics},
+            device=options.device,
+            load_embedder=load_embedder,
+            progress=progress,
+        ),
+        real=None if options.data is None else FolderSource.open(options.data),
+        options=ScoreOptions(
+            replicates=options.replicates, seed=options.seed, device=options.device
+        ),
+        cache=FeatureCache(cache_folder()) if options.use_cache else None,
+    )
+    plan.check(fake, sampler)
+    return QualityStudy(options=options, plan=plan, fake=fake, sampler=sampler)
+
+
+def _largest_count(metrics: Sequence[Metric]) -> int:
+    return max((metric.count for metric in metrics if metric.kind is not Kind.PPL), default=0)
+
+
+def _sampler_options(options: QualityOptions) -> SamplerOptions:
+    return SamplerOptions(
+        data=options.data,
+        truncation=options.truncation,
+        seed=options.seed,
+        device=options.device,
+        use_raw_g=options.use_raw_g,
+    )

@@ -1,0 +1,225 @@
+"""What a report is made of, and how numbers are written in it."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from metrics.estimates import Estimate
+
+Cell = str | int | float | Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of numbers.
+
+    Attributes:
+        caption: what is measured, on what.
+        columns: headings; the first is of the rows' names.
+        rows: one cell a column; None is shown as a dash.
+        note: how to read it.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A drawing.
+
+    Attributes:
+        svg: from evaluation/plots.py, with its own title and description.
+        caption: how to read it.
+    """
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture.
+
+    Attributes:
+        png: the file's bytes.
+        width: in pixels of the page, at most.
+        alt: what it shows, in words.
+        caption: below it.
+    """
+
+    png: bytes
+    width: int
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panels:
+    """Small pictures side by side, as many in a row as fit.
+
+    Attributes:
+        caption: of all of them.
+        pictures: each with its own caption.
+    """
+
+    caption: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Lines to be read as they are, such as a command."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A way to another page.
+
+    Attributes:
+        text: what is clicked.
+        href: relative path, / between its parts.
+    """
+
+    text: str
+    href: str
+
+
+Block = Table | Chart | Picture | Panels | Text | Note | Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """A number for the top of the page.
+
+    Attributes:
+        label: what it is.
+        value: the number.
+        meaning: which way is good, in a few words.
+    """
+
+    label: str
+    value: Cell
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+        key: in links and in report.json.
+        title: heading.
+        lead: what is asked here.
+        blocks: the answer.
+        data: the same in plain values, for report.json.
+        headlines: for the top of the page.
+        omitted: (what is missing here, why).
+    """
+
+    key: str
+    title: str
+    lead: str
+    blocks: tuple[Block, ...] = ()
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    headlines: tuple[Headline, ...] = ()
+    omitted: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A whole report.
+
+    Attributes:
+        title: of the page.
+        subtitle: what was compared with what.
+        sections: in order.
+    """
+
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+
+    @property
+    def omitted(self) -> list[tuple[str, str]]:
+        """All that is missing, and why."""
+        return [entry for section in self.sections for entry in section.omitted]
+
+
+def format_number(value: float) -> str:
+    """Return a number in four significant digits.
+
+    >>> [format_number(v) for v in (0, 0.123456, 1234567, 5e-7, float("inf"))]
+    ['0', '0.1235', '1,234,567', '5e-07', 'infinite']
+    """
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "infinite" if value > 0 else "-infinite"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def format_cell(cell: Cell) -> str:
+    """Return a cell as one line of text, an estimate with its interval and count."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, Estimate):
+        return " ".join(part for part in (estimate_text(cell), count_text(cell)) if part)
+    return cell if isinstance(cell, str) else format_number(cell)
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """Return value and interval."""
+    value = format_number(estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} [{format_number(estimate.low)}, {format_number(estimate.high)}]"
+
+
+def count_text(estimate: Estimate) -> str:
+    """Return how much is behind an estimate."""
+    return f"n = {estimate.n:,}"
+
+
+def to_plain(value: Any) -> Any:
+    """Return dataclasses, arrays and enums as plain containers; what is not finite becomes None."""
+    if isinstance(value, Estimate):
+        return value.to_json()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: to_plain(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [to_plain(entry) for entry in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,166 @@
+"""A report as one HTML file: no script, no outside resource, every text escaped."""
+
+import base64
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from evaluation.report.content import (
+    Block,
+    Cell,
+    Chart,
+    Link,
+    Note,
+    Panels,
+    Picture,
+    Report,
+    Section,
+    Table,
+    Text,
+    count_text,
+    estimate_text,
+    format_cell,
+)
+from metrics.estimates import Estimate
+
+_STYLE = Path(__file__).with_name("page.css")
+# Nothing may be loaded or run, even if a text were not escaped.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def render_html(report: Report) -> str:
+    """Return the whole page."""
+    style = _STYLE.read_text(encoding="utf-8")
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<link rel="icon" href="data:,">',
+            f"<title>{escape(report.title)}</title>",
+            f"<style>\n{style}</style>",
+            "</head>",
+            "<body>",
+            '<a class="skip" href="#content">Skip to content</a>',
+            f"<header><h1>{escape(report.title)}</h1>",
+            f"<p>{escape(report.subtitle)}</p></header>",
+            *_navigation(report.sections),
+            '<main id="content">',
+            *_summary(report),
+            *(line for section in report.sections for line in _section(section)),
+            "</main>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _navigation(sections: Sequence[Section]) -> Iterator[str]:
+    yield '<nav aria-label="Sections"><ul>'
+    for section in sections:
+        yield f'<li><a href="#{escape(section.key)}">{escape(section.title)}</a></li>'
+    yield "</ul></nav>"
+
+
+def _summary(report: Report) -> Iterator[str]:
+    headlines = [entry for section in report.sections for entry in section.headlines]
+    if headlines:
+        yield '<section aria-labelledby="h-summary"><h2 id="h-summary">At a glance</h2>'
+        yield '<dl class="tiles">'
+        for entry in headlines:
+            yield f"<div><dt>{escape(entry.label)}</dt><dd>{_big(entry.value)}</dd>"
+            yield f"<dd>{escape(entry.meaning)}</dd></div>"
+        yield "</dl></section>"
+    if report.omitted:
+        yield '<section aria-labelledby="h-omitted"><h2 id="h-omitted">What was left out</h2>'
+        yield '<dl class="omitted">'
+        for what, why in report.omitted:
+            yield f"<div><dt>{escape(what)}</dt><dd>{escape(why)}</dd></div>"
+        yield "</dl></section>"
+
+
+def _section(section: Section) -> Iterator[str]:
+    key = escape(section.key)
+    yield f'<section id="{key}" aria-labelledby="h-{key}">'
+    yield f'<h2 id="h-{key}">{escape(section.title)}</h2>'
+    yield f'<p class="lead">{escape(section.lead)}</p>'
+    for what, why in section.omitted:
+        yield f"<p><strong>Left out: {escape(what)}.</strong> {escape(why)}</p>"
+    for is_chart, blocks in itertools.groupby(section.blocks, lambda b: isinstance(b, Chart)):
+        lines = [line for block in blocks for line in _block(block)]
+        yield from ['<div class="charts">', *lines, "</div>"] if is_chart else lines
+    yield "</section>"
+
+
+def _block(block: Block) -> Iterator[str]:
+    match block:
+        case Table():
+            yield from _table(block)
+        case Chart():
+            yield f'<figure class="chart">{block.svg}'
+            yield f"<figcaption>{escape(block.caption)}</figcaption></figure>"
+        case Picture():
+            yield _picture(block)
+        case Panels():
+            yield f'<figure><figcaption>{escape(block.caption)}</figcaption><div class="panels">'
+            yield from (_picture(picture) for picture in block.pictures)
+            yield "</div></figure>"
+        case Text():
+            yield f"<h3>{escape(block.label)}</h3>"
+            yield f'<pre tabindex="0">{escape(block.text)}</pre>'
+        case Note():
+            yield f"<p>{escape(block.text)}</p>"
+        case Link():
+            yield f'<p><a href="{escape(quote(block.href))}">{escape(block.text)}</a></p>'
+
+
+def _table(table: Table) -> Iterator[str]:
+    key = hashlib.sha256(repr(table).encode()).hexdigest()[:10]
+    yield f'<h3 id="t{key}">{escape(table.caption)}</h3>'
+    yield f'<div class="scroll" role="region" tabindex="0" aria-labelledby="t{key}">'
+    yield f'<table aria-labelledby="t{key}">'
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
+    yield f"<thead><tr>{heads}</tr></thead><tbody>"
+    for name, *cells in table.rows:
+        row = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
+        yield f'<tr><th scope="row">{escape(format_cell(name))}</th>{row}</tr>'
+    yield "</tbody></table></div>"
+    if table.note:
+        yield f'<p class="note">{escape(table.note)}</p>'
+
+
+def _cell(cell: Cell) -> str:
+    if not isinstance(cell, Estimate):
+        return escape(format_cell(cell))
+    value, small = _parts(cell)
+    return f"{value} <small>{small}</small>"
+
+
+def _parts(estimate: Estimate) -> tuple[str, str]:
+    """Return the value, and its interval and count."""
+    value, _, interval = estimate_text(estimate).partition(" ")
+    rest = ", ".join(part for part in (interval, count_text(estimate)) if part)
+    return escape(value), escape(rest)
+
+
+def _big(cell: Cell) -> str:
+    if not isinstance(cell, Estimate):
+        return f"<strong>{escape(format_cell(cell))}</strong>"
+    value, small = _parts(cell)
+    return f"<strong>{value}</strong> <small>{small}</small>"
+
+
+def _picture(picture: Picture) -> str:
+    data = base64.b64encode(picture.png).decode("ascii")
+    image = (
+        f'<img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}"'
+        f' style="width:{picture.width}px">'
+    )
+    return f"<figure>{image}<figcaption>{escape(picture.caption)}</figcaption></figure>"

@@ -1,0 +1,87 @@
+"""Pictures of samples for a report: grids of modalities and masks, and nearest neighbours."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data import sheets
+from data.modalities import MODALITIES
+from data.sheets import Pixels
+from evaluation.report.content import Panels, Picture
+
+if TYPE_CHECKING:
+    from evaluation.image_sets import ImageSet
+
+_CELL_PX = 96  # a sample's side on the page
+_COLUMNS = 6
+
+
+def sample_panels(images: "ImageSet", title: str, *, wanted: int = 24) -> Panels:
+    """Return one grid a modality, and one of the masks, of the same samples in the same places."""
+    chosen = sheets.spread_indices(len(images), wanted)
+    columns = min(_COLUMNS, len(chosen))
+    grids = []
+    for modality in MODALITIES:
+        if modality.name in images.files:
+            cells = [sheets.as_rgb(images.image(modality.name, i)) for i in chosen]
+            grids.append((modality.name.upper(), cells))
+    masks = [images.mask(i) for i in chosen]
+    if any(mask is not None for mask in masks):
+        blank = np.zeros_like(grids[0][1][0])
+        grids.append(("masks", [blank if m is None else sheets.colour_mask(m) for m in masks]))
+    return Panels(
+        caption=f"{title}: {len(chosen)} of {len(images):,} samples, evenly spread",
+        pictures=tuple(_grid_picture(title, name, cells, columns) for name, cells in grids),
+    )
+
+
+def neighbour_panels(
+    samples: "ImageSet",
+    training: "ImageSet",
+    pairs: Sequence[tuple[int, int, float]],
+    recogniser: str,
+) -> Panels:
+    """Return samples beside their nearest training images.
+
+    Args:
+        pairs: (sample, training image, similarity), in the order to be shown.
+    """
+    shared = [name for name in samples.files if name in training.files]
+    pictures = []
+    for sample, image, similarity in pairs:
+        cells = [
+            sheets.side_by_side(group.image(name, i) for name in shared)
+            for group, i in ((samples, sample), (training, image))
+        ]
+        left, right = samples.stems[sample], training.stems[image]
+        pictures.append(
+            Picture(
+                png=sheets.encode_png(sheets.side_by_side(_same_height(cells)), optimize=True),
+                width=2 * _CELL_PX * len(shared),
+                alt=f"Left: sample {left}. Right: training image {right}, similarity "
+                f"{similarity:.3f}.",
+                caption=f"sample {left} | training {right}: {similarity:.3f}",
+            )
+        )
+    return Panels(
+        caption="Samples that are closest to a training image (left: sample, right: that image; "
+        f"{' and '.join(name.upper() for name in shared)} of each), by {recogniser}",
+        pictures=tuple(pictures),
+    )
+
+
+def _grid_picture(title: str, name: str, cells: list[Pixels], columns: int) -> Picture:
+    height, width = (max(cell.shape[axis] for cell in cells) for axis in (1, 2))
+    grid = sheets.image_grid([sheets.resize(cell, height, width) for cell in cells], columns)
+    return Picture(
+        png=sheets.encode_png(grid, optimize=True),
+        width=_CELL_PX * columns,
+        alt=f"Grid of {len(cells)} samples of {title}: {name}",
+        caption=name,
+    )
+
+
+def _same_height(cells: list[Pixels]) -> list[Pixels]:
+    height = max(cell.shape[1] for cell in cells)
+    return [sheets.resize(c, height, round(c.shape[2] * height / c.shape[1])) for c in cells]

@@ -1,0 +1,123 @@
+"""Metrics of the snapshots of a run: measured, logged, and kept in metric-NAME.jsonl."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dnnlib import files
+from dnnlib.text import format_seconds
+from evaluation.extractors import EmbedderLoader, build_extractors
+from evaluation.feature_cache import FeatureCache, cache_folder
+from evaluation.generator_metrics import Evaluation, MetricResult, evaluate
+from evaluation.image_sets import image_set_of_pairs
+from evaluation.plot_scales import format_number
+from evaluation.scores import ScoreOptions
+from evaluation.sources import DrawnSource, FolderSource, Sampler
+from metrics.names import Metric
+from torch_utils.distributed import World
+
+_log = logging.getLogger(__name__)
+
+
+class SnapshotMetrics:
+    """What is measured of each snapshot of a run.
+
+    Args:
+        plan: metrics, networks and real images.
+    """
+
+    def __init__(self, plan: Evaluation) -> None:
+        self.plan = plan
+
+    def measure(self, path: Path, sampler: Sampler, nimg: int, world: World) -> dict[str, float]:
+        """Measure a snapshot and write the results beside it; all processes call it together.
+
+        Args:
+            path: of the snapshot.
+            sampler: that draws from it.
+            nimg: images that training had shown.
+            world: the processes.
+        Returns: name -> number in the first process, nothing in the others.
+        """
+        began = time.monotonic()
+        fake = DrawnSource(sampler, self.plan.count)
+        results = evaluate(self.plan, fake, sampler, world=world)
+        seconds = time.monotonic() - began
+        for result in results:
+            _record(result, path, nimg=nimg, seconds=seconds, processes=world.size)
+        values = {name: entry.value for one in results for name, entry in one.values.items()}
+        if values:
+            shown = ", ".join(f"{name} {format_number(value)}" for name, value in values.items())
+            _log.info("%s: %s (%s)", path.name, shown, format_seconds(seconds))
+        return values
+
+
+def prepare_snapshot_metrics(
+    metrics: Sequence[Metric],
+    extractor: str,
+    data: Path,
+    *,
+    seed: int,
+    device: str,
+    load_embedder: EmbedderLoader | None = None,
+) -> SnapshotMetrics:
+    """Load the networks and find the real images, before a run begins.
+
+    Args:
+        metrics: which.
+        extractor: one of evaluation.extractors.CHOICES.
+        data: data set to compare with: all of it, without flipped images, as published.
+        seed: of subsets.
+        device: that computes.
+        load_embedder: loads recognisers.
+    Raises: ValueError or FileNotFoundError naming what is missing.
+    """
+    roles = {metric.role for metric in metrics}
+    plan = Evaluation(
+        metrics=tuple(metrics),
+        extractors=build_extractors(extractor, roles, device=device, load_embedder=load_embedder),
+        real=FolderSource(image_set_of_pairs(data)),
+        options=ScoreOptions(replicates=0, seed=seed, device=device),
+        cache=FeatureCache(cache_folder()),
+    )
+    return SnapshotMetrics(plan)
+
+
+def _record(result: MetricResult, path: Path, *, nimg: int, seconds: float, processes: int) -> None:
+    """Append a line to a metric's file, in place of what an earlier process wrote from here on.
+
+    A killed run continues from its last checkpoint and comes to later snapshots again.
+    """
+    record = {
+        "results": {name: entry.value for name, entry in result.values.items()},
+        "metric": result.name,
+        "total_time": seconds,
+        "total_time_str": format_seconds(seconds),
+        "num_gpus": processes,
+        "snapshot_pkl": path.name,
+        "timestamp": time.time(),
+        "nimg": nimg,
+        "extractor": result.extractor,
+        "extractor_hash": result.extractor_hash,
+        "num_real": result.num_real,
+    }
+    file = path.with_name(f"metric-{result.name}.jsonl")
+    lines = [line for line in _lines(file) if _is_before(line, nimg)]
+    with files.atomic_write(file, "w") as stream:
+        stream.writelines(f"{line}\n" for line in (*lines, json.dumps(record)))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _is_before(line: str, nimg: int) -> bool:
+    """Tell whether a line is of an earlier snapshot; one that is not ours stays."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return False
+    known = content.get("nimg") if isinstance(content, dict) else None
+    return not isinstance(known, int) or known < nimg

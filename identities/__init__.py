@@ -1,0 +1,1 @@
+"""New identities: candidates, selection, rules, the filter and its data sets."""

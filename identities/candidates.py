@@ -1,0 +1,98 @@
+"""Candidates: samples of new people before it is decided which are taken.
+
+Candidate j of person k is a function of (seed, k, j) and of which feature vector k has by then.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from identities.identity_sources import IdentitySource
+from networks.pair_drawing import PairDrawer
+from torch_utils.seeding import generator_for
+
+_STREAM = "recognition"
+
+
+class Variation(StrEnum):
+    """Whose latent a sample has.
+
+    OWN: its own. SHARED: attempt j of all people has the same one. MIXED: only the layers that the
+    generator shares have it.
+    """
+
+    OWN = "own"
+    SHARED = "shared"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """A sample that can be drawn.
+
+    Attributes:
+        identity: number of the new person.
+        attempt: number of the candidate of that person.
+        vector: number of the person's feature vector.
+    """
+
+    identity: int
+    attempt: int
+    vector: int
+
+
+class CandidateDrawer:
+    """Draws candidates.
+
+    Args:
+        generator: conditional, of the source's width.
+        source: of feature vectors.
+        seed: of everything drawn.
+        scale: length of the vectors as conditions.
+        variation: whose latent a sample has.
+    """
+
+    def __init__(
+        self,
+        generator: PairDrawer,
+        source: IdentitySource,
+        *,
+        seed: int,
+        scale: float,
+        variation: Variation = Variation.OWN,
+    ) -> None:
+        self.generator, self.source = generator, source
+        self._seed, self._scale, self._variation = seed, scale, variation
+
+    def draw(self, candidates: Sequence[Candidate]) -> Mapping[str, Tensor]:
+        """Return [N, C, R, R] uint8 images by modality."""
+        shared = torch.stack([self._shared_latent(c.attempt) for c in candidates])
+        conditions = self.conditions(candidates)
+        if self._variation is Variation.SHARED:
+            return self.generator.draw(shared, conditions, None)
+        own = torch.stack([self._own_latent(c) for c in candidates])
+        is_mixed = self._variation is Variation.MIXED
+        return self.generator.draw(own, conditions, shared if is_mixed else None)
+
+    def conditions(self, candidates: Sequence[Candidate]) -> Tensor:
+        """Return [N, c_dim] float32: feature vectors at their scale."""
+        rows = [self.source.vector(self._seed, c.identity, c.vector)[0] for c in candidates]
+        return torch.from_numpy(np.stack(rows) * np.float32(self._scale))
+
+    def origin(self, candidate: Candidate) -> dict[str, Any]:
+        """Return everything that a candidate is drawn from, as plain JSON values."""
+        origin = {"seed": self._seed, "vector": candidate.vector, "attempt": candidate.attempt}
+        return origin | self.source.vector(self._seed, candidate.identity, candidate.vector)[1]
+
+    def _own_latent(self, candidate: Candidate) -> Tensor:
+        path = (_STREAM, "latent", candidate.identity, candidate.attempt)
+        return torch.randn([self.generator.z_dim], generator=generator_for(self._seed, *path))
+
+    def _shared_latent(self, attempt: int) -> Tensor:
+        random = generator_for(self._seed, _STREAM, "variation", attempt)
+        return torch.randn([self.generator.z_dim], generator=random)

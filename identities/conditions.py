@@ -1,0 +1,108 @@
+"""The condition vectors of people, from feature files and from data sets of new people."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biometrics.features import IdentityFeatures, read_identity_features
+from biometrics.similarity import unit_rows
+from data.grouping import MANIFEST
+from data.identities import DEFAULT_FEATURE_SCALE
+from dnnlib import files
+from identities.identity_sources import RandomSource
+from identities.recognition_dataset import RECORD
+
+
+def read_conditions(
+    path: Path, people: Sequence[str], width: int, parents: Path | None = None
+) -> np.ndarray:
+    """Return a unit vector for each person.
+
+    Args:
+        path: identity_features.json (the mean direction of a person's images), or the folder of a
+            data set of new people, whose manifest tells how their vectors came about.
+        people: names, as `identity_of` gives them; "id_N" in a data set of new people.
+        width: numbers a vector.
+        parents: identity_features.json of the training people, where new people were mixed of
+            two of them; None where they were drawn at random.
+    Returns: [P, E] float32.
+    Raises: ValueError for people without a vector, another width, or an unknown origin.
+    """
+    if path.is_dir():
+        known = _of_manifest(path, width, parents)
+    else:
+        known = _of_features(read_identity_features(path))
+    lacking = [person for person in people if person not in known]
+    if lacking:
+        raise ValueError(
+            f"{path}: no vector for {len(lacking)} of {len(people)} people, such as {lacking[0]}"
+        )
+    rows = np.stack([known[person] for person in people])
+    if rows.shape[1] != width:
+        raise ValueError(f"{path}: vectors must have {width} numbers, got {rows.shape[1]}")
+    return unit_rows(rows)
+
+
+def condition_scale(path: Path, options: Mapping[str, Any]) -> float:
+    """Return the length that conditions have: of the data set of new people, else in training.
+
+    Args:
+        path: as in `read_conditions`.
+        options: of the conditional snapshot.
+    Raises: ValueError where the network was trained with features as they are.
+    """
+    record = path / RECORD
+    if path.is_dir() and record.is_file():
+        return float(files.read_json(record)["identity"]["people"]["scale"])
+    data = options.get("data")
+    if not isinstance(data, dict) or "feature_scale" not in data:
+        return DEFAULT_FEATURE_SCALE
+    scale = data["feature_scale"]
+    if isinstance(scale, int | float) and scale > 0:
+        return float(scale)
+    raise ValueError(
+        "the network was trained with features of their own lengths: give --feature-scale"
+    )
+
+
+def _of_features(features: IdentityFeatures) -> dict[str, np.ndarray]:
+    sums: dict[str, np.ndarray] = {}
+    for person, row in zip(features.identities, unit_rows(features.vectors), strict=True):
+        sums[person] = sums.get(person, 0) + row
+    return sums
+
+
+def _of_manifest(folder: Path, width: int, parents: Path | None) -> dict[str, np.ndarray]:
+    path = folder / MANIFEST
+    features = None if parents is None else read_identity_features(parents)
+    rows = {}
+    if features is not None:
+        units = unit_rows(features.vectors)
+        rows = dict(zip(features.stems, units, strict=True))
+    source = RandomSource(width)
+    found: dict[str, np.ndarray] = {}
+    for entry in files.read_json_lines(path):
+        try:
+            person, origin = f"id_{entry['identity']}", entry["origin"]
+            if person not in found:
+                found[person] = _vector_of(source, int(entry["identity"]), origin, rows)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: an entry does not tell how its person came about ({error}); mixed "
+                "people need the features that they were mixed of: give --parents"
+            ) from error
+    return found
+
+
+def _vector_of(
+    source: RandomSource, identity: int, origin: Mapping[str, Any], rows: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    if "mixed" in origin:
+        first, second = (rows[stem] for stem in origin["mixed"])
+        phi = float(origin["phi"])
+        return unit_rows((phi * first + (1 - phi) * second)[None])[0]
+    if "name" in origin:  # of a file that the manifest does not know
+        raise KeyError(origin["name"])
+    return source.vector(int(origin["seed"]), identity, int(origin["vector"]))[0]

@@ -1,0 +1,145 @@
+"""Where the feature vectors of new people come from."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from biometrics.features import IdentityFeatures
+from biometrics.similarity import group_numbers, unit_rows
+from data.number_files import open_numbers
+from dnnlib import files
+from torch_utils.seeding import generator_for
+
+_STREAM = "recognition"
+_PHI_STEPS = 20
+
+
+class IdentitySource(Protocol):
+    """Gives a unit vector for each new person; a function of (seed, person, try) alone.
+
+    Attributes:
+        tries: vectors a person can have; None for any number.
+    """
+
+    tries: int | None
+
+    def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return [E] float32 of length 1, and how it came about, as plain JSON values."""
+
+
+class RandomSource:
+    """Random directions, as published.
+
+    Args:
+        width: numbers a vector.
+    """
+
+    tries = None
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+
+    def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return a standard normal vector's direction."""
+        random = generator_for(seed, _STREAM, "identity", identity, attempt)
+        numbers = torch.randn([1, self._width], generator=random, dtype=torch.float64)
+        return unit_rows(numbers.numpy())[0], {}
+
+
+class MixupSource:
+    """Mixtures of two training people's features: phi x one + (1 - phi) x the other.
+
+    phi is one of 0.05, 0.10, ... 0.95; 0 and 1 would be a training person.
+
+    Args:
+        features: of the training people.
+    Raises: ValueError for fewer than two people.
+    Source: identity mixup: Qiu et al. 2021 (SynFace, arXiv:2108.07960), there of the generator's
+        identity coefficients; here of the recogniser's features.
+    """
+
+    tries = None
+
+    def __init__(self, features: IdentityFeatures) -> None:
+        self._vectors = unit_rows(features.vectors)
+        self._stems = features.stems
+        groups = group_numbers(features.identities)
+        self._people = [np.flatnonzero(groups == person) for person in range(groups.max() + 1)]
+        if len(self._people) < 2:
+            raise ValueError("--identity-source=interpolate needs features of at least two people")
+
+    def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the direction of a mixture of two different people's images."""
+        random = generator_for(seed, _STREAM, "mixup", identity, attempt)
+        first, second = torch.randperm(len(self._people), generator=random)[:2].tolist()
+        rows = []
+        for person in (first, second):
+            images = self._people[person]
+            rows.append(int(images[int(torch.randint(len(images), [], generator=random))]))
+        phi = int(torch.randint(1, _PHI_STEPS, [], generator=random)) / _PHI_STEPS
+        mixed = phi * self._vectors[rows[0]] + (1 - phi) * self._vectors[rows[1]]
+        origin = {"mixed": [self._stems[row] for row in rows], "phi": phi}
+        return unit_rows(mixed[None])[0], origin
+
+
+class FileSource:
+    """Vectors of a file, one a person.
+
+    Args:
+        path: .npy of [N, E], or JSON: a list of vectors or an object of them by name.
+        width: E.
+    Raises: FileNotFoundError; ValueError naming the file.
+    """
+
+    tries = 1
+
+    def __init__(self, path: Path, width: int) -> None:
+        self._names, rows = _read_vectors(path)
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise ValueError(
+                f"--identity-source {path}: shape must be [N, {width}], got {list(rows.shape)}"
+            )
+        try:
+            self._vectors = unit_rows(rows)
+        except ValueError as error:
+            raise ValueError(f"--identity-source {path}: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the direction of a row of the file."""
+        assert attempt == 0, "a person of a file has one vector"
+        return self._vectors[identity], {"name": self._names[identity]}
+
+
+def _read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
+    if path.suffix.lower() == ".json":
+        return _read_json_vectors(path)
+    array = open_numbers(path, f"--identity-source {path}")
+    if array.ndim == 0:
+        raise ValueError(f"--identity-source {path}: not a .npy file of numbers, got one number")
+    rows = np.array(array, dtype=np.float64)
+    return [str(row) for row in range(len(rows))], rows
+
+
+def _read_json_vectors(path: Path) -> tuple[list[str], np.ndarray]:
+    content = files.read_json(path)
+    if isinstance(content, list):
+        content = {str(row): vector for row, vector in enumerate(content)}
+    if not isinstance(content, dict) or not content:
+        raise ValueError(
+            f"--identity-source {path}: expected lists of numbers, or an object of them"
+        )
+    lengths = set()
+    for name, vector in content.items():
+        if not isinstance(vector, list) or not all(type(v) in (int, float) for v in vector):
+            raise ValueError(f"--identity-source {path}: {name!r:.60}: expected a list of numbers")
+        lengths.add(len(vector))
+    if len(lengths) > 1:
+        raise ValueError(
+            f"--identity-source {path}: vectors of different lengths {sorted(lengths)}"
+        )
+    return list(content), np.array(list(content.values()), dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Networks: configuration, generator, discriminator, snapshots, sampling."""

@@ -1,0 +1,220 @@
+"""Snapshots in other forms: safetensors with JSON, there and back, and ONNX for other programs."""
+
+import importlib.util
+import math
+import warnings
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dnnlib import files
+from networks.generator import Generator, NoiseMode
+from networks.snapshot import (
+    Snapshot,
+    as_content,
+    build_generator,
+    load_snapshot,
+    read_content,
+    save_snapshot,
+)
+from torch_utils.ops import forms
+
+ONNX_OPSET = 18
+
+
+class Form(StrEnum):
+    """Forms by the ending of the file."""
+
+    PKL = ".pkl"
+    PT = ".pt"
+    SAFETENSORS = ".safetensors"
+    ONNX = ".onnx"
+
+
+_NEEDS = {Form.SAFETENSORS: ("safetensors",), Form.ONNX: ("onnx", "onnxscript")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionOptions:
+    """What to convert to what; all but the first two are of ONNX only.
+
+    Attributes:
+        network: snapshot of ours, a published pickle, or safetensors that we wrote.
+        target: its ending decides the form.
+        truncation, truncation_cutoff: fixed in the exported generator; see `Generator.map`.
+        noise_mode: const or none; random noise would make it give other images each time.
+        use_raw_g: export G instead of its average G_ema.
+    """
+
+    network: Path
+    target: Path
+    truncation: float = 1.0
+    truncation_cutoff: int | None = None
+    noise_mode: NoiseMode = NoiseMode.CONST
+    use_raw_g: bool = False
+
+    def __post_init__(self) -> None:
+        form = form_of(self.target, "--convert-to")
+        if form is Form.ONNX and self.noise_mode is NoiseMode.RANDOM:
+            raise ValueError("--noise-mode=random cannot be exported: use const or none")
+        if not math.isfinite(self.truncation):
+            raise ValueError(f"--truncation must be a number, got {self.truncation}")
+        check_installed(form)
+
+
+def convert(options: ConversionOptions, *, dry_run: bool = False) -> Snapshot:
+    """Read a snapshot and write it in another form; a dry run only reads.
+
+    Raises: FileNotFoundError; ValueError naming file or option, rule and value.
+    """
+    snapshot = read_snapshot(options.network)
+    form = form_of(options.target, "--convert-to")
+    if form is Form.ONNX:
+        name = "G" if options.use_raw_g else "G_ema"
+        generator = build_generator(snapshot, name, fp32=True)
+        if not dry_run:
+            save_onnx(options.target, generator, options)
+    elif dry_run:
+        return snapshot
+    elif form is Form.SAFETENSORS:
+        save_safetensors(options.target, snapshot)
+    else:
+        save_snapshot(options.target, snapshot)
+    return snapshot
+
+
+def form_of(path: Path, option: str) -> Form:
+    """Return the form that a file's ending means. Raises: ValueError for another ending."""
+    if path.suffix not in [form.value for form in Form]:
+        known = ", ".join(form.value for form in Form)
+        raise ValueError(f"{option} {path}: the name must end in one of {known}")
+    return Form(path.suffix)
+
+
+def check_installed(form: Form) -> None:
+    """Raise ValueError where a form needs an optional package that is not installed."""
+    missing = [name for name in _NEEDS.get(form, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"{form.value} files need {' and '.join(missing)}:"
+            " pip install -r requirements-extras.txt"
+        )
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot in any form that can be read: ours, published ones, safetensors."""
+    return load_safetensors(path) if path.suffix == Form.SAFETENSORS else load_snapshot(path)
+
+
+# Safetensors
+
+
+def save_safetensors(path: Path, snapshot: Snapshot) -> None:
+    """Write the tensors of a snapshot, and beside them, ending in .json, all the rest."""
+    from safetensors.torch import save  # noqa: PLC0415  # optional
+
+    content = as_content(snapshot)
+    tensors = {
+        f"{name}.{key}": tensor
+        for name, network in content["networks"].items()
+        for key, tensor in network.pop("state").items()
+    }
+    with files.atomic_write(path) as file:
+        file.write(save(tensors))
+    # Last, and with the sum of the other file: a pair that does not belong together is noticed.
+    files.write_json(_json_of(path), {**content, "sha256": files.sha256_file(path)})
+
+
+def load_safetensors(path: Path) -> Snapshot:
+    """Read what `save_safetensors` wrote.
+
+    Raises: FileNotFoundError; ValueError naming the file where the two are damaged or no pair.
+    """
+    check_installed(Form.SAFETENSORS)
+    from safetensors import SafetensorError  # noqa: PLC0415  # optional
+    from safetensors.torch import load  # noqa: PLC0415
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such snapshot")
+    content = files.read_json(_json_of(path))
+    networks = content.get("networks") if isinstance(content, dict) else None
+    if not isinstance(networks, dict) or not all(isinstance(n, dict) for n in networks.values()):
+        raise ValueError(f"{_json_of(path)}: not what was written beside safetensors")
+    if content.pop("sha256", None) != files.sha256_file(path):
+        raise ValueError(f"{path} and {_json_of(path).name} do not belong together")
+    try:
+        tensors = load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+    for network in networks.values():
+        network["state"] = {}
+    for name, tensor in tensors.items():
+        network, _, key = name.partition(".")
+        if network not in networks:
+            raise ValueError(f"{path}: {name[:80]} is of no network in {_json_of(path).name}")
+        networks[network]["state"][key] = tensor
+    return read_content(content, str(path))
+
+
+def _json_of(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+# ONNX
+
+
+class _Drawing(nn.Module):
+    """A generator with its options fixed, whose images are a tuple."""
+
+    def __init__(self, generator: Generator, options: ConversionOptions) -> None:
+        super().__init__()
+        self.generator, self.options = generator, options
+
+    def forward(self, z: Tensor | None = None, c: Tensor | None = None) -> tuple[Tensor, ...]:
+        options = self.options
+        images = self.generator(
+            z,  # type: ignore[arg-type]  # None only where z_dim is 0
+            c,
+            options.truncation,
+            options.truncation_cutoff,
+            options.noise_mode,
+        )
+        return tuple(images.values())
+
+
+def save_onnx(path: Path, generator: Generator, options: ConversionOptions) -> None:
+    """Write a generator as ONNX.
+
+    Inputs: z [N, z_dim] float32 and, of a conditional one, c [N, c_dim] float32; any N.
+    Outputs: rgb [N, 3, R, R] and nir [N, 1, R, R] float32, nominally -1..1, not clipped; a
+    single-branch generator has no nir.
+
+    Args:
+        path: of the file.
+        generator: on the CPU, without 16-bit blocks.
+        options: truncation and noise, which become part of the graph.
+    """
+    config = generator.config
+    widths = {"z": config.z_dim, "c": config.c_dim}
+    inputs = {name: torch.zeros([2, width]) for name, width in widths.items() if width > 0}
+    samples = torch.export.Dim("N")
+    settings: dict[str, Any] = {
+        "dynamo": True,
+        "opset_version": ONNX_OPSET,
+        "input_names": list(inputs),
+        "output_names": list(config.heads),
+        "dynamic_shapes": {name: {0: samples} for name in inputs},
+        "verbose": False,
+    }
+    drawing = _Drawing(generator, options).eval()
+    # Kernels of ours are no operators of ONNX; the exporter's warnings are about itself.
+    with forms.using(forms.OpsForm.PLAIN), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(drawing, kwargs=inputs, **settings)
+    assert program is not None, "the exporter by tracing returns a program"
+    with files.atomic_write(path) as file:
+        file.write(program.model_proto.SerializeToString())

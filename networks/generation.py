@@ -1,0 +1,342 @@
+"""Images, style mixing grids and videos from a snapshot, as files."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.conditions import read_feature_conditions
+from data.number_files import open_numbers
+from data.sheets import Pixels, image_grid, save_image, side_by_side
+from dnnlib import files
+from networks import drawing, video
+from networks.generator import Generator, NoiseMode
+from networks.snapshot import Snapshot, build_generator, load_snapshot
+from torch_utils.devices import resolve_device, use_repeatable_arithmetic
+from torch_utils.seeding import derive_seed
+
+# Takes how many samples are done and how many there are; returns what counts further ones.
+Progress = Callable[[int, int], Callable[[int], None]]
+_DEFAULT_MIX_LAYERS = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """What to draw, from which snapshot, and where to.
+
+    Attributes:
+        network: snapshot of ours or a published pickle.
+        outdir: folder of the images.
+        seeds: one latent each, as in the published tools.
+        latents: instead of seeds, a .npy file of [N, z_dim] numbers.
+        labels: for a conditional network, a .npy file of [N, c_dim] or [1, c_dim] conditions, or
+            identity features (.json), of which each sample draws one.
+        class_index: instead of labels, a one-hot condition for all samples.
+        truncation: 1 leaves w as it is, 0 gives the mean image.
+        truncation_cutoff: number of first layers to truncate; None is all.
+        noise_mode: const, random or none.
+        mix_seeds: draw a grid: samples are rows, these seeds columns; None draws single images.
+        mix_layers: layers that come from the column; None is the first seven.
+        video: draw a closed path through the samples to this file; None draws images.
+        frames: of the video from one sample to the next.
+        fps: frames a second.
+        raw: also write images.npz with float32 images, not clipped.
+        use_raw_g: draw from G instead of its average G_ema.
+        fp32: compute in 32 bits on CUDA too.
+        device: auto, cpu or cuda.
+        batch: samples handled together; does not change them.
+        seed: of random noise.
+    """
+
+    network: Path
+    outdir: Path
+    seeds: tuple[int, ...] = ()
+    latents: Path | None = None
+    labels: Path | None = None
+    class_index: int | None = None
+    truncation: float = 1.0
+    truncation_cutoff: int | None = None
+    noise_mode: NoiseMode = NoiseMode.CONST
+    mix_seeds: tuple[int, ...] | None = None
+    mix_layers: tuple[int, ...] | None = None
+    video: Path | None = None
+    frames: int = 60
+    fps: float = 30.0
+    raw: bool = False
+    use_raw_g: bool = False
+    fp32: bool = False
+    device: str = "auto"
+    batch: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.seeds) == (self.latents is not None):
+            raise ValueError("one of --seeds and --latents must say what to draw")
+        if self.labels is not None and self.class_index is not None:
+            raise ValueError("--labels and --class are two ways to say the same; give one")
+        if (self.mix_seeds is not None) + (self.video is not None) + self.raw > 1:
+            raise ValueError("--mix-seeds, --video and --raw cannot be combined")
+        if not math.isfinite(self.truncation):
+            raise ValueError(f"--truncation must be a number, got {self.truncation}")
+        for name, value in (("batch", self.batch), ("frames", self.frames), ("fps", self.fps)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"--{name} must be above 0, got {value}")
+        if self.video is not None:
+            video.check_video(self.video)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Latents with the names of their files.
+
+    Attributes:
+        names: N.
+        z: [N, z_dim] float32.
+        c: [N, c_dim] float32; None for an unconditional network.
+    """
+
+    names: tuple[str, ...]
+    z: Tensor
+    c: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that has been read and checked before the first file is written.
+
+    Attributes:
+        options: what was asked for.
+        generator: on its device.
+        samples: what to draw; the rows of a mixing grid.
+        columns: of a mixing grid; None for single images and videos.
+        mix_layers: layers that come from the column.
+    """
+
+    options: GenerationOptions
+    generator: Generator
+    samples: Samples
+    columns: Samples | None
+    mix_layers: tuple[int, ...]
+
+
+def prepare(options: GenerationOptions) -> Job:
+    """Read snapshot, latents and labels.
+
+    Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
+    """
+    if options.outdir.exists() and not options.outdir.is_dir():
+        raise ValueError(f"--outdir {options.outdir}: is a file, must be a folder")
+    device = torch.device(resolve_device(options.device))
+    if device.type == "cuda":
+        use_repeatable_arithmetic()
+    snapshot = load_snapshot(options.network)
+    generator = _build_generator(snapshot, options)
+    z_dim = generator.config.z_dim
+    if options.latents is not None:
+        z = read_rows(options.latents, "--latents", z_dim)
+        names = tuple(f"latent{index:04d}" for index in range(len(z)))
+    else:
+        z, names = drawing.latents_of_seeds(options.seeds, z_dim), _seed_names(options.seeds)
+    mix_seeds = options.mix_seeds or ()
+    c = read_conditions(
+        options, generator.config.c_dim, [*names, *_seed_names(mix_seeds)], snapshot.feature_scale
+    )
+    columns = None
+    if mix_seeds:
+        column_z = drawing.latents_of_seeds(mix_seeds, z_dim)
+        columns = Samples(_seed_names(mix_seeds), column_z, None if c is None else c[len(z) :])
+    return Job(
+        options=options,
+        generator=generator.to(device),
+        samples=Samples(names, z, None if c is None else c[: len(z)]),
+        columns=columns,
+        mix_layers=_mix_layers(options, generator.num_ws),
+    )
+
+
+def _build_generator(snapshot: Snapshot, options: GenerationOptions) -> Generator:
+    try:
+        name = "G" if options.use_raw_g else "G_ema"
+        return build_generator(snapshot, name, fp32=options.fp32)
+    except ValueError as error:
+        raise ValueError(f"{options.network}: {error}") from error
+
+
+def _seed_names(seeds: Iterable[int]) -> tuple[str, ...]:
+    return tuple(f"seed{seed:04d}" for seed in seeds)
+
+
+def _mix_layers(options: GenerationOptions, num_ws: int) -> tuple[int, ...]:
+    if options.mix_layers is None:
+        return tuple(range(min(_DEFAULT_MIX_LAYERS, num_ws)))
+    if max(options.mix_layers) >= num_ws:
+        highest = max(options.mix_layers)
+        raise ValueError(f"--mix-layers must be from 0 to {num_ws - 1} here, got {highest}")
+    return options.mix_layers
+
+
+def read_conditions(
+    options: GenerationOptions, c_dim: int, names: Sequence[str], feature_scale: float | None
+) -> Tensor | None:
+    """Return one condition a sample: [N, c_dim] float32; None for an unconditional network.
+
+    Args:
+        options: as the user gave them.
+        c_dim: width of the network's condition.
+        names: of the samples; which identity a sample draws depends on its name alone.
+        feature_scale: length of identity features.
+    """
+    count = len(names)
+    is_given = options.labels is not None or options.class_index is not None
+    if c_dim == 0:
+        if is_given:
+            raise ValueError(f"{options.network} is unconditional: leave out --labels and --class")
+        return None
+    if not is_given:
+        raise ValueError(
+            f"{options.network} is conditional: give --labels FILE.npy with [N, {c_dim}] numbers,"
+            f" --labels identity_features.json, or --class INDEX"
+        )
+    if options.labels is not None and options.labels.suffix.lower() == ".json":
+        return _draw_identities(options.labels, c_dim, names, feature_scale)
+    if options.labels is not None:
+        rows = read_rows(options.labels, "--labels", c_dim)
+        if len(rows) not in (1, count):
+            raise ValueError(
+                f"--labels {options.labels}: 1 or {count} rows for {count} samples, got {len(rows)}"
+            )
+        return rows.expand(count, -1)
+    assert options.class_index is not None, "one of the two is given"
+    if not 0 <= options.class_index < c_dim:
+        raise ValueError(f"--class must be from 0 to {c_dim - 1}, got {options.class_index}")
+    return torch.eye(c_dim)[options.class_index].expand(count, -1)
+
+
+def _draw_identities(
+    path: Path, c_dim: int, names: Sequence[str], feature_scale: float | None
+) -> Tensor:
+    rows = read_feature_conditions(path, "--labels", feature_scale)
+    if rows.shape[1] != c_dim:
+        raise ValueError(
+            f"--labels {path}: {rows.shape[1]} numbers each, the network takes {c_dim}"
+        )
+    places = [derive_seed(0, "identity", name) % len(rows) for name in names]
+    return torch.from_numpy(rows[places])
+
+
+def read_rows(path: Path, option: str, width: int) -> Tensor:
+    """Return the finite numbers of a .npy file: [N, width] float32. Raises: ValueError."""
+    array = open_numbers(path, f"{option} {path}")
+    if array.ndim != 2 or array.shape[1] != width or len(array) == 0:
+        shape = list(array.shape)
+        raise ValueError(f"{option} {path}: shape must be [N, {width}], got {shape}")
+    rows = np.array(array, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{option} {path}: all numbers must be finite")
+    return torch.from_numpy(rows)
+
+
+def run(job: Job, progress: Progress) -> list[Path]:
+    """Draw and write what the job's options ask for.
+
+    Returns: the files, in the order written.
+    """
+    if job.columns is not None:
+        return _write_mixing_grid(job, job.columns, progress)
+    if job.options.video is not None:
+        return _write_video(job, job.options.video, progress)
+    return _write_images(job, progress)
+
+
+def _write_images(job: Job, progress: Progress) -> list[Path]:
+    outdir, names = job.options.outdir, job.samples.names
+    raw: list[dict[str, Tensor]] = []
+    cells, paths = [], []
+    for name, images in _draw(job, _map(job, job.samples), names, progress):
+        pixels = drawing.to_pixels(images)
+        paths += _save_sample(outdir / name, pixels)
+        cells.append(side_by_side(pixels.values()))
+        if job.options.raw:
+            raw.append(images)
+    paths.append(outdir / "grid.png")
+    save_image(paths[-1], image_grid(cells, math.ceil(math.sqrt(len(cells)))))
+    if raw:
+        paths.append(outdir / "images.npz")
+        arrays = {name: torch.stack([images[name] for images in raw]).numpy() for name in raw[0]}
+        with files.atomic_write(paths[-1]) as file:
+            np.savez(file, **arrays)
+    return paths
+
+
+def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[Path]:
+    """Write an image a pair, and a grid with the rows' and columns' own images at its edges."""
+    rows, row_ws, column_ws = job.samples, _map(job, job.samples), _map(job, columns)
+    mixed = drawing.mix_styles(row_ws, column_ws, job.mix_layers)
+    ws = torch.cat([row_ws, column_ws, mixed])
+    pairs = [f"mix_{row}-{column}" for row in rows.names for column in columns.names]
+    cells, paths = [], []
+    for name, images in _draw(job, ws, [*rows.names, *columns.names, *pairs], progress):
+        pixels = drawing.to_pixels(images)
+        cells.append(side_by_side(pixels.values()))
+        if len(cells) > len(rows.names) + len(columns.names):
+            paths += _save_sample(job.options.outdir / name, pixels)
+    width = len(columns.names)
+    heads, tops, body = _split(cells, len(rows.names), width)
+    layout = [np.zeros_like(cells[0]), *tops]
+    for row, head in enumerate(heads):
+        layout += [head, *body[row * width : (row + 1) * width]]
+    paths.append(job.options.outdir / "grid.png")
+    save_image(paths[-1], image_grid(layout, width + 1))
+    return paths
+
+
+def _write_video(job: Job, path: Path, progress: Progress) -> list[Path]:
+    ws = drawing.interpolate_ws(_map(job, job.samples), job.options.frames)
+    # One name for all frames: random noise stands still instead of flickering.
+    drawn = _draw(job, ws, ["video"] * len(ws), progress)
+    frames = (side_by_side(drawing.to_pixels(images).values()) for _, images in drawn)
+    video.save_video(path, (frame.transpose(1, 2, 0) for frame in frames), job.options.fps)
+    return [path]
+
+
+def _map(job: Job, samples: Samples) -> Tensor:
+    options = job.options
+    return drawing.map_latents(
+        job.generator, samples.z, samples.c, options.truncation, options.truncation_cutoff
+    )
+
+
+def _draw(
+    job: Job, ws: Tensor, names: list[str] | tuple[str, ...], progress: Progress
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield name and images [C, R, R] of each sample."""
+    options, advance = job.options, progress(0, len(ws))
+    samples = drawing.draw_images(
+        job.generator,
+        ws,
+        noise_mode=options.noise_mode,
+        noise_keys=names,
+        seed=options.seed,
+        batch=options.batch,
+    )
+    for name, images in zip(names, samples, strict=True):
+        yield name, images
+        advance(1)
+
+
+def _split(
+    cells: list[Pixels], rows: int, columns: int
+) -> tuple[list[Pixels], list[Pixels], list[Pixels]]:
+    return cells[:rows], cells[rows : rows + columns], cells[rows + columns :]
+
+
+def _save_sample(stem: Path, pixels: dict[str, Pixels]) -> list[Path]:
+    paths = []
+    for name, image in pixels.items():
+        paths.append(stem.with_name(f"{stem.name}_{name.upper()}.png"))
+        save_image(paths[-1], image)
+    return paths

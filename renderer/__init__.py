@@ -1,0 +1,1 @@
+"""Procedural example faces: paired RGB and NIR renders with masks and identities."""

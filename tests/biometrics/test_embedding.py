@@ -1,0 +1,166 @@
+"""The embedding path: what preprocessing does, and what never changes a vector."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from biometrics.aligning import align_face
+from biometrics.alignment import template_points
+from biometrics.backbones import build_backbone, named_backbone, state_of
+from biometrics.embedding import Embedder, Preprocessing, load_embedder, preprocess
+from biometrics.faces import Face
+from tests.biometrics.test_backbones import randomised, tiny
+
+
+class Pixels(nn.Module):
+    """The pixels themselves."""
+
+    def forward(self, x):
+        return x.flatten(1)
+
+
+def embedder(backbone=None, size=16, channels=3, **changes):
+    arguments = {"hash": "h", "width": channels * size**2, "device": torch.device("cpu")}
+    return Embedder(
+        backbone or Pixels(),
+        Preprocessing(size=size, channels=channels, flip=changes.pop("flip", False)),
+        **{**arguments, **changes},
+    )
+
+
+def images(count, channels=3, size=16, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    return torch.randint(256, [count, channels, size, size], generator=random, dtype=torch.uint8)
+
+
+def network():
+    return randomised(build_backbone(tiny())).eval()
+
+
+def test_pixels_and_length():
+    x = images(3)
+    expected = nn.functional.normalize((x.float() / 127.5 - 1).flatten(1))
+    torch.testing.assert_close(embedder().embed(x), expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 32, 33, 70])
+def test_number_of_images_changes_no_bit(count):
+    model = embedder(network(), size=32, width=16)
+    x = images(70, size=20)
+    whole = model.embed(x)
+    part = model.embed(x[:count])
+    assert part.shape == (count, 16)
+    assert torch.equal(part, whole[:count])
+    one_by_one = [model.embed(x[i : i + 1]) for i in range(0, 70, 23)]
+    assert torch.equal(torch.cat(one_by_one), whole[::23])
+
+
+def test_flip_averages():
+    x = images(2)
+    plain, mirrored = embedder(network(), size=32, width=16), images(2).flip(3)
+    expected = plain.backbone(preprocess(x, plain.preprocessing))
+    expected = expected + plain.backbone(preprocess(mirrored, plain.preprocessing))
+    both = embedder(network(), size=32, width=16, flip=True)
+    torch.testing.assert_close(both.embed(x), nn.functional.normalize(expected))
+    torch.testing.assert_close(both.embed(mirrored), both.embed(x))
+
+
+def test_grey_is_repeated():
+    grey = images(2, channels=1)
+    torch.testing.assert_close(embedder().embed(grey), embedder().embed(grey.expand(-1, 3, -1, -1)))
+
+
+def test_luma_of_colour():
+    colour = torch.tensor([255, 0, 0], dtype=torch.uint8)[:, None, None].expand(3, 16, 16)[None]
+    seen = preprocess(colour, Preprocessing(size=16, channels=1))
+    assert seen[0, 0, 0, 0].item() == pytest.approx(2 * 0.299 - 1, abs=1e-6)
+
+
+def test_resizing_does_not_alias():
+    stripes = torch.zeros([1, 3, 64, 64], dtype=torch.uint8)
+    stripes[..., ::2] = 255
+    seen = preprocess(stripes, Preprocessing(size=16))
+    assert seen[..., 2:-2].abs().max() < 0.05
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(2, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])
+def test_wrong_images(bad):
+    with pytest.raises(ValueError, match=r"\[N, C, H, W\] uint8, got"):
+        embedder().embed(bad)
+
+
+def test_wrong_channels():
+    with pytest.raises(ValueError, match="takes 4 channels, images have 3"):
+        embedder(channels=4).embed(images(1))
+
+
+def test_embeddings_without_direction():
+    with pytest.raises(ValueError, match="zero or not finite"):
+        embedder(
+            nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+            .requires_grad_(False)
+            .apply(lambda m: [p.zero_() for p in m.parameters()])
+        ).embed(images(2))
+
+
+def test_load(tmp_path):
+    config = named_backbone("r18", width=0.125, embedding=8, size=32, in_channels=1)
+    file = tmp_path / "x.pth"
+    torch.save(state_of(randomised(build_backbone(config)), config), file)
+    model = load_embedder(file, flip=True)
+    assert model.preprocessing == Preprocessing(size=32, channels=1, flip=True)
+    assert model.width == 8
+    assert len(model.hash) == 64
+    assert model.embed(images(2)).norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
+class TestAlignment:
+    """An aligner that finds a face where the first pixel is not black, and takes a corner."""
+
+    @staticmethod
+    def aligner(image):
+        return image[4:36, 4:36] if image[0, 0, 0] else "no face"
+
+    def model(self, **changes):
+        return embedder(network(), size=32, width=16, aligner=self.aligner, **changes)
+
+    def faces(self):
+        x = images(3, size=40).clamp_min(1)
+        x[1, :, 0, 0] = 0
+        return x
+
+    def test_faces_are_moved_and_others_taken_as_they_are(self):
+        plain, x = embedder(network(), size=32, width=16), self.faces()
+        found = self.model().embed(x)
+        assert torch.equal(found[[0, 2]], plain.embed(x[[0, 2], :, 4:36, 4:36]))
+        torch.testing.assert_close(found[[1]], plain.embed(x[[1]]), rtol=0, atol=0.02)
+
+    def test_aligned_images_are_not_aligned_again(self):
+        x = self.faces()
+        middle = x[[0, 2], :, 4:36, 4:36]
+        assert torch.equal(self.model().embed_aligned(middle), self.model().embed(x)[[0, 2]])
+
+    def test_reason_of_an_image_without_face(self):
+        model, x = self.model(), self.faces()
+        assert model.align(x[1]) == "no face"
+        assert torch.equal(model.align(x[0]), x[0, :, 4:36, 4:36])
+        assert torch.equal(embedder().align(x[1]), x[1])
+
+
+def test_five_points_go_to_the_template():
+    template = template_points(112)
+    face = Face(box=np.array([0.0, 0, 60, 60]), probability=0.99, landmarks=template / 2 + 10)
+    image = np.zeros([100, 100, 1], np.uint8)
+    x, y = (template[2] / 2 + 10).round().astype(int)
+    image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    detector = SimpleNamespace(detect=lambda images: [(face,)] * len(images))
+    moved = align_face(image, detector, 112)
+    assert moved.shape == (112, 112, 1)
+    rows, columns = np.nonzero(moved[..., 0] > 128)
+    assert abs(columns.mean() - template[2, 0]) < 1.5
+    assert abs(rows.mean() - template[2, 1]) < 1.5
+    nobody = SimpleNamespace(detect=lambda images: [()] * len(images))
+    assert align_face(image, nobody, 112) == "no face"

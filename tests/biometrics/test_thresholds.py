@@ -1,0 +1,176 @@
+"""Calibration against counts of all pairs."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from biometrics.features import IdentityFeatures
+from biometrics.score_counts import BINS, ScoreCounts, count_scores
+from biometrics.similarity import group_numbers, unit_rows
+from biometrics.thresholds import calibrate, read_thresholds, write_thresholds
+from tests.helpers.people import clustered_features
+
+
+@pytest.fixture(scope="module")
+def features():
+    return clustered_features(people=90, images=3)
+
+
+def plain_scores(features):
+    """All pairs, each once: mated and non-mated, and the nearest ones of each image."""
+    rows, groups = unit_rows(features.vectors), group_numbers(features.identities)
+    cosines = rows @ rows.T
+    same = groups[:, None] == groups[None]
+    upper = np.triu(np.ones(same.shape, bool), 1)
+    others = ~np.eye(len(rows), dtype=bool)
+    nearest = [np.where(k & others, cosines, -np.inf).max(1) for k in (same, ~same)]
+    return cosines[upper & same], cosines[upper & ~same], *nearest
+
+
+def test_every_pair_counts_once(features):
+    table = count_scores(features.vectors, group_numbers(features.identities))
+    mated, non_mated, nearest_mated, nearest_non_mated = plain_scores(features)
+    assert (table.mated.number, table.non_mated.number) == (90 * 3, 270 * 269 // 2 - 270)
+    for counts, scores in ((table.mated, mated), (table.non_mated, non_mated)):
+        assert counts.mean == pytest.approx(scores.mean(), abs=1e-6)
+        assert counts.std == pytest.approx(scores.std(), abs=1e-6)
+    np.testing.assert_allclose(table.nearest_mated, nearest_mated, atol=1e-6)
+    np.testing.assert_allclose(table.nearest_non_mated, nearest_non_mated, atol=1e-6)
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    features = clustered_features(people=700, images=3)  # more than one block
+    table = count_scores(features.vectors, group_numbers(features.identities))
+    mated, non_mated, _, nearest = plain_scores(features)
+    assert (table.mated.number, table.non_mated.number) == (len(mated), len(non_mated))
+    assert table.non_mated.mean == pytest.approx(non_mated.mean(dtype=np.float64), abs=1e-6)
+    np.testing.assert_allclose(table.nearest_non_mated, nearest, atol=1e-6)
+
+
+@pytest.mark.parametrize("fmr", [0.001, 0.01, 0.2])
+def test_the_threshold_is_the_lowest_with_that_rate(features, fmr):
+    found = calibrate(features, fmr=fmr).thresholds
+    mated, non_mated, own, others = plain_scores(features)
+    step = 2 / BINS
+    assert (non_mated >= found.privacy).mean() <= fmr
+    assert (non_mated >= found.privacy - 1.01 * step).mean() > fmr
+    assert found.measured_fmr == pytest.approx((non_mated >= found.privacy).mean(), abs=1e-4)
+    assert found.measured_fnmr == pytest.approx((mated < found.privacy).mean(), abs=5e-3)
+    assert found.refused_new_people == pytest.approx((others >= found.privacy).mean(), abs=5e-3)
+    assert found.missed_training_people == pytest.approx((own < found.privacy).mean(), abs=5e-3)
+    assert [point.fmr for point in found.choices] == [0.01, 0.001]  # 4005 pairs of people
+    for point in found.choices:
+        again = calibrate(features, fmr=point.fmr).thresholds
+        assert (again.privacy, again.measured_fnmr) == (point.privacy, point.fnmr)
+
+
+def test_people_of_one_image_say_nothing_about_further_images(features):
+    single = [row for row in range(270) if row < 135 or row % 3 == 0]
+    some = dataclasses.replace(
+        features,
+        stems=tuple(features.stems[row] for row in single),
+        vectors=features.vectors[single],
+    )
+    found = calibrate(some, fmr=0.01).thresholds
+    own = plain_scores(some)[2]
+    assert np.isneginf(own).sum() == 45
+    expected = (own[np.isfinite(own)] < found.privacy).mean()
+    assert found.missed_training_people == pytest.approx(expected, abs=5e-3)
+
+
+def test_thresholds_of_one_person(features):
+    found = calibrate(features, fmr=0.2, fnmr=0.1, diversity=0.9).thresholds
+    mated, *_ = plain_scores(features)
+    assert (mated < found.same_identity).mean() <= 0.1
+    assert (mated < found.same_identity + 2 / BINS).mean() == pytest.approx(0.1, abs=0.005)
+    assert (mated >= found.too_similar).mean() <= 0.1
+    assert found.published_same_identity == pytest.approx(mated.mean() - 2 * mated.std(), abs=1e-5)
+    assert found.published_too_similar == pytest.approx(mated.mean() + mated.std(), abs=1e-5)
+
+
+def test_what_does_not_pass_for_a_person_is_not_that_person():
+    blurred = clustered_features(people=90, images=3, spread=0.9)
+    found = calibrate(blurred, fmr=0.001, fnmr=0.1).thresholds
+    assert found.measured_fnmr > 0.1
+    assert found.same_identity == found.privacy
+
+
+def test_stricter_rates_give_higher_thresholds(features):
+    thresholds = [calibrate(features, fmr=rate).thresholds for rate in (0.1, 0.01, 0.001)]
+    assert thresholds[0].privacy < thresholds[1].privacy < thresholds[2].privacy
+
+
+def test_rates_at_edges_are_exact():
+    counts = ScoreCounts.none().add(np.array([-1.0, 0.0, 0.5, 0.5, 0.50005, 1.0], np.float32))
+    assert counts.number == 6
+    assert counts.share_from(0.5) == pytest.approx(4 / 6)
+    assert counts.share_below(0.5) == pytest.approx(2 / 6)
+    assert counts.lowest_edge(0.5) == 0.5001
+    assert counts.lowest_edge(4 / 6) == pytest.approx(1e-4)
+    assert counts.highest_edge(2 / 6) == 0.5
+    assert counts.highest_edge(0.0) == -1.0
+
+
+@pytest.mark.parametrize(
+    ("people", "images", "changes", "message"),
+    [
+        (
+            40,
+            3,
+            {},
+            r"needs at least 3000 pairs of people, which is 78 people \(rule of 3\); got 40",
+        ),
+        (90, 1, {}, "needs at least 132 comparisons of two images of one person, got 0"),
+        (90, 3, {"fmr": 0.0}, "FMR must be between 0 and 1, got 0.0"),
+        (90, 3, {"diversity": 1.0}, "diversity must be between 0 and 1"),
+    ],
+)
+def test_too_few_comparisons_are_refused(people, images, changes, message):
+    with pytest.raises(ValueError, match=message):
+        calibrate(clustered_features(people=people, images=images), **changes)
+
+
+def test_enough_people_for_the_rule_of_3():
+    features = clustered_features(people=78, images=3)
+    assert calibrate(features).thresholds.identities == 78
+
+
+def test_a_recogniser_that_tells_nobody_apart_is_refused():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((270, 4)).astype(np.float32)
+    stems = tuple(f"{i // 3}_{i % 3}" for i in range(270))
+    with pytest.raises(ValueError, match="does not tell these people apart"):
+        calibrate(IdentityFeatures(stems=stems, vectors=vectors))
+
+
+def test_the_file_gives_the_same_thresholds(features, tmp_path):
+    found = calibrate(features, recogniser="abc").thresholds
+    write_thresholds(tmp_path / "t.json", found)
+    assert read_thresholds(tmp_path / "t.json", "abc") == found
+    histogram = [int(count) for count in found.mated.histogram.split()]
+    assert sum(histogram) == found.mated.number
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "not a file of thresholds"),
+        ({"privacy": "high"}, "privacy"),
+        ({"extra": 1}, "unknown key 'extra'"),
+        ({"recogniser": "f" * 64}, "for the recogniser ffffffffffff, but the given one is abc"),
+    ],
+)
+def test_other_files_are_refused(features, tmp_path, change, message):
+    path = tmp_path / "t.json"
+    write_thresholds(path, calibrate(features, recogniser="abc").thresholds)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=message):
+        read_thresholds(path, "abc")
+
+
+def test_a_cut_file_is_named_with_its_line(tmp_path):
+    (tmp_path / "t.json").write_text('{\n "format": ')
+    with pytest.raises(ValueError, match=r"t\.json: not valid JSON.*line 2"):
+        read_thresholds(tmp_path / "t.json")

@@ -1,0 +1,132 @@
+"""Filters put together from files."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from biometrics.detection import NoFaceCheck
+from biometrics.thresholds import calibrate, write_thresholds
+from identities import filter_loading as setup
+from identities.filter_loading import FilterOptions, describe_thresholds, load_filter
+from identities.rules import Preset, Which
+from tests.helpers.people import clustered_features, save_recogniser
+
+PEOPLE = 90
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A recogniser, features as if it had made them, and thresholds."""
+    folder = tmp_path_factory.mktemp("shop")
+    save_recogniser(folder / "rec.pth")
+    for name, seed in (("rgb.json", 0), ("nir.json", 1)):
+        features = clustered_features(PEOPLE, 3, width=6, spread=0.15, seed=seed)
+        content = dict(zip(features.stems, features.vectors.tolist(), strict=True))
+        (folder / name).write_text(json.dumps(content))
+    write_thresholds(folder / "limits.json", thresholds_of(0))
+    return folder
+
+
+def thresholds_of(seed, fmr=0.01):
+    features = clustered_features(PEOPLE, 3, width=6, spread=0.15, seed=seed)
+    rows = np.array(features.vectors.tolist(), np.float32)
+    return calibrate(dataclasses.replace(features, vectors=rows), fmr=fmr).thresholds
+
+
+def load(shop, **changes):
+    values = {
+        "rec_model": shop / "rec.pth",
+        "training_ids": shop / "rgb.json",
+        "thresholds": shop / "limits.json",
+        **changes,
+    }
+    return load_filter(FilterOptions(**values))
+
+
+def test_strict_rules_come_from_the_thresholds(shop):
+    loaded, expected = load(shop), thresholds_of(0)
+    rules = loaded.scorer.rules
+    assert (rules.privacy, rules.uniqueness) == (expected.privacy, expected.privacy)
+    assert (rules.same_identity, rules.too_similar) == (
+        expected.same_identity,
+        expected.too_similar,
+    )
+    assert {rules.training, rules.others, rules.faces} == {Which.ALL}
+    assert not rules.is_absolute
+    assert len(loaded.scorer.people.stems) == 3 * PEOPLE
+
+
+def test_published_rules_take_the_same_quantities_of_the_thresholds(shop):
+    rules = load(shop, rules=Preset.PUBLISHED).scorer.rules
+    expected = thresholds_of(0)
+    assert rules.privacy == rules.same_identity == expected.published_same_identity
+    assert rules.too_similar == expected.published_too_similar
+    constants = load(shop, rules=Preset.PUBLISHED, thresholds=None).scorer.rules
+    assert (constants.privacy, constants.too_similar) == (0.622, 0.853)
+    assert len(load(shop, rules=Preset.PUBLISHED).scorer.people.stems) == PEOPLE
+
+
+def test_changes_replace_single_rules(shop):
+    changes = {"privacy": 0.9, "too_similar": 0.99, "max_attempts": 7, "check_nir": None}
+    rules, other = load(shop, changes=changes).scorer.rules, load(shop).scorer.rules
+    assert (rules.privacy, rules.uniqueness, rules.too_similar) == (0.9, 0.9, 0.99)
+    assert (rules.max_attempts, rules.same_identity) == (7, other.same_identity)
+    assert rules.check_nir == other.check_nir
+
+
+def test_where_all_limits_are_given_nothing_is_calibrated(shop, tmp_path):
+    few = dict(list(json.loads((shop / "rgb.json").read_text()).items())[:6])
+    (tmp_path / "few.json").write_text(json.dumps(few))
+    limits = {"privacy": 0.9, "same_identity": 0.5, "too_similar": 0.95}
+    options = {"training_ids": tmp_path / "few.json", "thresholds": None}
+    assert load(shop, changes=limits, **options).thresholds is None
+    del limits["too_similar"]
+    with pytest.raises(ValueError, match="needs at least 3000 pairs of people"):
+        load(shop, changes=limits, **options)
+
+
+def test_nir_images_get_a_threshold_of_their_own(shop):
+    loaded = load(shop, training_ids_nir=shop / "nir.json")
+    rules = loaded.scorer.rules
+    assert rules.check_nir
+    assert rules.privacy_nir == thresholds_of(1).privacy != rules.privacy
+    assert set(loaded.describe()["features_sha256"]) == {"rgb", "nir"}
+    assert loaded.scorer.people_of("nir") is not loaded.scorer.people_of("rgb")
+    without = load(shop).scorer
+    assert without.people_of("nir") is without.people_of("rgb")
+
+
+def test_a_limit_that_is_given_holds_for_nir_images_too(shop):
+    changes = {"privacy": 0.3}
+    rules = load(shop, training_ids_nir=shop / "nir.json", changes=changes).scorer.rules
+    assert rules.check_nir
+    assert (rules.privacy, rules.privacy_nir) == (0.3, None)
+
+
+@pytest.mark.parametrize(("kind", "is_said"), [("none", True), ("mtcnn", False)])
+def test_faces_that_may_not_be_found_are_said(shop, caplog, monkeypatch, kind, is_said):
+    features, embedder = setup.load_people(shop / "rgb.json", shop / "rec.pth", "cpu")
+    embedder.aligner = lambda _image: "no face"
+    monkeypatch.setattr(setup, "load_people", lambda *_: (features, embedder))
+    monkeypatch.setattr(setup, "face_check", lambda *_args, **_kwargs: NoFaceCheck())
+    load(shop, face_check=kind)
+    assert ("may pass: --face-check=mtcnn refuses it" in caplog.text) == is_said
+
+
+def test_a_rate_that_refuses_most_new_people_is_said(shop, caplog):
+    load(shop)
+    assert "of images of new people would be refused" in caplog.text
+    caplog.clear()
+    thresholds = dataclasses.replace(thresholds_of(0), refused_new_people=0.1)
+    write_thresholds(shop / "easy.json", thresholds)
+    load(shop, thresholds=shop / "easy.json")
+    assert "refused" not in caplog.text
+
+
+def test_the_table_of_choices_has_a_row_a_rate(shop):
+    thresholds = thresholds_of(0)
+    lines = describe_thresholds(thresholds).splitlines()
+    assert len(lines) == 2 + len(thresholds.choices) == 4
+    assert lines[2].split()[:2] == ["1e-02", f"{thresholds.choices[0].privacy:.4f}"]

@@ -1,0 +1,136 @@
+"""Plots, sheets, summaries and the audit."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from biometrics.features import IdentityFeatures
+from biometrics.score_plot import Curve, draw_curves
+from data.sheets import save_image
+from identities.audit import Auditor, rgb_names
+from identities.filtering import TrainingPeople
+from identities.people_sheets import write_overview, write_person_sheets
+from identities.rules import Which
+from identities.summary import count_reasons, describe_scores, summarise_dataset
+from tests.helpers.images import random_pixels, write_image
+from tests.helpers.people import PixelEmbedder
+
+
+def columns_with(plot, colour):
+    """Where on the horizontal axis a colour is."""
+    near = np.abs(plot.astype(int) - np.array(colour)[:, None, None]).sum(0) < 40
+    return np.flatnonzero(near[100:380].any(0))
+
+
+def test_a_plot_shows_scores_where_they_are():
+    low = Curve.of_scores("low", [-0.5] * 50, 200)
+    high = Curve.of_scores("high", [0.7] * 10, 200)
+    plot = draw_curves("two", [low, high], {"limit": 0.1})
+    assert (plot.shape, plot.dtype) == ((3, 434, 900), np.uint8)
+    red, blue = columns_with(plot, (214, 93, 78)), columns_with(plot, (58, 122, 190))
+    assert len(red) > 0
+    assert red.max() < blue.min()
+    assert np.array_equal(plot, draw_curves("two", [low, high], {"limit": 0.1}))
+    assert not np.array_equal(plot, draw_curves("two", [low, high], {"limit": 0.3}))
+
+
+def test_a_plot_leaves_out_what_has_no_scores():
+    one = Curve.of_scores("one", [0.2, 0.3], 200)
+    empty = Curve.of_scores("none", [], 200)
+    assert np.array_equal(draw_curves("t", [one, empty], {}), draw_curves("t", [one], {}))
+
+
+def test_scores_beyond_one_by_rounding_are_counted():
+    assert Curve.of_scores("c", [1.0000002, -1.0000001], 200).counts[[0, -1]].tolist() == [1, 1]
+
+
+@pytest.fixture
+def people(tmp_path):
+    for identity, count in ((0, 5), (2, 3)):
+        for sample in range(count):
+            pixels = np.full([3, 8, 8], 10 * identity + sample + 1, np.uint8)
+            for place, image in (("VIS", pixels), ("NIR", pixels[:1] + 100)):
+                save_image(tmp_path / f"id_{identity}/{place}/sample_{sample}_{place}.png", image)
+    return tmp_path
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_persons_grid_has_a_quarter_of_the_samples_a_row(people):
+    write_person_sheets(people, 0, 5, 8, ("VIS", "NIR"))
+    grid = read(people / "id_0_samples_VIS.png")
+    assert grid.shape == (24, 16, 3)
+    assert grid[::8, ::8, 0].tolist() == [[1, 2], [3, 4], [5, 0]]
+    assert read(people / "id_0_samples_NIR.png")[0, 0, 0] == 101
+
+
+def test_the_overview_has_a_row_a_person(people):
+    write_overview(people, [(5, 9), (0, 9), (3, 9)], ("VIS", "NIR"))
+    sheet = read(people / "overview.png")
+    assert sheet.shape == (128, 2 * 320 + 6, 3)
+    assert sheet[::64, 0:320:64, 0].tolist() == [[1, 2, 3, 4, 5], [21, 22, 23, 0, 0]]
+    assert sheet[0, 326, 0] == 101
+    write_overview(people / "empty", [(0, 3)], ("VIS",))
+    assert not (people / "empty").exists()
+
+
+def test_scores_are_described():
+    found = describe_scores([0.5, None, 0.1, 0.3])
+    assert (found["number"], found["lowest"], found["highest"]) == (3, 0.1, 0.5)
+    assert found["mean"] == pytest.approx(0.3)
+    assert found["quantiles"]["0.5"] == pytest.approx(0.3)
+    assert describe_scores([None]) is None
+
+
+def test_rejections_are_counted_once_and_by_all_reasons():
+    rejected = [
+        {"reasons": ["face", "too_similar"], "face": "no face"},
+        {"reasons": ["too_similar"], "face": None},
+        {"reasons": ["face"], "face": "several faces"},
+    ]
+    assert count_reasons(rejected) == {
+        "by_first_reason": {"face": 2, "too_similar": 1},
+        "by_any_reason": {"face": 2, "too_similar": 2},
+        "faces": {"no face": 1, "several faces": 1},
+    }
+
+
+def test_people_are_counted():
+    counts = [(4, 4), (0, 9), (2, 9), (4, 7)]
+    found = summarise_dataset([], [], counts, (4, 4), surplus=3)["identities"]
+    assert found["complete"] == 2
+    assert found["incomplete"] == [{"identity": 2, "samples": 2, "attempts": 9}]
+    assert found["failed_to_enrol"] == [1]
+    assert found["failure_to_enrol_rate"] == 0.25
+
+
+def test_the_audit_names_the_nearest(tmp_path):
+    embedder, names = PixelEmbedder(), []
+    for seed in range(70):  # more than one batch
+        names.append(f"{seed:02d}.png")
+        write_image(tmp_path / names[-1], random_pixels(seed))
+    import torch  # noqa: PLC0415
+
+    known = torch.from_numpy(
+        np.stack([random_pixels(s).transpose(2, 0, 1) for s in (1000, 66, 1001)])
+    )
+    features = IdentityFeatures(stems=("a_0", "b_0", "c_0"), vectors=embedder.embed(known).numpy())
+    people = TrainingPeople(features, Which.ALL)
+    report = Auditor(embedder, people, privacy=0.999).report(tmp_path, names)
+    assert report["highest"][0] == {"image": "66.png", "score": 1.0, "training_image": "b_0"}
+    assert report["at_or_above"] == 1
+    assert report["share_at_or_above"] == pytest.approx(1 / 70, abs=1e-6)
+    assert report["training"]["number"] == 70
+    scores = [entry["score"] for entry in report["highest"]]
+    assert scores == sorted(scores, reverse=True)
+    without = Auditor(embedder, people, privacy=None).report(tmp_path, names[:3])
+    assert "at_or_above" not in without
+
+
+def test_the_audited_image_is_the_first_modality():
+    entries = [{"files": {"nir": {"name": "n"}, "rgb": {"name": "r"}}}]
+    assert rgb_names(entries) == ["r"]
+    assert rgb_names([{"files": {"nir": {"name": "n"}}}]) == ["n"]

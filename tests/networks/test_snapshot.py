@@ -1,0 +1,264 @@
+"""Our snapshots: what is saved comes back, and anything else is one clear error."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+
+from networks.config import DiscriminatorConfig, GeneratorConfig
+from networks.discriminator import Discriminator
+from networks.generator import Generator
+from networks.snapshot import (
+    NetworkKind,
+    NetworkState,
+    Snapshot,
+    build_discriminator,
+    build_generator,
+    capture,
+    load_snapshot,
+    save_snapshot,
+)
+
+SMALL = {"resolution": 8, "channel_base": 32, "channel_max": 4}
+
+
+@pytest.fixture(scope="module")
+def snapshot():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator = Generator(GeneratorConfig(**SMALL, z_dim=3, w_dim=4, c_dim=2, num_fp16_res=1))
+        discriminator = Discriminator(DiscriminatorConfig(**SMALL, channels=1, conv_clamp=256.0))
+    networks = {
+        "G": capture(generator),
+        "D_NIR": capture(discriminator),
+        "G_ema": capture(generator),
+    }
+    options = {"batch": 4, "resume": None, "nested": {"list": [1, 2.5, "x"], "flag": True}}
+    augment = {"rgb": 0.25, "nir": 0.5}
+    return Snapshot(networks=networks, augment=augment, options=options, nimg=12345)
+
+
+@pytest.fixture
+def path(tmp_path, snapshot):
+    save_snapshot(tmp_path / "network-snapshot-000012.pkl", snapshot)
+    return tmp_path / "network-snapshot-000012.pkl"
+
+
+def assert_same(first, second):
+    assert first.networks.keys() == second.networks.keys()
+    for name, network in first.networks.items():
+        other = second.networks[name]
+        assert (network.kind, network.config) == (other.kind, other.config)
+        assert network.state.keys() == other.state.keys()
+        assert all(torch.equal(network.state[key], other.state[key]) for key in network.state)
+
+
+def test_round_trip(path, snapshot):
+    loaded = load_snapshot(path)
+    assert_same(loaded, snapshot)
+    assert loaded.options == snapshot.options
+    assert loaded.augment == snapshot.augment
+    assert (loaded.nimg, loaded.origin) == (12345, "biface")
+
+
+def test_equal_content_gives_equal_bytes_under_any_name(path, tmp_path, snapshot):
+    other = tmp_path / "deep" / "another-name.pt"
+    save_snapshot(other, load_snapshot(path))
+    assert other.read_bytes() == path.read_bytes()
+    # Texts that are equal but not the same object, and tensors of another layout.
+    network = snapshot.networks["G"]
+    state = {
+        "".join(name): t.t().contiguous().t() if t.ndim == 2 else t
+        for name, t in network.state.items()
+    }
+    rebuilt = replace(snapshot, networks={**snapshot.networks, "G": replace(network, state=state)})
+    save_snapshot(other, rebuilt)
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_torch_reads_it_as_weights_only(path, snapshot):
+    content = torch.load(path, weights_only=True)
+    assert content["format"] == "biface-snapshot"
+    assert content["version"] == 1
+    assert content["progress"] == {"nimg": 12345}
+    assert content["networks"]["D_NIR"]["kind"] == "discriminator"
+    assert content["networks"]["G"]["config"]["heads"] == {"rgb": 3, "nir": 1}
+    weight = content["networks"]["G"]["state"]["mapping.w_avg"]
+    assert torch.equal(weight, snapshot.networks["G"].state["mapping.w_avg"])
+
+
+def test_networks_are_built_ready_to_use(path, snapshot):
+    loaded = load_snapshot(path)
+    before = torch.random.get_rng_state()
+    generator = build_generator(loaded)
+    discriminator = build_discriminator(loaded, "D_NIR")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for network, name in ((generator, "G_ema"), (discriminator, "D_NIR")):
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        assert network.config == snapshot.networks[name].config
+    images = generator(torch.zeros(2, 3), torch.ones(2, 2), noise_mode="const")
+    assert images["rgb"].shape == (2, 3, 8, 8)
+    assert discriminator(images["nir"]).shape == (2, 1)
+
+
+def test_built_networks_do_not_share_memory_with_the_snapshot(snapshot):
+    generator = build_generator(snapshot)
+    generator.mapping.w_avg.add_(1)
+    assert not torch.equal(
+        generator.mapping.w_avg, snapshot.networks["G_ema"].state["mapping.w_avg"]
+    )
+
+
+def test_fp32_switches_16_bits_off(snapshot):
+    assert build_generator(snapshot).config.num_fp16_res == 1
+    assert build_generator(snapshot, fp32=True).config.num_fp16_res == 0
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [(build_generator, "D_NIR"), (build_generator, "X"), (build_discriminator, "D")],
+)
+def test_unknown_network_is_named(snapshot, build, name):
+    with pytest.raises(ValueError, match=rf"no \w+ '{name}'; it has (G, G_ema|D_NIR)"):
+        build(snapshot, name)
+
+
+def test_failed_save_leaves_the_old_file(path, snapshot):
+    old = path.read_bytes()
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        save_snapshot(path, replace(snapshot, options={"bad": lambda: None}))
+    assert path.read_bytes() == old
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+# What is refused
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.pkl"):
+        load_snapshot(tmp_path / "absent.pkl")
+
+
+def test_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        load_snapshot(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.99])
+def test_cut_file(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match=rf"{path.name}.*cut short"):
+        load_snapshot(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is empty"),
+        (b"just some text\n", "starts with b'ju'"),
+        (b"\x89PNG\r\n", "starts with"),
+        (b"\x80\x04cposix\nsystem\n.", r"posix\.system"),
+        (pickle.dumps({"a": 1}), "without G, D"),
+    ],
+)
+def test_other_files(path, data, reason):
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{path.name}.*{reason}"):
+        load_snapshot(path)
+
+
+def change(path, edit):
+    content = torch.load(path, weights_only=True)
+    edit(content)
+    torch.save(content, path)
+
+
+EDITS = {
+    "format": (lambda c: c.update(format="other"), "format is not 'biface-snapshot'"),
+    "version": (lambda c: c.update(version=2), "version 2 is not known"),
+    "missing key": (lambda c: c.pop("options"), "has the keys"),
+    "unknown key": (lambda c: c.update(extra=1), "has the keys"),
+    "options": (lambda c: c.update(options=[1]), "options must be an object"),
+    "networks": (lambda c: c.update(networks=None), "networks must be an object"),
+    "network": (lambda c: c["networks"].update(G=1), "G: a network has kind"),
+    "kind": (lambda c: c["networks"]["G"].update(kind="evil"), "kind must be"),
+    "kind swapped": (lambda c: c["networks"]["G"].update(kind="discriminator"), "unknown key"),
+    "nimg": (lambda c: c.update(progress={"nimg": -1}), "nimg"),
+    "nimg missing": (lambda c: c.update(progress={}), "nimg"),
+    "strength": (lambda c: c.update(augment={"rgb": 1.5}), "rgb must be from 0 to 1"),
+    "strength kind": (lambda c: c.update(augment={"rgb": "much"}), "rgb must be from 0 to 1"),
+    "config kind": (lambda c: c["networks"]["G"].update(config=[]), "G.*expected an object"),
+    "no tensor": (
+        lambda c: c["networks"]["G"]["state"].update({"mapping.w_avg": 1}),
+        "w_avg must be a tensor",
+    ),
+    "shape": (
+        lambda c: c["networks"]["G"]["state"].update({"mapping.w_avg": torch.ones(9)}),
+        r"w_avg must have shape \[4\]",
+    ),
+    "missing tensor": (
+        lambda c: c["networks"]["G"]["state"].pop("mapping.w_avg"),
+        r"lacks tensors: mapping\.w_avg",
+    ),
+    "unknown tensor": (
+        lambda c: c["networks"]["G"]["state"].update(evil=torch.ones(1)),
+        "unknown tensors: evil",
+    ),
+}
+CONFIG_EDITS = {
+    "resolution": (2**30, "resolution must be a power of two"),
+    "z_dim": (2**40, "z_dim must be from"),
+    "channel_max": ("8", "channel_max must be int"),
+    "w_dim": (None, "w_dim must be int"),
+    "unknown_option": (1, "unknown key 'unknown_option'"),
+    "architecture": ("evil", "architecture must be one of"),
+    "heads": ({"rgb": "3"}, "heads must give"),
+    "mapping": ({"layers": 10**9}, "mapping layers must be from"),
+    "resample_filter": (["a", "b"], "resample_filter must be float"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_contradictions_are_named(path, name):
+    edit, reason = EDITS[name]
+    change(path, edit)
+    with pytest.raises(ValueError, match=rf"{path.name}.*{reason}"):
+        load_snapshot(path)
+
+
+@pytest.mark.parametrize("name", CONFIG_EDITS)
+def test_hostile_configurations_are_refused(path, name):
+    value, reason = CONFIG_EDITS[name]
+    change(path, lambda content: content["networks"]["G"]["config"].update({name: value}))
+    with pytest.raises(ValueError, match=rf"{path.name}: G.*{reason}"):
+        load_snapshot(path)
+
+
+def test_too_many_heads_are_refused(path):
+    heads = {f"head{n}": 1 for n in range(1000)}
+    change(path, lambda content: content["networks"]["G"]["config"].update(heads=heads))
+    with pytest.raises(ValueError, match=rf"{path.name}: G.*at most 16"):
+        load_snapshot(path)
+
+
+def test_half_precision_tensors_are_widened(path):
+    def halve(content):
+        state = content["networks"]["G"]["state"]
+        state.update({name: tensor.half() for name, tensor in state.items()})
+
+    change(path, halve)
+    state = load_snapshot(path).networks["G"].state
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+
+
+def test_capture_copies():
+    network = Discriminator(DiscriminatorConfig(**SMALL))
+    state = capture(network)
+    assert isinstance(state, NetworkState)
+    assert state.kind is NetworkKind.DISCRIMINATOR
+    with torch.no_grad():
+        network.epilogue.out.bias.add_(1)
+    assert not torch.equal(state.state["epilogue.out.bias"], network.epilogue.out.bias)

@@ -1,0 +1,234 @@
+"""The example renderer: purity, sizes, classes, alignment and what the two modalities say."""
+
+import numpy as np
+import pytest
+
+from renderer import classes
+from renderer.classes import FACE_4, FACE_10, OCULAR_4, merge_face, merge_ocular, palette_for
+from renderer.identity import HairStyle, Stream, Style, draw_identity, stream_rng
+from renderer.render import RESOLUTIONS, render_sample
+from renderer.sample import draw_sample
+
+SEED = 5
+PEOPLE = 24
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [render_sample(SEED, identity, 0, 64) for identity in range(PEOPLE)]
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("style", ["photo", "plain"])
+def test_every_size_has_the_promised_arrays(resolution, style):
+    picture = render_sample(SEED, 1, 2, resolution, style)
+    assert picture.rgb.shape == (resolution, resolution, 3)
+    assert picture.nir.shape == picture.mask.shape == (resolution, resolution)
+    assert {a.dtype for a in (picture.rgb, picture.nir, picture.mask)} == {np.dtype(np.uint8)}
+    assert picture.mask.max() < len(FACE_10)
+    assert picture.attributes["identity"] == 1
+    assert picture.attributes["sample"] == 2
+
+
+def test_an_image_is_a_pure_function_of_its_numbers():
+    first = render_sample(SEED, 3, 4, 32)
+    render_sample(SEED + 1, 0, 0, 32)
+    again = render_sample(SEED, 3, 4, 32)
+    for name in ("rgb", "nir", "mask"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert first.attributes == again.attributes
+    for other in ((SEED + 1, 3, 4), (SEED, 4, 4), (SEED, 3, 5)):
+        assert (render_sample(*other, 32).rgb != first.rgb).mean() > 0.5
+
+
+def test_a_larger_image_shows_the_same_face(pictures):
+    large = render_sample(SEED, 2, 0, 128)
+    shrunk = large.rgb.reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))
+    assert np.abs(shrunk - pictures[2].rgb).mean() < 5
+    assert (large.mask[::2, ::2] == pictures[2].mask).mean() > 0.93
+
+
+def test_all_ten_classes_are_seen_at_64(pictures):
+    for picture in pictures:
+        assert set(np.unique(picture.mask)) == set(range(10)), picture.attributes["identity"]
+
+
+def test_pupils_survive_at_32():
+    seen = [(render_sample(SEED, i, 0, 32).mask == classes.PUPIL).any() for i in range(PEOPLE)]
+    assert np.mean(seen) > 0.6
+
+
+def test_the_parts_of_a_face_lie_where_they_belong(pictures):
+    for picture in pictures:
+        rows = {number: np.nonzero(picture.mask == number)[0].mean() for number in range(10)}
+        order = (classes.BROWS, classes.IRIS, classes.NOSE, classes.LIPS, classes.NECK_AND_CLOTHES)
+        places = [rows[number] for number in order]
+        assert places == sorted(places)
+        assert rows[classes.HAIR] < rows[classes.LIPS] or picture.attributes["hair_style"] in (
+            "bob",
+            "long",
+            "wavy",
+        )
+
+
+@pytest.mark.parametrize("modality", ["rgb", "nir"])
+def test_edges_of_the_images_lie_on_edges_of_the_mask(pictures, modality):
+    on, off = [], []
+    for picture in pictures:
+        pixels = getattr(picture, modality).astype(float).reshape(64, 64, -1).mean(axis=2)
+        step = np.abs(np.diff(pixels, axis=1))
+        edge = np.diff(merge_face(picture.mask).astype(int), axis=1) != 0
+        on.append(step[edge].mean())
+        off.append(step[~edge].mean())
+    assert np.mean(on) > 3 * np.mean(off)
+
+
+@pytest.mark.parametrize("shift", [-3, 3])
+def test_rgb_and_nir_share_their_edges(pictures, shift):
+    """Edges of both correlate best without a shift of one against the other."""
+
+    def edges(pixels):
+        flat = pixels.astype(float).reshape(64, 64, -1).mean(axis=2)
+        return np.abs(np.diff(flat, axis=1))
+
+    def agreement(offset):
+        pairs = [
+            (edges(p.rgb)[:, 4:-4], np.roll(edges(p.nir), offset, axis=1)[:, 4:-4])
+            for p in pictures
+        ]
+        return np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs])
+
+    assert agreement(0) > agreement(shift) + 0.2
+
+
+def test_skin_is_bright_in_nir_whatever_its_visible_tone(pictures):
+    skins = [picture.mask == classes.SKIN for picture in pictures]
+    visible = np.array([p.rgb[s].mean() for p, s in zip(pictures, skins, strict=True)])
+    nir = np.array([p.nir[s].mean() for p, s in zip(pictures, skins, strict=True)])
+    melanin = np.array([p.attributes["skin_melanin"] for p in pictures])
+    assert np.corrcoef(melanin, visible)[0, 1] < -0.85
+    assert abs(np.polyfit(melanin, nir, 1)[0]) < 0.2 * abs(np.polyfit(melanin, visible, 1)[0])
+    assert nir.std() < 0.5 * visible.std()
+    assert nir.min() > 120
+
+
+def test_dark_irises_brighten_in_nir(pictures):
+    dark = [p for p in pictures if p.attributes["iris_colour"] == "dark_brown"]
+    assert dark
+    for picture in dark:
+        iris = picture.mask == classes.IRIS
+        assert picture.nir[iris].mean() > picture.rgb[iris].mean() + 15
+
+
+def test_nir_is_not_a_function_of_rgb():
+    """Surfaces of nearly the same colour often differ in NIR by far more than in any colour."""
+    rgb, nir = [], []
+    for identity in range(40):
+        picture = render_sample(SEED, identity, 0, 32)
+        for number in (classes.BACKGROUND, classes.HAIR, classes.NECK_AND_CLOTHES):
+            inside = picture.mask == number
+            rgb.append(np.median(picture.rgb[inside], axis=0))
+            nir.append(np.median(picture.nir[inside]))
+    colours, values = np.array(rgb), np.array(nir)
+    tolerance = 16
+    distance = np.abs(colours[:, None] - colours[None]).max(axis=2)
+    rows, columns = np.nonzero(np.triu(distance < tolerance, 1))
+    assert len(rows) > 50
+    differing = np.abs(values[rows] - values[columns]) > 2 * tolerance
+    assert differing.mean() > 0.25
+
+
+def test_identity_is_fixed_and_samples_vary():
+    person = draw_identity(SEED, 7, Style.PHOTO)
+    assert person == draw_identity(SEED, 7, Style.PHOTO)
+    samples = [draw_sample(SEED, 7, number, person, Style.PHOTO) for number in range(5)]
+    assert len({sample.pose.yaw for sample in samples}) == len(samples)
+    attributes = [render_sample(SEED, 7, number, 16).attributes for number in range(3)]
+    fixed = ("skin_melanin", "hair_style", "hair_colour", "iris_colour", "beard")
+    assert len({tuple(entry[key] for key in fixed) for entry in attributes}) == 1
+    assert len({entry["pose"]["yaw_deg"] for entry in attributes}) == len(attributes)
+
+
+def test_images_of_one_person_are_nearer_than_those_of_others():
+    """Colours of skin and hair alone tell people apart far better than chance."""
+
+    def colours(identity, sample):
+        picture = render_sample(SEED, identity, sample, 32)
+        parts = [picture.mask == number for number in (classes.SKIN, classes.HAIR)]
+        return np.concatenate(
+            [[*np.median(picture.rgb[p], axis=0), np.median(picture.nir[p])] for p in parts]
+        )
+
+    people, samples = 12, 4
+    features = np.array([[colours(i, s) for s in range(samples)] for i in range(people)])
+    means = features[:, : samples // 2].mean(axis=1)
+    probes = features[:, samples // 2 :].reshape(-1, features.shape[-1])
+    nearest = ((probes[:, None] - means[None]) ** 2).sum(axis=2).argmin(axis=1)
+    truth = np.repeat(np.arange(people), samples - samples // 2)
+    assert (nearest == truth).mean() > 5 / people
+
+
+def test_styles_show_different_people():
+    photo = [draw_identity(SEED, number, Style.PHOTO) for number in range(30)]
+    plain = [draw_identity(SEED, number, Style.PLAIN) for number in range(30)]
+    assert not {person.texture_seed for person in photo} & {p.texture_seed for p in plain}
+    assert not {person.melanin for person in photo} & {p.melanin for p in plain}
+
+
+def test_plain_faces_are_flat():
+    def roughness(style):
+        spread = []
+        for identity in range(8):
+            picture = render_sample(SEED, identity, 0, 64, style)
+            spread.append(picture.nir[picture.mask == classes.SKIN].std())
+        return np.median(spread)
+
+    assert roughness("plain") < 0.5 * roughness("photo")
+
+
+def test_all_hair_styles_occur():
+    styles = {draw_identity(SEED, number, Style.PHOTO).hair.style for number in range(150)}
+    assert styles == set(HairStyle)
+
+
+def test_streams_are_independent():
+    draws = [
+        stream_rng(stream, style, 1, 2).integers(1 << 62) for stream in Stream for style in Style
+    ]
+    assert len(set(draws)) == len(draws)
+
+
+def test_merges_keep_every_pixel():
+    mask = np.arange(10, dtype=np.uint8).reshape(2, 5)
+    face, ocular = merge_face(mask), merge_ocular(mask)
+    names = [[name for name, _ in palette] for palette in (FACE_10, FACE_4, OCULAR_4)]
+    by_name = {names[0][i]: names[1][face.ravel()[i]] for i in range(10)}
+    assert by_name["nose"] == by_name["skin"] == "skin"
+    assert by_name["brows"] == by_name["hair"] == "hair"
+    assert by_name["pupil"] == by_name["lips"] == "eyes_and_mouth"
+    assert by_name["neck_and_clothes"] == "background"
+    eye = {names[0][i]: names[2][ocular.ravel()[i]] for i in range(10)}
+    assert [eye[name] for name in ("iris", "pupil", "sclera")] == ["iris", "pupil", "sclera"]
+    assert eye["skin"] == "background"
+    assert face.dtype == ocular.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 0, 0, 48), "resolution: must be one of 16, 32, 64, 128, 256, got 48"),
+        ((0, 0, 0, 512), "resolution"),
+        ((0, 0, 0, 32, "cartoon"), "style: must be one of photo, plain, got 'cartoon'"),
+        ((-1, 0, 0, 32), "seed: must be 0"),
+        ((0, 1 << 32, 0, 32), "identity: must be 0"),
+        ((0, 0, -2, 32), "sample: must be 0"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        render_sample(*arguments)
+
+
+def test_other_class_counts_are_refused():
+    with pytest.raises(ValueError, match="classes: must be 10 or 4, got 7"):
+        palette_for(7)
