@@ -59,7 +59,7 @@ def _run(given: dict[str, Any]) -> None:
     from data.grouping import group_images  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
     from identities import filter_loading as setup  # noqa: PLC0415  # torch is slow
-    from identities import folder_filter
+    from identities import folder_filter  # noqa: PLC0415
     from torch_utils.devices import (  # noqa: PLC0415
         resolve_device,
         use_repeatable_arithmetic,
