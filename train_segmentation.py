@@ -1,7 +1,7 @@
 """Train a segmentation network on labelled images, generated or real, or measure a trained one."""
 
 import json
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from data.class_list import ClassList
     from segmentation.classes import ClassMerge
     from segmentation.labelled_set import LabelledSet
-    from segmentation.learning import Learning, LearningConfig
-    from segmentation.model_files import Segmenter
+    from segmentation.task import SegmentationTask, TrainingConfig
 
 EPILOG = """\b
 Examples:
@@ -27,8 +26,6 @@ Examples:
 A data set is what train_interpreter.py --generate-data writes, or a folder with VIS, NIR and masks.
 Repeating a command continues it."""
 
-EVALUATION_FILE = "evaluation.json"
-SHEET_FILE = "predictions.png"
 PATH = click.Path(path_type=Path)
 
 
@@ -129,19 +126,20 @@ def _train(given: dict[str, Any]) -> None:
     from data.class_list import class_list_as_json  # noqa: PLC0415  # torch is slow
     from dnnlib.config import to_dict  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
-    from segmentation.learning import RECORD_FILE, learn  # noqa: PLC0415
-    from segmentation.reports import report_sentence  # noqa: PLC0415
+    from segmentation.evaluation import report_sentence  # noqa: PLC0415
+    from segmentation.task import RECORD_FILE  # noqa: PLC0415
+    from torch_utils.trainer import Cadence, train  # noqa: PLC0415
 
     if not given["data"]:
         raise ValueError("--data must name what is learned from (or --evaluate a trained model)")
-    learning, judge = _learning(given)
-    sets = {"data": learning.labelled, **judge.sets}
+    task = _task(given)
+    sets = {"data": task.labelled, **task.measured}
     identity = {
         **{name: labelled.fingerprint() for name, labelled in sets.items()},
-        "modalities": [modality.name for modality in learning.labelled.modalities],
-        "classes": class_list_as_json(learning.labelled.classes),
+        "modalities": [modality.name for modality in task.labelled.modalities],
+        "classes": class_list_as_json(task.labelled.classes),
         "size": given["size"],
-        "training": to_dict(learning.config),
+        "training": to_dict(task.config),
     }
     output = find_output(given["outdir"], RECORD_FILE, identity, fresh=given["fresh"])
     if given["dry_run"]:
@@ -151,8 +149,11 @@ def _train(given: dict[str, Any]) -> None:
     if output.is_finished:
         click.echo(f"{output.path}: the network is trained")
         return
-    bar = cli.progress_bar(0, learning.config.steps, "step")
-    report = learn(learning, output, bar).get("last")
+    cadence = Cadence(row_steps=task.config.every)
+    record = train(task, output, cadence, progress=partial(cli.progress_bar, unit="step"))
+    if record is None:
+        return
+    report = record["test"].get("last")
     numbers = report_sentence(report) if report else "trained; --test measures"
     click.echo(f"{output.path}: {numbers}")
 
@@ -160,12 +161,18 @@ def _train(given: dict[str, Any]) -> None:
 def _evaluate(given: dict[str, Any]) -> None:
     import torch  # noqa: PLC0415
 
+    from data.sheets import save_image  # noqa: PLC0415
     from dnnlib import files  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
+    from segmentation.evaluation import evaluate_masks, report_sentence  # noqa: PLC0415
     from segmentation.labelled_files import open_source  # noqa: PLC0415  # torch is slow
     from segmentation.labelled_set import LabelledSet  # noqa: PLC0415
-    from segmentation.model_files import load_segmenter, save_masks  # noqa: PLC0415
-    from segmentation.reports import report_sentence  # noqa: PLC0415
+    from segmentation.model_files import (  # noqa: PLC0415
+        load_segmenter,
+        prediction_sheet,
+        save_masks,
+    )
+    from segmentation.task import EVALUATION_FILE, SHEET_FILE  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     if given["data"] or given["val"] or given["test"] is None:
@@ -186,27 +193,27 @@ def _evaluate(given: dict[str, Any]) -> None:
         click.echo(f"{output.path}: the model is measured")
         return
     output.begin()
-    report = _report(segmenter, labelled)
-    _save_sheet(output.path, segmenter, labelled)
+    report = evaluate_masks(segmenter, labelled)
+    save_image(output.path / SHEET_FILE, prediction_sheet(segmenter, labelled))
     save_masks(output.path / "masks", segmenter, labelled)
     output.finish(report)
     click.echo(f"{output.path}: {report_sentence(report)}")
 
 
-def _learning(given: dict[str, Any]) -> tuple["Learning", "Judge"]:
-    """Return the training and who watches it; every file is looked at."""
+def _task(given: dict[str, Any]) -> "SegmentationTask":
+    """Return the training; every file is looked at."""
     import torch  # noqa: PLC0415
 
     from segmentation.classes import choose_classes  # noqa: PLC0415  # torch is slow
     from segmentation.labelled_files import drop_most_uncertain, wanted_modalities  # noqa: PLC0415
     from segmentation.labelled_set import LabelledSet, UncertaintyKind  # noqa: PLC0415
-    from segmentation.learning import Learning  # noqa: PLC0415
+    from segmentation.task import SegmentationTask  # noqa: PLC0415
     from segmentation.training_sources import open_training_sources  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     modalities = wanted_modalities(given["modalities"])
-    judges = {name: given[name] for name in ("val", "test") if given[name] is not None}
-    learned, measured = open_training_sources(given["data"], judges, modalities)
+    tests = {name: given[name] for name in ("val", "test") if given[name] is not None}
+    learned, measured = open_training_sources(given["data"], tests, modalities)
     sources = [drop_most_uncertain(source, given["drop_uncertain"]) for source in learned]
     merge = _merge(given)
     classes = choose_classes(_class_list(given), merge, [source.stated for source in sources])
@@ -219,28 +226,25 @@ def _learning(given: dict[str, Any]) -> tuple["Learning", "Judge"]:
         seed=given["seed"],
         **shared,
     )
-    judge = Judge(
-        {name: LabelledSet([source], classes, **shared) for name, source in measured.items()}
-    )
-    learning = Learning(
+    return SegmentationTask(
         labelled,
         _config(given, labelled),
-        side=given["size"],
         device=torch.device(resolve_device(given["device"])),
-        judge=judge,
-        choose_by="val_mean_iou" if "val" in judge.sets else None,
+        side=given["size"],
+        measured={
+            name: LabelledSet([source], classes, **shared) for name, source in measured.items()
+        },
     )
-    return learning, judge
 
 
-def _config(given: dict[str, Any], labelled: "LabelledSet") -> "LearningConfig":
-    from segmentation import learning  # noqa: PLC0415  # torch is slow
+def _config(given: dict[str, Any], labelled: "LabelledSet") -> "TrainingConfig":
+    from segmentation import task  # noqa: PLC0415  # torch is slow
     from segmentation.augmentation import MaskAugmentation  # noqa: PLC0415
     from segmentation.labelled_set import UncertaintyKind  # noqa: PLC0415
     from segmentation.networks import NetworkConfig, NetworkKind  # noqa: PLC0415
 
     names = ("steps", "batch", "lr", "power", "weight_decay", "every", "seed")
-    return learning.LearningConfig(
+    return task.TrainingConfig(
         network=NetworkConfig(
             kind=NetworkKind(given["network"]),
             channels=labelled.channels,
@@ -248,7 +252,7 @@ def _config(given: dict[str, Any], labelled: "LabelledSet") -> "LearningConfig":
             width=given["width"],
             depth=given["depth"],
         ),
-        loss=learning.LossConfig(
+        loss=task.LossConfig(
             **_class_weights(given["class_weights"]),
             uncertainty=UncertaintyKind(given["uncertainty"]),
             strength=given["strength"],
@@ -257,8 +261,8 @@ def _config(given: dict[str, Any], labelled: "LabelledSet") -> "LearningConfig":
         augmentation=MaskAugmentation(
             **{name: given[name] for name in ("mirror", "shift", "scale", "light")}
         ),
-        optimizer=learning.OptimizerKind(given["optimizer"]),
-        precision=learning.Precision(given["precision"]),
+        optimizer=task.OptimizerKind(given["optimizer"]),
+        precision=task.Precision(given["precision"]),
         **{name: given[name] for name in names},
     )
 
@@ -286,72 +290,6 @@ def _class_list(given: dict[str, Any]) -> "ClassList | None":
     from data.class_list import load_class_list  # noqa: PLC0415
 
     return None if given["classes"] is None else load_class_list(given["classes"])
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Measures networks on labelled sets by name, "val" and "test"; see `segmentation.learning`."""
-
-    sets: dict[str, "LabelledSet"]
-
-    def watch(self, segmenter: "Segmenter") -> dict[str, float]:
-        """Return each set's IoU by class, their mean, and the pixel accuracy."""
-        from segmentation.reports import flat_numbers  # noqa: PLC0415
-
-        row: dict[str, float] = {}
-        for name, labelled in self.sets.items():
-            row |= flat_numbers(_counted(segmenter, labelled), name)
-        return row
-
-    def conclude(self, segmenter: "Segmenter", folder: Path) -> dict[str, Any]:
-        """Measure the last weights, and the best where they were kept, on the test set."""
-        from dnnlib import files  # noqa: PLC0415
-        from segmentation.learning import BEST_FILE  # noqa: PLC0415  # torch is slow
-        from segmentation.model_files import load_segmenter  # noqa: PLC0415
-
-        labelled = self.sets.get("test", self.sets.get("val"))
-        if labelled is None:
-            return {}
-        result = {"last": _report(segmenter, labelled)}
-        if (folder / BEST_FILE).is_file():
-            best = load_segmenter(folder / BEST_FILE, segmenter.device)
-            result["best"] = _report(best, labelled)
-        _save_sheet(folder, segmenter, labelled)
-        files.write_json(folder / EVALUATION_FILE, result)
-        return result
-
-
-def _report(segmenter: "Segmenter", labelled: "LabelledSet") -> dict[str, Any]:
-    """Return a set's numbers, with intervals unless some pixels are ignored."""
-    from data.identities import identity_of  # noqa: PLC0415
-    from metrics.segmentation import score_masks  # noqa: PLC0415  # SciPy is slow
-    from segmentation.model_files import predicted_masks  # noqa: PLC0415
-    from segmentation.reports import report_of_score  # noqa: PLC0415
-
-    if labelled.has_ignored:
-        return _counted(segmenter, labelled)
-    masks = predicted_masks(segmenter, labelled)
-    people = [identity_of(stem) for stem in labelled.stems]
-    return report_of_score(score_masks(masks, labelled.classes.names, groups=people))
-
-
-def _counted(segmenter: "Segmenter", labelled: "LabelledSet") -> dict[str, Any]:
-    """Return a set's numbers from its confusion matrix alone."""
-    from metrics.segmentation import confusion_matrix, intersection_over_union  # noqa: PLC0415
-    from segmentation.model_files import scored_pixels  # noqa: PLC0415  # torch is slow
-    from segmentation.reports import report_of_counts  # noqa: PLC0415
-
-    names = labelled.classes.names
-    matrices = [confusion_matrix(*pair, len(names)) for pair in scored_pixels(segmenter, labelled)]
-    confusion = sum(matrices)
-    return report_of_counts(confusion, intersection_over_union(confusion), names, len(labelled))
-
-
-def _save_sheet(folder: Path, segmenter: "Segmenter", labelled: "LabelledSet") -> None:
-    from data.sheets import save_image  # noqa: PLC0415
-    from segmentation.model_files import prediction_sheet  # noqa: PLC0415  # torch is slow
-
-    save_image(folder / SHEET_FILE, prediction_sheet(segmenter, labelled))
 
 
 if __name__ == "__main__":

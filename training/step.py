@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from data.pixels import to_float
 from networks.generator import Images
+from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
 from training.augmentation import AugmentPipe
 from training.config import TrainingConfig
 from training.ema import ema_beta, update_ema
 from training.latents import Latents, draw_latents
-from training.optimization import ADVICE, GuardedStep
+from training.optimization import ADVICE
 from training.phases import Phase, PhaseKind, build_phases
 from training.state import TrainingState
 from training.terms import SUFFIXES, LossTerms, Streams
@@ -48,7 +49,13 @@ class Iteration:
             d_reg_interval=config.loss.d_reg_interval,
         )
         self.guards = {
-            phase: GuardedStep(phase.name, self.device, config.max_bad_steps, self.world)
+            phase: GuardedStep(
+                phase.name,
+                self.device,
+                ADVICE,
+                max_bad_steps=config.max_bad_steps,
+                world=self.world,
+            )
             for phase in self.phases
         }
 
@@ -56,7 +63,7 @@ class Iteration:
         """Raise FloatingPointError where a phase's gradients stay non-finite, or a weight is."""
         kimg = self.state.nimg / 1000
         for guard in self.guards.values():
-            guard.check(kimg)
+            guard.check(f"kimg {kimg:.1f}")
         for name, network in self.state.networks().items():
             norms = torch.stack(torch._foreach_norm([*network.parameters()], math.inf))
             if not bool(norms.isfinite().all()):

@@ -1,39 +1,42 @@
-"""Training of a segmentation network: steps, checkpoints, evaluation, exact continuation."""
+"""Training of a segmentation network: what a step does, validation, the best weights."""
 
-import logging
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from data import sheets
 from data.pixels import to_float
 from data.sampler import InfiniteSampler
 from dnnlib import files
-from dnnlib.outputs import OutputFolder
 from segmentation import losses
 from segmentation.augmentation import MaskAugmentation
+from segmentation.evaluation import count_masks, evaluate_masks, flat_numbers
 from segmentation.labelled_set import LabelledSet, UncertaintyKind, check_classes_occur
 from segmentation.losses import ClassWeighting
-from segmentation.model_files import Segmenter, check_fits, save_segmenter
+from segmentation.model_files import (
+    Segmenter,
+    check_fits,
+    load_segmenter,
+    prediction_sheet,
+    save_segmenter,
+)
 from segmentation.networks import NetworkConfig, build_network
-from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.guarded_step import GuardedStep
 from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
+from torch_utils.trainer import Task, Timing
 
 RECORD_FILE = "training_options.json"
-STATS_FILE = "stats.jsonl"
 MODEL_FILE = "segmenter.pth"
 BEST_FILE = "segmenter_best.pth"
-CHECKPOINT_FILE = "checkpoint.pt"
-
-Row = dict[str, float]
-_log = logging.getLogger(__name__)
+EVALUATION_FILE = "evaluation.json"
+SHEET_FILE = "predictions.png"
 
 
 class OptimizerKind(Enum):
@@ -75,7 +78,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningConfig:
+class TrainingConfig:
     """How a segmentation network is trained.
 
     Attributes:
@@ -120,17 +123,7 @@ class LearningConfig:
             raise ValueError(f"power must be at least 0, got {self.power}")
 
 
-class Judge(Protocol):
-    """Measures a network on samples that it is not trained on."""
-
-    def watch(self, segmenter: Segmenter) -> Row:
-        """Return named numbers during training."""
-
-    def conclude(self, segmenter: Segmenter, folder: Path) -> dict[str, Any]:
-        """Measure the finished network, write what belongs into the folder, return plain JSON."""
-
-
-def rate_at(step: int, config: LearningConfig) -> float:
+def rate_at(step: int, config: TrainingConfig) -> float:
     """Return the learning rate of a step: lr * (share left) ** power.
 
     Source: Liu et al. 2015 (arXiv:1506.04579), "poly" policy.
@@ -138,31 +131,30 @@ def rate_at(step: int, config: LearningConfig) -> float:
     return config.lr * (1 - step / config.steps) ** config.power
 
 
-class Learning:
+class SegmentationTask(Task):
     """A segmentation network in training.
 
     Args:
-        labelled: what is learned.
-        config: of everything.
-        side: that images were resized to; None for their own size.
+        labelled: the training samples.
+        config: how to train.
+        side: width and height that images were resized to, in pixels; None for their own size.
         device: where to compute.
-        judge: measures on other samples; None for nobody.
-        choose_by: number of the judge by which the best weights are kept; None keeps only the last.
+        measured: labelled sets, "val" and "test", that the network is measured on. With "val", the
+            weights with the best mean IoU there are kept too.
     Raises: ValueError where samples, options and network do not fit each other.
     """
 
     def __init__(
         self,
         labelled: LabelledSet,
-        config: LearningConfig,
+        config: TrainingConfig,
         *,
-        side: int | None = None,
         device: torch.device,
-        judge: Judge | None = None,
-        choose_by: str | None = None,
+        side: int | None = None,
+        measured: Mapping[str, LabelledSet] | None = None,
     ) -> None:
-        self.labelled, self.config, self.device = labelled, config, device
-        self._judge, self._choose_by = judge, choose_by
+        super().__init__(config.steps, device)
+        self.labelled, self.config, self.measured = labelled, config, measured or {}
         check_fits(config.network, labelled)
         check_classes_occur(labelled, "--data")
         config.precision.use_on(device)
@@ -178,83 +170,90 @@ class Learning:
             side=side,
             device=device,
         )
-        self._optimizer = build_optimizer(network, config)
+        self.optimizer = build_optimizer(network, config)
         self._scaler = config.precision.scaler(device)
+        advice = f"lower --lr ({config.lr}); the last checkpoint is kept"
+        self.guards = [GuardedStep("segmentation network", device, advice, scaler=self._scaler)]
         self._sampler = InfiniteSampler(len(labelled), config.seed)
-        self.step = 0
-        self.rows: list[Row] = []
+        self._best_iou = -math.inf
+        self._rate = config.lr
 
-    def run(self, output: OutputFolder, progress: Callable[[int], None]) -> dict[str, Any]:
-        """Train to the end, continuing what is in the folder; return the judge's conclusion.
-
-        Raises: FloatingPointError where the loss is no longer finite; the last checkpoint is kept.
-        """
-        checkpoint = output.path / CHECKPOINT_FILE
-        if checkpoint.is_file():
-            self._load(checkpoint)
-            progress(self.step)
-            _log.info("continuing at step %d of %d", self.step, self.config.steps)
-        while self.step < self.config.steps:
-            row = self._run_interval(progress)
-            if self._is_best(row):
-                save_segmenter(output.path / BEST_FILE, self.segmenter)
-            self.rows.append(row)
-            self._save(checkpoint)
-            files.write_json_lines(output.path / STATS_FILE, self.rows)
-        save_segmenter(output.path / MODEL_FILE, self.segmenter)
-        result = self._judge.conclude(self.segmenter, output.path) if self._judge else {}
-        output.finish({"samples": len(self.labelled), "last": self.rows[-1], "result": result})
-        checkpoint.unlink(missing_ok=True)
-        return result
-
-    def _run_interval(self, progress: Callable[[int], None]) -> Row:
-        began = time.perf_counter()
+    def step(self, index: int) -> None:
+        """Train on one batch."""
+        images, masks, uncertainty = self._batch(index)
         self.segmenter.network.train()
-        measured = []
-        until = min(self.config.steps, (self.step // self.config.every + 1) * self.config.every)
-        while self.step < until:
-            measured.append(self._run_step())
-            progress(1)
-        loss, accuracy = torch.stack(measured).mean(dim=0).tolist()
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {self.step}: lower lr ({self.config.lr}); the last "
-                "checkpoint is kept"
-            )
-        rate = rate_at(self.step - 1, self.config)
-        row = {"step": self.step, "loss": loss, "accuracy": accuracy, "lr": rate}
-        if self._judge is not None:
-            row |= self._judge.watch(self.segmenter)
-        row["seconds"] = time.perf_counter() - began
-        _log.info("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        return row
-
-    def _run_step(self) -> Tensor:
-        """Return [2]: the loss, and the share of pixels that were right."""
-        images, masks, uncertainty = self._batch()
         with self.config.precision.autocast(self.device):
             logits = self.segmenter.network(images)
         logits = logits.float()
         loss = self._loss(logits, masks, uncertainty)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate_at(self.step, self.config)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._rate = rate_at(index, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate
         self._scaler.scale(loss).backward()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self.step += 1
+        is_bad = self.guards[0].step(self.optimizer)
+        self.statistics.report("Progress/nonfinite_steps", is_bad)
+        self.statistics.report("Loss/total", loss)
         is_right = (logits.argmax(dim=1) == masks).float().mean()
-        return torch.stack([loss.detach(), is_right])
+        self.statistics.report("Accuracy/pixels", is_right)
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        config, start = self.config, self.step * self.config.batch
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the network."""
+        return {"segmentation network": self.segmenter.network}
+
+    def scalars(self, timing: Timing) -> dict[str, float]:
+        """Add the learning rate of the last step."""
+        return {**timing.scalars(), "Progress/learning_rate": self._rate}
+
+    def validate(self, folder: Path) -> dict[str, float]:
+        """Return each set's IoU by class, their mean and the pixel accuracy; keep the best."""
+        row: dict[str, float] = {}
+        for name, labelled in self.measured.items():
+            row |= flat_numbers(count_masks(self.segmenter, labelled), name)
+        iou = row.get("val_mean_iou", -math.inf)
+        if iou > self._best_iou:
+            self._best_iou = iou
+            save_segmenter(folder / BEST_FILE, self.segmenter)
+        return row
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the last weights; measure them, and the best, on the test set."""
+        save_segmenter(folder / MODEL_FILE, self.segmenter)
+        labelled = self.measured.get("test", self.measured.get("val"))
+        if labelled is None:
+            return {"samples": len(self.labelled), "test": {}}
+        result = {"last": evaluate_masks(self.segmenter, labelled)}
+        if "val" in self.measured:
+            best = load_segmenter(folder / BEST_FILE, self.device)
+            result["best"] = evaluate_masks(best, labelled)
+        sheets.save_image(folder / SHEET_FILE, prediction_sheet(self.segmenter, labelled))
+        files.write_json(folder / EVALUATION_FILE, result)
+        return {"samples": len(self.labelled), "test": result}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimiser, loss scale and the best mean IoU."""
+        return {
+            "network": self.segmenter.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "best_iou": self._best_iou,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.segmenter.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._best_iou = state["best_iou"]
+
+    def _batch(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        config, start = self.config, index * self.config.batch
         samples = [self.labelled[self._sampler.index_at(start + k)] for k in range(config.batch)]
         return config.augmentation(
             to_float(torch.stack([sample.image for sample in samples]).to(self.device)),
             torch.stack([sample.mask for sample in samples]).to(self.device).long(),
             torch.stack([sample.uncertainty for sample in samples]).to(self.device),
             self.labelled.classes.mirrored(),
-            generator_for(config.seed, "augment", self.step),
+            generator_for(config.seed, "augment", index),
         )
 
     def _loss(self, logits: Tensor, masks: Tensor, uncertainty: Tensor) -> Tensor:
@@ -278,40 +277,10 @@ class Learning:
         present = (sizes * (pixels > 0)).sum(axis=0)
         return losses.class_weights(config.weighting, pixels.sum(axis=0), present)
 
-    def _is_best(self, row: Row) -> bool:
-        if self._choose_by is None:
-            return False
-        return all(row[self._choose_by] > other[self._choose_by] for other in self.rows)
 
-    def _save(self, path: Path) -> None:
-        state = {
-            "step": self.step,
-            "rows": self.rows,
-            "network": self.segmenter.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-        }
-        save_checkpoint(path, state)
-
-    def _load(self, path: Path) -> None:
-        state = load_checkpoint(path, torch.device("cpu"))  # the optimizer counts steps there
-        self.step, self.rows = state["step"], state["rows"]
-        self.segmenter.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
-
-
-def build_optimizer(network: torch.nn.Module, config: LearningConfig) -> torch.optim.Optimizer:
+def build_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Return the optimiser of all weights."""
     options = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimizer is OptimizerKind.SGD:
         return torch.optim.SGD(network.parameters(), momentum=0.9, **options)
     return torch.optim.AdamW(network.parameters(), **options)
-
-
-def learn(
-    learning: Learning, output: OutputFolder, progress: Callable[[int], None]
-) -> dict[str, Any]:
-    """Train in a folder that no other process works in; see `Learning.run`."""
-    with output.at_work():
-        return learning.run(output, progress)

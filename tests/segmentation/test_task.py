@@ -1,5 +1,6 @@
 """Training: it learns, continues to the same bytes, keeps the best, and ends clearly."""
 
+import itertools
 import json
 import math
 
@@ -11,24 +12,23 @@ from dnnlib.outputs import find_output
 from segmentation.augmentation import MaskAugmentation
 from segmentation.labelled_files import open_source, wanted_modalities
 from segmentation.labelled_set import LabelledSet, UncertaintyKind
-from segmentation.learning import (
-    BEST_FILE,
-    CHECKPOINT_FILE,
-    MODEL_FILE,
-    RECORD_FILE,
-    STATS_FILE,
-    Learning,
-    LearningConfig,
-    LossConfig,
-    OptimizerKind,
-    Precision,
-    learn,
-    rate_at,
-)
 from segmentation.losses import ClassWeighting
 from segmentation.model_files import load_segmenter, predicted_masks, save_segmenter
 from segmentation.networks import NetworkConfig, NetworkKind
+from segmentation.task import (
+    BEST_FILE,
+    MODEL_FILE,
+    RECORD_FILE,
+    LossConfig,
+    OptimizerKind,
+    Precision,
+    SegmentationTask,
+    TrainingConfig,
+    rate_at,
+)
 from tests.helpers.labelled import CLASSES, write_generated
+from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.trainer import CHECKPOINT_FILE, STATS_FILE, Cadence, train
 
 CPU = torch.device("cpu")
 LIST = class_list_from_json(CLASSES, "classes")
@@ -51,181 +51,143 @@ def config(**options):
         "batch": 4,
         "lr": 1e-2,
     }
-    return LearningConfig(**{**defaults, **options})
+    return TrainingConfig(**{**defaults, **options})
 
 
 def opened(path):
     return find_output(path, RECORD_FILE, {"test": 1}, fresh=False)
 
 
-def nothing(_):
-    pass
+def run(path, labelled, options, device=CPU, progress=None, **more):
+    """Train in a folder; return the task and the folder's record."""
+    task = SegmentationTask(labelled, options, device=device, **more)
+    cadence = Cadence(row_steps=options.every, checkpoint_minutes=0)
+    return task, train(task, opened(path), cadence, progress=progress)
 
 
-class Watcher:
-    """Judges by a list of given numbers."""
-
-    def __init__(self, numbers):
-        self.numbers = iter(numbers)
-
-    def watch(self, segmenter):
-        return {"val_mean_iou": next(self.numbers)}
-
-    def conclude(self, segmenter, folder):
-        return {"folder": folder.name}
+def losses_of(path):
+    lines = (path / STATS_FILE).read_text().splitlines()
+    return [json.loads(line)["Loss/total"]["mean"] for line in lines]
 
 
 def test_colours_are_learned(labelled, tmp_path):
-    learning = Learning(labelled, config(steps=60, every=30), device=CPU)
-    learn(learning, opened(tmp_path / "out"), nothing)
-    pairs = list(predicted_masks(learning.segmenter, labelled))
+    task, _ = run(tmp_path / "out", labelled, config(steps=60, every=30))
+    pairs = list(predicted_masks(task.segmenter, labelled))
     right = sum((truth == found).mean() for truth, found in pairs) / len(pairs)
     assert right > 0.95
-    assert learning.rows[-1]["loss"] < 0.5 * learning.rows[0]["loss"]
+    first, last = losses_of(tmp_path / "out")
+    assert last < 0.5 * first
 
 
 class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("kill_at", [1, 6, 11])
 @pytest.mark.parametrize("optimizer", list(OptimizerKind))
-def test_a_killed_training_continues_to_the_same_bytes(labelled, tmp_path, kill_at, optimizer):
+def test_a_killed_training_continues_to_the_same_bytes(labelled, tmp_path, optimizer):
     options = config(
         optimizer=optimizer,
         augmentation=MaskAugmentation(shift=0.1, scale=0.1, light=0.2),
         loss=LossConfig(uncertainty=UncertaintyKind.PIXEL, dice=0.5),
     )
-    learn(Learning(labelled, options, device=CPU), opened(tmp_path / "whole"), nothing)
-    seen = []
+    run(tmp_path / "whole", labelled, options)
+    counts = itertools.count(1)
 
-    def kill(count):
-        seen.append(count)
-        if len(seen) == kill_at:
+    def kill(_):
+        if next(counts) == 6:
             raise Killed
 
     with pytest.raises(Killed):
-        learn(Learning(labelled, options, device=CPU), opened(tmp_path / "torn"), kill)
+        run(tmp_path / "torn", labelled, options, progress=lambda _done, _total: kill)
     assert not (tmp_path / "torn" / MODEL_FILE).exists()
-    learn(Learning(labelled, options, device=CPU), opened(tmp_path / "torn"), nothing)
+    run(tmp_path / "torn", labelled, options)
     whole, torn = (tmp_path / name / MODEL_FILE for name in ("whole", "torn"))
     assert whole.read_bytes() == torn.read_bytes()
-    rows = [
-        [json.loads(line) for line in (path.parent / STATS_FILE).read_text().splitlines()]
-        for path in (whole, torn)
-    ]
-    assert [row | {"seconds": 0} for row in rows[0]] == [row | {"seconds": 0} for row in rows[1]]
-    assert not (tmp_path / "torn" / CHECKPOINT_FILE).exists()
-    assert opened(tmp_path / "torn").is_finished
+    assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "torn")
 
 
 def test_another_seed_is_another_network(labelled, tmp_path):
     for seed in (0, 1):
-        learning = Learning(labelled, config(steps=2, seed=seed), device=CPU)
-        learn(learning, opened(tmp_path / str(seed)), nothing)
+        run(tmp_path / str(seed), labelled, config(steps=2, seed=seed))
     first, second = ((tmp_path / name / MODEL_FILE).read_bytes() for name in "01")
     assert first != second
 
 
-def test_the_best_weights_are_kept_beside_the_last(labelled, tmp_path):
-    learning = Learning(
-        labelled, config(), device=CPU, judge=Watcher([0.5, 0.8, 0.8]), choose_by="val_mean_iou"
-    )
-    output = opened(tmp_path / "out")
-    states = []
+def test_the_best_weights_are_kept_beside_the_last(labelled, tmp_path, monkeypatch):
+    ious, states = iter([0.5, 0.8, 0.8]), []
 
-    def remember(_):
-        if learning.step % 4 == 0:
-            states.append(
-                {k: v.clone() for k, v in learning.segmenter.network.state_dict().items()}
-            )
+    def count(segmenter, _labelled):
+        state = segmenter.network.state_dict()
+        states.append({name: tensor.clone() for name, tensor in state.items()})
+        number = {"value": next(ious)}
+        return {"mean_iou": number, "pixel_accuracy": number, "classes": []}
 
-    assert learn(learning, output, remember) == {"folder": "out"}
-    best = load_segmenter(output.path / BEST_FILE, CPU).network.state_dict()
+    monkeypatch.setattr("segmentation.task.count_masks", count)
+    output = tmp_path / "out"
+    _, record = run(output, labelled, config(), measured={"val": labelled})
+    best = load_segmenter(output / BEST_FILE, CPU).network.state_dict()
     assert all(torch.equal(best[name], states[1][name]) for name in best)
-    last = load_segmenter(output.path / MODEL_FILE, CPU).network.state_dict()
+    last = load_segmenter(output / MODEL_FILE, CPU).network.state_dict()
     assert all(torch.equal(last[name], states[2][name]) for name in last)
-    record = json.loads((output.path / RECORD_FILE).read_text())
-    assert record["last"]["val_mean_iou"] == 0.8
-
-
-def test_a_diverging_loss_ends_clearly_and_keeps_the_checkpoint(labelled, tmp_path):
-    learning = Learning(labelled, config(optimizer=OptimizerKind.SGD), device=CPU)
-
-    def spoil(_):
-        if learning.step == 6:
-            with torch.no_grad():
-                learning.segmenter.network.head.bias.fill_(math.nan)
-
-    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 8: lower lr \(0\.01\)"):
-        learn(learning, opened(tmp_path / "out"), spoil)
-    again = Learning(labelled, config(optimizer=OptimizerKind.SGD), device=CPU)
-    learn(again, opened(tmp_path / "out"), nothing)
-    assert [row["step"] for row in again.rows] == [4, 8, 12]
+    assert record["result"]["Metrics/val_mean_iou"] == 0.8
+    assert set(record["test"]) == {"last", "best"}
 
 
 def test_half_precision_of_the_cpu_comes_near(labelled, tmp_path):
     losses = []
     for precision in (Precision.FP32, Precision.BF16):
-        learning = Learning(labelled, config(precision=precision), device=CPU)
-        learn(learning, opened(tmp_path / precision.value), nothing)
-        losses.append(learning.rows[-1]["loss"])
+        run(tmp_path / precision.value, labelled, config(precision=precision))
+        losses.append(losses_of(tmp_path / precision.value)[-1])
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
     assert losses[0] != losses[1]
     with pytest.raises(ValueError, match="--precision=fp16 needs a GPU"):
-        Learning(labelled, config(precision=Precision.FP16), device=CPU)
+        SegmentationTask(labelled, config(precision=Precision.FP16), device=CPU)
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("precision", list(Precision))
 def test_a_gpu_learns_the_same_colours(labelled, tmp_path, precision):
-    learning = Learning(
-        labelled, config(steps=60, every=30, precision=precision), device=torch.device("cuda")
-    )
-    learn(learning, opened(tmp_path / "out"), nothing)
-    pairs = list(predicted_masks(learning.segmenter, labelled))
+    options = config(steps=60, every=30, precision=precision)
+    task, _ = run(tmp_path / "out", labelled, options, torch.device("cuda"))
+    pairs = list(predicted_masks(task.segmenter, labelled))
     assert sum((truth == found).mean() for truth, found in pairs) / len(pairs) > 0.95
 
 
 @pytest.mark.cuda
 def test_a_continued_gpu_training_counts_steps_on_the_cpu(labelled, tmp_path):
+    options = config(optimizer=OptimizerKind.ADAMW)
     first, second = (
-        Learning(labelled, config(optimizer=OptimizerKind.ADAMW), device=torch.device("cuda"))
-        for _ in range(2)
+        SegmentationTask(labelled, options, device=torch.device("cuda")) for _ in range(2)
     )
-    first._run_step()
-    first._save(tmp_path / CHECKPOINT_FILE)
-    second._load(tmp_path / CHECKPOINT_FILE)
+    first.step(0)
+    save_checkpoint(tmp_path / CHECKPOINT_FILE, first.state_dict())
+    second.load_state_dict(load_checkpoint(tmp_path / CHECKPOINT_FILE, CPU))
     # Elsewhere AdamW would wait for the GPU once a tensor in every step.
-    assert {entry["step"].device.type for entry in second._optimizer.state.values()} == {"cpu"}
-    assert second._run_step().isfinite().all()
+    assert {entry["step"].device.type for entry in second.optimizer.state.values()} == {"cpu"}
+    second.step(1)
+    second.check(2)
+
+
+def first_loss(labelled, loss):
+    task = SegmentationTask(labelled, config(loss=loss), device=CPU)
+    task.step(0)
+    return task.statistics.summary()["Loss/total"]["mean"]
 
 
 def test_class_weights_reach_the_loss(labelled):
-    first = []
-    for loss in (
-        LossConfig(),
-        LossConfig(weighting=ClassWeighting.INVERSE),
-        LossConfig(factors=(1, 0, 0)),
-    ):
-        learning = Learning(labelled, config(loss=loss), device=CPU)
-        first.append(learning._run_step()[0].item())
-    assert len(set(first)) == 3
+    plain = LossConfig()
+    inverse, only = LossConfig(weighting=ClassWeighting.INVERSE), LossConfig(factors=(1, 0, 0))
+    assert len({first_loss(labelled, loss) for loss in (plain, inverse, only)}) == 3
 
 
 def test_uncertainty_reaches_the_loss(labelled):
-    first = []
-    for strength in (0.0, 5.0):
-        learning = Learning(labelled, config(loss=LossConfig(strength=strength)), device=CPU)
-        first.append(learning._run_step()[0].item())
-    assert first[0] != first[1]
+    assert len({first_loss(labelled, LossConfig(strength=k)) for k in (0.0, 5.0)}) == 2
 
 
 def test_deeplab_takes_a_step(labelled, tmp_path):
     network = NetworkConfig(kind=NetworkKind.DEEPLABV3_MOBILENET, channels=3, classes=3)
-    learning = Learning(labelled, config(network=network, steps=1, every=1, batch=2), device=CPU)
-    learn(learning, opened(tmp_path / "out"), nothing)
-    assert math.isfinite(learning.rows[-1]["loss"])
+    run(tmp_path / "out", labelled, config(network=network, steps=1, every=1, batch=2))
+    assert math.isfinite(losses_of(tmp_path / "out")[-1])
 
 
 def test_the_rate_falls_to_nothing():
@@ -265,18 +227,18 @@ def test_bad_losses_are_refused(options, message):
 
 def test_what_does_not_fit_is_refused(labelled):
     with pytest.raises(ValueError, match="--class-weights: 3 numbers are needed, got 2"):
-        Learning(labelled, config(loss=LossConfig(factors=(1, 2))), device=CPU)
+        SegmentationTask(labelled, config(loss=LossConfig(factors=(1, 2))), device=CPU)
     with pytest.raises(ValueError, match="takes 4 channels, the images have 3"):
-        Learning(labelled, config(network=NetworkConfig(channels=4, classes=3)), device=CPU)
+        SegmentationTask(labelled, config(network=NetworkConfig(channels=4, classes=3)), device=CPU)
     with pytest.raises(ValueError, match="--network=unet: images must measure at least 32 pixels"):
-        Learning(labelled, config(network=NetworkConfig(classes=3, depth=5)), device=CPU)
+        SegmentationTask(labelled, config(network=NetworkConfig(classes=3, depth=5)), device=CPU)
 
 
 # Model files
 
 
 def trained(labelled):
-    return Learning(labelled, config(), device=CPU).segmenter
+    return SegmentationTask(labelled, config(), device=CPU).segmenter
 
 
 def test_a_saved_network_gives_the_same_masks(labelled, tmp_path):

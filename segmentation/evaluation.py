@@ -1,41 +1,27 @@
-"""Numbers of a measured network as plain JSON; the measuring itself is handed in as results."""
+"""Measures a network on labelled samples, as plain JSON."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+
+from data.identities import identity_of
+from metrics.segmentation import confusion_matrix, intersection_over_union, score_masks
+from segmentation.labelled_set import LabelledSet
+from segmentation.model_files import Segmenter, predicted_masks, scored_pixels
 
 Report = dict[str, Any]
 
 
-class Number(Protocol):
-    """A number with its interval."""
+def evaluate_masks(segmenter: Segmenter, labelled: LabelledSet) -> Report:
+    """Return IoU, pixel accuracy and boundary F1, with intervals over identities.
 
-    def to_json(self) -> dict[str, Any]:
-        """Return {"value": ..., "low": ..., "high": ...}."""
-
-
-class ClassNumbers(Protocol):
-    """Of one class; None where it occurs in no mask."""
-
-    name: str
-    pixels: int
-    iou: Number | None
-    boundary_f1: Number | None
-
-
-class MaskScore(Protocol):
-    """Agreement of masks; see metrics.segmentation."""
-
-    images: int
-    classes: Sequence[ClassNumbers]
-    mean_iou: Number
-    pixel_accuracy: Number
-    confusion: np.ndarray
-
-
-def report_of_score(score: MaskScore) -> Report:
-    """Return numbers with intervals."""
+    Where some pixels are ignored, numbers come without intervals and boundaries.
+    """
+    if labelled.has_ignored:
+        return count_masks(segmenter, labelled)
+    identities = [identity_of(stem) for stem in labelled.stems]
+    masks = predicted_masks(segmenter, labelled)
+    score = score_masks(masks, labelled.classes.names, groups=identities)
     classes = [
         {
             "name": entry.name,
@@ -54,23 +40,19 @@ def report_of_score(score: MaskScore) -> Report:
     }
 
 
-def report_of_counts(
-    confusion: np.ndarray, iou: np.ndarray, names: Sequence[str], images: int
-) -> Report:
-    """Return numbers without intervals, as `report_of_score` does otherwise.
-
-    Args:
-        confusion: [K, K] pixels, true class by row.
-        iou: [K] float64, NaN where a class occurs in no mask.
-        names: of the classes.
-        images: that were counted.
-    """
+def count_masks(segmenter: Segmenter, labelled: LabelledSet) -> Report:
+    """Return IoU and pixel accuracy from the confusion matrix alone, without intervals."""
+    names = labelled.classes.names
+    confusion = np.zeros((len(names), len(names)), np.int64)
+    for truth, found in scored_pixels(segmenter, labelled):
+        confusion += confusion_matrix(truth, found, len(names))
+    iou = intersection_over_union(confusion)
     classes = [
         {"name": name, "pixels": int(row.sum()), "iou": None if np.isnan(one) else _plain(one)}
         for name, row, one in zip(names, confusion, iou, strict=True)
     ]
     return {
-        "images": images,
+        "images": len(labelled),
         "mean_iou": _plain(np.nanmean(iou)),
         "pixel_accuracy": _plain(np.trace(confusion) / confusion.sum()),
         "classes": classes,
@@ -79,7 +61,7 @@ def report_of_counts(
 
 
 def flat_numbers(report: Report, prefix: str) -> dict[str, float]:
-    """Return mean IoU, accuracy and each class's IoU under names that begin with `prefix`."""
+    """Return mean IoU, pixel accuracy and each class's IoU under names with a prefix."""
     row = {
         f"{prefix}_mean_iou": report["mean_iou"]["value"],
         f"{prefix}_accuracy": report["pixel_accuracy"]["value"],
@@ -89,7 +71,7 @@ def flat_numbers(report: Report, prefix: str) -> dict[str, float]:
 
 
 def report_sentence(report: Report) -> str:
-    """Return mean IoU and each class's for people."""
+    """Return the mean IoU and each class's as text."""
     numbers = [f"mean IoU {report['mean_iou']['value']:.4f}"]
     ious = {entry["name"]: entry["iou"] for entry in report["classes"]}
     numbers += [f"{name} {iou['value']:.4f}" for name, iou in ious.items() if iou]

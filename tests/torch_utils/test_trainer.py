@@ -1,0 +1,223 @@
+"""The training loop: equal bytes after any interruption, records, signals, bad gradients."""
+
+import json
+import math
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from dnnlib.outputs import find_output
+from torch_utils.guarded_step import GuardedStep
+from torch_utils.seeding import generator_for
+from torch_utils.trainer import CHECKPOINT_FILE, STATS_FILE, Cadence, Task, Trainer, train
+
+CPU = torch.device("cpu")
+STEPS = 12
+
+
+class Line(Task):
+    """Fits y = 2 x + 1 by SGD with momentum."""
+
+    def __init__(self, steps=STEPS, at_step=None, spoilt=()):
+        super().__init__(steps, CPU)
+        self.network = nn.Linear(1, 1)
+        nn.init.zeros_(self.network.weight)
+        nn.init.zeros_(self.network.bias)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
+        self.guards = [GuardedStep("line", CPU, "lower --lr", max_bad_steps=3)]
+        self.at_step, self.spoilt, self.validations = at_step, spoilt, 0
+
+    def step(self, index):
+        if self.at_step:
+            self.at_step(index)
+        x = torch.randn([8, 1], generator=generator_for(0, "x", index))
+        loss = (self.network(x) - 2 * x - 1).square().mean()
+        (loss * math.nan if index in self.spoilt else loss).backward()
+        self.statistics.report("Progress/nonfinite_steps", self.guards[0].step(self.optimizer))
+        self.statistics.report("Loss/total", loss)
+
+    def networks(self):
+        return {"line": self.network}
+
+    def validate(self, folder):
+        self.validations += 1
+        return {"weight": float(self.network.weight.detach())}
+
+    def export(self, folder):
+        torch.save(self.network.state_dict(), folder / "line.pt")
+        return {"exported": True}
+
+    def state_dict(self):
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state):
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_at(step):
+    def at_step(index):
+        if index == step:
+            raise Killed
+
+    return at_step
+
+
+def opened(path):
+    return find_output(path, "record.json", {"test": 1}, fresh=False)
+
+
+def run(path, *, row_steps=5, checkpoint_rows=1, minutes=0.0, progress=None, **options):
+    cadence = Cadence(
+        row_steps=row_steps, checkpoint_rows=checkpoint_rows, checkpoint_minutes=minutes
+    )
+    return train(Line(**options), opened(path), cadence, progress=progress)
+
+
+def rows(path):
+    """Rows of a folder without what a clock or the memory says."""
+    lines = [json.loads(line) for line in (path / STATS_FILE).read_text().splitlines()]
+    measured = ("Timing/", "Resources/", "timestamp")
+    return [{k: v for k, v in row.items() if not k.startswith(measured)} for row in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "out"
+    assert run(path)["exported"]
+    return path
+
+
+def assert_same(path, whole):
+    assert (path / "line.pt").read_bytes() == (whole / "line.pt").read_bytes()
+    assert rows(path) == rows(whole)
+    assert opened(path).is_finished
+    assert not (path / CHECKPOINT_FILE).exists()
+
+
+def test_rows_have_one_schema(whole):
+    found = rows(whole)
+    assert [row["Progress/step"]["mean"] for row in found] == [5, 10, 12]
+    assert [row["Loss/total"]["num"] for row in found] == [5, 5, 2]
+    assert all(set(entry) == {"num", "mean", "std"} for row in found for entry in row.values())
+    assert {"Progress/nonfinite_steps", "Metrics/weight"} < found[0].keys()
+    last = json.loads((whole / "record.json").read_text())["result"]
+    assert last["Loss/total"] == found[-1]["Loss/total"]["mean"]
+    assert last["Timing/total_sec"] > 0
+
+
+@pytest.mark.parametrize("step", [0, 3, 5, 7, 11])
+@pytest.mark.parametrize("minutes", [0.0, 1e-9])
+def test_a_killed_training_continues_to_the_same_bytes(whole, tmp_path, step, minutes):
+    with pytest.raises(Killed):
+        run(tmp_path / "out", at_step=kill_at(step), minutes=minutes)
+    with (tmp_path / "out" / STATS_FILE).open("a") as file:
+        file.write('{"torn": ')  # by a kill amid a row that no checkpoint knows
+    began = []
+    run(tmp_path / "out", progress=lambda done, total: began.append((done, total)))
+    assert_same(tmp_path / "out", whole)
+    assert began == [(step if minutes else step // 5 * 5, STEPS)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [2, 4, 9])
+def test_a_signal_ends_it_with_a_checkpoint(whole, tmp_path, number, step, caplog):
+    before = signal.getsignal(number)
+    handler = lambda index: signal.raise_signal(number) if index == step else None  # noqa: E731
+    with caplog.at_level("INFO"):
+        assert run(tmp_path / "out", at_step=handler) is None
+    assert signal.getsignal(number) is before
+    assert f"stopped at step {step + 1} of {STEPS}; the same command continues" in caplog.text
+    assert not opened(tmp_path / "out").is_finished
+    state = torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)
+    assert state["step"] == step + 1
+    run(tmp_path / "out")
+    assert_same(tmp_path / "out", whole)
+
+
+def test_a_signal_at_the_last_step_changes_nothing(whole, tmp_path):
+    at_step = lambda index: signal.raise_signal(signal.SIGTERM) if index == 11 else None  # noqa: E731
+    assert run(tmp_path / "out", at_step=at_step)["exported"]
+    assert_same(tmp_path / "out", whole)
+
+
+def test_a_later_signal_ends_the_process_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch_utils.trainer._SAME_REQUEST_SEC", -1.0)
+
+    def at_step(_):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", at_step=at_step)
+
+
+def test_a_kill_between_export_and_record_exports_again(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(Line, "export", lambda self, folder: kill_at(0)(0))
+    with pytest.raises(Killed):
+        run(tmp_path / "out")
+    monkeypatch.undo()
+    run(tmp_path / "out")
+    assert_same(tmp_path / "out", whole)
+
+
+@pytest.mark.parametrize(("every", "saved"), [(1, [5, 10, 12]), (2, [5, 12]), (0, [12])])
+def test_checkpoints_of_rows(tmp_path, monkeypatch, every, saved):
+    steps = []
+    save = Trainer._save
+    monkeypatch.setattr(Trainer, "_save", lambda self: (steps.append(self.index), save(self)))
+    run(tmp_path / "out", checkpoint_rows=every)
+    assert steps == saved
+
+
+def test_single_bad_gradients_are_repaired_and_counted(tmp_path):
+    run(tmp_path / "out", spoilt=(1, 2, 6))
+    counted = [row["Progress/nonfinite_steps"] for row in rows(tmp_path / "out")]
+    assert [entry["num"] * entry["mean"] for entry in counted] == pytest.approx([2, 1, 0])
+
+
+def test_bad_gradients_that_persist_end_it_and_leave_the_last_good_state(tmp_path):
+    with pytest.raises(FloatingPointError, match="line: .* 4 steps in a row .limit 3. at step 9"):
+        run(tmp_path / "out", spoilt=range(5, 20), minutes=1e-9)
+    state = torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)
+    assert state["step"] == 5
+    assert len(rows(tmp_path / "out")) == 1
+
+
+def test_weights_that_are_not_finite_end_it(tmp_path):
+    task = Line()
+
+    def spoil(index):
+        if index == 7:
+            with torch.no_grad():
+                task.network.bias.fill_(math.inf)
+
+    task.at_step = spoil
+    with pytest.raises(FloatingPointError, match="line: weights are no longer finite at step 10"):
+        train(task, opened(tmp_path / "out"), Cadence(row_steps=5, checkpoint_minutes=0))
+    assert torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)["step"] == 5
+
+
+def test_other_checkpoints_are_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    opened(tmp_path / "out").begin()
+    torch.save({"step": 3}, tmp_path / "out" / CHECKPOINT_FILE)
+    with pytest.raises(ValueError, match="not a biface-training"):
+        run(tmp_path / "out")
+
+
+def test_folder_is_kept_from_other_processes(tmp_path):
+    with opened(tmp_path / "out").at_work(), pytest.raises(ValueError, match="at work on this run"):
+        run(tmp_path / "out")
+
+
+def test_tensorboard_shows_the_same_rows(tmp_path):
+    trainer = Trainer(Line(), tmp_path, Cadence(row_steps=5), has_tensorboard=True)
+    assert trainer.run()
+    assert list(tmp_path.glob("events.out.tfevents*"))

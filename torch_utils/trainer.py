@@ -1,0 +1,472 @@
+"""One training loop for all networks: steps, stats.jsonl, checkpoints, graceful shutdown.
+
+A `Task` says what one step does; the `Trainer` runs its steps in a folder. What a step draws is a
+function of the seed and the step's number, so a training that was stopped or killed anywhere goes
+on to the bytes of an uninterrupted one.
+"""
+
+import abc
+import contextlib
+import json
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from dnnlib import files
+from dnnlib.outputs import OutputFolder
+from dnnlib.text import format_seconds
+from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.distributed import World
+from torch_utils.guarded_step import GuardedStep
+from torch_utils.statistics import Statistics
+
+STATS_FILE = "stats.jsonl"
+CHECKPOINT_FILE = "checkpoint.pt"
+CHECKPOINT_FORMAT = "biface-training"
+CHECKPOINT_VERSION = 1
+# torchrun passes on a signal that a terminal has already sent to every process.
+_SAME_REQUEST_SEC = 5.0
+
+# Statistics of one interval by name, each {"num", "mean", "std"}.
+Row = dict[str, dict[str, float]]
+# Called with steps done and steps in all; returns what counts further steps.
+Progress = Callable[[int, int], Callable[[int], None]]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cadence:
+    """How often a training writes; this does not change what it learns.
+
+    Attributes:
+        row_steps: steps between rows of stats.jsonl, each with a validation.
+        checkpoint_rows: rows between checkpoints; 0 saves one with the last row only.
+        checkpoint_minutes: minutes between further checkpoints; 0 saves none of these.
+    """
+
+    row_steps: int
+    checkpoint_rows: int = 1
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Durations of the interval that ends with a row.
+
+    Attributes:
+        total_sec: since the first step, over all restarts.
+        interval_sec: of the interval's steps.
+        maintenance_sec: spent on validation and checkpoints before the interval.
+        steps: of the interval.
+    """
+
+    total_sec: float
+    interval_sec: float
+    maintenance_sec: float
+    steps: int
+
+    def scalars(self) -> dict[str, float]:
+        """Return the durations under their names in stats.jsonl."""
+        return {
+            "Timing/total_sec": self.total_sec,
+            "Timing/sec_per_step": self.interval_sec / max(self.steps, 1),
+            "Timing/maintenance_sec": self.maintenance_sec,
+        }
+
+
+class Task(abc.ABC):
+    """What is trained.
+
+    Attributes:
+        steps: of the whole training.
+        device: where it computes.
+        world: the processes that train together; all make the same calls.
+        statistics: to which `step` reports, under names such as "Loss/total".
+        guards: steps of the optimisers, whose gradients must stay finite.
+    """
+
+    def __init__(self, steps: int, device: torch.device, world: World | None = None) -> None:
+        self.steps, self.device, self.world = steps, device, world or World()
+        self.statistics = Statistics(device, self.world)
+        self.guards: list[GuardedStep] = []
+
+    @abc.abstractmethod
+    def step(self, index: int) -> None:
+        """Take step `index`, and report to `statistics`."""
+
+    @abc.abstractmethod
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Return all networks whose weights must stay finite, by name."""
+
+    @abc.abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and plain containers; all processes call it, the first's is kept."""
+
+    @abc.abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, with tensors on the CPU."""
+
+    def begin(self, index: int) -> None:  # noqa: B027  # most tasks have nothing to prepare
+        """Prepare for the first step of this process; 0 is a new training."""
+
+    def is_finished(self, index: int) -> bool:
+        """Tell whether the training ends before step `index`."""
+        return index >= self.steps
+
+    def scalars(self, timing: Timing) -> dict[str, float]:
+        """Return further numbers of a row, such as the learning rate."""
+        return timing.scalars()
+
+    def validate(self, folder: Path) -> Mapping[str, float]:
+        """Measure the networks as they are, and write what shows them, after each row's steps.
+
+        All processes call it; the first one's result is kept, as "Metrics/name".
+        """
+        return {}
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the trained networks; return plain JSON for the folder's record."""
+        return {}
+
+    def where(self, index: int) -> str:
+        """Say how far the training has come."""
+        return f"step {index}"
+
+    def check(self, index: int) -> None:
+        """Raise FloatingPointError where gradients stay non-finite, or a weight is."""
+        for guard in self.guards:
+            guard.check(self.where(index))
+        for name, network in self.networks().items():
+            tensors = [t for t in network.state_dict().values() if t.is_floating_point()]
+            norms = torch.stack(torch._foreach_norm([t for t in tensors if t.numel()], math.inf))
+            if not bool(norms.isfinite().all()):
+                advice = f": {self.guards[0].advice}" if self.guards else ""
+                raise FloatingPointError(
+                    f"{name}: weights are no longer finite at {self.where(index)}{advice}"
+                )
+
+
+class Trainer:
+    """Runs a task in a folder, from its last checkpoint or from the start.
+
+    Args:
+        task: what is trained.
+        folder: of stats.jsonl and the checkpoint; no other process works in it.
+        cadence: how often they are written.
+        progress: shows the steps; None shows nothing.
+        has_tensorboard: also write TensorBoard's files, where that is installed.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        folder: Path,
+        cadence: Cadence,
+        *,
+        progress: Progress | None = None,
+        has_tensorboard: bool = False,
+    ) -> None:
+        self.task, self.folder, self.cadence = task, folder, cadence
+        self._progress, self._has_tensorboard = progress, has_tensorboard
+        self.checkpoint_path = folder / CHECKPOINT_FILE
+        self.index, self.rows, self.row_began_at = 0, 0, 0
+        self.last: dict[str, float] = {}
+        self._seconds = 0.0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.task.is_finished(self.index)
+
+    def run(self) -> bool:
+        """Train to the end or to SIGINT or SIGTERM, which end it with a checkpoint.
+
+        Returns: True at the end, False after a signal.
+        Raises: FloatingPointError where gradients stay non-finite, or a weight is; the last
+            checkpoint is from before.
+        """
+        task = self.task
+        if self.checkpoint_path.is_file():
+            self._restore()
+            self._say("continuing at %s", self._where())
+        task.world.wait()
+        task.begin(self.index)
+        advance = None
+        records = None
+        if task.world.is_first:
+            records = _Records(self.folder, self.rows, has_tensorboard=self._has_tensorboard)
+            advance = self._progress and self._progress(self.index, task.steps)
+        try:
+            with StopRequest() as stop:
+                is_complete = self._train(stop, records, advance)
+        finally:
+            if records is not None:
+                records.close()
+        if not is_complete:
+            self._say("%s: stopped at %s; the same command continues", self.folder, self._where())
+        return is_complete
+
+    def _train(
+        self,
+        stop: "StopRequest",
+        records: "_Records | None",
+        advance: Callable[[int], None] | None,
+    ) -> bool:
+        clock = _Clock(self._seconds)
+        began, is_first_step = time.monotonic(), True
+        minutes = self.cadence.checkpoint_minutes or math.inf
+        saved_at = began
+        while not self.is_finished:
+            self.task.step(self.index)
+            self.index += 1
+            if advance is not None:
+                advance(1)
+            if is_first_step:
+                self._say("the first step took %s", format_seconds(time.monotonic() - began))
+                is_first_step = False
+            self._seconds = clock.total()
+            if self.is_finished or self.index - self.row_began_at >= self.cadence.row_steps:
+                self._finish_row(clock, records)
+            is_due = time.monotonic() - saved_at >= minutes * 60
+            must_stop, is_due = self.task.world.any(stop.is_set, is_due)
+            # A checkpoint amid bad gradients would replace the last good one: it waits for the end
+            # of such steps, or for the error that too many of them are.
+            if (must_stop or is_due) and not self.is_finished and self._is_sound():
+                self._save()
+                saved_at = time.monotonic()
+                if must_stop:
+                    return False
+        return True
+
+    def _finish_row(self, clock: "_Clock", records: "_Records | None") -> None:
+        task = self.task
+        task.check(self.index)
+        task.statistics.collect()
+        row: Row = task.statistics.summary()
+        task.statistics.reset()
+        timing = clock.end_interval(self.index - self.row_began_at)
+        scalars = {
+            "Progress/step": float(self.index), **task.scalars(timing), **_memory(task.device)
+        }  # fmt: skip
+        row |= {name: _single(value) for name, value in scalars.items()}
+        row |= {
+            f"Metrics/{name}": _single(value) for name, value in task.validate(self.folder).items()
+        }
+        self.rows, self.row_began_at = self.rows + 1, self.index
+        self.last = {name: entry["mean"] for name, entry in row.items()}
+        if records is not None:
+            records.write(row, self.index)
+            _log.info("%s", _status_line(self.last))
+        every = self.cadence.checkpoint_rows
+        is_due = every > 0 and (self.rows - 1) % every == 0
+        if self.is_finished or (is_due and self._is_sound()):
+            self._save()
+        clock.end_maintenance()
+
+    def _is_sound(self) -> bool:
+        """Tell whether the state is worth keeping: the last gradients and all weights are finite.
+
+        Raises: FloatingPointError, see `Task.check`.
+        """
+        self.task.check(self.index)
+        return not any(guard.is_bad for guard in self.task.guards)
+
+    def _save(self) -> None:
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "version": CHECKPOINT_VERSION,
+            "step": self.index,
+            "rows": self.rows,
+            "row_began_at": self.row_began_at,
+            "last": self.last,
+            "seconds": self._seconds,
+            "statistics": self.task.statistics.state_dict(),
+            "task": self.task.state_dict(),
+        }
+        if self.task.world.is_first:
+            save_checkpoint(self.checkpoint_path, state)
+
+    def _restore(self) -> None:
+        # On the CPU, where optimisers count their steps; networks copy to their own device.
+        state = load_checkpoint(self.checkpoint_path, torch.device("cpu"))
+        if (state.get("format"), state.get("version")) != (CHECKPOINT_FORMAT, CHECKPOINT_VERSION):
+            raise ValueError(
+                f"{self.checkpoint_path}: not a {CHECKPOINT_FORMAT} of version {CHECKPOINT_VERSION}"
+            )
+        self.index, self.rows = state["step"], state["rows"]
+        self.row_began_at, self.last = state["row_began_at"], state["last"]
+        self._seconds = state["seconds"]
+        self.task.statistics.load_state_dict(state["statistics"])
+        self.task.load_state_dict(state["task"])
+
+    def _say(self, text: str, *values: object) -> None:
+        if self.task.world.is_first:
+            _log.info(text, *values)
+
+    def _where(self) -> str:
+        return f"{self.task.where(self.index)} of {self.task.steps}"
+
+
+def train(
+    task: Task, output: OutputFolder, cadence: Cadence, *, progress: Progress | None = None
+) -> dict[str, Any] | None:
+    """Train in an output folder that no other process works in, and export the networks.
+
+    Args:
+        task: what is trained.
+        output: folder that is not finished; a checkpoint in it is continued.
+        cadence: how often it writes.
+        progress: shows the steps.
+    Returns: what the folder's record holds, or None after a signal: the same call continues.
+    Raises: ValueError where another run is at work in the folder; see also `Trainer.run`.
+    """
+    world = task.world
+    world.wait()  # until all have looked at the folder as it was
+    with output.at_work() if world.is_first else contextlib.nullcontext():
+        world.wait()
+        trainer = Trainer(task, output.path, cadence, progress=progress)
+        if not trainer.run():
+            return None
+        record: dict[str, Any] = {"result": trainer.last}
+        if world.is_first:
+            record |= task.export(output.path)
+            output.finish(record)
+            trainer.checkpoint_path.unlink(missing_ok=True)
+        return record
+
+
+class StopRequest:
+    """Notes SIGINT and SIGTERM while active; a later signal ends the process as it always does."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._set_at = 0.0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.is_set and now - self._set_at > _SAME_REQUEST_SEC:
+            self._restore()
+            signal.raise_signal(number)
+        elif not self.is_set:
+            self.is_set, self._set_at = True, now
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+
+class _Records:
+    """Appends rows to stats.jsonl, and shows them in TensorBoard.
+
+    Args:
+        folder: of the file.
+        rows: to keep of an earlier process; what lies behind the last checkpoint is dropped.
+        has_tensorboard: write TensorBoard's files too.
+    """
+
+    def __init__(self, folder: Path, rows: int, *, has_tensorboard: bool) -> None:
+        self.path = folder / STATS_FILE
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            with files.atomic_write(self.path, "w") as file:
+                file.writelines(lines[:rows])
+        self._writer = _open_tensorboard(folder) if has_tensorboard else None
+
+    def write(self, row: Row, index: int) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**row, "timestamp": time.time()}) + "\n")
+        if self._writer is not None:
+            for name, entry in row.items():
+                self._writer.add_scalar(name, entry["mean"], global_step=index)
+            self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _Clock:
+    """Seconds of intervals and of the maintenance between them, over all restarts."""
+
+    def __init__(self, earlier: float) -> None:
+        now = time.monotonic()
+        self._began, self._interval_began, self._work_ended = now - earlier, now, now
+        self._maintenance = 0.0
+
+    def total(self) -> float:
+        return time.monotonic() - self._began
+
+    def end_interval(self, steps: int) -> Timing:
+        self._work_ended = time.monotonic()
+        return Timing(
+            total_sec=self._work_ended - self._began,
+            interval_sec=self._work_ended - self._interval_began,
+            maintenance_sec=self._maintenance,
+            steps=steps,
+        )
+
+    def end_maintenance(self) -> None:
+        self._interval_began = time.monotonic()
+        self._maintenance = self._interval_began - self._work_ended
+
+
+def _status_line(means: Mapping[str, float]) -> str:
+    """Return one line of a row: its step, losses and metrics by their last names."""
+    shown = {name.rpartition("/")[2]: value for name, value in means.items()
+             if name.startswith(("Loss/", "Accuracy/", "Metrics/"))}  # fmt: skip
+    parts = [f"step {means['Progress/step']:.0f}"]
+    parts += [f"{name} {value:.4g}" for name, value in shown.items()]
+    if bad := means.get("Progress/nonfinite_steps"):
+        parts.append(f"share of non-finite steps {bad:.2g}")
+    return "  ".join(parts)
+
+
+def _single(value: float) -> dict[str, float]:
+    return {"num": 1, "mean": value, "std": 0.0}
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """Return the process's peak memory on CPU and GPU in GiB, as far as the platform tells."""
+    memory = {"Resources/cpu_mem_gb": 0.0, "Resources/peak_gpu_mem_gb": 0.0}
+    with contextlib.suppress(ImportError):
+        import resource  # noqa: PLC0415  # absent on Windows
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        is_bytes = sys.platform == "darwin"  # KiB elsewhere
+        memory["Resources/cpu_mem_gb"] = peak / (2**30 if is_bytes else 2**20)
+    if device.type == "cuda":
+        memory["Resources/peak_gpu_mem_gb"] = torch.cuda.max_memory_allocated(device) / 2**30
+        torch.cuda.reset_peak_memory_stats(device)
+    return memory
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # optional and slow
+    except ImportError:
+        _log.info("tensorboard is not installed: stats.jsonl has all the numbers")
+        return None
+    return SummaryWriter(str(folder))
