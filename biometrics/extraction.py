@@ -1,27 +1,34 @@
 """Identity features of a data set's people, from its images."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from biometrics.embedding import Embedder
-from biometrics.features import FeatureInfo, IdentityFeatures
+from biometrics.embedding import Embedder, load_embedder
+from biometrics.features import (
+    FEATURES_FILE,
+    FeatureInfo,
+    IdentityFeatures,
+    check_replaceable,
+    check_writable,
+    write_identity_features,
+)
+from biometrics.options import FeatureOptions
 from data.identities import identity_of
 from data.modalities import MODALITIES
-from data.pairs import PairSource
+from data.pairs import PairSource, open_pairs
 from data.pixels import decode_image
+from dnnlib.options import Job, Progress
+from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 
-
-class Vectors(StrEnum):
-    """Which vector an image gets."""
-
-    ALL = "all"
-    ONE = "one"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +39,8 @@ class Extraction:
         features: of the other images.
         file_names: of those images.
         failures: file -> reason.
-        representatives: with Vectors.ONE, person -> stem of the image whose vector stands for all.
+        representatives: where one vector stands for all images of an identity, identity -> stem
+            of that vector's image.
     """
 
     features: IdentityFeatures
@@ -41,11 +49,95 @@ class Extraction:
     representatives: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExtractionJob(Job):
+    """Identity features of one data set, to be computed and written.
+
+    Attributes:
+        options: as checked.
+        target: file of the features.
+        source: the pairs.
+        embedder: of the images.
+    """
+
+    options: FeatureOptions
+    target: Path
+    source: PairSource
+    embedder: Embedder
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is written and by which recogniser."""
+        return {
+            "out": str(self.target),
+            "images": len(self.source),
+            "width": self.embedder.width,
+            "recogniser": self.embedder.hash,
+        }
+
+    def run(self, progress: Progress) -> str:
+        """Embed the images and write the file."""
+        found = extract_features(
+            self.source,
+            self.embedder,
+            vectors=self.options.all_or_one,
+            modality=self.options.modality,
+            batch=self.options.batch,
+            progress=progress(0, len(self.source)),
+            on_failure=self.check_failures,
+        )
+        if found.failures:
+            name, reason = next(iter(found.failures.items()))
+            count = len(found.failures)
+            _logger.warning("%d images gave no features, %s first: %s", count, name, reason)
+        write_identity_features(self.target, found.features, found.file_names)
+        people = describe_people(found.features.stems)
+        number, width = len(found.file_names), self.embedder.width
+        return f"{self.target}: {number} vectors of {width} numbers; {people}"
+
+    def check_failures(self, failures: Mapping[str, str]) -> None:
+        """Check that these images (file -> reason) may lack features, and the rest be kept.
+
+        Raises: ValueError with --strict, and where features of more images, or others, would be
+            replaced without --fresh.
+        """
+        first = "".join(f"; {name} gave none: {why}" for name, why in [*failures.items()][:1])
+        options = self.options
+        if failures and options.strict:
+            raise ValueError(f"--strict: every image must give features{first}")
+        if not options.fresh:
+            count = len(self.source) - len(failures)
+            info = describe_features(self.embedder, options.all_or_one, options.modality, count)
+            check_replaceable(self.target, info, first)
+
+
+def prepare(options: FeatureOptions) -> ExtractionJob:
+    """Check that features can be computed and written.
+
+    Raises: ValueError, FileNotFoundError.
+    """
+    target = options.out
+    if target is None:
+        if options.data_folder.is_file():
+            raise ValueError(f"--data-folder {options.data_folder}: an archive needs --out, too")
+        target = options.data_folder / FEATURES_FILE
+    check_writable(target)
+    source = open_pairs(options.data_folder)
+    device = resolve_device(options.device, options.gpu_device_number)
+    if device != "cpu":
+        use_repeatable_arithmetic()  # as the filter, which compares with these features
+    embedder = load_embedder(
+        options.rec_model, device=device, flip=options.flip, align=options.align
+    )
+    job = ExtractionJob(options=options, target=target, source=source, embedder=embedder)
+    job.check_failures({})
+    return job
+
+
 def extract_features(
     source: PairSource,
     embedder: Embedder,
     *,
-    vectors: Vectors,
+    vectors: str = "all",
     modality: str = "rgb",
     batch: int = 64,
     progress: Callable[[int], None] = lambda _: None,
@@ -56,8 +148,8 @@ def extract_features(
     Args:
         source: the pairs.
         embedder: of the images.
-        vectors: ALL gives each image its own; ONE gives all images of a person the vector of the
-            one that is most like the others, so that a generator can be conditioned on either.
+        vectors: "all" gives each image its own; "one" gives all images of an identity the vector
+            of the one that is most like the others. A generator can be conditioned on either.
         modality: "rgb" or "nir".
         batch: images decoded at once.
         progress: called with further images done.
@@ -80,7 +172,7 @@ def extract_features(
     if not stems:
         raise ValueError(f"{source.layout.base.describe()}: no image could be read: {failures}")
     matrix, representatives = np.concatenate(parts), {}
-    if vectors is Vectors.ONE:
+    if vectors == "one":
         matrix, representatives = share_vectors(stems, matrix)
     info = describe_features(embedder, vectors, modality, len(stems))
     features = IdentityFeatures(stems=tuple(stems), vectors=matrix, info=info)
@@ -89,14 +181,12 @@ def extract_features(
     )
 
 
-def describe_features(
-    embedder: Embedder, vectors: Vectors, modality: str, count: int
-) -> FeatureInfo:
+def describe_features(embedder: Embedder, vectors: str, modality: str, count: int) -> FeatureInfo:
     """Return where features of `count` images come from, see `extract_features`."""
     return FeatureInfo(
         recogniser=embedder.hash,
         preprocessing=embedder.preprocessing,
-        vectors=vectors.value,
+        vectors=vectors,
         modality=modality,
         count=count,
     )

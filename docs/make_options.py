@@ -12,9 +12,10 @@ TARGET = ROOT / "docs" / "options.md"
 
 INTRODUCTION = """# Options of all scripts
 
-Written by `python docs/make_options.py` from the scripts; a test fails where it is out of date. All
-spellings of an option are listed, published ones included. Scripts with `--config` take the same
-names as keys of a JSON object; what stands on the command line goes before the file.
+Written by `python docs/make_options.py` from the scripts; a test fails where it is out of date.
+`_` may stand for `-` and capitals for small letters in a name; options that are true or false are
+written `--x`, `--x=1`, `--x=false` or `--no-x`. `--config` takes the same names as keys of a JSON
+object; what stands on the command line goes before the file.
 """
 
 

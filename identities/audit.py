@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from biometrics.embedding import Embedder, load_embedder
-from biometrics.extraction import Vectors, extract_features
+from biometrics.extraction import extract_features
 from biometrics.features import IdentityFeatures, read_identity_features
 from biometrics.thresholds import DEFAULT_FMR, calibrate
 from data.modalities import MODALITIES, RGB
@@ -163,4 +163,4 @@ def _embed_training_images(training_ids: Path, embedder: Embedder) -> IdentityFe
         raise ValueError(
             f"--audit-model: {len(known) - len(chosen)} images of {training_ids} are not beside it"
         )
-    return extract_features(chosen, embedder, vectors=Vectors.ALL, modality=RGB.name).features
+    return extract_features(chosen, embedder, modality=RGB.name).features

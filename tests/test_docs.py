@@ -72,7 +72,7 @@ def spellings(command):
         name
         for parameter in command.params
         for name in (*parameter.opts, *parameter.secondary_opts)
-    } | {"--help", "-h"}
+    } | {"--help", "-h", *getattr(command, "switched_off", {})}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -94,12 +94,13 @@ def test_commands(page):
         assert (ROOT / script).is_file(), script
         command, rest = command_of(script, words)
         known = spellings(command)
+        normalize = command.context_settings.get("token_normalize_func", str)
         for word in rest:
             if word in ("|", ">", "&&", ";", "&"):
                 break
             name, _, value = word.partition("=")
             if word.startswith("-") and not re.match(r"-?\d", name.lstrip("-")):
-                assert name in known, f"{script}: {word}"
+                assert {name, normalize(name)} & known, f"{script}: {word}"
             file = value or word
             if re.fullmatch(r"EXPERIMENTS/[\w/.]+\.json", file) and "my_" not in file:
                 assert (ROOT / file).is_file(), word

@@ -9,7 +9,7 @@ from PIL import Image
 
 from biometrics import features
 from biometrics.embedding import Preprocessing
-from biometrics.extraction import Vectors, extract_features, share_vectors
+from biometrics.extraction import extract_features, share_vectors
 from biometrics.features import (
     INFO_FILE,
     FeatureInfo,
@@ -152,7 +152,7 @@ def test_one_vector_a_person():
 
 def test_extraction(tmp_path):
     root = write_pairs(tmp_path)
-    found = extract_features(open_pairs(root), embedder(), vectors=Vectors.ALL, batch=3)
+    found = extract_features(open_pairs(root), embedder(), batch=3)
     pairs = PairDataset(root)
     expected = embedder().embed(
         torch.stack([pair["rgb"] for pair in map(pairs.__getitem__, range(4))])
@@ -169,13 +169,13 @@ def test_extraction_skips_and_counts_what_is_no_image(tmp_path):
     root = write_pairs(tmp_path)
     (root / "VIS" / "1_1.png").write_bytes(b"no image")
     Image.new("RGB", (9, 5)).point(lambda _: 9).save(root / "VIS" / "2_0.png")
-    found = extract_features(open_pairs(root), embedder(), vectors=Vectors.ALL)
+    found = extract_features(open_pairs(root), embedder())
     assert list(found.failures) == ["1_1.png"]
     counts = []
-    extract_features(open_pairs(root), embedder(), vectors=Vectors.ALL, progress=counts.append)
+    extract_features(open_pairs(root), embedder(), progress=counts.append)
     assert sum(counts) == 4
     assert found.file_names == ["1_0.png", "2_0.png", "2_1.png"]
     for file in (root / "VIS").iterdir():
         file.write_bytes(b"")
     with pytest.raises(ValueError, match="no image could be read"):
-        extract_features(open_pairs(root), embedder(), vectors=Vectors.ALL)
+        extract_features(open_pairs(root), embedder())

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from biometrics.backbones import BackboneConfig, build_backbone, state_of
 from biometrics.embedding import load_embedder
-from biometrics.extraction import Vectors, extract_features
+from biometrics.extraction import extract_features
 from biometrics.features import IdentityFeatures, write_identity_features
 from data.pairs import open_pairs
 from data.pixels import to_float
@@ -71,7 +71,7 @@ def write_people(root, model, people=6, images=3):
 
 def write_features(root, model, name="identity_features.json", modality="rgb"):
     source, embedder = open_pairs(root), load_embedder(model)
-    found = extract_features(source, embedder, vectors=Vectors.ALL, modality=modality)
+    found = extract_features(source, embedder, modality=modality)
     write_identity_features(root / name, found.features, found.file_names)
     return root / name
 

@@ -1,0 +1,275 @@
+"""Options as dataclass fields: a field is the only place where an option stands.
+
+A package keeps the options of its jobs in a module that imports no torch, `package/options.py`:
+
+    @dataclass(frozen=True, kw_only=True)
+    class FeatureOptions(Options):
+        '''Embed the images of a data set.'''                   # the command's help
+
+        data_folder: Path = option(help="Data set.", metavar="DIR", heading="Data")  # required
+        modality: Literal["rgb", "nir"] = option("rgb", help="Images to embed.")
+        fresh: bool = fresh_option()
+        batch: int = option(64, ge=1, metavar="IMAGES", help="Images per batch.", heading="Speed")
+        device: Device = device_option()
+
+and a script joins them with the job (dnnlib/command.py):
+
+    main = command(FeatureOptions, lazy("biometrics.extraction:prepare"), examples=EXAMPLES)
+
+`prepare(options)` makes all checks, writes and downloads nothing, and returns a `Job`. Types are
+`int`, `float`, `str`, `bool`, `Path`, `Enum`s and `Literal`s, each or None, and `tuple[type, ...]`,
+an option that may be repeated; `parse` makes anything else from text. A field declared by `group`
+is another dataclass of options, whose fields stand flat beside the others. Options in a package
+that are part of several commands, or of none, are declared alike.
+"""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+Device = Literal["auto", "cpu", "cuda"]
+Progress = Callable[..., Callable[[int], None]]
+Schema = TypeVar("Schema", bound="Options")
+KEY = "option"
+
+
+class Job(ABC):
+    """Work whose options were checked."""
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, Any]:
+        """Return what --dry-run prints, as plain JSON values."""
+
+    @abstractmethod
+    def run(self, progress: Progress) -> str | None:
+        """Do the work.
+
+        Args:
+            progress: as `cli.progress_bar`: total, done -> function of further items done.
+        Returns: what the user is told at the end; None where another process speaks.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What a field says of its option beyond name, type and default; see `option`."""
+
+    help: str
+    name: str
+    aliases: tuple[str, ...]
+    off: tuple[str, ...]
+    heading: str
+    metavar: str | None
+    ge: float | None
+    gt: float | None
+    le: float | None
+    lt: float | None
+    parse: Callable[[str], Any] | None
+    is_repeated: bool | None
+    is_argument: bool
+    alone: Any
+    needs: str
+    shown_default: str
+
+    def check(self, flag: str, value: Any) -> None:
+        """Raise ValueError where a number is outside the range, or is not finite."""
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, int | float) or isinstance(number, bool):
+                continue
+            if not math.isfinite(number):
+                raise ValueError(f"{flag} must be a finite number, got {number}")
+            rules = (
+                ("at least", self.ge, self.ge is None or number >= self.ge),
+                ("more than", self.gt, self.gt is None or number > self.gt),
+                ("at most", self.le, self.le is None or number <= self.le),
+                ("less than", self.lt, self.lt is None or number < self.lt),
+            )
+            if not all(is_met for _, _, is_met in rules):
+                rule = " and ".join(
+                    f"{words} {limit}" for words, limit, _ in rules if limit is not None
+                )
+                raise ValueError(f"{flag} must be {rule}, got {number}")
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,  # noqa: A002
+    name: str = "",
+    aliases: Sequence[str] = (),
+    off: Sequence[str] = (),
+    heading: str = "",
+    metavar: str | None = None,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    parse: Callable[[str], Any] | None = None,
+    is_repeated: bool | None = None,
+    is_argument: bool = False,
+    alone: Any = None,
+    needs: str = "",
+    shown_default: str = "",
+) -> Any:
+    """Declare a dataclass field that is an option.
+
+    Args:
+        default: without one the option is required.
+        help: sentences that a newcomer understands.
+        name: of the option where it is not the field's, such as "modality".
+        aliases: further names, published ones; spellings with `_` or capitals need none.
+        off: further names that say false.
+        heading: of this and the following fields in --help.
+        metavar: what the value is or its unit, in capitals.
+        ge, gt, le, lt: limits of a number, or of each number of a tuple. All must be finite.
+        parse: makes the value from text; raises ValueError.
+        is_repeated: the option may be given several times; by default where the type is a tuple
+            and there is no `parse`.
+        is_argument: given by its place, without a name.
+        alone: value of an option that is given without one.
+        needs: field of the option without which this one has no effect, and is refused.
+        shown_default: words for --help where the default is None or long.
+    """
+    declaration = Declaration(
+        help=help,
+        name=name,
+        aliases=tuple(aliases),
+        off=tuple(off),
+        heading=heading,
+        metavar=metavar,
+        ge=ge,
+        gt=gt,
+        le=le,
+        lt=lt,
+        parse=parse,
+        is_repeated=is_repeated,
+        is_argument=is_argument,
+        alone=alone,
+        needs=needs,
+        shown_default=shown_default,
+    )
+    return dataclasses.field(default=default, metadata={KEY: declaration})
+
+
+def group(default_factory: Any = dataclasses.MISSING, *, heading: str = "") -> Any:
+    """Declare a field that is another dataclass of options; `heading` is that of its first ones."""
+    return dataclasses.field(default_factory=default_factory, metadata={KEY: heading})
+
+
+def outdir_option(help: str = "Output directory.", **others: Any) -> Any:  # noqa: A002
+    """Declare `outdir: Path`, required."""
+    return option(help=help, **{"metavar": "DIR", **others})
+
+
+def seed_option(default: Any = 0, help: str = "Random seed.", **others: Any) -> Any:  # noqa: A002
+    """Declare `seed: int`."""
+    return option(default, help=help, **others)
+
+
+def device_option(default: Device = "auto", **others: Any) -> Any:
+    """Declare `device: Device`."""
+    text = "Device to compute on; auto takes a GPU where there is one."
+    return option(default, **{"help": text, **others})
+
+
+def gpu_option() -> Any:
+    """Declare `gpu_device_number: int | None`."""
+    return option(None, ge=0, help="CUDA device index (alias of the published scripts).")
+
+
+def fresh_option(
+    help: str = "Start another output directory beside one that is there.",  # noqa: A002
+) -> Any:
+    """Declare `fresh: bool`."""
+    return option(False, help=help)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of dataclasses of options; checks limits and choices whoever makes the object.
+
+    A subclass with rules of its own calls `super().__post_init__()` first in its `__post_init__`.
+    """
+
+    def __post_init__(self) -> None:
+        hints = _hints(type(self))
+        for field in dataclasses.fields(self):
+            declaration = field.metadata.get(KEY)
+            if isinstance(declaration, Declaration):
+                value, flag = getattr(self, field.name), flag_of(field)
+                declaration.check(flag, value)
+                item = Kind.of(hints[field.name]).item
+                if typing.get_origin(item) is Literal and value is not None:
+                    for entry in value if isinstance(value, tuple) else (value,):
+                        _check_choice(flag, entry, typing.get_args(item))
+
+
+def build(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
+    """Return the object of flat values, one a field; those of groups included."""
+    hints, parts = _hints(schema), {}
+    for field in dataclasses.fields(schema):
+        declaration = field.metadata.get(KEY)
+        if isinstance(declaration, str):
+            parts[field.name] = build(hints[field.name], values)
+        elif declaration is not None:
+            parts[field.name] = values[field.name]
+    return schema(**parts)
+
+
+def walk(schema: type[Any], heading: str = "General") -> Iterator[tuple[Any, Any, str]]:
+    """Yield (field, type, heading) of all options of a dataclass, groups flattened."""
+    hints = _hints(schema)
+    for field in dataclasses.fields(schema):
+        declaration = field.metadata.get(KEY)
+        if isinstance(declaration, str):
+            yield from walk(hints[field.name], declaration or heading)
+        elif declaration is not None:
+            heading = declaration.heading or heading
+            yield field, hints[field.name], heading
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A type's parts: the type of one value, and whether there are several."""
+
+    item: Any
+    is_tuple: bool
+
+    @classmethod
+    def of(cls, hint: Any) -> "Kind":
+        """Return the parts of a field's type, without None."""
+        if typing.get_origin(hint) in (types.UnionType, typing.Union):
+            (hint,) = [part for part in typing.get_args(hint) if part is not type(None)] or [str]
+        if typing.get_origin(hint) is tuple:
+            return cls(typing.get_args(hint)[0], is_tuple=True)
+        return cls(hint, is_tuple=False)
+
+
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """Return the name of a field's option."""
+    return dashed(field.metadata[KEY].name or field.name)
+
+
+def dashed(name: str) -> str:
+    """Return a name as it is written on a command line.
+
+    >>> dashed("data_folder")
+    '--data-folder'
+    """
+    return "--" + name.lstrip("-").replace("_", "-")
+
+
+@functools.cache
+def _hints(schema: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(schema)
+
+
+def _check_choice(flag: str, value: Any, choices: Sequence[Any]) -> None:
+    if value not in choices:
+        names = ", ".join(str(choice) for choice in choices)
+        raise ValueError(f"{flag} must be one of {names}, got {value!r}")
