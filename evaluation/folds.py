@@ -1,25 +1,21 @@
 """The LFW protocol: pairs of faces in a `.bin` file, compared in ten folds.
 
-A `.bin` is a pickle of (encoded images, whether images 2 i and 2 i + 1 show one person). It is
-read by our own interpreter of pickles, which can build nothing but containers, numbers and bytes.
+A `.bin` is a pickle of (encoded images, whether images 2 i and 2 i + 1 show one person).
 """
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metrics.estimates import Floats, check_finite
-from torch_utils import pickle_values as values
-from torch_utils.pickle_machine import Budget, Builder, PickleMachine, RefusedError
+from torch_utils.safe_pickle import load_pickle
 
 FOLDS = 10
 DEFAULT_FAR = 1e-3
 _ACCURACY_STEP, _FAR_STEP, _LARGEST = 0.01, 0.001, 4.0  # squared distances of unit vectors
-_MAX_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +69,13 @@ def read_pair_archive(path: str | os.PathLike[str]) -> PairArchive:
 
     Raises: FileNotFoundError; ValueError naming the file for anything else than such a pickle.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"{path}: larger than {_MAX_BYTES >> 30} GiB")
-    data = path.read_bytes()
-    budget = Budget(len(data))
     try:
-        machine = PickleMachine(memoryview(data), _table(budget), budget)
-        content = values.Settler(budget).settle(machine.run())
-        return _archive_of(content)
-    except RefusedError as error:
-        raise ValueError(f"{path}: not a .bin of pairs, refused: {error}") from error
+        return _archive_of(load_pickle(path))
+    except ValueError as error:
+        prefix = f"{path}: "
+        raise ValueError(
+            f"{path}: not a .bin of pairs: {str(error).removeprefix(prefix)}"
+        ) from error
 
 
 def fold_slices(count: int, folds: int = FOLDS) -> list[slice]:
@@ -179,52 +169,30 @@ def _share(flags: np.ndarray) -> float:
 # Reading
 
 
-def _table(budget: Budget) -> dict[str, Builder]:
-    table: dict[str, Builder] = {
-        "_codecs.encode": lambda given: values.build_latin1(given, budget),
-        "numpy.dtype": values.build_dtype,
-        "numpy.ndarray": values.refuse_call,
-    }
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        table[f"{module}.scalar"] = lambda given: values.build_scalar(_as_bytes(given, 1))
-        table[f"{module}._reconstruct"] = lambda given: values.build_array(_as_bytes(given, 2))
-    return table
-
-
-def _as_bytes(given: tuple[Any, ...], place: int) -> tuple[Any, ...]:
-    """Return arguments with the text of Python 2 at one place as the bytes that it is."""
-    return tuple(
-        memoryview(entry.encode("latin-1"))
-        if i == place and isinstance(entry, str) and entry.isascii()
-        else entry
-        for i, entry in enumerate(given)
-    )
-
-
 def _archive_of(content: Any) -> PairArchive:
     match content:
         case [list() | tuple() as images, list() | tuple() | np.ndarray() as answers]:
             if not images or len(images) != 2 * len(answers):
-                raise RefusedError(f"it has {len(images)} images and {len(answers)} answers")
+                raise ValueError(f"it has {len(images)} images and {len(answers)} answers")
             return PairArchive(
                 images=tuple(_image_of(image) for image in images),
                 is_same=np.array([_answer_of(answer) for answer in answers]),
             )
-    raise RefusedError("it is not two lists, of images and of answers")
+    raise ValueError("it is not two lists, of images and of answers")
 
 
 def _image_of(image: Any) -> bytes:
     match image:
         case bytes():
             return image
-        case str() if all(ord(letter) < 256 for letter in image):
-            return image.encode("latin-1")  # a tiny image that Python 2 wrote
+        case str():
+            return image.encode("latin-1")  # Python 2 wrote it
         case np.ndarray(dtype=np.dtype(kind="u" | "i", itemsize=1), ndim=1):
             return image.tobytes()
-    raise RefusedError("an image is neither bytes nor a NumPy array of bytes")
+    raise ValueError("an image is neither bytes nor a NumPy array of bytes")
 
 
 def _answer_of(answer: Any) -> bool:
     if isinstance(answer, bool | np.bool_ | int | np.integer) and answer in (0, 1):
         return bool(answer)
-    raise RefusedError("an answer is neither true nor false")
+    raise ValueError("an answer is neither true nor false")

@@ -4,15 +4,14 @@ import hashlib
 import json
 import os
 import sys
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dnnlib import files
+from torch_utils.safe_pickle import load_archive
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
@@ -25,15 +24,10 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
 def load_checkpoint(path: str | os.PathLike[str], device: torch.device) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, onto `device`.
 
-    Raises: ValueError naming the file where it is damaged or holds more than plain content.
+    Raises: FileNotFoundError; ValueError naming the file where it is damaged or holds more than
+        plain content.
     """
-    path = Path(path)
-    try:
-        _check_sums(path)  # torch.load does not
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{path}: not a readable checkpoint: {reason}") from error
+    state = load_archive(path, device, keys=(str, int))
     if not isinstance(state, dict):
         raise ValueError(f"{path}: a checkpoint is a dict, got {type(state).__name__}")
     return state
@@ -65,10 +59,3 @@ def _with_equal_texts_shared(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_with_equal_texts_shared(entry) for entry in value)
     return value
-
-
-def _check_sums(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"{damaged} is damaged")

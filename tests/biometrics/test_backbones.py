@@ -110,12 +110,14 @@ def test_unknown_name():
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.backbone."])
 @pytest.mark.parametrize("key", [None, "state_dict"])
-def test_files(tmp_path, prefix, key):
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+def test_files(tmp_path, prefix, key, is_zip):
     config = tiny()
     original = randomised(build_backbone(config)).eval()
     state = {prefix + name: t for name, t in state_of(original, config).items()}
     file = tmp_path / "backbone.pth"
-    torch.save({key: state} if key else state, file)
+    content = {key: state} if key else state
+    torch.save(content, file, _use_new_zipfile_serialization=is_zip)
     backbone, read = load_backbone(file)
     images = torch.rand(2, 3, 32, 32)
     assert read == config

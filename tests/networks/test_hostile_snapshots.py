@@ -101,7 +101,7 @@ TENSORFLOW = {
     ),
     "array without entries": (
         lambda network: synthesis(network).append(("noise0", np.zeros((0, 1, 4, 4), np.float32))),
-        "a NumPy array is not made of shape, number type and as many bytes",
+        "multiarray._reconstruct in a way that no library writes",
     ),
     "array of another size": (
         lambda network: network.variables.append(("dlatent_avg", np.zeros(10**6, np.float32))),
@@ -129,7 +129,7 @@ TENSORFLOW = {
     ),
     "long key": (
         lambda network: network.static_kwargs.update({"x" * 10**5: 1}),
-        "a key has 100000 characters",
+        "a key is a str of 100000 characters",
     ),
     "components without end": (
         lambda network: network.components.update(mapping=network),
