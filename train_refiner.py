@@ -1,6 +1,7 @@
 """Train a network that makes rendered images more like real ones, or refine a data set with it."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,8 @@ import click
 from dnnlib import cli
 
 if TYPE_CHECKING:
-    from refinement.learning import Learning
     from refinement.options import RefinementConfig
+    from refinement.task import RefinementTask
 
 EPILOG = """\b
 Examples:
@@ -123,7 +124,8 @@ def main(**given: Any) -> None:
 def _train(given: dict[str, Any]) -> None:
     from dnnlib.config import to_dict  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
-    from refinement.learning import RECORD_FILE, learn  # noqa: PLC0415  # torch is slow
+    from refinement.task import RECORD_FILE  # noqa: PLC0415  # torch is slow
+    from torch_utils.trainer import Cadence, train  # noqa: PLC0415
 
     _require(given, "data", "real", reason="to train (or --refine, to refine a data set)")
     if given["refiner"] is not None:
@@ -131,19 +133,19 @@ def _train(given: dict[str, Any]) -> None:
     if given["keep"]:
         raise ValueError("--keep: is for --refine; --region-weight is for training")
     config = _config(given)
-    learning, sources = _learning(given, config)
+    task, sources = _task(given, config)
     identity = {
         **sources,
-        "modalities": [modality.name for modality in learning.rendered.modalities],
+        "modalities": [modality.name for modality in task.rendered.modalities],
         "training": to_dict(config),
     }
     output = find_output(given["outdir"], RECORD_FILE, identity, fresh=given["fresh"])
     if given["dry_run"]:
         content = {
             "outdir": str(output.path),
-            "rendered": len(learning.rendered),
-            "real": len(learning.real),
-            "steps": learning.steps,
+            "rendered": len(task.rendered),
+            "real": len(task.real),
+            "steps": task.steps,
             **output.identity,
         }
         click.echo(json.dumps(content, indent=2))
@@ -151,8 +153,12 @@ def _train(given: dict[str, Any]) -> None:
     if output.is_finished:
         click.echo(f"{output.path}: the refiner is trained")
         return
-    row = learn(learning, output, given["snap"], cli.progress_bar(0, learning.steps, "step"))
-    click.echo(f"{output.path}: {', '.join(f'{name} {value:.4g}' for name, value in row.items())}")
+    cadence = Cadence(row_steps=given["snap"])
+    record = train(task, output, cadence, progress=partial(cli.progress_bar, unit="step"))
+    if record is not None:
+        losses = {name: v for name, v in record["result"].items() if name.startswith("Loss/")}
+        numbers = ", ".join(f"{name[5:]} {value:.4g}" for name, value in losses.items())
+        click.echo(f"{output.path}: {numbers}")
 
 
 def _config(given: dict[str, Any]) -> "RefinementConfig":
@@ -192,9 +198,9 @@ def _region_weight(text: str) -> tuple[str, float]:
     return name, value
 
 
-def _learning(
+def _task(
     given: dict[str, Any], config: "RefinementConfig"
-) -> tuple["Learning", dict[str, str | None]]:
+) -> tuple["RefinementTask", dict[str, str | None]]:
     """Return the training, and hashes of what it reads."""
     import torch  # noqa: PLC0415
 
@@ -202,7 +208,7 @@ def _learning(
     from dnnlib.files import sha256_file  # noqa: PLC0415
     from refinement.feature_network import load_feature_network  # noqa: PLC0415
     from refinement.images import JointImages, Masks, class_names, weight_table  # noqa: PLC0415
-    from refinement.learning import Learning  # noqa: PLC0415
+    from refinement.task import RefinementTask  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     device = torch.device(resolve_device(given["device"]))
@@ -215,8 +221,8 @@ def _learning(
     if given["features"] is not None:
         side = rendered.pairs.resolution
         network = load_feature_network(given["features"], sum(rendered.channels), side, device)
-    learning = Learning(
-        rendered, real, config, device, masks=masks, class_weights=table, network=network
+    task = RefinementTask(
+        rendered, real, config, device, masks=masks, class_weights=table, feature_network=network
     )
     sources = {
         "data": rendered.pairs.fingerprint(),
@@ -224,7 +230,7 @@ def _learning(
         "masks": None if masks is None else masks.fingerprint(),
         "features": None if network is None else sha256_file(given["features"]),
     }
-    return learning, sources
+    return task, sources
 
 
 def _refine(given: dict[str, Any]) -> None:

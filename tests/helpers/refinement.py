@@ -7,11 +7,12 @@ from PIL import Image
 from data.dataset import PairDataset
 from dnnlib.outputs import find_output
 from refinement.images import JointImages, choose_modalities
-from refinement.learning import RECORD_FILE, Learning, learn
 from refinement.model_files import save_refiner
 from refinement.networks import Refiner, RefinerConfig
 from refinement.options import RefinementConfig
+from refinement.task import RECORD_FILE, RefinementTask
 from tests.helpers.images import write_image, write_json, write_pairs
+from torch_utils.trainer import Cadence, train
 
 CPU = torch.device("cpu")
 SIDE = 16
@@ -62,11 +63,12 @@ def joint(root, modalities=("rgb", "nir")):
     return JointImages(PairDataset(root), modalities)
 
 
-def run(rendered, real, config, outdir, snap=3, progress=lambda _: None, **options):
-    """Train in a folder; return the training and its last row."""
-    learning = Learning(rendered, real, config, CPU, **options)
+def run(rendered, real, config, outdir, snap=3, progress=None, **options):
+    """Train in a folder; return the task and its folder's record."""
+    task = RefinementTask(rendered, real, config, CPU, **options)
     output = find_output(outdir, RECORD_FILE, {}, fresh=False)
-    return learning, learn(learning, output, snap, progress)
+    cadence = Cadence(row_steps=snap, checkpoint_minutes=0)
+    return task, train(task, output, cadence, progress=progress)
 
 
 def save_random_refiner(path, modalities=("rgb", "nir"), scale=0.3):

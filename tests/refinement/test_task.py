@@ -5,26 +5,25 @@ import itertools
 import pytest
 import torch
 
-from dnnlib.outputs import find_output
 from refinement.images import Masks, weight_table
-from refinement.learning import (
-    CHECKPOINT_FILE,
-    MODEL_FILE,
-    RECORD_FILE,
-    STATS_FILE,
-    Learning,
-    Phase,
-    learn,
-)
 from refinement.losses import Norm
 from refinement.options import Measure
+from refinement.task import MODEL_FILE, Phase, RefinementTask
 from tests.helpers.images import write_pairs
 from tests.helpers.refinement import CPU, joint, run, small_config, write_real, write_rendered
+from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.trainer import Cadence, Trainer
 
 
 @pytest.fixture
 def sides(tmp_path):
     return joint(write_rendered(tmp_path / "a")), joint(write_real(tmp_path / "b"))
+
+
+def steps_of(task):
+    """Take all steps; yield the terms of each."""
+    for index in range(task.steps):
+        yield task.update(index)
 
 
 def weights(module):
@@ -36,15 +35,12 @@ def changed(module, before):
 
 
 def test_phases_come_in_order_and_touch_their_own_networks(sides):
-    learning = Learning(*sides, small_config(starts_as_identity=False), CPU)
+    task = RefinementTask(*sides, small_config(starts_as_identity=False), CPU)
     seen = []
-    while learning.step < learning.steps:
-        before = weights(learning.refiner), weights(learning.discriminator)
-        phase, terms = learning.phase, learning.update()
-        has_changed = (
-            changed(learning.refiner, before[0]),
-            changed(learning.discriminator, before[1]),
-        )
+    for index in range(task.steps):
+        before = weights(task.refiner), weights(task.discriminator)
+        phase, terms = task.phase_at(index), task.update(index)
+        has_changed = changed(task.refiner, before[0]), changed(task.discriminator, before[1])
         seen.append(phase)
         assert (
             has_changed
@@ -54,29 +50,33 @@ def test_phases_come_in_order_and_touch_their_own_networks(sides):
                 Phase.ROUNDS: (True, True),
             }[phase]
         )
-        expected = {"regularisation", "realism", "discriminator", "told_refined", "told_real"}
-        if phase is Phase.REFINER_WARMUP:
-            expected = {"regularisation"}
-        elif phase is Phase.DISCRIMINATOR_WARMUP:
-            expected -= {"regularisation", "realism"}
-        assert set(terms) == expected
+        of_refiner = {"Loss/regularisation", "Loss/realism"}
+        of_discriminator = {"Loss/discriminator", "Accuracy/refined", "Accuracy/real"}
+        assert (
+            set(terms)
+            == {
+                Phase.REFINER_WARMUP: {"Loss/regularisation"},
+                Phase.DISCRIMINATOR_WARMUP: of_discriminator,
+                Phase.ROUNDS: of_refiner | of_discriminator,
+            }[phase]
+        )
     assert seen == [Phase.REFINER_WARMUP, *[Phase.DISCRIMINATOR_WARMUP] * 2, *[Phase.ROUNDS] * 4]
 
 
 def test_a_refiner_that_starts_as_identity_needs_no_warm_up(sides):
-    learning = Learning(*sides, small_config(refiner_warmup=3), CPU)
-    before = weights(learning.refiner)
-    for _ in range(3):
-        assert learning.update()["regularisation"] == 0
-    assert not changed(learning.refiner, before)
+    task = RefinementTask(*sides, small_config(refiner_warmup=3), CPU)
+    before = weights(task.refiner)
+    for index in range(3):
+        assert task.update(index)["Loss/regularisation"] == 0
+    assert not changed(task.refiner, before)
 
 
 def test_warm_up_teaches_the_published_form_to_return_its_input(sides):
     config = small_config(
         starts_as_identity=False, width=16, refiner_warmup=60, lr=0.01, norm=Norm.L2
     )
-    learning = Learning(*sides, config, CPU)
-    losses = [float(learning.update()["regularisation"]) for _ in range(60)]
+    task = RefinementTask(*sides, config, CPU)
+    losses = [float(task.update(index)["Loss/regularisation"]) for index in range(60)]
     assert losses[-1] < 0.2 * losses[0]
 
 
@@ -84,54 +84,52 @@ def test_updates_a_round(sides, monkeypatch):
     config = small_config(
         refiner_warmup=0, discriminator_warmup=0, refiner_updates=3, discriminator_updates=2
     )
-    learning = Learning(*sides, config, CPU)
+    task = RefinementTask(*sides, config, CPU)
     calls = []
-    descend = learning._descend
+    descend = task._descend
     monkeypatch.setattr(
-        learning, "_descend", lambda name, loss: (calls.append(name), descend(name, loss))
+        task, "_descend", lambda name, loss: (calls.append(name), descend(name, loss))
     )
-    learning.update()
+    task.update(0)
     assert calls == ["refiner"] * 3 + ["discriminator"] * 2
 
 
 def test_half_of_the_refined_images_are_old_and_half_are_kept(sides):
     config = small_config(refiner_warmup=0, discriminator_warmup=1, history=5, refiner_updates=1)
-    learning = Learning(*sides, config, CPU)
-    learning.update()
-    assert len(learning.history) == 0  # the warm-up's images are not refined yet
+    task = RefinementTask(*sides, config, CPU)
+    task.update(0)
+    assert len(task.history) == 0  # the warm-up's images are not refined yet
     drawn, lengths = [], []
-    for _ in range(4):
-        start = learning.drawn["rendered"]
-        learning.update()
-        drawn.append(learning.drawn["rendered"] - start)
-        lengths.append(len(learning.history))
+    for index in range(1, 5):
+        start = task.drawn["rendered"]
+        task.update(index)
+        drawn.append(task.drawn["rendered"] - start)
+        lengths.append(len(task.history))
     assert lengths == [2, 4, 5, 5]
     assert drawn == [4 + 4, 4 + 2, 4 + 2, 4 + 2]
 
 
 def test_the_refiner_darkens_images_as_the_real_ones_are(sides):
     config = small_config(steps=40, weight=0.0, discriminator_warmup=20, lr=0.02)
-    learning = Learning(*sides, config, CPU)
-    while learning.step < learning.steps:
-        learning.update()
+    task = RefinementTask(*sides, config, CPU)
+    list(steps_of(task))
     before = sides[0].batch(range(4))
-    after = learning.trained().refine(before)
+    after = task.trained().refine(before)
     assert after.float().mean() < 0.8 * before.float().mean()
 
 
 def test_the_weight_keeps_images_near(sides):
     found = []
     for weight in (0.0, 100.0):
-        learning = Learning(*sides, small_config(steps=10, weight=weight), CPU)
-        while learning.step < learning.steps:
-            terms = learning.update()
-        found.append(float(terms["regularisation"]))
+        task = RefinementTask(*sides, small_config(steps=10, weight=weight), CPU)
+        *_, terms = steps_of(task)
+        found.append(float(terms["Loss/regularisation"]))
     assert found[1] < 0.3 * found[0]
 
 
 def test_weights_keep_regions(sides):
     """Where all pixels are pulled alike, one moves by what its region's weight allows."""
-    objective = Learning(*sides, small_config(weight=2.0, norm=Norm.L2), CPU).objective
+    objective = RefinementTask(*sides, small_config(weight=2.0, norm=Norm.L2), CPU).objective
     pixel_weights = torch.tensor([[[1.0, 100.0], [5.0, 1.0]]])
     x = torch.zeros(1, 4, 2, 2)
     expected = -1 / (2 * 2 * pixel_weights)  # least of pull + weight * w * change^2
@@ -149,44 +147,42 @@ def test_regularisation_is_weighted_by_region(sides, tmp_path):
     config = small_config(region_weights=(("1", 0.0),))
     masks = Masks(tmp_path / "a", sides[0].pairs.stems, 16)
     table = weight_table(dict(config.region_weights), ())
-    learning = Learning(*sides, config, CPU, masks=masks, class_weights=table)
-    x, pixel_weights = learning._draw_rendered(4)
+    task = RefinementTask(*sides, config, CPU, masks=masks, class_weights=table)
+    x, pixel_weights = task._draw_rendered(4)
     assert pixel_weights[:, :, :8].eq(1).all()
     assert pixel_weights[:, :, 8:].eq(0).all()
     moved = x.clone()
     moved[..., 8:] += 1
-    assert learning.objective.regularisation(x, moved, pixel_weights).tolist() == [0] * 4
+    assert task.objective.regularisation(x, moved, pixel_weights).tolist() == [0] * 4
     moved[..., :8] += 1
-    found = learning.objective.regularisation(x, moved, pixel_weights)
+    found = task.objective.regularisation(x, moved, pixel_weights)
     torch.testing.assert_close(found, torch.full([4], 0.5))
 
 
 def test_cycle_trains_a_way_back(sides):
     config = small_config(cycle=5.0, steps=15, starts_as_identity=False)
-    learning = Learning(*sides, config, CPU)
-    before = weights(learning.networks["back"])
-    rows = []
-    while learning.step < learning.steps:
-        rows.append(learning.update())
-    assert changed(learning.networks["back"], before)
-    assert {"cycle_rendered", "cycle_real"} <= set(rows[-1])
-    assert rows[-1]["cycle_rendered"] < rows[0]["cycle_rendered"]
+    task = RefinementTask(*sides, config, CPU)
+    before = weights(task.modules["back"])
+    rows = list(steps_of(task))
+    assert changed(task.modules["back"], before)
+    assert {"Loss/cycle_rendered", "Loss/cycle_real"} <= set(rows[-1])
+    assert rows[-1]["Loss/cycle_rendered"] < rows[0]["Loss/cycle_rendered"]
 
 
 def test_features_of_a_given_network(sides):
     config = small_config(measure=Measure.FEATURES)
-    learning = Learning(*sides, config, CPU, network=lambda x: x[:, :1] * 3)
+    task = RefinementTask(*sides, config, CPU, feature_network=lambda x: x[:, :1] * 3)
     x = torch.zeros(2, 4, 4, 4)
-    assert learning.objective.regularisation(x, x + 1, None).tolist() == [3, 3]
+    assert task.objective.regularisation(x, x + 1, None).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("modalities", [("rgb",), ("nir",), ("rgb", "nir")])
 def test_colour_grey_and_both(tmp_path, modalities):
     rendered = joint(write_rendered(tmp_path / "a"), modalities)
     real = joint(write_real(tmp_path / "b"), modalities)
-    learning, row = run(rendered, real, small_config(steps=1), tmp_path / "out")
-    assert learning.refiner.config.channels == sum(rendered.channels)
-    assert row["step"] == 4
+    task, record = run(rendered, real, small_config(steps=1), tmp_path / "out")
+    assert task.refiner.config.channels == sum(rendered.channels)
+    assert record["result"]["Progress/step"] == 4
 
 
 # Continuation
@@ -195,11 +191,11 @@ def test_colour_grey_and_both(tmp_path, modalities):
 def interrupt_at(step):
     ends = itertools.count(1)
 
-    def progress(_):
+    def advance(_):
         if next(ends) == step:
             raise KeyboardInterrupt
 
-    return progress
+    return lambda _done, _total: advance
 
 
 @pytest.mark.parametrize("cycle", [0.0, 1.0])
@@ -209,26 +205,21 @@ def test_continuation_ends_with_the_same_bytes(sides, tmp_path, cycle):
     for step in (4, 5):  # counted anew by each process
         with pytest.raises(KeyboardInterrupt):
             run(*sides, config, tmp_path / "cut", snap=2, progress=interrupt_at(step))
-    learning, _ = run(*sides, config, tmp_path / "cut", snap=3)
-    whole, cut = ((tmp_path / name / MODEL_FILE).read_bytes() for name in ("whole", "cut"))
-    assert whole == cut
-    whole, cut = ((tmp_path / name / "before_after.png").read_bytes() for name in ("whole", "cut"))
-    assert whole == cut
-    assert len(learning.history) == 5
-    assert not (tmp_path / "cut" / CHECKPOINT_FILE).exists()
-    assert len((tmp_path / "cut" / STATS_FILE).read_text().splitlines()) > 2
+    task, _ = run(*sides, config, tmp_path / "cut", snap=3)
+    for name in (MODEL_FILE, "before_after.png"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert len(task.history) == 5
 
 
 def test_a_checkpoint_holds_everything(sides, tmp_path):
     """Two trainings, one of which takes over the other's state half way, stay equal."""
-    one, other = (Learning(*sides, small_config(cycle=1.0, steps=6), CPU) for _ in range(2))
-    for _ in range(6):
-        one.update()
-    one._save(tmp_path / "state.pt")
-    other._load(tmp_path / "state.pt")
-    for _ in range(3):
-        terms = one.update(), other.update()
-        assert terms[0] == terms[1]
+    one, other = (RefinementTask(*sides, small_config(cycle=1.0, steps=6), CPU) for _ in range(2))
+    for index in range(6):
+        one.update(index)
+    save_checkpoint(tmp_path / "state.pt", one.state_dict())
+    other.load_state_dict(load_checkpoint(tmp_path / "state.pt", CPU))
+    for index in range(6, 9):
+        assert one.update(index) == other.update(index)
     assert torch.equal(
         one.history.draw(5, torch.Generator()), other.history.draw(5, torch.Generator())
     )
@@ -246,44 +237,25 @@ def test_global_random_numbers_play_no_part(sides, tmp_path):
 # Bad input
 
 
-def test_diverging_loss_keeps_the_checkpoint(sides, tmp_path):
-    config = small_config(steps=6)
-    learning = Learning(*sides, config, CPU)
-    ends = itertools.count(1)
-
-    def break_it(_):
-        if next(ends) == 5:
-            learning.refiner.last.bias.data.fill_(float("nan"))
-
-    output = find_output(tmp_path / "out", RECORD_FILE, {}, fresh=False)
-    with pytest.raises(
-        FloatingPointError, match=r"is no longer finite at step 6: lower lr \(0.01\)"
-    ):
-        learn(learning, output, 3, break_it)
-    state = torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)
-    assert state["step"] == 3
-    assert all(tensor.isfinite().all() for tensor in state["networks"].values())
-
-
 def test_weights_are_looked_at_before_a_checkpoint(sides, tmp_path):
     """The losses of the last step came before its update, and are finite."""
-    learning = Learning(*sides, small_config(starts_as_identity=False), CPU)
-    learning.optimizers["refiner"].param_groups[0]["lr"] = float("inf")
-    output = find_output(tmp_path / "out", RECORD_FILE, {}, fresh=False)
-    with pytest.raises(FloatingPointError, match=r"refiner\..* is no longer finite at step 1"):
-        learn(learning, output, 1, lambda _: None)
-    assert not (tmp_path / "out" / CHECKPOINT_FILE).exists()
+    task = RefinementTask(*sides, small_config(starts_as_identity=False), CPU)
+    task.optimizers["refiner"].param_groups[0]["lr"] = float("inf")
+    trainer = Trainer(task, tmp_path, Cadence(row_steps=1))
+    with pytest.raises(FloatingPointError, match=r"refiner: .* at step 1: lower --lr \(0.01\)"):
+        trainer.run()
+    assert not trainer.checkpoint_path.exists()
 
 
 def test_sides_must_fit(tmp_path, sides):
     small = joint(write_pairs(tmp_path / "small", size=8))
     with pytest.raises(ValueError, match="images of one size, got 16 and 8 pixels"):
-        Learning(sides[0], small, small_config(), CPU)
+        RefinementTask(sides[0], small, small_config(), CPU)
     grey = joint(tmp_path / "b", ("nir",))
     with pytest.raises(ValueError, match=r"same modalities, got \[\['rgb', 'nir'\], \['nir'\]\]"):
-        Learning(sides[0], grey, small_config(), CPU)
+        RefinementTask(sides[0], grey, small_config(), CPU)
     with pytest.raises(ValueError, match="--batch must be at most the 4 pairs of --data, got 5"):
-        Learning(*sides, small_config(batch=5), CPU)
+        RefinementTask(*sides, small_config(batch=5), CPU)
 
 
 @pytest.mark.parametrize(
@@ -309,6 +281,6 @@ def test_bad_options(changes, reason):
 
 def test_a_network_goes_with_features(sides):
     with pytest.raises(ValueError, match="a network is needed where measure is features"):
-        Learning(*sides, small_config(measure=Measure.FEATURES), CPU)
+        RefinementTask(*sides, small_config(measure=Measure.FEATURES), CPU)
     with pytest.raises(ValueError, match="got measure image"):
-        Learning(*sides, small_config(), CPU, network=lambda x: x)
+        RefinementTask(*sides, small_config(), CPU, feature_network=lambda x: x)
