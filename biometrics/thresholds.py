@@ -22,6 +22,7 @@ DEFAULT_FMR = 1e-3
 DEFAULT_FNMR = 0.0228  # below mean - 2 standard deviations of a normal distribution
 DEFAULT_DIVERSITY = 0.95
 PLOT_BINS = 200
+SCORE_EDGES = np.linspace(-1, 1, PLOT_BINS + 1)
 _RULE_OF_3 = 3
 _MAX_IMAGES = 60000
 _RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
@@ -45,6 +46,11 @@ class ScoreSummary:
     std: float
     quantiles: dict[str, float] = field(default_factory=dict)
     histogram: str = ""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The histogram as [PLOT_BINS] integers."""
+        return np.array(self.histogram.split(), dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

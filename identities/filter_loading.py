@@ -14,17 +14,17 @@ from biometrics.detection import FaceCheckKind, face_check
 from biometrics.embedding import Embedder, load_embedder
 from biometrics.faces import FaceRules
 from biometrics.features import IdentityFeatures, read_identity_features
-from biometrics.score_plot import Curve, draw_curves
 from biometrics.thresholds import (
     DEFAULT_FMR,
+    SCORE_EDGES,
     THRESHOLDS_FILE,
-    ScoreSummary,
     Thresholds,
     calibrate,
     read_thresholds,
     write_thresholds,
 )
 from data.modalities import NIR, RGB
+from data.plots import plot_histograms, to_pixels
 from data.sheets import save_image
 from dnnlib import config as configs
 from dnnlib.files import sha256_file
@@ -207,15 +207,27 @@ def _warn_of_refusals(thresholds: Thresholds) -> None:
         )
 
 
-def training_curves(thresholds: Thresholds) -> list[Curve]:
-    """Return the distributions of the training images' own scores."""
-    return [
-        Curve("two training people", _histogram(thresholds.non_mated)),
-        Curve("one training person", _histogram(thresholds.mated)),
-    ]
+def training_counts(thresholds: Thresholds) -> dict[str, np.ndarray]:
+    """Return histograms of the training images' own scores, by kind of comparison."""
+    return {
+        "two training people": thresholds.non_mated.counts,
+        "one training person": thresholds.mated.counts,
+    }
 
 
-def draw_thresholds(thresholds: Thresholds) -> Any:
+def plot_scores(
+    title: str, counts: Mapping[str, np.ndarray], limits: Mapping[str, float]
+) -> np.ndarray:
+    """Return a plot of scores and of the limits that they are held against: [3, H, W] uint8."""
+    marks = {f"{name} {score:.3f}": score for name, score in limits.items()}
+    return to_pixels(
+        plot_histograms(
+            counts, SCORE_EDGES, title=title, x_label="cosine similarity", thresholds=marks
+        )
+    )
+
+
+def draw_thresholds(thresholds: Thresholds) -> np.ndarray:
     """Return a plot of the training images' scores and the thresholds: [3, H, W] uint8."""
     limits = {
         "privacy": thresholds.privacy,
@@ -226,11 +238,7 @@ def draw_thresholds(thresholds: Thresholds) -> Any:
         f"{thresholds.images} images of {thresholds.identities} people, "
         f"false match rate {thresholds.fmr:g}"
     )
-    return draw_curves(title, training_curves(thresholds), limits)
-
-
-def _histogram(summary: ScoreSummary) -> np.ndarray:
-    return np.array([int(count) for count in summary.histogram.split()])
+    return plot_scores(title, training_counts(thresholds), limits)
 
 
 def _find_thresholds(

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biometrics.score_plot import Curve, draw_curves
-from biometrics.thresholds import PLOT_BINS, THRESHOLDS_FILE, write_thresholds
+import numpy as np
+
+from biometrics.thresholds import SCORE_EDGES, THRESHOLDS_FILE, write_thresholds
 from data.sheets import save_image
 from dnnlib import config as configs
 from identities.audit import Auditor, rgb_names
-from identities.filter_loading import LoadedFilter, training_curves
+from identities.filter_loading import LoadedFilter, plot_scores, training_counts
 
 SCORES_PLOT = "scores.png"
 
@@ -36,21 +37,22 @@ def write_reports(
     return {"rules": configs.to_dict(loaded.scorer.rules), "audit": audit}
 
 
-def _plot(entries: Sequence[dict[str, Any]], loaded: LoadedFilter) -> Any:
+def _plot(entries: Sequence[dict[str, Any]], loaded: LoadedFilter) -> np.ndarray:
     rules = loaded.scorer.rules
     training = [next(iter(entry["training"].values()))["score"] for entry in entries]
     own = [entry["own_first"] for entry in entries if entry["own_first"] is not None]
     other = [entry["other"]["score"] for entry in entries if entry["other"] is not None]
-    curves = [] if loaded.thresholds is None else training_curves(loaded.thresholds)
-    curves += [
-        Curve.of_scores("new person, own first sample", own, PLOT_BINS),
-        Curve.of_scores("nearest training person", training, PLOT_BINS),
-        Curve.of_scores("nearest other new person", other, PLOT_BINS),
-    ]
+    counts = {} if loaded.thresholds is None else training_counts(loaded.thresholds)
+    for label, scores in (
+        ("new person, own first sample", own),
+        ("nearest training person", training),
+        ("nearest other new person", other),
+    ):  # rounding may leave scores a little beyond 1
+        counts[label] = np.histogram(np.clip(scores, -1, 1), SCORE_EDGES)[0]
     limits = {"privacy": rules.privacy}
     if rules.same_identity != rules.privacy:
         limits["same identity"] = rules.same_identity
     if rules.too_similar is not None:
         limits["too similar"] = rules.too_similar
     people = len({entry["identity"] for entry in entries})
-    return draw_curves(f"{len(entries)} samples of {people} new people", curves, limits)
+    return plot_scores(f"{len(entries)} samples of {people} new people", counts, limits)

@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from biometrics.features import IdentityFeatures
-from biometrics.score_plot import Curve, draw_curves
 from data.sheets import save_image
 from identities.audit import Auditor, rgb_names
 from identities.filtering import TrainingPeople
@@ -14,34 +13,6 @@ from identities.rules import Which
 from identities.summary import count_reasons, describe_scores, summarise_dataset
 from tests.helpers.images import random_pixels, write_image
 from tests.helpers.people import PixelEmbedder
-
-
-def columns_with(plot, colour):
-    """Where on the horizontal axis a colour is."""
-    near = np.abs(plot.astype(int) - np.array(colour)[:, None, None]).sum(0) < 40
-    return np.flatnonzero(near[100:380].any(0))
-
-
-def test_a_plot_shows_scores_where_they_are():
-    low = Curve.of_scores("low", [-0.5] * 50, 200)
-    high = Curve.of_scores("high", [0.7] * 10, 200)
-    plot = draw_curves("two", [low, high], {"limit": 0.1})
-    assert (plot.shape, plot.dtype) == ((3, 434, 900), np.uint8)
-    red, blue = columns_with(plot, (214, 93, 78)), columns_with(plot, (58, 122, 190))
-    assert len(red) > 0
-    assert red.max() < blue.min()
-    assert np.array_equal(plot, draw_curves("two", [low, high], {"limit": 0.1}))
-    assert not np.array_equal(plot, draw_curves("two", [low, high], {"limit": 0.3}))
-
-
-def test_a_plot_leaves_out_what_has_no_scores():
-    one = Curve.of_scores("one", [0.2, 0.3], 200)
-    empty = Curve.of_scores("none", [], 200)
-    assert np.array_equal(draw_curves("t", [one, empty], {}), draw_curves("t", [one], {}))
-
-
-def test_scores_beyond_one_by_rounding_are_counted():
-    assert Curve.of_scores("c", [1.0000002, -1.0000001], 200).counts[[0, -1]].tolist() == [1, 1]
 
 
 @pytest.fixture
