@@ -1,8 +1,7 @@
 """Train a face recogniser on images with known people."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,10 @@ from dnnlib import cli
 if TYPE_CHECKING:
     import torch
 
-    from biometrics.embedding import Embedder
     from recognition.face_sets import FaceSet
-    from recognition.learning import Learning, Mixups, Row
-    from recognition.learning_config import LearningConfig
+    from recognition.learning_config import TrainingConfig
     from recognition.mixup import IdentityMixup
+    from recognition.task import Mixups, RecognitionTask
     from recognition.training_sets import TrainingSets
     from torch_utils.distributed import World
 
@@ -40,8 +38,6 @@ Repeating a command continues it."""
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 SHARE = click.FloatRange(0, 1)
-FMR = 0.01
-EMBEDDED_AT_ONCE = 512
 COMPANIONS = {
     "mix_data": ("mix_people", "mix_samples", "mix_share"),
     "identity_mix": (
@@ -187,11 +183,12 @@ def _run(given: dict[str, Any]) -> None:
 def _train(given: dict[str, Any], device: "torch.device", world: "World") -> None:
     from dnnlib.config import to_dict  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
-    from recognition.learning import RECORD_FILE, learn  # noqa: PLC0415  # torch is slow
+    from recognition.task import RECORD_FILE  # noqa: PLC0415  # torch is slow
     from recognition.training_options import read_learning_config  # noqa: PLC0415
+    from torch_utils.trainer import Cadence, describe_result, train  # noqa: PLC0415
 
     config = read_learning_config(given)
-    learning, sources = _learning(given, config, device, world)
+    task, sources = _task(given, config, device, world)
     identity = {
         **sources,
         "modalities": list(given["modalities"]),
@@ -202,37 +199,37 @@ def _train(given: dict[str, Any], device: "torch.device", world: "World") -> Non
     output = find_output(given["outdir"], RECORD_FILE, identity, fresh=given["fresh"])
     if given["dry_run"] or output.is_finished:
         if world.is_first:
-            click.echo(_describe(learning, output.path, output.identity, given))
+            click.echo(_describe(task, output.path, output.identity, given))
         return
-    bar = cli.progress_bar(0, learning.steps, "step") if world.is_first else lambda _: None
-    row = learn(learning, output, bar)
-    if world.is_first:
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
-        click.echo(f"{output.path}: {numbers}")
+    cadence = Cadence(row_steps=task.steps_per_epoch)
+    record = train(task, output, cadence, progress=partial(cli.progress_bar, unit="step"))
+    if record is not None and world.is_first:
+        click.echo(f"{output.path}: {describe_result(record['result'])}")
 
 
 def _describe(
-    learning: "Learning", path: Path, identity: dict[str, Any], given: dict[str, Any]
+    task: "RecognitionTask", path: Path, identity: dict[str, Any], given: dict[str, Any]
 ) -> str:
     if not given["dry_run"]:
         return f"{path}: the recogniser is trained"
     content = {
         "outdir": str(path),
-        "people": len(learning.people),
-        "images": len(learning.faces),
-        "steps": learning.steps,
+        "people": len(task.people),
+        "images": len(task.faces),
+        "steps": task.steps,
         **identity,
     }
     return json.dumps(content, indent=2)
 
 
-def _learning(
-    given: dict[str, Any], config: "LearningConfig", device: "torch.device", world: "World"
-) -> tuple["Learning", dict[str, Any]]:
+def _task(
+    given: dict[str, Any], config: "TrainingConfig", device: "torch.device", world: "World"
+) -> tuple["RecognitionTask", dict[str, Any]]:
     """Return the training, and what its data are as plain JSON values."""
     from recognition.face_sources import LabelKind  # noqa: PLC0415  # torch is slow
-    from recognition.learning import Learning  # noqa: PLC0415
+    from recognition.task import RecognitionTask  # noqa: PLC0415
     from recognition.training_sets import TrainingSets  # noqa: PLC0415
+    from recognition.verification import Verifier  # noqa: PLC0415
 
     joint = given["joint"]
     modalities = ("rgb", "nir") if joint else given["modalities"]
@@ -240,27 +237,27 @@ def _learning(
     part = (given["people"], given["samples"])
     faces = sets.read("--data", given["data"], LabelKind(given["labels"]), part)
     mixups, described = _mixups(given, sets, faces, str(device))
-    evaluate, heldout = None, None
+    verify, heldout = None, None
     if given["heldout"] is not None:
         others = sets.read("--heldout", [given["heldout"]])
-        evaluate, heldout = _verifier(others, given["heldout"]), others.fingerprints
-    learning = Learning(
+        verify, heldout = Verifier(others, given["heldout"]), others.fingerprints
+    task = RecognitionTask(
         faces,
         config,
         device,
-        evaluate,
+        verify,
         mixups=mixups,
         world=world,
         workers=given["workers"],
     )
-    return learning, {"data": faces.fingerprints, "heldout": heldout, **described}
+    return task, {"data": faces.fingerprints, "heldout": heldout, **described}
 
 
 def _mixups(
     given: dict[str, Any], sets: "TrainingSets", faces: "FaceSet", device: str
 ) -> tuple["Mixups", dict[str, Any]]:
-    from recognition.learning import Mixups  # noqa: PLC0415  # torch is slow
     from recognition.mixup import DomainMixup  # noqa: PLC0415
+    from recognition.task import Mixups  # noqa: PLC0415  # torch is slow
 
     domain, described = None, {}
     if given["mix_data"] is not None:
@@ -311,70 +308,6 @@ def _identity_mixup(
     )
     network = state_sha256(generator.state_dict())
     return mixup, {**options, "network_sha256": network, "truncation": given["truncation"]}
-
-
-def _verifier(faces: "FaceSet", path: Path) -> Callable[["Embedder"], "Row"]:
-    """Return what measures a recogniser on other people, for each modality by itself."""
-    from data.modalities import MODALITIES  # noqa: PLC0415
-
-    images = Counter(int(label) for label in faces.labels[: faces.moments])
-    if max(images.values()) < 2:
-        raise ValueError(f"--heldout {path}: verification needs two images of one person")
-    faces.check_images()
-    suffixes = {modality.name: modality.suffix.lower() for modality in MODALITIES}
-
-    def evaluate(embedder: "Embedder") -> "Row":
-        row: Row = {}
-        columns = 1 if faces.is_joint else len(faces.modalities)
-        for column in range(columns):
-            indices = range(column * faces.moments, (column + 1) * faces.moments)
-            vectors = embed_faces(embedder, faces, indices)
-            people = [faces.people[int(faces.labels[i])] for i in indices]
-            suffix = suffixes[faces.modalities[column]]
-            numbers = verification_numbers(vectors, people)
-            row |= {f"{name}{suffix}": value for name, value in numbers.items()}
-        return row
-
-    return evaluate
-
-
-def embed_faces(embedder: "Embedder", faces: "FaceSet", indices: Sequence[int]) -> "torch.Tensor":
-    """Return embeddings of some images, which may be of several sizes: [N, E] float32."""
-    import torch  # noqa: PLC0415  # slow
-
-    parts = []
-    for start in range(0, len(indices), EMBEDDED_AT_ONCE):
-        images = [faces.image(i) for i in indices[start : start + EMBEDDED_AT_ONCE]]
-        if len({image.shape for image in images}) == 1:
-            parts.append(embedder.embed(torch.stack(images)))
-        else:
-            parts += [embedder.embed(image[None]) for image in images]
-    return torch.cat(parts)
-
-
-def verification_numbers(vectors: "torch.Tensor", people: list[str]) -> "Row":
-    """Return error rates of all comparisons of images.
-
-    Args:
-        vectors: [N, E] float32 of unit length.
-        people: the person of each.
-    Returns: eer; tar at FMR 1e-2; auc; accuracy, of the best threshold, where mated and non-mated
-        comparisons count alike.
-    """
-    import numpy as np  # noqa: PLC0415  # slow
-
-    from biometrics.comparisons import Side, exact_comparisons  # noqa: PLC0415
-    from biometrics.verification import error_rates, score_comparisons  # noqa: PLC0415
-
-    comparisons = exact_comparisons(Side(vectors=vectors.numpy(), people=people))
-    score = score_comparisons(comparisons, levels=(FMR,), replicates=0)
-    rates = error_rates(comparisons.tally())
-    return {
-        "eer": score.eer.value,
-        "tar_at_fmr_0.01": score.point(FMR).tar.value,
-        "auc": score.auc.value,
-        "accuracy_best": float(np.max(1 - (rates.fmr + rates.fnmr) / 2)),
-    }
 
 
 if __name__ == "__main__":

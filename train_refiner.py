@@ -125,7 +125,7 @@ def _train(given: dict[str, Any]) -> None:
     from dnnlib.config import to_dict  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
     from refinement.task import RECORD_FILE  # noqa: PLC0415  # torch is slow
-    from torch_utils.trainer import Cadence, train  # noqa: PLC0415
+    from torch_utils.trainer import Cadence, describe_result, train  # noqa: PLC0415
 
     _require(given, "data", "real", reason="to train (or --refine, to refine a data set)")
     if given["refiner"] is not None:
@@ -156,9 +156,7 @@ def _train(given: dict[str, Any]) -> None:
     cadence = Cadence(row_steps=given["snap"])
     record = train(task, output, cadence, progress=partial(cli.progress_bar, unit="step"))
     if record is not None:
-        losses = {name: v for name, v in record["result"].items() if name.startswith("Loss/")}
-        numbers = ", ".join(f"{name[5:]} {value:.4g}" for name, value in losses.items())
-        click.echo(f"{output.path}: {numbers}")
+        click.echo(f"{output.path}: {describe_result(record['result'])}")
 
 
 def _config(given: dict[str, Any]) -> "RefinementConfig":

@@ -189,22 +189,22 @@ def _test(study: Mapping[str, Any], outdir: Path, device: str) -> dict[str, Any]
 
 def _verify(embedder: "Embedder", about: Mapping[str, Any]) -> Row:
     """Return error rates on a test set: {"data": path or paths, "modality": name}."""
-    import train_recognition  # noqa: PLC0415
+    from recognition.verification import verification_numbers  # noqa: PLC0415
 
     vectors, people = _embed(embedder, about["data"], about.get("modality", "rgb"))
-    return train_recognition.verification_numbers(vectors, people)
+    return verification_numbers(vectors, people)
 
 
 def _embed(embedder: "Embedder", data: str | Sequence[str], modality: str) -> tuple[Any, list[str]]:
     """Return embeddings of all images, and the person of each."""
-    import train_recognition  # noqa: PLC0415
     from recognition.face_sets import FaceSet  # noqa: PLC0415
     from recognition.face_sources import open_faces  # noqa: PLC0415
+    from recognition.verification import embed_faces  # noqa: PLC0415
 
     is_joint = embedder.preprocessing.channels == 4
     sources = [open_faces(Path(path)) for path in ([data] if isinstance(data, str) else data)]
     faces = FaceSet(sources, ("rgb", "nir") if is_joint else (modality,), joint=is_joint)
-    vectors = train_recognition.embed_faces(embedder, faces, range(len(faces)))
+    vectors = embed_faces(embedder, faces, range(len(faces)))
     return vectors, [faces.people[int(label)] for label in faces.labels]
 
 

@@ -8,7 +8,7 @@ from torch_utils.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningConfig:
+class TrainingConfig:
     """How a recogniser is trained.
 
     Attributes:
@@ -60,7 +60,7 @@ class LearningConfig:
             raise ValueError(f"dropout and warmup must be 0..1, got {self.dropout}, {self.warmup}")
 
 
-def rate_at(step: int, steps: int, config: LearningConfig) -> float:
+def rate_at(step: int, steps: int, config: TrainingConfig) -> float:
     """Return the learning rate of a step: linear warm-up, then (share left) squared."""
     rising = max(round(config.warmup * steps), 1)
     if step < rising:

@@ -4,7 +4,7 @@ from typing import Any
 
 from recognition.augmentation import FaceAugmentation
 from recognition.heads import PUBLISHED_MARGINS, HeadConfig, MarginKind
-from recognition.learning_config import LearningConfig
+from recognition.learning_config import TrainingConfig
 from torch_utils.precision import Precision
 
 _LEARNING = (
@@ -14,7 +14,7 @@ _LEARNING = (
 _CHANGES = ("mirror", "shift", "light", "blur", "illumination")
 
 
-def read_learning_config(given: dict[str, Any]) -> LearningConfig:
+def read_learning_config(given: dict[str, Any]) -> TrainingConfig:
     """Return how train_recognition.py's options want a recogniser trained.
 
     Args:
@@ -23,7 +23,7 @@ def read_learning_config(given: dict[str, Any]) -> LearningConfig:
     """
     kind = MarginKind(given["head"])
     margin = PUBLISHED_MARGINS[kind] if given["margin"] is None else given["margin"]
-    return LearningConfig(
+    return TrainingConfig(
         **{name: given[name] for name in _LEARNING},
         head=HeadConfig(kind=kind, margin=margin, scale=given["scale"]),
         augmentation=FaceAugmentation(**{name: given[name] for name in _CHANGES}),

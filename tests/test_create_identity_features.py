@@ -12,7 +12,7 @@ import train_recognition
 from biometrics import extraction
 from biometrics.features import read_identity_features
 from data.dataset import PairDataset
-from recognition.learning import MODEL_FILE
+from recognition.task import MODEL_FILE
 from tests.helpers.images import write_pairs
 
 STEMS = ["1_0", "1_1", "2_0", "2_1", "3_0", "3_1"]

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 import generate_recognition_data
 import train_recognition
 from biometrics.embedding import load_embedder
-from recognition.learning import CHECKPOINT_FILE, MODEL_FILE, Learning
+from recognition.task import MODEL_FILE, RecognitionTask
+from recognition.verification import verification_numbers
 from tests.helpers.images import (
     random_pixels,
     truncate,
@@ -24,7 +25,7 @@ from tests.helpers.people import (
     save_varied_snapshot,
     write_people,
 )
-from train_recognition import verification_numbers
+from torch_utils.trainer import CHECKPOINT_FILE, Trainer
 
 STEMS = [f"{p}_{i}" for p in range(3) for i in range(2)]
 SMALL = ["--backbone=r18", "--width=0.0625", "--embedding=8", "--size=16", "--scale=8",
@@ -75,8 +76,8 @@ def test_verification_is_measured_and_recorded(faces, tmp_path):
     run(*line, "--modality=rgb", "--modality=nir")
     (row,) = [json.loads(line) for line in (tmp_path / "out/stats.jsonl").read_text().splitlines()]
     for name in ("eer", "tar_at_fmr_0.01", "auc", "accuracy_best"):
-        assert 0 <= row[name] <= 1
-        assert 0 <= row[f"{name}_nir"] <= 1
+        assert 0 <= row[f"Metrics/{name}"]["mean"] <= 1
+        assert 0 <= row[f"Metrics/{name}_nir"]["mean"] <= 1
 
 
 def test_verification_numbers_of_known_scores():
@@ -194,16 +195,16 @@ def test_labels_outside(made, tmp_path):
 
 
 def test_a_diverging_loss_ends_with_code_1_and_keeps_the_checkpoint(faces, tmp_path, monkeypatch):
-    run_epoch = Learning._run_epoch
+    step = RecognitionTask.step
 
-    def diverge(learning, *arguments):
-        if learning.step > 0:
-            learning.head.centres.data.fill_(np.inf)
-        return run_epoch(learning, *arguments)
+    def diverge(task, index):
+        if index > 0:
+            task.head.centres.data.fill_(np.inf)
+        step(task, index)
 
-    monkeypatch.setattr(Learning, "_run_epoch", diverge)
+    monkeypatch.setattr(RecognitionTask, "step", diverge)
     line = ["--data", faces, "--epochs=3", "--outdir", tmp_path / "out"]
-    assert "the loss is nan at step 2: lower lr" in run(*line, code=1)
+    assert "at step 2: lower --lr" in run(*line, code=1)
     state = torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)
     assert state["step"] == 1
     monkeypatch.undo()
@@ -231,7 +232,7 @@ def test_held_out_people_with_one_image_each_are_refused_before_training(faces, 
     write_pairs(tmp_path / "held", ["7_0", "8_0"])
     line = ["--data", faces, "--heldout", tmp_path / "held", "--outdir", tmp_path / "out"]
     assert "--heldout" in (text := run(*line, code=2))
-    assert "two images of one person" in text
+    assert "two images of one identity" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -294,16 +295,16 @@ def test_held_out_images_are_read_before_the_first_step(faces, tmp_path):
 def test_a_damaged_image_met_by_a_worker_is_one_line_and_the_checkpoint_stays(
     faces, tmp_path, monkeypatch
 ):
-    image, save = faces / "VIS/2_1.png", Learning._save
+    image, save = faces / "VIS/2_1.png", Trainer._save
     whole = image.read_bytes()
 
-    def save_and_damage(learning, path):
-        save(learning, path)
+    def save_and_damage(trainer):
+        save(trainer)
         image.write_bytes(whole[:100].ljust(len(whole), b"x"))
 
     line = ["--data", faces, "--epochs=40", "--outdir", tmp_path / "out"]
     line += ["--memory-gib=0", "--workers=2"]
-    monkeypatch.setattr(Learning, "_save", save_and_damage)
+    monkeypatch.setattr(Trainer, "_save", save_and_damage)
     text = run(*line, code=2)
     assert "VIS/2_1.png: damaged or unusable image" in text
     assert "Traceback" not in text

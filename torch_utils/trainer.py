@@ -30,6 +30,7 @@ from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.distributed import World
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.statistics import Statistics
+from torch_utils.together import at_work_together
 
 STATS_FILE = "stats.jsonl"
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -268,7 +269,7 @@ class Trainer:
         self.last = {name: entry["mean"] for name, entry in row.items()}
         if records is not None:
             records.write(row, self.index)
-            _log.info("%s", _status_line(self.last))
+            _log.info("step %d of %d  %s", self.index, task.steps, describe_result(self.last))
         every = self.cadence.checkpoint_rows
         is_due = every > 0 and (self.rows - 1) % every == 0
         if self.is_finished or (is_due and self._is_sound()):
@@ -329,21 +330,20 @@ def train(
         output: folder that is not finished; a checkpoint in it is continued.
         cadence: how often it writes.
         progress: shows the steps.
-    Returns: what the folder's record holds, or None after a signal: the same call continues.
+    Returns: what the folder's record says of the result, {} in other processes than the first, or
+        None after a signal: the same call continues.
     Raises: ValueError where another run is at work in the folder; see also `Trainer.run`.
     """
     world = task.world
-    world.wait()  # until all have looked at the folder as it was
-    with output.at_work() if world.is_first else contextlib.nullcontext():
-        world.wait()
+    with at_work_together(output, world):
         trainer = Trainer(task, output.path, cadence, progress=progress)
         if not trainer.run():
             return None
-        record: dict[str, Any] = {"result": trainer.last}
-        if world.is_first:
-            record |= task.export(output.path)
-            output.finish(record)
-            trainer.checkpoint_path.unlink(missing_ok=True)
+        if not world.is_first:
+            return {}
+        record = {"result": trainer.last, **task.export(output.path)}
+        output.finish(record)
+        trainer.checkpoint_path.unlink(missing_ok=True)
         return record
 
 
@@ -433,15 +433,10 @@ class _Clock:
         self._maintenance = self._interval_began - self._work_ended
 
 
-def _status_line(means: Mapping[str, float]) -> str:
-    """Return one line of a row: its step, losses and metrics by their last names."""
-    shown = {name.rpartition("/")[2]: value for name, value in means.items()
-             if name.startswith(("Loss/", "Accuracy/", "Metrics/"))}  # fmt: skip
-    parts = [f"step {means['Progress/step']:.0f}"]
-    parts += [f"{name} {value:.4g}" for name, value in shown.items()]
-    if bad := means.get("Progress/nonfinite_steps"):
-        parts.append(f"share of non-finite steps {bad:.2g}")
-    return "  ".join(parts)
+def describe_result(means: Mapping[str, float]) -> str:
+    """Return a row's losses, accuracies and metrics in one line."""
+    shown = ("Loss/", "Accuracy/", "Metrics/")
+    return "  ".join(f"{k} {v:.4g}" for k, v in means.items() if k.startswith(shown))
 
 
 def _single(value: float) -> dict[str, float]:

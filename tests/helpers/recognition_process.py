@@ -12,15 +12,17 @@ from dnnlib.outputs import find_output  # noqa: E402
 from recognition.face_sets import FaceSet  # noqa: E402
 from recognition.face_sources import open_faces  # noqa: E402
 from recognition.heads import HeadConfig, MarginKind  # noqa: E402
-from recognition.learning import RECORD_FILE, Learning, Mixups, learn  # noqa: E402
-from recognition.learning_config import LearningConfig  # noqa: E402
+from recognition.learning_config import TrainingConfig  # noqa: E402
 from recognition.mixup import DomainMixup  # noqa: E402
+from recognition.task import RECORD_FILE, Mixups, RecognitionTask  # noqa: E402
 from torch_utils.distributed import join_world  # noqa: E402
+from torch_utils.trainer import Cadence  # noqa: E402
+from torch_utils.trainer import train as run_training
 
 
 def train(data, folder, sample_rate, *, has_batch_statistics):
     faces = FaceSet([open_faces(data)])
-    config = LearningConfig(
+    config = TrainingConfig(
         backbone="r18",
         width=0.0625,
         embedding=8,
@@ -32,7 +34,7 @@ def train(data, folder, sample_rate, *, has_batch_statistics):
         lr=0.05,
     )
     with join_world(torch.device("cpu")) as world:
-        learning = Learning(
+        task = RecognitionTask(
             faces,
             config,
             torch.device("cpu"),
@@ -40,15 +42,17 @@ def train(data, folder, sample_rate, *, has_batch_statistics):
             world=world,
         )
         if not has_batch_statistics:
-            for module in learning.backbone.modules():
+            for module in task.backbone.modules():
                 if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                     module.train = lambda _mode=True, module=module: module
                     module.training = False
         output = find_output(folder, RECORD_FILE, {}, fresh=False)
-        row = learn(learning, output, lambda _: None)
-        flat = torch.cat([p.detach().flatten() for p in learning.backbone.parameters()])
-        centres = learning.head.centres.detach()
-        content = {"parameters": flat, "centres": centres, "loss": row["loss"]}
+        record = run_training(task, output, Cadence(row_steps=task.steps_per_epoch))
+        flat = torch.cat([p.detach().flatten() for p in task.backbone.parameters()])
+        centres = task.head.centres.detach()
+        content = {"parameters": flat, "centres": centres}
+        if record:
+            content["loss"] = record["result"]["Loss/total"]
         torch.save(content, folder.with_name(f"{folder.name}-{world.rank}.pt"))
 
 

@@ -14,9 +14,9 @@ from identities.identity_sources import MixupSource, RandomSource
 from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces
 from recognition.heads import HeadConfig, MarginHead, MarginKind
-from recognition.learning import Learning, Mixups
-from recognition.learning_config import LearningConfig
+from recognition.learning_config import TrainingConfig
 from recognition.mixup import DomainMixup, IdentityMixup, MixStep
+from recognition.task import Mixups, RecognitionTask
 from recognition.training_items import TrainingItems, make_batch, read_steps
 from tests.helpers.images import random_pixels, write_image, write_json, write_pairs
 from tests.helpers.people import clustered_features
@@ -210,9 +210,9 @@ def test_widths_must_agree():
 def test_mixed_people_keep_the_real_ones_that_are_mixed_in(sets):
     new, real = sets
     mixups = Mixups(domain=DomainMixup(real, share=0.5), identity=mixup(share=0.5))
-    config = LearningConfig(backbone="r18", width=0.0625, embedding=8, size=16, batch=4)
+    config = TrainingConfig(backbone="r18", width=0.0625, embedding=8, size=16, batch=4)
     before = [TrainingItems(new, 0, mixups.domain)[position] for position in range(40)]
-    after = Learning(new, config, CPU, mixups=mixups)._with_drawn(before)
+    after = RecognitionTask(new, config, CPU, mixups=mixups)._with_mixed_identities(before)
     rows = mixups.identity.rows(range(40))
     for row, (old, item) in enumerate(zip(before, after, strict=True)):
         weights = dict.fromkeys(range(5), 0.0)

@@ -15,21 +15,14 @@ from recognition.augmentation import FaceAugmentation, blur_images
 from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces
 from recognition.heads import HeadConfig, MarginKind
-from recognition.learning import (
-    CHECKPOINT_FILE,
-    MODEL_FILE,
-    RECORD_FILE,
-    STATS_FILE,
-    Learning,
-    Mixups,
-    learn,
-)
-from recognition.learning_config import LearningConfig, rate_at
+from recognition.learning_config import TrainingConfig, rate_at
 from recognition.mixup import DomainMixup, IdentityMixup
+from recognition.task import MODEL_FILE, RECORD_FILE, Mixups, RecognitionTask
 from tests.helpers.images import write_image, write_pairs
 from tests.recognition.test_mixup import DirectGenerator
 from torch_utils.distributed import World
 from torch_utils.precision import Precision
+from torch_utils.trainer import CHECKPOINT_FILE, Cadence, train
 
 CPU = torch.device("cpu")
 
@@ -46,7 +39,7 @@ def small(**changes):
         "batch": 4,
         "lr": 0.05,
     }
-    return LearningConfig(**{**arguments, **changes})
+    return TrainingConfig(**{**arguments, **changes})
 
 
 @pytest.fixture
@@ -62,10 +55,23 @@ def faces(tmp_path):
     return FaceSet([open_faces(root)])
 
 
-def run(faces, config, folder, **changes):
-    learning = Learning(faces, config, CPU, **changes)
+def run(faces, config, folder, *, device=CPU, progress=None, minutes=0.0, **changes):
+    """Train in a folder; return the means of the last epoch."""
+    task = RecognitionTask(faces, config, device, **changes)
     output = find_output(folder, RECORD_FILE, {"a": 1}, fresh=False)
-    return learn(learning, output, lambda _: None)
+    cadence = Cadence(row_steps=task.steps_per_epoch, checkpoint_minutes=minutes)
+    return train(task, output, cadence, progress=progress)["result"]
+
+
+def interrupt_at(step):
+    """Interrupt after this many steps of a process."""
+    steps = itertools.count(1)
+
+    def advance(_):
+        if next(steps) == step:
+            raise KeyboardInterrupt
+
+    return lambda _done, _total: advance
 
 
 def test_schedule():
@@ -81,7 +87,7 @@ def test_it_learns_colours(faces, tmp_path):
     row = run(
         faces, small(epochs=60, batch=8, lr=0.1, augmentation=FaceAugmentation()), tmp_path / "out"
     )
-    assert row["accuracy"] == 1.0
+    assert row["Accuracy/identities"] == 1.0
     embedder = load_embedder(tmp_path / "out" / MODEL_FILE)
     vectors = embedder.embed(torch.stack([faces[i][0] for i in range(8)]))
     cosines = (vectors @ vectors.t()).numpy()
@@ -89,23 +95,21 @@ def test_it_learns_colours(faces, tmp_path):
     assert cosines[same].min() > cosines[~same].max()
 
 
-def test_interrupted_run_ends_with_the_same_bytes(faces, tmp_path):
-    run(faces, small(), tmp_path / "whole")
-    calls = itertools.count()
-
-    def interrupt(_):
-        if next(calls) == 1:
-            raise KeyboardInterrupt
-        return {}
-
-    with pytest.raises(KeyboardInterrupt):
-        run(faces, small(), tmp_path / "cut", evaluate=interrupt)
-    assert (tmp_path / "cut" / CHECKPOINT_FILE).exists()
-    run(faces, small(), tmp_path / "cut")
+@pytest.mark.parametrize(
+    ("changes", "minutes"),
+    [({}, 0.0), ({"dropout": 0.4, "sample_rate": 0.5, "batch": 2}, 1e-9)],
+    ids=["epochs", "amid an epoch, dropout, sampled identities"],
+)
+def test_interrupted_run_ends_with_the_same_bytes(faces, tmp_path, changes, minutes):
+    run(faces, small(**changes), tmp_path / "whole")
+    for step in (3, 2):
+        torch.manual_seed(step)
+        with pytest.raises(KeyboardInterrupt):
+            run(faces, small(**changes), tmp_path / "cut", progress=interrupt_at(step),
+                minutes=minutes)  # fmt: skip
+    run(faces, small(**changes), tmp_path / "cut")
     whole, cut = (tmp_path / name / MODEL_FILE for name in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()
-    assert len((tmp_path / "cut" / STATS_FILE).read_text().splitlines()) == 3
-    assert not (tmp_path / "cut" / CHECKPOINT_FILE).exists()
 
 
 def test_global_random_numbers_play_no_part(faces, tmp_path):
@@ -116,31 +120,6 @@ def test_global_random_numbers_play_no_part(faces, tmp_path):
         models.append((tmp_path / str(seed) / MODEL_FILE).read_bytes())
     run(faces, small(epochs=1, seed=5), tmp_path / "other")
     assert models[0] == models[1] != (tmp_path / "other" / MODEL_FILE).read_bytes()
-
-
-def test_dropout_and_sampled_people_continue_with_the_same_bytes(faces, tmp_path):
-    config = small(dropout=0.4, sample_rate=0.5, batch=2)
-    run(faces, config, tmp_path / "whole")
-
-    def interrupt(_):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(faces, config, tmp_path / "cut", evaluate=interrupt)
-    calls = itertools.count()
-
-    def interrupt_second(_):
-        if next(calls) == 1:
-            raise KeyboardInterrupt
-        return {}
-
-    torch.manual_seed(7)
-    with pytest.raises(KeyboardInterrupt):
-        run(faces, config, tmp_path / "cut", evaluate=interrupt_second)
-    torch.manual_seed(8)
-    run(faces, config, tmp_path / "cut")
-    whole, cut = (tmp_path / name / MODEL_FILE for name in ("whole", "cut"))
-    assert whole.read_bytes() == cut.read_bytes()
 
 
 def test_workers_and_memory_change_nothing(faces, tmp_path):
@@ -175,16 +154,17 @@ def test_mixups_train_together(faces, tmp_path):
     )
     mixups = Mixups(domain=DomainMixup(real), identity=identity)
     results = [
-        run(faces, small(epochs=2), tmp_path / name, mixups=mixups)["loss"] for name in ("a", "b")
+        run(faces, small(epochs=2), tmp_path / name, mixups=mixups)["Loss/total"]
+        for name in ("a", "b")
     ]
     assert results[0] == results[1]
-    centres = Learning(faces, small(), CPU, mixups=mixups).head.centres
+    centres = RecognitionTask(faces, small(), CPU, mixups=mixups).head.centres
     assert len(centres) == 4 + 2
 
 
 def test_bfloat16_is_near_float32(faces, tmp_path):
     losses = [
-        run(faces, small(epochs=1, precision=precision), tmp_path / precision)["loss"]
+        run(faces, small(epochs=1, precision=precision), tmp_path / precision)["Loss/total"]
         for precision in (Precision.FP32, Precision.BF16)
     ]
     assert losses[0] != losses[1]
@@ -193,41 +173,17 @@ def test_bfloat16_is_near_float32(faces, tmp_path):
 
 @pytest.mark.cuda
 def test_half_precision_keeps_its_loss_scale(faces, tmp_path):
-    learning = Learning(faces, small(precision=Precision.FP16), torch.device("cuda"))
-    output = find_output(tmp_path / "out", RECORD_FILE, {}, fresh=False)
-
-    def interrupt(_):
-        if learning.step > 2:
-            raise KeyboardInterrupt
-        return {}
-
-    learning.evaluate = interrupt
     with pytest.raises(KeyboardInterrupt):
-        learn(learning, output, lambda _: None)
-    state = torch.load(output.path / CHECKPOINT_FILE, weights_only=True)
-    assert state["scaler"]["scale"] > 0
+        run(faces, small(precision=Precision.FP16), tmp_path / "out", device=torch.device("cuda"),
+            progress=interrupt_at(3))  # fmt: skip
+    state = torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)
+    assert state["task"]["scaler"]["scale"] > 0
 
 
-def test_evaluation_of_each_epoch(faces, tmp_path):
-    row = run(faces, small(), tmp_path / "out", evaluate=lambda model: {"width": model.width})
-    assert row["width"] == 8
-
-
-def test_diverging_loss_keeps_the_checkpoint(faces, tmp_path):
-    learning = Learning(faces, small(), CPU)
-    output = find_output(tmp_path / "out", RECORD_FILE, {}, fresh=False)
-    ends = itertools.count()
-
-    def break_it(_):
-        if next(ends) == 1:
-            learning.head.centres.data.fill_(float("inf"))
-        return {}
-
-    learning.evaluate = break_it
-    with pytest.raises(FloatingPointError, match="loss is nan at step 6: lower lr"):
-        learn(learning, output, lambda _: None)
-    state = torch.load(output.path / CHECKPOINT_FILE, weights_only=True)
-    assert state["step"] == 4
+def test_verification_of_each_epoch(faces, tmp_path):
+    row = run(faces, small(), tmp_path / "out", verify=lambda model: {"width": model.width})
+    assert row["Metrics/width"] == 8
+    assert row["Progress/epoch"] == 3
 
 
 def test_both_modalities_are_images_of_the_person(tmp_path):
@@ -263,28 +219,28 @@ def test_people_and_modalities_are_checked(tmp_path):
 )
 def test_bad_options(faces, changes, reason):
     with pytest.raises(ValueError, match=reason):
-        Learning(faces, small(**changes), CPU)
+        RecognitionTask(faces, small(**changes), CPU)
 
 
 def test_labels_are_checked(faces):
     faces._targets[3] = Target((4,), (1.0,))
     with pytest.raises(ValueError, match=r"labels must be 0\.\.3, got 0\.\.4"):
-        Learning(faces, small(), CPU)
+        RecognitionTask(faces, small(), CPU)
     faces._targets[2] = faces._targets[3] = Target((0,), (1.0,))
     with pytest.raises(ValueError, match="no image shows 1"):
-        Learning(faces, small(), CPU)
+        RecognitionTask(faces, small(), CPU)
 
 
 def test_batches_and_processes_must_agree(faces):
     with pytest.raises(ValueError, match="batch must be a multiple of the 3 processes, got 4"):
-        Learning(faces, small(), CPU, world=World(size=3))
+        RecognitionTask(faces, small(), CPU, world=World(size=3))
 
 
 def test_real_images_must_have_the_same_modalities(faces, tmp_path):
     source = open_faces(write_pairs(tmp_path / "pairs"))
     mixups = Mixups(domain=DomainMixup(FaceSet([source], ["nir"])))
     with pytest.raises(ValueError, match="domain mixup: modalities must be .*rgb.*, got .*nir"):
-        Learning(faces, small(), CPU, mixups=mixups)
+        RecognitionTask(faces, small(), CPU, mixups=mixups)
 
 
 class TestAugmentation:

@@ -1,0 +1,246 @@
+"""Training of a recogniser: margin loss over identities by SGD, mixups, verification."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biometrics.backbones import build_backbone, named_backbone, state_of
+from biometrics.embedding import Embedder, Preprocessing
+from recognition.face_sets import FaceSet
+from recognition.heads import MarginHead
+from recognition.learning_config import TrainingConfig, rate_at
+from recognition.mixup import DomainMixup, IdentityMixup
+from recognition.partial_head import PartialHead
+from recognition.training_items import Batch, Item, TrainingItems, make_batch, read_steps
+from torch_utils.checkpoints import save_checkpoint
+from torch_utils.distributed import World
+from torch_utils.guarded_step import GuardedStep
+from torch_utils.seeding import derive_seed, generator_for
+from torch_utils.trainer import Task, Timing
+
+RECORD_FILE = "training_options.json"
+MODEL_FILE = "recogniser.pth"
+
+# Measures a recogniser: its embedder -> named numbers.
+Verifier = Callable[[Embedder], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixups:
+    """What is mixed into the images and their labels.
+
+    Attributes:
+        domain: with real images; None for none.
+        identity: of the conditions of two identities; None for none.
+    """
+
+    domain: DomainMixup | None = None
+    identity: IdentityMixup | None = None
+
+
+class RecognitionTask(Task):
+    """A recogniser in training.
+
+    Args:
+        faces: images and identities.
+        config: how to train.
+        device: where to compute.
+        verify: measures the recogniser after each epoch; None measures nothing.
+        mixups: of images and labels.
+        world: processes that share each batch; every one has its own batch statistics.
+        workers: processes that decode images, each; 0 where they are in memory.
+    Raises: ValueError for an unknown backbone, fewer images than a batch, a batch that the
+        processes do not divide, real images of other modalities, identities without images, or half
+        precision on a CPU.
+    """
+
+    def __init__(
+        self,
+        faces: FaceSet,
+        config: TrainingConfig,
+        device: torch.device,
+        verify: Verifier | None = None,
+        *,
+        mixups: Mixups | None = None,
+        world: World | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.steps_per_epoch = len(faces) // config.batch
+        super().__init__(self.steps_per_epoch * config.epochs, device, world)
+        self.faces, self.config, self.verify = faces, config, verify
+        self.mixups = mixups or Mixups()
+        self.workers = 0 if faces.is_cached else workers
+        self._check_fit()
+        further = () if self.mixups.domain is None else self.mixups.domain.faces.people
+        self.people = (*faces.people, *further)
+        self.shape = named_backbone(
+            config.backbone,
+            in_channels=faces.channels,
+            embedding=config.embedding,
+            size=config.size,
+            width=config.width,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(config.seed, "recogniser"))
+            self.backbone = build_backbone(self.shape, config.dropout).to(device)
+            self.head = self._build_head().to(device)
+        trained = nn.ModuleList([self.backbone, self.head]).parameters()
+        self.optimizer = torch.optim.SGD(
+            [p for p in trained if p.requires_grad],
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.scaler = config.precision.scaler(device)
+        advice = f"lower --lr ({config.lr}) or raise --warmup; the last checkpoint is kept"
+        guard = GuardedStep("recogniser", device, advice, world=self.world, scaler=self.scaler)
+        self.guards = [guard]
+        self.preprocessing = Preprocessing(size=config.size, channels=faces.channels)
+        self._items: Iterator[list[Item]] = iter(())
+        self._done = 0
+
+    def begin(self, index: int) -> None:
+        """Read images from this step on."""
+        items = TrainingItems(self.faces, self.config.seed, self.mixups.domain)
+        self._done = index
+        self._items = read_steps(
+            items, batch=self.config.batch, start=index, world=self.world, workers=self.workers
+        )
+
+    def step(self, index: int) -> None:
+        """Train on one batch."""
+        config = self.config
+        items = self._with_mixed_identities(next(self._items))
+        batch = make_batch(items, self.preprocessing, self.device)
+        random = generator_for(config.seed, "augment", index)
+        x = config.augmentation(batch.images, random, self.world)
+        self._begin_head(batch, index)
+        losses, is_right = self.head(self._embed(x, index), batch.people, batch.weights)
+        self.scaler.scale(losses.mean()).backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_at(index, self.steps, config)
+        self.statistics.report("Progress/nonfinite_steps", self.guards[0].step(self.optimizer))
+        self.head.end_step(self.optimizer)
+        self.statistics.report("Loss/total", losses)
+        self.statistics.report("Accuracy/identities", is_right.float())
+        self._done = index + 1
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return backbone and head."""
+        return {"backbone": self.backbone, "head": self.head}
+
+    def scalars(self, timing: Timing) -> dict[str, float]:
+        """Add the epoch, and the learning rate of the last step."""
+        return {
+            **timing.scalars(),
+            "Progress/epoch": self._done / self.steps_per_epoch,
+            "Progress/learning_rate": rate_at(self._done - 1, self.steps, self.config),
+        }
+
+    def validate(self, folder: Path) -> dict[str, float]:
+        """Verify other identities, in the first process."""
+        if self.verify is None or not self.world.is_first:
+            return {}
+        return self.verify(self.embedder())
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the backbone."""
+        save_checkpoint(folder / MODEL_FILE, state_of(self.backbone, self.shape))
+        return {"people": len(self.people)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return networks, optimiser and loss scale."""
+        return {
+            "backbone": self.backbone.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.backbone.load_state_dict(state["backbone"])
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def embedder(self) -> Embedder:
+        """Return the recogniser as it is."""
+        return Embedder(
+            self.backbone,
+            self.preprocessing,
+            hash="in training",
+            width=self.config.embedding,
+            device=self.device,
+        )
+
+    def _check_fit(self) -> None:
+        faces, config, domain = self.faces, self.config, self.mixups.domain
+        if len(faces) < config.batch:
+            raise ValueError(f"--batch must be at most the {len(faces)} images, got {config.batch}")
+        if config.batch % self.world.size:
+            raise ValueError(
+                f"--batch must be a multiple of the {self.world.size} processes, got {config.batch}"
+            )
+        config.precision.use_on(self.device)
+        if domain is not None:
+            ours, theirs = ((f.modalities, f.is_joint) for f in (faces, domain.faces))
+            if ours != theirs:
+                raise ValueError(f"domain mixup: modalities must be {ours}, got {theirs}")
+        check_labels(faces)
+
+    def _build_head(self) -> MarginHead | PartialHead:
+        config = self.config
+        if config.sample_rate < 1:
+            return PartialHead(config.embedding, len(self.people), config.head, config.sample_rate)
+        return MarginHead(config.embedding, len(self.people), config.head)
+
+    def _embed(self, x: Tensor, index: int) -> Tensor:
+        """Run the backbone; dropout draws from a stream of its own."""
+        self.backbone.train()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), self.config.precision.autocast(self.device):
+            torch.manual_seed(derive_seed(self.config.seed, "dropout", index, self.world.rank))
+            return self.backbone(x)
+
+    def _with_mixed_identities(self, items: list[Item]) -> list[Item]:
+        """Return the items, some replaced by images of mixed identities."""
+        mixup = self.mixups.identity
+        if mixup is None:
+            return items
+        rows = mixup.rows([item.position for item in items])
+        if not rows:
+            return items
+        chosen = [items[row] for row in rows]
+        drawn = mixup.draw([i.position for i in chosen], [i.column for i in chosen])
+        result = list(items)
+        for row, (image, target) in zip(rows, drawn, strict=True):
+            result[row] = items[row].showing(image, target)
+        return result
+
+    def _begin_head(self, batch: Batch, index: int) -> None:
+        is_present = torch.zeros(len(self.people), device=self.device)
+        is_present[batch.people.flatten()] = 1
+        random = generator_for(self.config.seed, "people", index)
+        self.head.begin_step(self.optimizer, self.world.sum(is_present) > 0, random)
+
+
+def check_labels(faces: FaceSet) -> None:
+    """Refuse labels that name nobody, and people whom no image shows.
+
+    Raises: ValueError.
+    """
+    people = len(faces.people)
+    shown = [person for index in range(faces.moments) for person in faces.target(index).people]
+    counts = torch.tensor(shown)
+    if int(counts.min()) < 0 or int(counts.max()) >= people:
+        raise ValueError(
+            f"labels must be 0..{people - 1}, got {int(counts.min())}..{int(counts.max())}"
+        )
+    empty = torch.bincount(counts, minlength=people).argmin()
+    if not bool((counts == empty).any()):
+        raise ValueError(f"no image shows {faces.people[int(empty)]}")

@@ -1,0 +1,80 @@
+"""Verification of held-out identities while a recogniser trains."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biometrics.comparisons import Side, exact_comparisons
+from biometrics.embedding import Embedder
+from biometrics.verification import error_rates, score_comparisons
+from data.modalities import MODALITIES
+from recognition.face_sets import FaceSet
+
+FMR = 0.01
+_EMBEDDED_AT_ONCE = 512
+_SUFFIXES = {modality.name: modality.suffix.lower() for modality in MODALITIES}
+
+
+class Verifier:
+    """Measures a recogniser on other identities, for each modality by itself.
+
+    Args:
+        faces: images of these identities, all of which are read once.
+        path: where they come from, for messages.
+    Raises: ValueError where no identity has two images, or an image cannot be read.
+    """
+
+    def __init__(self, faces: FaceSet, path: Path) -> None:
+        images = Counter(int(label) for label in faces.labels[: faces.moments])
+        if max(images.values()) < 2:
+            raise ValueError(f"--heldout {path}: verification needs two images of one identity")
+        faces.check_images()
+        self.faces = faces
+
+    def __call__(self, embedder: Embedder) -> dict[str, float]:
+        """Return error rates, under names that end in _nir for that modality."""
+        faces, row = self.faces, {}
+        for column in range(1 if faces.is_joint else len(faces.modalities)):
+            indices = range(column * faces.moments, (column + 1) * faces.moments)
+            vectors = embed_faces(embedder, faces, indices)
+            people = [faces.people[int(faces.labels[i])] for i in indices]
+            suffix = _SUFFIXES[faces.modalities[column]]
+            numbers = verification_numbers(vectors, people)
+            row |= {f"{name}{suffix}": value for name, value in numbers.items()}
+        return row
+
+
+def embed_faces(embedder: Embedder, faces: FaceSet, indices: Sequence[int]) -> Tensor:
+    """Return embeddings of some images, which may be of several sizes: [N, E] float32."""
+    parts = []
+    for start in range(0, len(indices), _EMBEDDED_AT_ONCE):
+        images = [faces.image(i) for i in indices[start : start + _EMBEDDED_AT_ONCE]]
+        if len({image.shape for image in images}) == 1:
+            parts.append(embedder.embed(torch.stack(images)))
+        else:
+            parts += [embedder.embed(image[None]) for image in images]
+    return torch.cat(parts)
+
+
+def verification_numbers(vectors: Tensor, people: list[str]) -> dict[str, float]:
+    """Return error rates of all comparisons of images.
+
+    Args:
+        vectors: [N, E] float32 of unit length.
+        people: the identity of each.
+    Returns: eer; tar at FMR 1e-2; auc; accuracy, of the best threshold, where mated and non-mated
+        comparisons count alike.
+    """
+    comparisons = exact_comparisons(Side(vectors=vectors.numpy(), people=people))
+    score = score_comparisons(comparisons, levels=(FMR,), replicates=0)
+    rates = error_rates(comparisons.tally())
+    return {
+        "eer": score.eer.value,
+        "tar_at_fmr_0.01": score.point(FMR).tar.value,
+        "auc": score.auc.value,
+        "accuracy_best": float(np.max(1 - (rates.fmr + rates.fnmr) / 2)),
+    }
