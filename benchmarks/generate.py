@@ -1,4 +1,4 @@
-"""Seconds an image of generation by batch size, for one or several forms of the operations."""
+"""Seconds an image of generation by batch size, for one or several op backends."""
 
 import sys
 from collections.abc import Callable
@@ -50,14 +50,14 @@ def make_run(generator: "Generator", batch: int, form: str) -> Callable[[], None
     """Return a call that maps and draws a batch of pairs."""
     import torch  # noqa: PLC0415
 
-    from torch_utils.ops import forms  # noqa: PLC0415
+    from torch_utils.ops import backends  # noqa: PLC0415
 
     device = generator.mapping.w_avg.device
     random = torch.Generator().manual_seed(batch)
     z = torch.randn([batch, generator.config.z_dim], generator=random).to(device)
 
     def run() -> None:
-        with torch.inference_mode(), forms.using(form):
+        with torch.inference_mode(), backends.using(form):
             generator(z, truncation_psi=0.7, noise_mode="const")
 
     return run

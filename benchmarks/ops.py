@@ -65,20 +65,20 @@ def make_runs(
     """Return calls that compute the result, first derivatives, and second derivatives."""
     import torch  # noqa: PLC0415
 
-    from torch_utils.ops import forms  # noqa: PLC0415
+    from torch_utils.ops import backends  # noqa: PLC0415
 
     free = [tensor.detach().clone().requires_grad_() for tensor in inputs]
 
     def forward() -> None:
-        with torch.no_grad(), forms.using(form):
+        with torch.no_grad(), backends.using(form):
             function(*inputs)
 
     def first() -> None:
-        with forms.using(form):
+        with backends.using(form):
             torch.autograd.grad(function(*free).sum(), free)
 
     def second() -> None:
-        with forms.using(form):
+        with backends.using(form):
             grads = torch.autograd.grad(function(*free).square().sum(), free, create_graph=True)
             torch.autograd.grad(sum(grad.square().sum() for grad in grads), free)
 

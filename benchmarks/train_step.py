@@ -1,4 +1,4 @@
-"""Seconds of a training iteration by phase, for one or several forms of the operations."""
+"""Seconds of a training iteration by phase, for one or several op backends."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ def phase_runs(
     iteration: "Iteration", phases: Sequence["Phase"], batch: dict[str, "torch.Tensor"], form: str
 ) -> dict[str, Callable[[], None]]:
     """Return a call for each kind of phase, over all discriminators, and for what is left."""
-    from torch_utils.ops import forms  # noqa: PLC0415
+    from torch_utils.ops import backends  # noqa: PLC0415
     from training.phases import PhaseKind  # noqa: PLC0415
 
     chosen = {kind.value: tuple(p for p in phases if p.kind is kind) for kind in PhaseKind}
@@ -119,7 +119,7 @@ def phase_runs(
         def run() -> None:
             iteration.phases = some
             iteration.state.step = 0  # every phase takes part in iteration 0
-            with forms.using(form):
+            with backends.using(form):
                 iteration.run(batch)
 
         return run
@@ -142,7 +142,7 @@ def weigh(seconds: dict[str, float], iteration: "Iteration") -> dict[str, float]
 
 
 def measure(setting: Setting, forms: tuple[str, ...], repeats: int) -> dict[str, Any]:
-    """Return machine, setting and a row of seconds for each form of the operations."""
+    """Return machine, setting and a row of seconds for each op backend."""
     from benchmarks import common  # noqa: PLC0415
 
     iteration = build_iteration(setting)

@@ -21,7 +21,7 @@ from networks.snapshot import (
     read_content,
     save_snapshot,
 )
-from torch_utils.ops import forms
+from torch_utils.ops import backends
 
 ONNX_OPSET = 18
 
@@ -212,7 +212,7 @@ def save_onnx(path: Path, generator: Generator, options: ConversionOptions) -> N
     }
     drawing = _Drawing(generator, options).eval()
     # Kernels of ours are no operators of ONNX; the exporter's warnings are about itself.
-    with forms.using(forms.OpsForm.PLAIN), warnings.catch_warnings(), torch.no_grad():
+    with backends.using(backends.OpBackend.PLAIN), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(drawing, kwargs=inputs, **settings)
     assert program is not None, "the exporter by tracing returns a program"

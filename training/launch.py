@@ -16,7 +16,7 @@ from dnnlib import downloads, files, runs
 from networks.snapshot import load_snapshot
 from torch_utils.devices import resolve_device
 from torch_utils.distributed import is_launched, join_world, local_rank, world_size
-from torch_utils.ops import forms
+from torch_utils.ops import backends
 from training.config import DataConfig, RunConfig, TrainingConfig
 from training.loop import SnapshotEvaluator, TrainingLoop
 from training.options import TrainingOptions
@@ -66,7 +66,7 @@ def make_plan(
     gpus = _count_processes(options.gpus)
     options = replace(options, gpus=gpus)
     device = _choose_device(options, gpus)
-    forms.use(options.ops)
+    backends.use(options.ops)
     dataset = PairDataset(
         options.data,
         use_labels=options.cond,

@@ -46,7 +46,7 @@ class TrainingOptions:
         nhwc: channels innermost in memory; None on the CPU, where it is faster.
         allow_tf32: let CUDA round float32 products to TF32.
         nobench: no search for the fastest cuDNN algorithm.
-        ops: form of the operations, one of torch_utils.ops.forms.OpsForm.
+        ops: op backend, one of torch_utils.ops.backends.OpBackend.
         gpus: processes; None is one, or what torchrun started.
         seed: of everything random.
         desc: text added to the run folder's name.

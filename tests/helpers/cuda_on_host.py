@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from torch_utils.ops import cuda_kernels, cuda_toolkit, forms
-from torch_utils.ops.building import CSRC, Recipe, build
+from torch_utils.ops import backends, cuda_kernels
+from torch_utils.ops.building import CSRC, Recipe, load
 from torch_utils.ops.cuda_kernels import DTYPES, CudaKernels
 
 SHIM = Path(__file__).parents[1] / "torch_utils" / "csrc" / "cuda_on_host.h"
@@ -23,8 +23,7 @@ LAUNCH = re.compile(r"(\w+<[\w, ]+>)\s*<<<(\w+), (\w+), 0, stream>>>\(([^;]*)\);
 
 def build_on_host(folder):
     """Return the kernels for tensors on the CPU. Raises: BuildError without a CUDA toolkit."""
-    toolkit = cuda_toolkit.find_toolkit()
-    headers = cuda_toolkit.header_folders(toolkit) or (str(toolkit / "include"),)
+    headers = cuda_kernels.header_folders(cuda_kernels.find_toolkit())
     libraries = {}
     for name in cuda_kernels.NAMES:
         source = folder / f"{name}.cpp"
@@ -33,10 +32,12 @@ def build_on_host(folder):
             name=f"biface_host_{name}",
             sources=(source,),
             headers=(*sorted((CSRC / "cuda").glob("*.h")), SHIM),
-            cxx_flags=("-std=c++20", "-O0", "-w"),
-            include_paths=(str(CSRC / "cuda"), str(SHIM.parent), *headers),
+            flags={
+                "extra_cflags": ("-std=c++20", "-O0", "-w"),
+                "extra_include_paths": (str(CSRC / "cuda"), str(SHIM.parent), *headers),
+            },
         )
-        libraries[name] = build(recipe)
+        libraries[name] = load(recipe)
     return CudaKernels(libraries)
 
 
@@ -58,6 +59,6 @@ def using(form, kernels, monkeypatch):
         patch.setattr(torch.cuda, "current_stream", lambda _: stream)
         is_fast = form == "cuda"
         patch.setattr(
-            forms, "kernels_for", lambda x: kernels if is_fast and x.dtype in DTYPES else None
+            backends, "kernels_for", lambda x: kernels if is_fast and x.dtype in DTYPES else None
         )
         yield

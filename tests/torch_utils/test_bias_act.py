@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers.golden import assert_golden, read_shared, read_small
-from torch_utils.ops import forms
+from torch_utils.ops import backends
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, scale_noise_bias_act
 
 CASES = [case for case in read_small("ops")[0]["cases"] if case["key"].startswith("bias_act")]
@@ -162,7 +162,7 @@ def test_forms_agree(act, options, layout):
     def run(x, bias):
         return bias_act(x, bias, act=act, **options)
 
-    with forms.using("plain"):
+    with backends.using("plain"):
         expected = all_derivatives(run, x, bias)
     for value, plain in zip(all_derivatives(run, x, bias), expected, strict=True):
         torch.testing.assert_close(value, plain, rtol=1e-4, atol=1e-4)
@@ -175,7 +175,7 @@ def test_forms_agree_on_other_shapes(shape, dim):
     def run(x, bias):
         return bias_act(x, bias, dim=dim, act="lrelu")
 
-    with forms.using("plain"):
+    with backends.using("plain"):
         expected = all_derivatives(run, x, bias)
     for value, plain in zip(all_derivatives(run, x, bias), expected, strict=True):
         torch.testing.assert_close(value, plain, rtol=1e-4, atol=1e-4)

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops import backends
 from torch_utils.ops import conv2d as module
-from torch_utils.ops import forms
 from torch_utils.ops.conv2d import conv2d, conv_transpose2d
 
 FIRST_TO_SECOND = [  # name, our function, PyTorch's, images, kernels
@@ -19,7 +19,9 @@ FIRST_TO_SECOND = [  # name, our function, PyTorch's, images, kernels
 ]
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
-pytestmark = pytest.mark.skipif(forms.cpu_kernels() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(
+    backends.kernels_for(torch.zeros(1)) is None, reason="no C++ compiler"
+)
 
 
 def random(*shape, seed=0):
@@ -44,7 +46,7 @@ def assert_close(actual, expected):
 def used(monkeypatch):
     """Count the calls of the kernels."""
     calls = []
-    kernels = forms.cpu_kernels()
+    kernels = backends.kernels_for(torch.zeros(1))
     for name in ("convolve", "convolve_kernels"):
         method = getattr(kernels, name)
 
@@ -130,7 +132,7 @@ def test_double_precision_is_pytorchs(used):
 
 def test_the_plain_form_can_be_chosen(used):
     x, weight = random(4, 32, 8, 8), random(32, 32, 3, 3, seed=1)
-    with forms.using("plain"):
+    with backends.using("plain"):
         assert torch.equal(conv2d(x, weight, padding=1), F.conv2d(x, weight, padding=1))
     assert used == []
 

@@ -8,7 +8,7 @@ import torch
 
 from tests.helpers import naive_ops
 from tests.helpers.golden import assert_golden, read_shared, read_small
-from torch_utils.ops import forms
+from torch_utils.ops import backends
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import (
     downsample2d,
@@ -187,7 +187,7 @@ def test_forms_agree(up, down, padding, name, channels, layout):
         (grad,) = torch.autograd.grad(y.square().sum(), x)
         return y, grad
 
-    with forms.using("plain"):
+    with backends.using("plain"):
         expected = run()
     for value, plain in zip(run(), expected, strict=True):
         torch.testing.assert_close(value, plain, rtol=1e-4, atol=1e-4)

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.ops import forms
+from torch_utils.ops import backends
+from torch_utils.ops.backends import Kernels
 from torch_utils.ops.cpu_kernels import CpuKernels
-from torch_utils.ops.forms import Kernels
 from torch_utils.ops.layout import BiasActSetting, is_channels_last, sum_by_channel
 
 
@@ -161,7 +161,7 @@ def _fast_kernels(x: Tensor, setting: BiasActSetting) -> Kernels | None:
     is_sum = setting.act == "linear" and setting.gain == 1 and setting.clamp < 0
     if is_sum or x.ndim == 0 or x.numel() == 0:
         return None
-    kernels = forms.kernels_for(x)
+    kernels = backends.kernels_for(x)
     if kernels is None or kernels.has_curvature:
         return kernels
     return kernels if setting.is_piecewise_linear and _tells_slope(setting) else None

@@ -1,8 +1,9 @@
-"""Compile the C++ and CUDA kernels once, and keep the result until something changes.
+"""Compile kernels once with torch's extension loader, and keep them until something changes.
 
-A library is known by a hash of its sources, the compilers' versions and flags, torch and the
-processors it is for. It is built in a process of its own under a file lock, so that several
-processes may start together, and takes its final name only when it is whole.
+A library is known by a hash of its sources, flags, torch and the processors it is for. Each build
+has a folder and a process of its own, since the loader waits without end for the lock that a killed
+build leaves, and reads CUDA_HOME when it is imported. What is whole takes its final name, under a
+file lock, so that several processes may start together.
 """
 
 import ctypes
@@ -13,7 +14,10 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import sysconfig
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import filelock
@@ -21,16 +25,14 @@ import torch
 
 CSRC = Path(__file__).parent / "csrc"
 TIMEOUT_SEC = 900.0
-
-_LAST_LINES = 12
+_LOADER = (
+    "import json, sys; from torch.utils import cpp_extension;"
+    " cpp_extension.load(**json.loads(sys.argv[1]), is_python_module=False, verbose=True)"
+)
 
 
 class BuildError(RuntimeError):
-    """A library could not be built; the message says why in one line, `log` holds all output."""
-
-    def __init__(self, message: str, log: str = "") -> None:
-        super().__init__(message)
-        self.log = log
+    """A library could not be built; the message says why in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +43,7 @@ class Recipe:
         name: of the library.
         sources: .cpp and .cu files.
         headers: files that the sources include; they count for the hash only.
-        cxx_flags: for the C++ compiler.
-        cuda_flags: for nvcc.
-        link_flags: for the linker.
-        include_paths: folders of headers beside the compiler's own.
+        flags: by the option of torch.utils.cpp_extension.load that takes them.
         environment: variables of the build, such as CUDA_HOME.
         key: whatever else the result depends on, such as the processor.
     """
@@ -52,28 +51,20 @@ class Recipe:
     name: str
     sources: tuple[Path, ...]
     headers: tuple[Path, ...] = ()
-    cxx_flags: tuple[str, ...] = ()
-    cuda_flags: tuple[str, ...] = ()
-    link_flags: tuple[str, ...] = ()
-    include_paths: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
-    key: tuple[str, ...] = ()
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
 
     @property
-    def has_cuda(self) -> bool:
-        """Whether nvcc is needed."""
-        return any(source.suffix == ".cu" for source in self.sources)
-
-    def digest(self) -> str:
-        """Return 16 hex digits that change with anything that the library depends on."""
+    def library_name(self) -> str:
+        """Name of the result, which changes with anything that it depends on."""
         digest = hashlib.sha256()
         for path in (*self.sources, *self.headers):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        flags = {key: str(value) for key, value in asdict(self).items()}
-        flags = {key: flags[key] for key in ("cxx_flags", "cuda_flags", "link_flags", "key")}
-        about = [flags, self.environment, str(torch.__version__), platform.machine(), sys.platform]
+        machine = (str(torch.__version__), platform.machine(), sys.platform)
+        about = [dict(self.flags), dict(self.environment), self.key, machine]
         digest.update(json.dumps(about, sort_keys=True).encode())
-        return digest.hexdigest()[:16]
+        return f"{self.name}-{digest.hexdigest()[:16]}"
 
 
 def cache_root() -> Path:
@@ -85,85 +76,81 @@ def cache_root() -> Path:
     return Path(cache) / "torch_extensions" / "biface"
 
 
-def build(recipe: Recipe, root: Path | None = None) -> Path:
-    """Return the library of a recipe, compiled now unless it is there from before.
+def load(recipe: Recipe, root: Path | None = None) -> ctypes.CDLL:
+    """Return a library's functions, compiled now unless they are there from before.
 
     Args:
         recipe: what to build.
         root: folder that keeps libraries; None is `cache_root()`.
-    Raises: BuildError.
+    Raises: BuildError, also where the system does not load the library, as from a disk that forbids
+        execution, or where the CUDA runtime that it was linked with is not here.
     """
     root = cache_root() if root is None else root
-    name = f"{recipe.name}-{recipe.digest()}"
+    name = recipe.library_name
     library = root / f"{name}.so"
-    if library.is_file():
-        return library
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / f"{name}.lock", timeout=TIMEOUT_SEC):
-            if not library.is_file():
-                _compile(recipe, root / f"{name}.build", library)
+        if not library.is_file():
+            with filelock.FileLock(root / f"{name}.lock", timeout=TIMEOUT_SEC):
+                if not library.is_file():
+                    _compile(recipe, library)
     except filelock.Timeout as error:
         raise BuildError(f"another process has been building {name} for too long") from error
     except OSError as error:
         raise BuildError(
             f"{root} cannot hold the result ({error}): set TORCH_EXTENSIONS_DIR"
         ) from error
-    return library
-
-
-def load(library: Path) -> ctypes.CDLL:
-    """Return a library's functions.
-
-    Raises: BuildError where the system does not load it, as from a disk that forbids execution, or
-        where the CUDA runtime that it was linked with is not here.
-    """
     try:
         return ctypes.CDLL(str(library))
     except OSError as error:
         raise BuildError(f"{library} cannot be loaded ({error})") from error
 
 
-def _compile(recipe: Recipe, folder: Path, library: Path) -> None:
-    """Build in `folder`, which may hold the remains of a build that was killed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+def _compile(recipe: Recipe, library: Path) -> None:
+    for remains in library.parent.glob(f"{library.stem}.*.part"):  # of builds that were killed
+        shutil.rmtree(remains, ignore_errors=True)
+    folder = tempfile.mkdtemp(dir=library.parent, prefix=f"{library.stem}.", suffix=".part")
     order = {
         "name": recipe.name,
         "sources": [str(path) for path in recipe.sources],
-        "extra_cflags": list(recipe.cxx_flags),
-        "extra_cuda_cflags": list(recipe.cuda_flags),
-        "extra_ldflags": list(recipe.link_flags),
-        "extra_include_paths": list(recipe.include_paths),
-        "build_directory": str(folder),
-        "with_cuda": recipe.has_cuda,
+        "build_directory": folder,
+        **recipe.flags,
     }
-    command = [sys.executable, "-m", "torch_utils.ops.compile_extension", json.dumps(order)]
+    try:
+        _run_loader(order, {**recipe.environment, "PATH": _path_with_ninja()})
+        (Path(folder) / f"{recipe.name}.so").replace(library)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_loader(order: Mapping[str, object], environment: Mapping[str, str]) -> None:
+    command = [sys.executable, "-c", _LOADER, json.dumps(order)]
     try:
         done = subprocess.run(
             command,
-            cwd=CSRC.parents[2],
-            env={**os.environ, **dict(recipe.environment)},
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_SEC,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise BuildError(f"compiling {recipe.name} took more than {TIMEOUT_SEC:.0f} s") from error
-    built = folder / f"{recipe.name}.so"
-    if done.returncode or not built.is_file():
-        log = done.stdout + done.stderr
-        raise BuildError(f"compiling {recipe.name} failed: {_reason(log)}", log)
-    built.replace(library)
-    shutil.rmtree(folder, ignore_errors=True)
+        raise BuildError(f"compiling took more than {TIMEOUT_SEC:.0f} s") from error
+    if done.returncode:
+        raise BuildError(f"compiling {order['name']} failed: {_reason(done.stdout + done.stderr)}")
+
+
+def _path_with_ninja() -> str:
+    """Return a PATH on which pip's ninja goes first, also where no environment is activated."""
+    scripts = (sysconfig.get_path("scripts"), str(Path(sys.executable).parent))
+    return os.pathsep.join([*scripts, os.environ.get("PATH", os.defpath)])
 
 
 def _reason(log: str) -> str:
     """Return the line of a compiler's output that says most."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    for mark in ("fatal error", " error:", "error:", "cannot find", "Error"):
+    for mark in ("fatal error", "error:", "cannot find", "Error"):
         for line in lines:
             if mark in line:
                 return line[:300]
-    return " / ".join(lines[-_LAST_LINES:])[-300:] or "no output"
+    return lines[-1][:300] if lines else "no output"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.ops import forms
+from torch_utils.ops import backends
 from torch_utils.ops.cpu_kernels import (
     CHANNEL_MULTIPLE,
     CpuKernels,
@@ -71,11 +71,16 @@ def _fast_kernels(x: Tensor, weight: Tensor, height: int, width: int) -> CpuKern
         weight: kernels.
         height, width: of the images on the smaller side.
     """
-    is_fast = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     has_panels = weight.shape[0] % CHANNEL_MULTIPLE == weight.shape[1] % CHANNEL_MULTIPLE == 0
     tiles = x.shape[0] * -(-height // _TILE) * -(-width // _TILE)
-    if is_fast and has_panels and weight.shape[2:] == (3, 3) and tiles >= _MIN_TILES:
-        return forms.cpu_kernels()
+    if (
+        weight.dtype == x.dtype
+        and weight.shape[2:] == (3, 3)
+        and has_panels
+        and tiles >= _MIN_TILES
+    ):
+        kernels = backends.kernels_for(x)
+        return kernels if isinstance(kernels, CpuKernels) else None
     return None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_utils.ops.building import CSRC, Recipe, build, load
-from torch_utils.ops.layout import BiasActSetting, dense, is_channels_last
+from torch_utils.ops.building import CSRC, Recipe, load
+from torch_utils.ops.layout import BiasActSetting, dense, is_channels_last, pointers
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -35,9 +35,8 @@ def recipe() -> Recipe:
         name="biface_cpu",
         sources=tuple(sorted(folder.glob("*.cpp"))),
         headers=tuple(sorted(folder.glob("*.h"))),
-        cxx_flags=flags,
-        link_flags=("-fopenmp",),
-        key=(_processor(),),
+        flags={"extra_cflags": flags, "extra_ldflags": ("-fopenmp",)},
+        key=_processor(),
     )
 
 
@@ -45,13 +44,13 @@ class CpuKernels:
     """The functions of the library; float32 tensors on the CPU.
 
     Args:
-        library: from `build(recipe())`.
+        library: from `load(recipe())`.
     """
 
     has_curvature = False
 
-    def __init__(self, library: Path) -> None:
-        self._library = load(library)
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(self._library, name)
             function.restype, function.argtypes = result, arguments
@@ -59,7 +58,7 @@ class CpuKernels:
     @classmethod
     def built(cls) -> "CpuKernels":
         """Return the kernels, compiled if need be. Raises: BuildError."""
-        return cls(build(recipe()))
+        return cls(load(recipe()))
 
     def convolve(self, x: Tensor, weight: Tensor, stride: int, *, is_adjoint: bool) -> Tensor:
         """Correlate images with 3x3 kernels, or do the adjoint.
@@ -80,7 +79,7 @@ class CpuKernels:
         outputs = weight.shape[1] if is_adjoint else weight.shape[0]
         y = _empty(n, outputs, *result)
         code = self._library.biface_convolve(
-            *_pointers(x, weight, y),
+            *pointers(x, weight, y),
             *(n, *small, inputs, outputs, stride, is_adjoint, is_swapped != is_adjoint),
             _threads(),
         )
@@ -105,7 +104,7 @@ class CpuKernels:
         shape = (inputs, outputs) if is_swapped else (outputs, inputs)
         weight = _empty(*shape, 3, 3)
         code = self._library.biface_convolve_kernels(
-            *_pointers(large, small, weight),
+            *pointers(large, small, weight),
             *(n, height, width, inputs, outputs, stride, is_swapped, _threads()),
         )
         _check_memory(code)
@@ -116,7 +115,7 @@ class CpuKernels:
         x, sizes = dense(x, setting.dim)
         y = torch.empty_like(x)
         bias = None if bias is None else bias.contiguous()
-        self._library.biface_bias_act(*_pointers(x, bias, y), *sizes, *_numbers(setting))
+        self._library.biface_bias_act(*pointers(x, bias, y), *sizes, *_numbers(setting))
         return y
 
     def finish(
@@ -141,7 +140,7 @@ class CpuKernels:
         noise = None if noise is None else noise.contiguous()
         noise_n = 1 if noise is None else noise.shape[0]
         self._library.biface_finish(
-            *_pointers(x, scale, noise, bias),
+            *pointers(x, scale, noise, bias),
             *(n, noise_n, height * width, channels),
             *_numbers(setting),
         )
@@ -156,16 +155,7 @@ class CpuKernels:
         *,
         has_sums: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return (grad + shift) times the slope, and its sums by channel.
-
-        Args:
-            grad: shaped as the result.
-            shift: [channels] or None.
-            known: the result of the forward pass.
-            bias: not needed.
-            setting: of the forward pass.
-            has_sums: whether the sums are wanted.
-        """
+        """Return what `CudaKernels.bias_act_slopes` does; `known` is the result, without `bias`."""
         y, sizes = dense(known, setting.dim)
         if grad.stride() != y.stride():
             grad = torch.empty_like(y).copy_(grad)
@@ -174,7 +164,7 @@ class CpuKernels:
         if has_sums:
             sums = torch.empty([self._library.biface_bias_act_chunks(*sizes), sizes[1]])
         self._library.biface_bias_act_grad(
-            *_pointers(grad, shift, y, out, sums), *sizes, *_numbers(setting)
+            *pointers(grad, shift, y, out, sums), *sizes, *_numbers(setting)
         )
         return out, None if sums is None else sums.sum(dim=0)
 
@@ -226,7 +216,7 @@ class CpuKernels:
             inner, width, width_out = width, 1, 1
         f = (f.flip([0, 1]) if is_turned else f) * gain
         self._library.biface_upfirdn2d(
-            *_pointers(x, f, y),
+            *pointers(x, f, y),
             *(planes, inner, height, width, size[1], width_out, taps_y, taps_x),
             *(up[1], up[0], down[1], down[0], before[1], before[0]),
             _threads(),
@@ -236,10 +226,6 @@ class CpuKernels:
 
 def _threads() -> int:
     return torch.get_num_threads()
-
-
-def _pointers(*tensors: Tensor | None) -> list[int | None]:
-    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
 def _channels_last(x: Tensor) -> Tensor:

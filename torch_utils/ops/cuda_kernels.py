@@ -1,6 +1,11 @@
 """The CUDA kernels: how they are built, and their functions on tensors."""
 
 import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_utils.ops import cuda_toolkit
-from torch_utils.ops.building import CSRC, BuildError, Recipe, build, load
-from torch_utils.ops.layout import BiasActSetting, dense, sum_by_channel
+from torch_utils.ops.building import CSRC, BuildError, Recipe, load
+from torch_utils.ops.layout import BiasActSetting, dense, is_channels_last, pointers, sum_by_channel
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
@@ -22,21 +26,52 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NAMES = ("bias_act", "upfirdn2d")
 
 
+def find_toolkit() -> Path:
+    """Return the folder that holds bin/nvcc and the libraries of CUDA; CUDA_HOME goes first.
+
+    nvcc itself tells, since the one on the path may be a link or a wrapper script.
+
+    Raises: BuildError where there is none.
+    """
+    homes = [os.environ.get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
+    folders = [str(Path(home) / "bin") for home in homes if home]
+    folders += [os.environ.get("PATH", os.defpath), "/usr/local/cuda/bin"]
+    nvcc = shutil.which("nvcc", path=os.pathsep.join(folders))
+    if nvcc is None:
+        raise BuildError(
+            "no CUDA toolkit was found: install one with nvcc, of the CUDA version of PyTorch"
+            f" ({torch.version.cuda}), and set CUDA_HOME to its folder"
+        )
+    words = _run([nvcc, "--dryrun", "-x", "cu", os.devnull, "-c", "-o", os.devnull])
+    found = re.search(r"^#\$ TOP=(.+)$", words, re.MULTILINE)
+    return Path(found[1].strip()).resolve() if found else Path(nvcc).resolve().parents[1]
+
+
+def header_folders(toolkit: Path) -> tuple[str, ...]:
+    """Return folders of CUDA headers: the toolkit's, or pip's wheels' for one that has none."""
+    if (toolkit / "include" / "cuda_fp16.h").is_file():
+        return (str(toolkit / "include"),)
+    site = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
+    return tuple(str(path.parent) for path in sorted(site.glob("*/include/cuda_fp16.h")))
+
+
 def recipe(name: str, archs: tuple[str, ...]) -> Recipe:
     """Return how one of NAMES is built for compute capabilities such as ("9.0", "12.0+PTX").
 
     Raises: BuildError where there is no CUDA toolkit.
     """
-    toolkit = cuda_toolkit.find_toolkit()
+    toolkit = find_toolkit()
     folder = CSRC / "cuda"
     return Recipe(
         name=f"biface_cuda_{name}",
         sources=(folder / f"{name}.cu",),
         headers=tuple(sorted(folder.glob("*.h"))),
-        cuda_flags=("-O3",),
-        include_paths=cuda_toolkit.header_folders(toolkit),
-        environment=(("CUDA_HOME", str(toolkit)), ("TORCH_CUDA_ARCH_LIST", ";".join(archs))),
-        key=(cuda_toolkit.compiler_version(toolkit),),
+        flags={
+            "extra_cuda_cflags": ("-O3",),
+            "extra_include_paths": header_folders(toolkit),
+        },
+        environment={"CUDA_HOME": str(toolkit), "TORCH_CUDA_ARCH_LIST": ";".join(archs)},
+        key=_run([str(toolkit / "bin" / "nvcc"), "--version"]),
     )
 
 
@@ -44,22 +79,24 @@ class CudaKernels:
     """The functions of both libraries; dense tensors of one of DTYPES on one GPU.
 
     Args:
-        libraries: path by name, from `build(recipe(name, ...))`.
+        libraries: by name, from `load(recipe(name, ...))`.
     """
 
     has_curvature = True
 
-    def __init__(self, libraries: dict[str, Path]) -> None:
+    def __init__(self, libraries: dict[str, ctypes.CDLL]) -> None:
         self._bias_act = _Function(libraries["bias_act"], "biface_cuda_bias_act", _BIAS_ACT)
         self._upfirdn2d = _Function(libraries["upfirdn2d"], "biface_cuda_upfirdn2d", _UPFIRDN2D)
 
     @classmethod
     def built(cls) -> "CudaKernels":
         """Return the kernels for the GPUs at hand, compiled if need be. Raises: BuildError."""
-        archs = cuda_toolkit.architectures()
-        if not archs:
+        devices = range(torch.cuda.device_count())
+        if not devices:
             raise BuildError("PyTorch finds no CUDA device")
-        return cls({name: build(recipe(name, archs)) for name in NAMES})
+        capabilities = {torch.cuda.get_device_capability(device) for device in devices}
+        archs = tuple(f"{major}.{minor}" for major, minor in sorted(capabilities))
+        return cls({name: load(recipe(name, archs)) for name in NAMES})
 
     def bias_act(self, x: Tensor, bias: Tensor | None, setting: BiasActSetting) -> Tensor:
         """Return clamp(gain * act(x + bias)); see `bias_act.bias_act`."""
@@ -116,7 +153,7 @@ class CudaKernels:
         self._bias_act(
             x.device,
             *(DTYPES.index(x.dtype), setting.act_index, order),
-            *_pointers(x, bias, factor, out),
+            *pointers(x, bias, factor, out),
             *(outer * channels * inner, channels, inner),
             *(setting.alpha, setting.gain, _stored(setting.clamp, x.dtype)),
         )
@@ -136,7 +173,7 @@ class CudaKernels:
     ) -> Tensor:
         """Insert zeros, pad, filter and drop pixels; the arguments are `CpuKernels.upfirdn2d`'s."""
         n, channels, height, width = x.shape
-        is_inner = channels > 1 and x.is_contiguous(memory_format=torch.channels_last)
+        is_inner = channels > 1 and is_channels_last(x)
         layout = torch.channels_last if is_inner else torch.contiguous_format
         x, f = x.contiguous(memory_format=layout), f.contiguous()
         shape = (n, channels, size[1], size[0])
@@ -145,7 +182,7 @@ class CudaKernels:
         self._upfirdn2d(
             x.device,
             DTYPES.index(x.dtype),
-            *_pointers(x, f, y),
+            *pointers(x, f, y),
             *(planes, inner, height, width, size[1], size[0], *f.shape),
             *(up[1], up[0], down[1], down[0], before[1], before[0], is_turned, gain),
         )
@@ -155,9 +192,8 @@ class CudaKernels:
 class _Function:
     """One function of a library, called on a device's current stream; errors are raised."""
 
-    def __init__(self, library: Path, name: str, arguments: list[Any]) -> None:
-        loaded = load(library)
-        self._call, self._describe = getattr(loaded, name), loaded.biface_cuda_error
+    def __init__(self, library: ctypes.CDLL, name: str, arguments: list[Any]) -> None:
+        self._call, self._describe = getattr(library, name), library.biface_cuda_error
         self._call.restype, self._call.argtypes = _INT, arguments
         self._describe.restype, self._describe.argtypes = ctypes.c_char_p, [_INT]
         self._name = name
@@ -170,8 +206,9 @@ class _Function:
             raise RuntimeError(f"{self._name}: {self._describe(code).decode()}")
 
 
-def _pointers(*tensors: Tensor | None) -> list[int | None]:
-    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout + done.stderr
 
 
 @cache

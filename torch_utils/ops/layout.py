@@ -62,3 +62,8 @@ def sum_by_channel(x: Tensor, dim: int) -> Tensor:
     """Return [x.shape[dim]] sums over all other axes."""
     axes = [axis for axis in range(x.ndim) if axis != dim]
     return x.sum(dim=axes) if axes else x  # an empty list of axes would mean all of them
+
+
+def pointers(*tensors: Tensor | None) -> list[int | None]:
+    """Return where the tensors' numbers are in memory, None for none."""
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]

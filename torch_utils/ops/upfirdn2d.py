@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.ops import forms
+from torch_utils.ops import backends
 
 Pair = int | Sequence[int]
 
@@ -188,7 +188,7 @@ def _compute(
     gain: float,
 ) -> Tensor:
     """Run the form of the operation that this process uses on such tensors."""
-    kernels = forms.kernels_for(x) if x.numel() > 0 else None
+    kernels = backends.kernels_for(x) if x.numel() > 0 else None
     if kernels is None:
         return upfirdn2d_plain(x, f, up, down, padding, flip_filter, gain)
     before = (padding[0], padding[2])

@@ -1,4 +1,4 @@
-"""Which form of the operations computes: plain PyTorch, or kernels of ours built on first use.
+"""The op backends: plain PyTorch, or kernels of ours that are built on first use.
 
 Like torch.backends, the choice belongs to the process and not to a caller: derivatives run in
 threads that autograd owns. It is made once, announced once, and changed only by `use` and `using`.
@@ -26,7 +26,7 @@ Some = TypeVar("Some", CpuKernels, CudaKernels)
 _log = logging.getLogger(__name__)
 
 
-class OpsForm(StrEnum):
+class OpBackend(StrEnum):
     """What the user may ask for.
 
     auto: kernels where they can be built, otherwise plain PyTorch, which is said once.
@@ -80,7 +80,7 @@ class _Process:
     """The choice of this process and what has been built for it."""
 
     def __init__(self) -> None:
-        self.form = OpsForm.AUTO
+        self.backend = OpBackend.AUTO
         self.cpu = _Lazy("cpu", CpuKernels.built)
         self.cuda = _Lazy("cuda", CudaKernels.built)
 
@@ -88,45 +88,37 @@ class _Process:
 _PROCESS = _Process()
 
 
-def use(form: OpsForm | str) -> None:
-    """Choose the form for the rest of the process.
+def use(backend: OpBackend | str) -> None:
+    """Choose the backend for the rest of the process.
 
-    Raises: ValueError for an unknown form, or with "cpu" and "cuda" where kernels for that device
+    Raises: ValueError for an unknown one, or with "cpu" and "cuda" where kernels for that device
         cannot be built.
     """
-    form = OpsForm(form)
-    if form in (OpsForm.CPU, OpsForm.CUDA):
-        lazy = _PROCESS.cpu if form is OpsForm.CPU else _PROCESS.cuda
+    backend = OpBackend(backend)
+    if backend in (OpBackend.CPU, OpBackend.CUDA):
+        lazy = _PROCESS.cpu if backend is OpBackend.CPU else _PROCESS.cuda
         if lazy.get() is None:
-            raise ValueError(f"--ops={form}: {lazy.error}")
-    _PROCESS.form = form
+            raise ValueError(f"--ops={backend}: {lazy.error}")
+    _PROCESS.backend = backend
 
 
 @contextlib.contextmanager
-def using(form: OpsForm | str) -> Iterator[None]:
-    """Choose a form for the time of a block, as tests and measurements do."""
-    before = _PROCESS.form
-    use(form)
+def using(backend: OpBackend | str) -> Iterator[None]:
+    """Choose a backend for the time of a block, as tests and measurements do."""
+    before = _PROCESS.backend
+    use(backend)
     try:
         yield
     finally:
-        _PROCESS.form = before
-
-
-def cpu_kernels() -> CpuKernels | None:
-    """Return the kernels for the CPU, or None where plain PyTorch is to be used."""
-    return None if _PROCESS.form is OpsForm.PLAIN else _PROCESS.cpu.get()
-
-
-def cuda_kernels() -> CudaKernels | None:
-    """Return the kernels for CUDA, or None where plain PyTorch is to be used."""
-    return None if _PROCESS.form is OpsForm.PLAIN else _PROCESS.cuda.get()
+        _PROCESS.backend = before
 
 
 def kernels_for(x: Tensor) -> Kernels | None:
     """Return the kernels for a tensor's device and dtype, or None for plain PyTorch."""
-    if x.device.type == "cpu":
-        return cpu_kernels() if x.dtype == torch.float32 else None
-    if x.device.type == "cuda":
-        return cuda_kernels() if x.dtype in CUDA_DTYPES else None
+    if _PROCESS.backend is OpBackend.PLAIN:
+        return None
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        return _PROCESS.cpu.get()
+    if x.device.type == "cuda" and x.dtype in CUDA_DTYPES:
+        return _PROCESS.cuda.get()
     return None
