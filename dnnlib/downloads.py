@@ -4,7 +4,6 @@ Environment: BIFACE_CACHE_DIR (or DNNLIB_CACHE_DIR, as published systems call it
 whose `downloads` keeps the files, by default ~/.cache/biface; BIFACE_OFFLINE=1 fetches nothing.
 """
 
-import contextlib
 import hashlib
 import http.client
 import logging
@@ -13,9 +12,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import filelock
 
@@ -24,19 +22,11 @@ from dnnlib import files
 # Takes how many bytes are there and how many there will be; returns what counts further ones.
 Progress = Callable[[int, int], Callable[[int], None]]
 
-CACHE_VARIABLES = ("BIFACE_CACHE_DIR", "DNNLIB_CACHE_DIR")
-OFFLINE_VARIABLE = "BIFACE_OFFLINE"
-SCHEMES = ("http", "https", "file")
-RECORD_SUFFIX = ".json"
 TIMEOUT_SEC = 30.0
 ATTEMPTS = 3
 _BLOCK_BYTES = 1 << 18
 
 _log = logging.getLogger(__name__)
-
-
-class _PassingError(Exception):
-    """A failure that another attempt may not meet."""
 
 
 def is_url(text: str) -> bool:
@@ -51,15 +41,8 @@ def is_url(text: str) -> bool:
 
 def download_folder() -> Path:
     """Return the folder that keeps fetched files, as the environment says."""
-    for variable in CACHE_VARIABLES:
-        if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser() / "downloads"
-    return Path.home() / ".cache" / "biface" / "downloads"
-
-
-def is_offline() -> bool:
-    """Tell whether the environment forbids fetching."""
-    return os.environ.get(OFFLINE_VARIABLE, "0").lower() not in ("", "0", "false", "no")
+    chosen = os.environ.get("BIFACE_CACHE_DIR") or os.environ.get("DNNLIB_CACHE_DIR")
+    return Path(chosen or "~/.cache/biface").expanduser() / "downloads"
 
 
 def find_cached(url: str, name: str | None = None) -> Path | None:
@@ -71,12 +54,14 @@ def find_cached(url: str, name: str | None = None) -> Path | None:
     Raises: ValueError for an address of another kind, or a kept file that has changed since it was
         fetched; FileNotFoundError where a file:// address leads nowhere.
     """
-    parts = _split(url)
+    parts = urllib.parse.urlsplit(url)
     if parts.scheme == "file":
         path = Path(urllib.request.url2pathname(parts.path))
         if not path.is_file():
             raise FileNotFoundError(f"{url}: no such file")
         return path
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{url}: an address must be of http, https, file, with a host")
     for path in (_kept_as(url, name), _kept_as(url, None)):
         if path.is_file():
             _check_record(path)
@@ -102,88 +87,64 @@ def fetch(url: str, name: str | None = None, progress: Progress | None = None) -
         return cached
     target = _kept_as(url, name)
     by_hand = f"put the file to {target} or name it by its path"
-    if is_offline():
-        raise ValueError(f"{url} is not here and {OFFLINE_VARIABLE} forbids fetching: {by_hand}")
+    if os.environ.get("BIFACE_OFFLINE", "0").lower() not in ("", "0", "false", "no"):
+        raise ValueError(f"{url} is not here and BIFACE_OFFLINE forbids fetching: {by_hand}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(target.with_name(f".{target.name}.lock")):
-        cached = find_cached(url, name)
-        if cached is not None:  # another process was faster
-            return cached
         try:
-            _fetch_patiently(url, target, progress)
-        except (OSError, http.client.HTTPException, _PassingError) as error:
+            if find_cached(url, name) is None:  # no other process was faster
+                _fetch_patiently(url, target, progress)
+        except (OSError, http.client.HTTPException) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{url} cannot be fetched ({reason}): {by_hand}") from error
     return target
 
 
-def _split(url: str) -> urllib.parse.SplitResult:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in SCHEMES or (parts.scheme != "file" and not parts.netloc):
-        raise ValueError(f"{url}: an address must be of {', '.join(SCHEMES)}, with a host")
-    return parts
-
-
 def _kept_as(url: str, name: str | None) -> Path:
-    """Return where a file is kept; the second form is the one of published systems."""
-    if name is None:
-        last = Path(urllib.parse.unquote(_split(url).path)).name or "file"
-        digest = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
-        name = f"{digest}_{last}"
-    return download_folder() / name
+    """Return where a file is kept; without a name, as published systems do."""
+    last = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name or "file"
+    digest = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
+    return download_folder() / (name or f"{digest}_{last}")
 
 
 def _fetch_patiently(url: str, target: Path, progress: Progress | None) -> None:
+    """Try again what another attempt may not meet."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             _fetch_once(url, target, progress)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code < 500 or attempt == ATTEMPTS:
+            break
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            if attempt == ATTEMPTS or 400 <= getattr(error, "code", 0) < 500:
                 raise
-        except (OSError, http.client.HTTPException, _PassingError):
-            if attempt == ATTEMPTS:
-                raise
-        else:
-            return
-        time.sleep(attempt)
+            time.sleep(attempt)
 
 
 def _fetch_once(url: str, target: Path, progress: Progress | None) -> None:
-    digest, size = hashlib.sha256(), 0
-    with _open(url) as response, files.atomic_write(target) as file:
-        declared = _declared_size(response)
+    request = urllib.request.Request(url, headers={"User-Agent": "biface"})  # noqa: S310  # checked
+    with (
+        urllib.request.urlopen(request, timeout=TIMEOUT_SEC) as response,  # noqa: S310
+        files.atomic_write(target) as file,
+    ):
+        if response.headers.get_content_type() == "text/html":  # a login or a confirmation
+            raise OSError("a web page came instead of a file")
         _log.info("fetching %s to %s", url, target)
+        declared = response.length
         advance = None if progress is None else progress(0, declared or 0)
         while block := response.read(_BLOCK_BYTES):
             file.write(block)
-            digest.update(block)
-            size += len(block)
             if advance is not None:
                 advance(len(block))
-        if declared is not None and size != declared:
-            raise _PassingError(f"{size} of {declared} bytes came")
-    record = {"url": url, "size": size, "sha256": digest.hexdigest()}
+        size = file.tell()
+        if declared not in (None, size):
+            raise OSError(f"{size} of {declared} bytes came")
+    record = {"url": url, "size": size, "sha256": files.sha256_file(target)}
     files.write_json(_record_of(target), record)
 
 
-@contextlib.contextmanager
-def _open(url: str) -> Iterator[Any]:
-    request = urllib.request.Request(url, headers={"User-Agent": "biface"})  # noqa: S310  # _split
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SEC) as response:  # noqa: S310
-        if response.headers.get_content_type() == "text/html":
-            # What pages say that ask for a confirmation or a login.
-            raise OSError("a web page came instead of a file")
-        yield response
-
-
-def _declared_size(response: Any) -> int | None:
-    text = response.headers.get("Content-Length") or ""
-    return int(text) if text.isdigit() else None
-
-
 def _record_of(path: Path) -> Path:
-    return path.with_name(path.name + RECORD_SUFFIX)
+    return path.with_name(path.name + ".json")
 
 
 def _check_record(path: Path) -> None:
