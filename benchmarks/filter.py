@@ -93,7 +93,7 @@ def time_filter(given: dict[str, Any], device: "torch.device") -> list[dict[str,
     import numpy as np  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from biometrics.similarity import References  # noqa: PLC0415
+    from metrics.nearest import References  # noqa: PLC0415
 
     count = given["samples"]
     pairs = build_pairs(given["resolution"], given["micro_batch"], count, device)

@@ -1,11 +1,13 @@
 """Counts of similarity scores in fine bins, whatever their number; rates of them are exact."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from biometrics.similarity import cosine_blocks, unit_rows
+from metrics.nearest import unit_rows
 
 BINS = 20000
 
@@ -101,7 +103,7 @@ def count_scores(vectors: np.ndarray, groups: np.ndarray) -> ScoreTable:
     rows = unit_rows(vectors)
     mated, non_mated = ScoreCounts.none(), ScoreCounts.none()
     nearest = np.full([2, len(rows)], -np.inf, np.float32)
-    for left, right, cosines in cosine_blocks(rows, rows):
+    for left, right, cosines in _cosine_blocks(rows, rows):
         if right.start < left.start:
             continue
         is_mated = groups[left][:, None] == groups[right][None]
@@ -117,6 +119,24 @@ def count_scores(vectors: np.ndarray, groups: np.ndarray) -> ScoreTable:
         mated = mated.add(cosines[counts & is_mated])
         non_mated = non_mated.add(cosines[counts & ~is_mated])
     return ScoreTable(mated, non_mated, nearest[0], nearest[1])
+
+
+def _cosine_blocks(
+    left: np.ndarray, right: np.ndarray, *, block: int = 2048
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Yield all cosines of unit rows, block by block.
+
+    Args:
+        left: [A, E] float32 of unit rows.
+        right: [B, E] float32 of unit rows.
+        block: largest side of a block.
+    Yields: rows of `left`, rows of `right`, and their cosines [rows, columns] float32.
+    """
+    for top in range(0, len(left), block):
+        for start in range(0, len(right), block):
+            rows, columns = slice(top, top + block), slice(start, start + block)
+            product = torch.from_numpy(left[rows]) @ torch.from_numpy(right[columns]).T
+            yield rows, columns, product.numpy()
 
 
 def _edge(place: int) -> float:

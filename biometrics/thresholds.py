@@ -12,9 +12,9 @@ import numpy as np
 
 from biometrics.features import IdentityFeatures
 from biometrics.score_counts import ScoreCounts, ScoreTable, count_scores
-from biometrics.similarity import group_numbers
 from dnnlib import config as configs
 from dnnlib import files
+from metrics.estimates import group_numbers
 
 THRESHOLDS_FILE = "thresholds.json"
 FORMAT = "biface-thresholds"
@@ -159,7 +159,7 @@ def calibrate(
         pairs of people are counted.
     """
     _check_request(features, {"FMR": fmr, "FNMR": fnmr, "diversity": diversity})
-    groups = group_numbers(features.identities)
+    groups, _ = group_numbers(features.identities)
     chosen = _spread(groups)
     people = len(np.unique(groups[chosen]))
     _check_people(people, fmr)

@@ -43,10 +43,16 @@ class Faces:
     Args:
         recogniser: that computes them.
         advance: told how many images are done.
+        device: of comparisons.
     """
 
-    def __init__(self, recogniser: Recogniser, advance: Advance = lambda _count: None) -> None:
-        self.recogniser = recogniser
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        advance: Advance = lambda _count: None,
+        device: str = "cpu",
+    ) -> None:
+        self.recogniser, self.device = recogniser, device
         self._advance = advance
         self._done: dict[tuple[int, str], Embedded] = {}
 
@@ -120,7 +126,12 @@ def study_dataset(
             found = faces.of(images, modality).enrolled()
             arguments = found.vectors, found.images.people
             for store, compute in (
-                (classes, lambda v, p, t=threshold: class_statistics(v, p, t, seed=seed)),
+                (
+                    classes,
+                    lambda v, p, t=threshold: class_statistics(
+                        v, p, t, device=faces.device, seed=seed
+                    ),
+                ),
                 (capacity, identity_capacity),
             ):
                 _try(store, modality, lambda c=compute, a=arguments: c(*a), name, gaps)
@@ -166,7 +177,9 @@ def study_privacy(
     ]
     if groups[0] is None or groups[1] is None:
         raise ValueError("privacy needs samples and training images")
-    return score_privacy(groups[0], groups[1], groups[2], thresholds, seed=seed)
+    return score_privacy(
+        groups[0], groups[1], groups[2], thresholds, device=faces.device, seed=seed
+    )
 
 
 def closest_pairs(
@@ -183,12 +196,12 @@ def closest_pairs(
     Places count all images of the two sets, those without an embedding included.
     """
     kept = [np.flatnonzero(faces.of(s, modality).is_enrolled) for s in (samples, training)]
-    order = np.argsort(-score.nearest.similarity, kind="stable")[:wanted]
+    order = np.argsort(-score.nearest.scores, kind="stable")[:wanted]
     return [
         (
             int(kept[0][i]),
-            int(kept[1][score.nearest.index[i]]),
-            float(score.nearest.similarity[i]),
+            int(kept[1][score.nearest.indices[i]]),
+            float(score.nearest.scores[i]),
         )
         for i in order
     ]
@@ -250,7 +263,7 @@ def _agreement(
     both = np.flatnonzero(first.is_enrolled & second.is_enrolled)
     people = [images.people[i] for i in both]
     return identity_agreement(
-        first.vectors[both], second.vectors[both], people, threshold, seed=seed
+        first.vectors[both], second.vectors[both], people, threshold, device=faces.device, seed=seed
     )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from biometrics.features import IdentityFeatures, read_identity_features
-from biometrics.similarity import unit_rows
 from data.grouping import MANIFEST
 from data.identities import DEFAULT_FEATURE_SCALE
 from dnnlib import files
 from identities.identity_sources import RandomSource
 from identities.recognition_dataset import RECORD
+from metrics.nearest import unit_rows
 
 
 def read_conditions(

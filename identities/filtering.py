@@ -15,9 +15,9 @@ from torch import Tensor
 from biometrics.detection import FaceCheck, NoFaceCheck
 from biometrics.faces import FaceReason
 from biometrics.features import IdentityFeatures
-from biometrics.similarity import Nearest, References, group_numbers
 from data.modalities import MODALITIES, NIR
 from identities.rules import FilterRules, Reason, Which
+from metrics.nearest import Nearest, References
 
 SCORE_DIGITS = 6  # scores are rounded before they are compared, so that what is written decides
 
@@ -51,8 +51,7 @@ class TrainingPeople:
     ) -> None:
         rows = np.arange(len(features.stems))
         if which is Which.FIRST:
-            rows = np.unique(group_numbers(features.identities), return_index=True)[1]
-            rows.sort()
+            rows = np.sort(np.unique(features.identities, return_index=True)[1])
         self.stems = tuple(features.stems[row] for row in rows)
         self.people = len(set(features.identities))
         self._references = References(features.vectors[rows], device=device)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from biometrics.features import IdentityFeatures
-from biometrics.similarity import group_numbers, unit_rows
 from data.number_files import open_numbers
 from dnnlib import files
+from metrics.nearest import unit_rows
 from torch_utils.seeding import generator_for
 
 _STREAM = "recognition"
@@ -65,8 +65,10 @@ class MixupSource:
     def __init__(self, features: IdentityFeatures) -> None:
         self._vectors = unit_rows(features.vectors)
         self._stems = features.stems
-        groups = group_numbers(features.identities)
-        self._people = [np.flatnonzero(groups == person) for person in range(groups.max() + 1)]
+        identities = np.array(features.identities)
+        self._people = [
+            np.flatnonzero(identities == name) for name in dict.fromkeys(features.identities)
+        ]
         if len(self._people) < 2:
             raise ValueError("--identity-source=interpolate needs features of at least two people")
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from biometrics.faces import FaceReason
-from biometrics.similarity import References
 from identities.candidates import Candidate
 from identities.filtering import SCORE_DIGITS, PairScores, reasons_alone
 from identities.rules import FilterRules, Reason, Which
+from metrics.nearest import References
 
 _LOWEST_RATE = 0.1  # of accepted candidates that is expected at least
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from biometrics.faces import FaceReason
-from biometrics.similarity import Nearest
 from dnnlib import files
 from identities.candidates import Candidate
 from identities.filtering import PairScores
 from identities.rules import Reason
 from identities.selection import Decision
+from metrics.nearest import Nearest
 
 WORK_FOLDER = ".work"
 _FACES = list(FaceReason)

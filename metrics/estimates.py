@@ -167,20 +167,3 @@ def check_finite(values: np.ndarray, name: str) -> Floats:
     if bad:
         raise ValueError(f"{name}: numbers must be finite, {bad} of {array.size} are not")
     return array
-
-
-def check_embeddings(vectors: np.ndarray, name: str) -> np.ndarray:
-    """Return embeddings as float32 rows of unit length.
-
-    Args:
-        vectors: [N, E] float, not zero, of any length.
-    Raises: ValueError for another shape, no rows, NaN, or a zero vector.
-    """
-    array = np.asarray(vectors, dtype=np.float32)
-    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] == 0:
-        raise ValueError(f"{name}: embeddings must be [N, E] with N and E >= 1, got {array.shape}")
-    check_finite(array, name)
-    lengths = np.linalg.norm(array.astype(np.float64), axis=1, keepdims=True)
-    if (lengths == 0).any():
-        raise ValueError(f"{name}: {int((lengths == 0).sum())} embeddings are zero vectors")
-    return (array / lengths).astype(np.float32)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import special
 
 from metrics.estimates import (
     Estimate,
     Floats,
-    check_embeddings,
     check_finite,
     clustered,
     clustered_share,
@@ -19,6 +19,7 @@ from metrics.estimates import (
     weighted_mean,
     wilson,
 )
+from metrics.nearest import References, unit_rows
 
 _BLOCK = 2048
 _ENTROPY_BINS = 10
@@ -101,41 +102,44 @@ class Entropy:
 
 def class_centres(vectors: np.ndarray, people: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Return the normalised mean of each person's unit vectors, [I, E] float32, and their names."""
-    vectors = check_embeddings(vectors, "embeddings")
+    vectors = unit_rows(vectors, "embeddings")
     numbers, count = group_numbers(people)
     sums = np.zeros((count, vectors.shape[1]), np.float64)
     np.add.at(sums, numbers, vectors.astype(np.float64))
-    return check_embeddings(sums, "centres of people"), np.unique(np.asarray(people)).tolist()
+    return unit_rows(sums, "centres of people"), np.unique(np.asarray(people)).tolist()
 
 
-def greedy_set(vectors: np.ndarray, threshold: float) -> list[int]:
+def greedy_set(
+    vectors: np.ndarray, threshold: float, device: torch.device | str = "cpu"
+) -> list[int]:
     """Return indices of vectors that are pairwise below a similarity, taken greedily in order.
 
     Needs memory for the vectors only.
 
     Source: U of Kim et al. 2023 (DCFace); the "simple count" of identity capacity.
     """
-    vectors = check_embeddings(vectors, "embeddings")
+    vectors = unit_rows(vectors, "embeddings")
     kept: list[int] = []
-    pool = np.empty_like(vectors)
+    known = References(vectors[:0], device=device)
     for start in range(0, len(vectors), _BLOCK):
         block = vectors[start : start + _BLOCK]
-        nearest = np.full(len(block), -np.inf, np.float32)
-        for at in range(0, len(kept), _BLOCK):
-            known = pool[at : min(at + _BLOCK, len(kept))]
-            nearest = np.maximum(nearest, (block @ known.T).max(axis=1))
         inside = block @ block.T
         fresh: list[int] = []
-        for i in np.flatnonzero(nearest < threshold).tolist():
+        for i in np.flatnonzero(known.nearest(block).scores < threshold).tolist():
             if not fresh or inside[i, fresh].max() < threshold:
-                pool[len(kept)] = block[i]
-                kept.append(start + i)
                 fresh.append(i)
+        kept += [start + i for i in fresh]
+        known.add(block[fresh])
     return kept
 
 
 def class_statistics(
-    vectors: np.ndarray, people: Sequence[str], threshold: float, *, seed: int = 0
+    vectors: np.ndarray,
+    people: Sequence[str],
+    threshold: float,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
 ) -> ClassStatistics:
     """Return uniqueness and consistency of a data set's people.
 
@@ -150,10 +154,10 @@ def class_statistics(
     if len(centres) < 2:
         raise ValueError(f"uniqueness needs at least two people, got {len(centres)}")
     numbers, _ = group_numbers(people)
-    own = (check_embeddings(vectors, "embeddings") * centres[numbers]).sum(axis=1)
+    own = (unit_rows(vectors, "embeddings") * centres[numbers]).sum(axis=1)
     has_two = np.bincount(numbers)[numbers] > 1
     some = [person for person, is_kept in zip(people, has_two, strict=True) if is_kept]
-    kept = len(greedy_set(centres, threshold))
+    kept = len(greedy_set(centres, threshold, device))
     return ClassStatistics(
         threshold=threshold,
         uniqueness=wilson(kept, len(centres)),
@@ -233,7 +237,7 @@ def identity_capacity(
     """
     if not 0 < quantile < 1:
         raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
-    vectors = check_embeddings(vectors, "embeddings")
+    vectors = unit_rows(vectors, "embeddings")
     centres, _ = class_centres(vectors, people)
     numbers, count = group_numbers(people)
     has_two = np.bincount(numbers)[numbers] > 1
@@ -266,6 +270,7 @@ def identity_agreement(
     people: Sequence[str],
     threshold: float,
     *,
+    device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Agreement:
     """Compare the two images of each pair, such as RGB and NIR.
@@ -275,18 +280,13 @@ def identity_agreement(
         people: of each pair.
     Raises: ValueError for other shapes, NaN or zero vectors.
     """
-    first, second = check_embeddings(first, "first"), check_embeddings(second, "second")
+    first, second = unit_rows(first, "first"), unit_rows(second, "second")
     if first.shape != second.shape:
         raise ValueError(f"pairs need embeddings of one shape, got {first.shape}, {second.shape}")
     own = (first * second).sum(axis=1)
     centres, _ = class_centres(first, people)
     numbers, _ = group_numbers(people)
-    nearest = np.concatenate(
-        [
-            np.argmax(second[start : start + _BLOCK] @ centres.T, axis=1)
-            for start in range(0, len(second), _BLOCK)
-        ]
-    )
+    nearest = References(centres, device=device).nearest(second).indices
     return Agreement(
         similarity=clustered(own, people, weighted_mean, seed=seed),
         above=clustered_share(own >= threshold, people, seed=seed),

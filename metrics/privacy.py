@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import stats
 
 from metrics.estimates import (
     Estimate,
     Floats,
-    check_embeddings,
     check_finite,
     clustered,
     clustered_share,
@@ -24,12 +24,12 @@ from metrics.estimates import (
     weighted_mean,
     weighted_quantile,
 )
+from metrics.nearest import Nearest, References
 
 Side = tuple[np.ndarray, Sequence[str]]  # values, and the person of each
 Statistic = Callable[[Floats, Floats], float]  # values, weights
 TwoSided = Callable[[Floats, Floats, Floats, Floats], float]  # the same of two groups
 
-_BLOCK = 2048
 _STATISTICS = {
     "mean": weighted_mean,
     "median": weighted_quantile(0.5),
@@ -50,18 +50,12 @@ class Group:
     vectors: np.ndarray
     people: Sequence[str]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Nearest:
-    """The most similar of known images, for each query.
-
-    Attributes:
-        similarity: [N] float32 cosine.
-        index: [N] int64 place among the known images.
-    """
-
-    similarity: np.ndarray
-    index: np.ndarray
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or not 0 < len(self.vectors) == len(self.people):
+            raise ValueError(
+                "a group needs embeddings [N, E] with N >= 1 and as many people, got "
+                f"{list(self.vectors.shape)} and {len(self.people)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,40 +137,6 @@ class PrivacyScore:
     membership_auc: Estimate | None
 
 
-def find_nearest(
-    queries: np.ndarray, known: np.ndarray, *, excluded: tuple[np.ndarray, np.ndarray] | None = None
-) -> Nearest:
-    """Return each query's most similar known vector, in blocks.
-
-    Args:
-        queries: [N, E] embeddings.
-        known: [M, E] embeddings.
-        excluded: ([N], [M]) numbers; a query is not compared with what has its own number.
-    Returns: -inf and 0 where everything is excluded.
-    Raises: ValueError for other widths, no rows, NaN or zero vectors.
-    """
-    queries, known = check_embeddings(queries, "queries"), check_embeddings(known, "known")
-    if queries.shape[1] != known.shape[1]:
-        raise ValueError(
-            f"embeddings of {queries.shape[1]} and {known.shape[1]} numbers come from different "
-            "recognisers"
-        )
-    best = np.full(len(queries), -np.inf, np.float32)
-    index = np.zeros(len(queries), np.int64)
-    for i in range(0, len(queries), _BLOCK):
-        rows = slice(i, i + _BLOCK)
-        for j in range(0, len(known), _BLOCK):
-            columns = slice(j, j + _BLOCK)
-            scores = queries[rows] @ known[columns].T
-            if excluded is not None:
-                scores[excluded[0][rows, None] == excluded[1][None, columns]] = -np.inf
-            place = scores.argmax(axis=1)
-            value = scores[np.arange(len(scores)), place]
-            index[rows] = np.where(value > best[rows], place + j, index[rows])
-            best[rows] = np.maximum(best[rows], value)
-    return Nearest(similarity=best, index=index)
-
-
 def check_strangers(heldout: Iterable[str], training: Iterable[str]) -> None:
     """Refuse held-out people who are training people. Raises: ValueError."""
     shared = sorted(set(heldout) & set(training))
@@ -193,6 +153,7 @@ def score_privacy(
     heldout: Group | None,
     thresholds: Mapping[float, float],
     *,
+    device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> PrivacyScore:
     """Measure by one recogniser how much nearer samples are to training people than others are.
@@ -202,22 +163,27 @@ def score_privacy(
         training: all images of all training people.
         heldout: real people that the generator never saw; None leaves out what needs them.
         thresholds: FMR -> cosine.
+        device: of the nearest neighbours.
     Raises: ValueError for a person in both real groups, other widths, NaN or zero vectors.
     Source: nearest and thresholds: Beyond-Real-Faces (arXiv:2510.17372); membership by retrieval:
         Otroshi & Marcel 2024 (arXiv:2410.24015).
     """
     if heldout is not None:
         check_strangers(heldout.people, training.people)
-    nearest = find_nearest(samples.vectors, training.vectors)
-    own = nearest.similarity.astype(np.float64)
+    known = References(training.vectors, device=device)
+    nearest = known.nearest(samples.vectors)
+    own = nearest.scores.astype(np.float64)
     sides = [(own, samples.people)]
     if heldout is not None:
-        other = find_nearest(heldout.vectors, training.vectors).similarity.astype(np.float64)
+        other = known.nearest(heldout.vectors).scores.astype(np.float64)
         sides.append((other, heldout.people))
-    authentic, authentic_person = _authentic(nearest, samples, training, seed)
+    authentic, authentic_person = _authentic(nearest, samples, training, device, seed)
     above = [
         _above(sides, fmr, threshold, seed) for fmr, threshold in sorted(thresholds.items())[::-1]
     ]
+    membership = None
+    if heldout is not None:
+        membership = membership_auc(training, heldout, samples, device=device, seed=seed)
     return PrivacyScore(
         nearest=nearest,
         heldout_similarity=sides[1][0].astype(np.float32) if heldout else np.empty(0, np.float32),
@@ -227,7 +193,7 @@ def score_privacy(
         copies=copy_test(*sides[0], *sides[1], seed=seed) if heldout else None,
         authentic=authentic,
         authentic_person=authentic_person,
-        membership_auc=membership_auc(training, heldout, samples, seed=seed) if heldout else None,
+        membership_auc=membership,
     )
 
 
@@ -262,16 +228,23 @@ def copy_test(
     return CopyTest(c_t=z, p_value=float(stats.norm.cdf(z)), chance=chance)
 
 
-def membership_auc(training: Group, heldout: Group, samples: Group, *, seed: int = 0) -> Estimate:
+def membership_auc(
+    training: Group,
+    heldout: Group,
+    samples: Group,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Estimate:
     """Return how well nearness to the samples tells training images from held-out ones.
 
     0.5 is chance. People, not images, are resampled.
 
     Source: Otroshi & Marcel 2024 (arXiv:2410.24015).
     """
+    known = References(samples.vectors, device=device)
     members, others = (
-        find_nearest(group.vectors, samples.vectors).similarity.astype(np.float64)
-        for group in (training, heldout)
+        known.nearest(group.vectors).scores.astype(np.float64) for group in (training, heldout)
     )
     sides = (members, training.people), (others, heldout.people)
     return _difference(sides, _chance_above, seed, len(members) + len(others))
@@ -302,7 +275,7 @@ def _above(sides: Sequence[Side], fmr: float, threshold: float, seed: int) -> Ab
 
 
 def _authentic(
-    nearest: Nearest, samples: Group, training: Group, seed: int
+    nearest: Nearest, samples: Group, training: Group, device: torch.device | str, seed: int
 ) -> tuple[Estimate, Estimate | None]:
     """Return AuthPct by images and by people.
 
@@ -317,11 +290,10 @@ def _authentic(
         if not is_possible:
             results.append(None)
             continue
-        used, places = np.unique(nearest.index, return_inverse=True)
-        around = find_nearest(
-            training.vectors[used], training.vectors, excluded=(numbers[used], numbers)
-        )
-        is_authentic = nearest.similarity < around.similarity[places]
+        used, places = np.unique(nearest.indices, return_inverse=True)
+        known = References(training.vectors, numbers, device=device)
+        around = known.nearest(training.vectors[used], groups=numbers[used])
+        is_authentic = nearest.scores < around.scores[places]
         results.append(clustered_share(is_authentic, samples.people, seed=seed))
     by_image, by_person = results
     if by_image is None:

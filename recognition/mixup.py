@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biometrics.similarity import unit_rows
+from metrics.nearest import unit_rows
 from networks.pair_drawing import PairDrawer
 from recognition.face_sets import FaceSet, Target, as_input
 from torch_utils.seeding import generator_for

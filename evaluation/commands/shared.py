@@ -151,7 +151,7 @@ def faces_of(
         embed=embedder.embed,
     )
     total = sum(len(images) * len(images.files) for images in sets.values())
-    return Faces(recogniser, cli.progress_bar(0, total))
+    return Faces(recogniser, cli.progress_bar(0, total), device)
 
 
 def describe_sets(sets: Mapping[str, "ImageSet"]) -> dict[str, Any]:

@@ -139,8 +139,8 @@ def _tests(name: str, score: PrivacyScore) -> Table:
 
 
 def _chart(name: str, score: PrivacyScore) -> Chart:
-    step = -(-len(score.nearest.similarity) // _MAX_DRAWN)
-    samples = [Sample("samples", score.nearest.similarity[::step].tolist())]
+    step = -(-len(score.nearest.scores) // _MAX_DRAWN)
+    samples = [Sample("samples", score.nearest.scores[::step].tolist())]
     if len(score.heldout_similarity):
         samples.append(Sample("held-out people", score.heldout_similarity.tolist()))
     svg = histogram(
@@ -163,7 +163,7 @@ def _data(score: PrivacyScore) -> dict[str, object]:
     return {
         **{name: getattr(score, name) for name in kept},
         "maximum": {"samples": highest, "heldout": baseline},
-        "samples": len(score.nearest.similarity),
+        "samples": len(score.nearest.scores),
         "heldout": len(score.heldout_similarity),
     }
 

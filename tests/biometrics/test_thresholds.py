@@ -8,8 +8,9 @@ import pytest
 
 from biometrics.features import IdentityFeatures
 from biometrics.score_counts import BINS, ScoreCounts, count_scores
-from biometrics.similarity import group_numbers, unit_rows
 from biometrics.thresholds import calibrate, read_thresholds, write_thresholds
+from metrics.estimates import group_numbers
+from metrics.nearest import unit_rows
 from tests.helpers.people import clustered_features
 
 
@@ -20,7 +21,7 @@ def features():
 
 def plain_scores(features):
     """All pairs, each once: mated and non-mated, and the nearest ones of each image."""
-    rows, groups = unit_rows(features.vectors), group_numbers(features.identities)
+    rows, groups = unit_rows(features.vectors), group_numbers(features.identities)[0]
     cosines = rows @ rows.T
     same = groups[:, None] == groups[None]
     upper = np.triu(np.ones(same.shape, bool), 1)
@@ -30,7 +31,7 @@ def plain_scores(features):
 
 
 def test_every_pair_counts_once(features):
-    table = count_scores(features.vectors, group_numbers(features.identities))
+    table = count_scores(features.vectors, group_numbers(features.identities)[0])
     mated, non_mated, nearest_mated, nearest_non_mated = plain_scores(features)
     assert (table.mated.number, table.non_mated.number) == (90 * 3, 270 * 269 // 2 - 270)
     for counts, scores in ((table.mated, mated), (table.non_mated, non_mated)):
@@ -42,7 +43,7 @@ def test_every_pair_counts_once(features):
 
 def test_blocks_do_not_matter(monkeypatch):
     features = clustered_features(people=700, images=3)  # more than one block
-    table = count_scores(features.vectors, group_numbers(features.identities))
+    table = count_scores(features.vectors, group_numbers(features.identities)[0])
     mated, non_mated, _, nearest = plain_scores(features)
     assert (table.mated.number, table.non_mated.number) == (len(mated), len(non_mated))
     assert table.non_mated.mean == pytest.approx(non_mated.mean(dtype=np.float64), abs=1e-6)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from biometrics.faces import FaceReason
-from biometrics.similarity import Nearest
 from identities.candidates import Candidate
 from identities.filtering import PairScores
 from identities.rules import FilterRules, Reason, Which
 from identities.selection import Selection
 from identities.step_files import StepFiles
+from metrics.nearest import Nearest
 
 WIDTH = 5
 RULES = FilterRules(

@@ -4,7 +4,6 @@ from scipy import stats
 
 from metrics.estimates import (
     Estimate,
-    check_embeddings,
     clustered,
     clustered_share,
     multiplicities,
@@ -80,20 +79,6 @@ def test_weighted_quantile_counts_copies():
 
 def test_too_few_finite_replicates_give_no_interval():
     assert percentile_interval([1.0] * 5 + [float("nan")] * 100) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("vectors", "message"),
-    [
-        (np.zeros((0, 4)), "N and E >= 1"),
-        (np.zeros(4), "N and E >= 1"),
-        (np.array([[np.nan, 1.0]]), "1 of 2 are not"),
-        (np.array([[0.0, 0.0], [1.0, 0.0]]), "1 embeddings are zero vectors"),
-    ],
-)
-def test_unusable_embeddings_are_refused_by_name(vectors, message):
-    with pytest.raises(ValueError, match=f"gallery: .*{message}"):
-        check_embeddings(vectors, "gallery")
 
 
 def test_json_holds_no_infinity():

@@ -1,10 +1,11 @@
-"""Exact nearest neighbours by cosine, in blocks: memory stays bounded whatever the number is.
+"""Exact nearest neighbours by cosine, in blocks and on any device: memory stays bounded.
+
+The only search of embeddings: the privacy filter, the evaluation and the calibration use it.
 
 Products are float32. The result depends on the sizes of blocks only as far as a matrix product of
 another shape may round its last bits differently (about 1e-7); equal calls give equal bits.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ class References:
         device: torch.device | str = "cpu",
         block: int = REFERENCES,
     ) -> None:
-        self._vectors = torch.from_numpy(unit_rows(vectors)).to(device)
+        self._vectors = torch.from_numpy(unit_rows(vectors, "references")).to(device)
         self._groups = None if groups is None else _as_groups(groups, len(vectors)).to(device)
         self._count, self._block = len(self._vectors), block
 
@@ -66,25 +67,19 @@ class References:
         assert self._groups is not None, "only references with groups have them"
         return int(self._groups[row])
 
-    def add(self, vectors: np.ndarray, groups: np.ndarray) -> None:
+    def add(self, vectors: np.ndarray, groups: np.ndarray | None = None) -> None:
         """Add references; they keep the order in which they come.
 
         Args:
             vectors: [A, E] float.
-            groups: [A] int64.
+            groups: [A] int64, where the references have groups.
         """
-        assert self._groups is not None, "only references with groups grow"
-        count = self._count + len(vectors)
-        if count > len(self._vectors):
-            spare = [max(count, 2 * len(self._vectors)) - self._count, self.width]
-            self._vectors = torch.cat(
-                [self._vectors[: self._count], self._vectors.new_zeros(spare)]
-            )
-            room = self._groups.new_zeros(spare[0])
-            self._groups = torch.cat([self._groups[: self._count], room])
-        self._vectors[self._count : count] = torch.from_numpy(unit_rows(vectors))
-        self._groups[self._count : count] = _as_groups(groups, len(vectors))
-        self._count = count
+        assert (groups is None) == (self._groups is None), "all references have groups, or none"
+        rows = torch.from_numpy(unit_rows(vectors, "references"))
+        self._vectors = _extended(self._vectors, self._count, rows)
+        if self._groups is not None and groups is not None:
+            self._groups = _extended(self._groups, self._count, _as_groups(groups, len(rows)))
+        self._count += len(rows)
 
     def nearest(
         self,
@@ -105,11 +100,14 @@ class References:
         Raises: ValueError for another width, or rows that are zero or not finite.
         """
         if queries.ndim != 2 or queries.shape[1] != self.width:
-            raise ValueError(f"queries must be [Q, {self.width}], got {list(queries.shape)}")
+            raise ValueError(
+                f"queries must be [Q, {self.width}] as the references are, got "
+                f"{list(queries.shape)}: embeddings of different recognisers are not comparable"
+            )
         own = None if groups is None else _as_groups(groups, len(queries))
         if own is not None and self._groups is None:
             raise ValueError("groups of queries need groups of the references")
-        vectors = torch.from_numpy(unit_rows(queries))
+        vectors = torch.from_numpy(unit_rows(queries, "queries"))
         scores, indices = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
         for start in range(0, len(vectors), block):
             part = slice(start, start + block)
@@ -140,32 +138,17 @@ class References:
         return best, where
 
 
-def cosine_blocks(
-    left: np.ndarray, right: np.ndarray, *, block: int = 2048
-) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Yield all cosines of unit rows, block by block.
-
-    Args:
-        left: [A, E] float32 of unit rows.
-        right: [B, E] float32 of unit rows.
-        block: largest side of a block.
-    Yields: rows of `left`, rows of `right`, and their cosines [rows, columns] float32.
-    """
-    for top in range(0, len(left), block):
-        for start in range(0, len(right), block):
-            rows, columns = slice(top, top + block), slice(start, start + block)
-            product = torch.from_numpy(left[rows]) @ torch.from_numpy(right[columns]).T
-            yield rows, columns, product.numpy()
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
+def unit_rows(vectors: np.ndarray, name: str = "vectors") -> np.ndarray:
     """Return rows of length 1 as float32; those that have it are not copied.
 
+    Args:
+        vectors: [N, E] float, of any length above zero.
+        name: of the vectors, for messages.
     Raises: ValueError for another shape, or rows that are zero or not finite.
     """
     vectors = np.asarray(vectors)
     if vectors.ndim != 2:
-        raise ValueError(f"vectors must be [N, E], got {list(vectors.shape)}")
+        raise ValueError(f"{name} must be [N, E], got {list(vectors.shape)}")
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
     lengths = np.empty(len(rows))
     for start in range(0, len(rows), REFERENCES):
@@ -174,20 +157,20 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     is_bad = ~(np.isfinite(lengths) & (lengths > 0))
     if is_bad.any():
         row = int(is_bad.argmax())
-        raise ValueError(f"vectors must be finite and other than zero, row {row} is not")
+        raise ValueError(f"{name} must be finite and other than zero, row {row} is not")
     if np.abs(lengths - 1).max(initial=0) < _UNIT:
         return rows
     return rows / lengths[:, None].astype(np.float32)
 
 
-def group_numbers(names: list[str] | tuple[str, ...]) -> np.ndarray:
-    """Return a number for each name, equal ones for equal names: [N] int64, by first appearance.
-
-    >>> group_numbers(["b", "a", "b"]).tolist()
-    [0, 1, 0]
-    """
-    known: dict[str, int] = {}
-    return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
+def _extended(held: Tensor, count: int, rows: Tensor) -> Tensor:
+    """Return a tensor whose first `count` rows are followed by others, with room for more."""
+    end = count + len(rows)
+    if end > len(held):
+        room = held.new_zeros([max(end, 2 * len(held)) - count, *held.shape[1:]])
+        held = torch.cat([held[:count], room])
+    held[count:end] = rows
+    return held
 
 
 def _as_groups(groups: np.ndarray, count: int) -> Tensor:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from biometrics.similarity import References, cosine_blocks, group_numbers, unit_rows
+from metrics.nearest import References
 
 
 def plain_nearest(queries, references, own=None, theirs=None, is_absolute=False):
@@ -87,6 +87,10 @@ def test_nobody_left_is_no_reference():
     assert found.scores.tolist() == [-np.inf, 1.0]
     assert found.indices.tolist() == [-1, 1]
     assert len(References(np.eye(2)).nearest(np.empty((0, 2))).scores) == 0
+    nobody = References(np.empty((0, 2)))
+    assert nobody.nearest(np.eye(2)).indices.tolist() == [-1, -1]
+    nobody.add(np.eye(2))
+    assert nobody.nearest(np.eye(2)).indices.tolist() == [0, 1]
 
 
 def test_a_copy_among_many_is_found():
@@ -116,7 +120,7 @@ def test_bad_vectors_are_refused(vectors, message):
 
 def test_other_shapes_are_refused():
     known = References(np.eye(3))
-    with pytest.raises(ValueError, match=r"queries must be \[Q, 3\], got \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"queries must be \[Q, 3\].*got \[1, 2\]"):
         known.nearest(np.ones((1, 2)))
     with pytest.raises(ValueError, match="need groups of the references"):
         known.nearest(np.eye(3), groups=np.arange(3))
@@ -124,15 +128,12 @@ def test_other_shapes_are_refused():
         References(np.eye(3), np.arange(2))
 
 
-def test_blocks_cover_every_pair_once(data):
-    queries, references, *_ = data
-    left, right = unit_rows(queries), unit_rows(references)
-    seen = np.full((13, 37), np.nan)
-    for rows, columns, cosines in cosine_blocks(left, right, block=5):
-        assert np.isnan(seen[rows, columns]).all()
-        seen[rows, columns] = cosines
-    np.testing.assert_allclose(seen, left @ right.T, atol=1e-6)
-
-
-def test_groups_are_numbered_as_they_come():
-    assert group_numbers(("x", "a", "x", "b")).tolist() == [0, 1, 0, 2]
+@pytest.mark.cuda
+def test_a_gpu_finds_the_same(data):
+    queries, references, own, theirs = data
+    found, expected = (
+        References(references, theirs, device=device, block=7).nearest(queries, groups=own)
+        for device in ("cuda", "cpu")
+    )
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
