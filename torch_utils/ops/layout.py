@@ -58,6 +58,15 @@ def is_channels_last(x: Tensor) -> bool:
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
+def add_along(x: Tensor, vector: Tensor | None, dim: int) -> Tensor:
+    """Return x plus a vector [x.shape[dim]] along one axis; None is no vector."""
+    if vector is None:
+        return x
+    shape = [1] * x.ndim
+    shape[dim] = -1
+    return x + vector.to(x.dtype).reshape(shape)
+
+
 def sum_by_channel(x: Tensor, dim: int) -> Tensor:
     """Return [x.shape[dim]] sums over all other axes."""
     axes = [axis for axis in range(x.ndim) if axis != dim]

@@ -71,13 +71,10 @@ def upfirdn2d(
         raise ValueError(f"upfirdn2d: the filter must be [T] or [H, W], got {list(f.shape)}")
     ups, downs = _pair("up", up), _pair("down", down)
     pads = _four(padding)
-    taps_x, taps_y = f.shape[-1], f.shape[0]
-    out_w = (x.shape[3] * ups[0] + pads[0] + pads[1] - taps_x) // downs[0] + 1
-    out_h = (x.shape[2] * ups[1] + pads[2] + pads[3] - taps_y) // downs[1] + 1
-    if out_w < 1 or out_h < 1:
+    if min(_result_size(x, f, ups, downs, pads)) < 1:
         raise ValueError(
             f"upfirdn2d: nothing is left of a {x.shape[3]}x{x.shape[2]} image after up={list(ups)},"
-            f" padding={list(pads)}, {taps_x}x{taps_y} taps and down={list(downs)}"
+            f" padding={list(pads)}, {f.shape[-1]}x{f.shape[0]} taps and down={list(downs)}"
         )
     f = f.to(device=x.device, dtype=torch.float32)
     return _Upfirdn2d.apply(x, f, ups, downs, pads, flip_filter, float(gain))
@@ -87,9 +84,7 @@ def filter2d(
     x: Tensor, f: Tensor, padding: Pair = 0, flip_filter: bool = False, gain: float = 1.0
 ) -> Tensor:
     """Filter images and keep their size; `padding` is added to what that needs."""
-    taps_x, taps_y = f.shape[-1], f.shape[0]
-    keep = (taps_x // 2, (taps_x - 1) // 2, taps_y // 2, (taps_y - 1) // 2)
-    return upfirdn2d(x, f, padding=_add(padding, keep), flip_filter=flip_filter, gain=gain)
+    return downsample2d(x, f, 1, padding, flip_filter, gain)
 
 
 def upsample2d(
@@ -105,13 +100,7 @@ def upsample2d(
     Returns: [N, C, H * up, W * up], plus `padding`.
     """
     up_x, up_y = _pair("up", up)
-    taps_x, taps_y = f.shape[-1], f.shape[0]
-    keep = (
-        (taps_x + up_x - 1) // 2,
-        (taps_x - up_x) // 2,
-        (taps_y + up_y - 1) // 2,
-        (taps_y - up_y) // 2,
-    )
+    keep = (*padding_of_upsampling(f.shape[-1], up_x), *padding_of_upsampling(f.shape[0], up_y))
     padding = _add(padding, keep)
     return upfirdn2d(x, f, up=up, padding=padding, flip_filter=flip_filter, gain=gain * up_x * up_y)
 
@@ -129,15 +118,22 @@ def downsample2d(
     Returns: [N, C, H / down, W / down], plus `padding`.
     """
     down_x, down_y = _pair("down", down)
-    taps_x, taps_y = f.shape[-1], f.shape[0]
     keep = (
-        (taps_x - down_x + 1) // 2,
-        (taps_x - down_x) // 2,
-        (taps_y - down_y + 1) // 2,
-        (taps_y - down_y) // 2,
+        *padding_of_downsampling(f.shape[-1], down_x),
+        *padding_of_downsampling(f.shape[0], down_y),
     )
     padding = _add(padding, keep)
     return upfirdn2d(x, f, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
+
+
+def padding_of_upsampling(taps: int, up: int) -> tuple[int, int]:
+    """Return the padding before and after that makes H * up pixels of H, in their places."""
+    return (taps + up - 1) // 2, (taps - up) // 2
+
+
+def padding_of_downsampling(taps: int, down: int) -> tuple[int, int]:
+    """Return the padding before and after that makes H / down pixels of H, in their places."""
+    return (taps - down + 1) // 2, (taps - down) // 2
 
 
 class _Upfirdn2d(torch.autograd.Function):
@@ -187,15 +183,11 @@ def _compute(
     flip_filter: bool,
     gain: float,
 ) -> Tensor:
-    """Run the form of the operation that this process uses on such tensors."""
+    """Run the backend that this process uses for such tensors."""
     kernels = backends.kernels_for(x) if x.numel() > 0 else None
     if kernels is None:
         return upfirdn2d_plain(x, f, up, down, padding, flip_filter, gain)
-    before = (padding[0], padding[2])
-    size = (
-        (x.shape[3] * up[0] + padding[0] + padding[1] - f.shape[-1]) // down[0] + 1,
-        (x.shape[2] * up[1] + padding[2] + padding[3] - f.shape[0]) // down[1] + 1,
-    )
+    before, size = (padding[0], padding[2]), _result_size(x, f, up, down, padding)
     turned = not flip_filter
     if f.ndim == 2:
         return kernels.upfirdn2d(x, f, up, down, before, size, is_turned=turned, gain=gain)
@@ -227,6 +219,19 @@ def upfirdn2d_plain(
         return _depthwise(x, f * gain, (down[1], down[0]))
     x = _depthwise(x, f[None, :] * gain, (1, down[0]))
     return _depthwise(x, f[:, None], (down[1], 1))
+
+
+def _result_size(
+    x: Tensor,
+    f: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> tuple[int, int]:
+    """Return width and height."""
+    width = x.shape[3] * up[0] + padding[0] + padding[1] - f.shape[-1]
+    height = x.shape[2] * up[1] + padding[2] + padding[3] - f.shape[0]
+    return width // down[0] + 1, height // down[1] + 1
 
 
 def _depthwise(x: Tensor, kernel: Tensor, stride: tuple[int, int]) -> Tensor:
