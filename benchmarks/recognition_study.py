@@ -199,12 +199,11 @@ def _embed(embedder: "Embedder", data: str | Sequence[str], modality: str) -> tu
     """Return embeddings of all images, and the person of each."""
     from recognition.face_sets import FaceSet  # noqa: PLC0415
     from recognition.face_sources import open_faces  # noqa: PLC0415
-    from recognition.verification import embed_faces  # noqa: PLC0415
 
     is_joint = embedder.preprocessing.channels == 4
     sources = [open_faces(Path(path)) for path in ([data] if isinstance(data, str) else data)]
     faces = FaceSet(sources, ("rgb", "nir") if is_joint else (modality,), joint=is_joint)
-    vectors = embed_faces(embedder, faces, range(len(faces)))
+    vectors = embedder.embed(faces.image(index) for index in range(len(faces)))
     return vectors, [faces.people[int(label)] for label in faces.labels]
 
 

@@ -1,8 +1,11 @@
 """The one path from uint8 images to embeddings: training images, files and generated samples."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -63,32 +66,26 @@ class Embedder:
         self.preprocessing, self.hash, self.width = preprocessing, hash, width
         self.device, self.micro_batch, self.aligner = device, micro_batch, aligner
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Return embeddings of unit length; how many images come at once does not change them.
+    def embed(self, images: Tensor | Iterable[Tensor]) -> Tensor:
+        """Return embeddings of unit length; which images come together does not change them.
 
         An image whose face is not found stays as it is: whether there is a face is the business of
         biometrics.detection.FaceCheck.
 
         Args:
-            images: [N, C, H, W] uint8, C 1 or 3 (or what the backbone takes).
+            images: [N, C, H, W] uint8, C 1 or 3 (or what the backbone takes); or an iterable of
+                [C, H, W] of any sizes, of which `micro_batch` are held at once.
         Returns: [N, E] float32 on the CPU.
         Raises: ValueError for another shape or dtype, or embeddings that are zero or not finite.
         """
-        return self._embed(images, is_aligned=self.aligner is None)
-
-    def embed_aligned(self, images: Tensor) -> Tensor:
-        """Return embeddings of images whose faces are in their place already; see `embed`."""
-        return self._embed(images, is_aligned=True)
+        return self.embed_aligned(images if self.aligner is None else map(self._aligned, images))
 
     @torch.no_grad()
-    def _embed(self, images: Tensor, *, is_aligned: bool) -> Tensor:
-        if images.ndim != 4 or images.dtype != torch.uint8:
-            raise ValueError(
-                f"images must be [N, C, H, W] uint8, got {list(images.shape)} {images.dtype}"
-            )
-        batches = images.split(self.micro_batch)
-        parts = [self._embed_part(part if is_aligned else self._align(part)) for part in batches]
-        return torch.cat(parts) if parts else torch.empty([0, self.width])
+    def embed_aligned(self, images: Tensor | Iterable[Tensor]) -> Tensor:
+        """Return embeddings of images whose faces are in their place already; see `embed`."""
+        remaining = iter(images)
+        batches = iter(lambda: list(islice(remaining, self.micro_batch)), [])
+        return torch.cat([torch.empty([0, self.width]), *map(self._embed_batch, batches)])
 
     def align(self, image: Tensor) -> Tensor | str:
         """Return an image [C, H, W] uint8 with its face in its place, or why not."""
@@ -97,26 +94,111 @@ class Embedder:
         moved = self.aligner(image.permute(1, 2, 0).cpu().numpy())
         return moved if isinstance(moved, str) else torch.from_numpy(moved).permute(2, 0, 1)
 
-    def _align(self, images: Tensor) -> Tensor:
+    def _aligned(self, image: Tensor) -> Tensor:
+        answer = self.align(image)
         size = [self.preprocessing.size] * 2
-        moved = []
-        for image in images:
-            answer = self.align(image)
-            moved.append(resized_uint8(image, size) if isinstance(answer, str) else answer)
-        return torch.stack(moved)
+        return resized_uint8(image, size) if isinstance(answer, str) else answer
 
-    def _embed_part(self, images: Tensor) -> Tensor:
-        count = len(images)
-        padding = images.new_zeros([self.micro_batch - count, *images.shape[1:]])
-        x = preprocess(torch.cat([images, padding]).to(self.device), self.preprocessing)
+    def _embed_batch(self, images: list[Tensor]) -> Tensor:
+        parts = [
+            preprocess(torch.stack(list(group)).to(self.device), self.preprocessing)
+            for _, group in groupby(images, key=_checked_shape)
+        ]
+        size = self.preprocessing.size
+        blank = parts[0].new_full(
+            [self.micro_batch - len(images), self.preprocessing.channels, size, size], -1
+        )
+        x = torch.cat([*parts, blank])
         vectors = self.backbone(x)
         if self.preprocessing.flip:
             vectors = vectors + self.backbone(x.flip(3))
-        vectors = vectors[:count].float()
+        vectors = vectors[: len(images)].float()
         lengths = vectors.norm(dim=1, keepdim=True)
         if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
             raise ValueError("the recogniser gives embeddings that are zero or not finite")
         return (vectors / lengths).cpu()
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Embeddings of the samples of an index.
+
+    Attributes:
+        vectors: [N, E] float32 of unit length; NaN where a sample has none.
+        failures: index of each of those -> reason.
+    """
+
+    vectors: np.ndarray
+    failures: Mapping[int, str]
+
+
+def embed_samples(
+    load: Callable[[int], Tensor],
+    count: int,
+    embed: Callable[[Tensor], Tensor],
+    *,
+    batch: int = 128,
+    progress: Callable[[int], None] = lambda _: None,
+    on_failure: Callable[[Mapping[int, str]], None] = lambda _: None,
+) -> Embeddings:
+    """Return the embeddings of samples 0..count - 1; what cannot be embedded is a failure.
+
+    Args:
+        load: index -> [C, H, W] uint8; a ValueError is the reason of a failure.
+        count: N.
+        embed: `Embedder.embed`, or another function of [n, C, H, W] (a list, where sizes differ)
+            whose rows [n, E] may be NaN or zero for failures.
+        batch: images held at once.
+        progress: called with further samples done.
+        on_failure: called at each failure of `load` with all of them so far; an error that it
+            raises ends the work.
+    Raises: ValueError where no image could be loaded, or `embed` answers with another shape.
+    """
+    failures: dict[int, str] = {}
+    rows: dict[int, np.ndarray] = {}
+    for images in _load_batches(load, count, batch, failures, on_failure):
+        sizes = {image.shape for image in images.values()}
+        stacked = torch.stack([*images.values()]) if len(sizes) == 1 else [*images.values()]
+        answer = np.asarray(embed(stacked), dtype=np.float32)
+        if answer.ndim != 2 or len(answer) != len(images):
+            raise ValueError(
+                f"the recogniser must answer [{len(images)}, E], got {list(answer.shape)}"
+            )
+        rows.update(zip(images, answer, strict=True))
+        progress(len(images))
+    if not rows:
+        raise ValueError(f"none of {count} images could be read: {[*failures.values()][:1]}")
+    progress(len(failures))
+    vectors = np.full((count, len(next(iter(rows.values())))), np.nan, np.float32)
+    for index, row in rows.items():
+        length = np.linalg.norm(row.astype(np.float64))
+        if np.isfinite(length) and length > 0:
+            vectors[index] = row / length
+        else:
+            failures[index] = "the recogniser gives no embedding"
+    return Embeddings(vectors, failures)
+
+
+def _load_batches(
+    load: Callable[[int], Tensor],
+    count: int,
+    batch: int,
+    failures: dict[int, str],
+    on_failure: Callable[[Mapping[int, str]], None],
+) -> Iterator[dict[int, Tensor]]:
+    """Yield index -> image, `batch` at once, and note what cannot be loaded."""
+    images: dict[int, Tensor] = {}
+    for index in range(count):
+        try:
+            images[index] = load(index)
+        except ValueError as error:
+            failures[index] = str(error)
+            on_failure(failures)
+        if len(images) == batch:
+            yield images
+            images = {}
+    if images:
+        yield images
 
 
 def preprocess(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -165,6 +247,14 @@ def resized_uint8(image: Tensor, size: list[int]) -> Tensor:
         image[None].float(), size, mode="bilinear", antialias=True, align_corners=False
     )
     return resized[0].round().clamp(0, 255).byte()
+
+
+def _checked_shape(image: Tensor) -> torch.Size:
+    if image.ndim != 3 or image.dtype != torch.uint8:
+        raise ValueError(
+            f"images must be [N, C, H, W] uint8, got {list(image.shape)} {image.dtype}"
+        )
+    return image.shape
 
 
 def _with_channels(x: Tensor, channels: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biometrics.embedding import Embedder, load_embedder
+from biometrics.embedding import Embedder, embed_samples, load_embedder
 from biometrics.features import (
     FEATURES_FILE,
     FeatureInfo,
@@ -157,27 +157,40 @@ def extract_features(
             -> reason; an error that it raises ends the work.
     Raises: ValueError where no image could be read.
     """
-    stems, names, parts, failures = [], [], [], {}
+    files = source.files[modality]
+    channels = next(m.channels for m in MODALITIES if m.name == modality)
 
-    def note(index: int, reason: str) -> None:
-        failures[source.files[modality][index]] = reason
-        progress(1)
-        on_failure(failures)
+    def load(index: int) -> Tensor:
+        with source.open(modality, index) as file:
+            image = decode_image(file, channels, source.describe(modality, index))
+        moved = embedder.align(torch.from_numpy(image))
+        if isinstance(moved, str):
+            raise ValueError(moved)
+        return moved
 
-    for images, indices in _batches(source, embedder, modality, batch, note):
-        parts.append(embedder.embed_aligned(images).numpy())
-        stems += [source.stems[i] for i in indices]
-        names += [source.files[modality][i] for i in indices]
-        progress(len(indices))
-    if not stems:
-        raise ValueError(f"{source.layout.base.describe()}: no image could be read: {failures}")
-    matrix, representatives = np.concatenate(parts), {}
+    def named(reasons: Mapping[int, str]) -> dict[str, str]:
+        return {files[index]: reason for index, reason in reasons.items()}
+
+    found = embed_samples(
+        load,
+        len(source),
+        embedder.embed_aligned,
+        batch=batch,
+        progress=progress,
+        on_failure=lambda failures: on_failure(named(failures)),
+    )
+    kept = [index for index in range(len(source)) if index not in found.failures]
+    stems = [source.stems[index] for index in kept]
+    matrix, representatives = found.vectors[kept], {}
     if vectors == "one":
         matrix, representatives = share_vectors(stems, matrix)
     info = describe_features(embedder, vectors, modality, len(stems))
     features = IdentityFeatures(stems=tuple(stems), vectors=matrix, info=info)
     return Extraction(
-        features=features, file_names=names, failures=failures, representatives=representatives
+        features=features,
+        file_names=[files[index] for index in kept],
+        failures=named(found.failures),
+        representatives=representatives,
     )
 
 
@@ -216,35 +229,3 @@ def describe_people(stems: Sequence[str]) -> str:
     """Return how many people and images there are."""
     counts = Counter(identity_of(stem) for stem in stems)
     return f"{len(counts)} people, {min(counts.values())} to {max(counts.values())} images each"
-
-
-def _batches(
-    source: PairSource,
-    embedder: Embedder,
-    modality: str,
-    batch: int,
-    note: Callable[[int, str], None],
-) -> Iterator[tuple[Tensor, list[int]]]:
-    """Yield images of one size and their indices; note the index of what gives none, and why."""
-    channels = next(m.channels for m in MODALITIES if m.name == modality)
-    images: list[np.ndarray] = []
-    indices: list[int] = []
-    for index in range(len(source)):
-        try:
-            with source.open(modality, index) as file:
-                image = decode_image(file, channels, source.describe(modality, index))
-        except ValueError as error:
-            note(index, str(error))
-            continue
-        moved = embedder.align(torch.from_numpy(image))
-        if isinstance(moved, str):
-            note(index, moved)
-            continue
-        image = moved.numpy()
-        if images and (len(images) == batch or image.shape != images[0].shape):
-            yield torch.from_numpy(np.stack(images)), indices
-            images, indices = [], []
-        images.append(image)
-        indices.append(index)
-    if indices:
-        yield torch.from_numpy(np.stack(images)), indices

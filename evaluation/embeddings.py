@@ -1,6 +1,6 @@
 """Images of a set through a recogniser that the caller hands in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from biometrics.comparisons import Side
+from biometrics.embedding import embed_samples
 
 if TYPE_CHECKING:
     from evaluation.image_sets import ImageSet
 
 Embed = Callable[[torch.Tensor], torch.Tensor]  # uint8 [N, C, H, W] -> float32 [N, E]
 Advance = Callable[[int], None]
-_BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,55 +79,13 @@ def embed_images(
     """
     if modality not in images.files:
         raise ValueError(f"{images.name}: has no {modality} images")
-    failures: list[tuple[str, str]] = []
-    rows: dict[int, np.ndarray] = {}
-    for places, batch in _batches(images, modality, failures):
-        answer = np.asarray(embed(torch.from_numpy(batch)), dtype=np.float32)
-        if answer.ndim != 2 or len(answer) != len(batch):
-            raise ValueError(
-                f"the recogniser must answer [{len(batch)}, E], got {list(answer.shape)}"
-            )
-        rows.update(zip(places, _unit(answer), strict=True))
-        advance(len(batch))
-    if not rows:
-        raise ValueError(f"{images.name}: none of {len(images)} {modality} images could be read")
-    width = len(next(iter(rows.values())))
-    vectors = np.full((len(images), width), np.nan, np.float32)
-    for place, row in rows.items():
-        vectors[place] = row
-    described = dict(failures)
-    for place in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
-        vectors[place] = np.nan
-        described.setdefault(images.describe(modality, place), "the recogniser gives no embedding")
-    return Embedded(
-        images=images, modality=modality, vectors=vectors, failures=tuple(described.items())
+    found = embed_samples(
+        lambda index: torch.from_numpy(images.image(modality, index)),
+        len(images),
+        embed,
+        progress=advance,
     )
-
-
-def _batches(
-    images: "ImageSet", modality: str, failures: list[tuple[str, str]]
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Yield (places, [n, C, H, W] uint8) of images of one size."""
-    places: list[int] = []
-    batch: list[np.ndarray] = []
-    for index in range(len(images)):
-        try:
-            image = images.image(modality, index)
-        except ValueError as error:
-            failures.append((images.describe(modality, index), str(error)))
-            continue
-        if batch and (len(batch) == _BATCH or batch[0].shape != image.shape):
-            yield places, np.stack(batch)
-            places, batch = [], []
-        places.append(index)
-        batch.append(image)
-    if batch:
-        yield places, np.stack(batch)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Return rows of unit length; zero or infinite ones become NaN."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    is_usable = np.isfinite(lengths) & (lengths > 0)
-    scaled = vectors / np.where(is_usable, lengths, 1)
-    return np.where(is_usable, scaled, np.nan).astype(np.float32)
+    failures = [(images.describe(modality, i), why) for i, why in found.failures.items()]
+    return Embedded(
+        images=images, modality=modality, vectors=found.vectors, failures=tuple(failures)
+    )

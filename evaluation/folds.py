@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
+from biometrics.embedding import Embedder
+from data.pixels import decode_image
 from metrics.estimates import Floats, check_finite
 from torch_utils.safe_pickle import load_pickle
 
@@ -99,6 +102,23 @@ def pair_distances(first: np.ndarray, second: np.ndarray) -> Floats:
         raise ValueError(f"pairs need two [P, E] arrays, got {first.shape} and {second.shape}")
     first, second = check_finite(first, "embeddings"), check_finite(second, "embeddings")
     return ((first - second) ** 2).sum(axis=1)
+
+
+def embed_pairs(
+    archive: PairArchive, embedder: Embedder, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the embeddings of first and second images, [P, E] float32 each.
+
+    Args:
+        where: the file, for messages.
+    Raises: ValueError naming an image that is damaged.
+    """
+    images = (
+        torch.from_numpy(decode_image(content, 3, f"{where}, image {number}"))
+        for number, content in enumerate(archive.images)
+    )
+    vectors = embedder.embed(images).numpy()
+    return vectors[0::2], vectors[1::2]
 
 
 def score_folds(

@@ -50,7 +50,7 @@ class Auditor:
 
         Args:
             folder: of the data set.
-            names: of RGB images in it, of one size.
+            names: of RGB images in it.
         Returns: plain JSON values: distribution of the highest cosines, and how many of them reach
             the threshold, the highest ones by name.
         """
@@ -79,17 +79,12 @@ class Auditor:
     def _nearest(self, folder: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         scores, indices = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
         for start in range(0, len(names), _BATCH):
-            pixels = [decode_image(folder / name, 3) for name in names[start : start + _BATCH]]
-            found = self.people.nearest(self._embed(pixels), is_absolute=False)
+            batch = names[start : start + _BATCH]
+            images = (torch.from_numpy(decode_image(folder / name, 3)) for name in batch)
+            found = self.people.nearest(self.embedder.embed(images).numpy(), is_absolute=False)
             scores.append(found.scores)
             indices.append(found.indices)
         return np.concatenate(scores), np.concatenate(indices)
-
-    def _embed(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
-        if len({image.shape for image in pixels}) == 1:
-            return self.embedder.embed(torch.from_numpy(np.stack(pixels))).numpy()
-        rows = [self.embedder.embed(torch.from_numpy(image[None])).numpy() for image in pixels]
-        return np.concatenate(rows)
 
 
 def find_auditor(

@@ -1,11 +1,9 @@
 """Verification of held-out identities while a recogniser trains."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from biometrics.comparisons import Side, exact_comparisons
@@ -15,7 +13,6 @@ from data.modalities import MODALITIES
 from recognition.face_sets import FaceSet
 
 FMR = 0.01
-_EMBEDDED_AT_ONCE = 512
 _SUFFIXES = {modality.name: modality.suffix.lower() for modality in MODALITIES}
 
 
@@ -40,24 +37,12 @@ class Verifier:
         faces, row = self.faces, {}
         for column in range(1 if faces.is_joint else len(faces.modalities)):
             indices = range(column * faces.moments, (column + 1) * faces.moments)
-            vectors = embed_faces(embedder, faces, indices)
+            vectors = embedder.embed(faces.image(index) for index in indices)
             people = [faces.people[int(faces.labels[i])] for i in indices]
             suffix = _SUFFIXES[faces.modalities[column]]
             numbers = verification_numbers(vectors, people)
             row |= {f"{name}{suffix}": value for name, value in numbers.items()}
         return row
-
-
-def embed_faces(embedder: Embedder, faces: FaceSet, indices: Sequence[int]) -> Tensor:
-    """Return embeddings of some images, which may be of several sizes: [N, E] float32."""
-    parts = []
-    for start in range(0, len(indices), _EMBEDDED_AT_ONCE):
-        images = [faces.image(i) for i in indices[start : start + _EMBEDDED_AT_ONCE]]
-        if len({image.shape for image in images}) == 1:
-            parts.append(embedder.embed(torch.stack(images)))
-        else:
-            parts += [embedder.embed(image[None]) for image in images]
-    return torch.cat(parts)
 
 
 def verification_numbers(vectors: Tensor, people: list[str]) -> dict[str, float]:

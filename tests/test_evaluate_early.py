@@ -13,7 +13,7 @@ from tests.helpers.people import SIDE, save_recogniser, save_varied_snapshot
 NAMES = [f"{person}_{image}" for person in range(4) for image in range(2)]
 WORK = (
     "evaluation.studies.embed_images",
-    "evaluation.pair_images.embed_pairs",
+    "evaluation.folds.embed_pairs",
     "evaluation.quality.evaluate",
     "metrics.segmentation.score_masks",
     "evaluation.training_curves.draw_curves",

@@ -155,10 +155,14 @@ def _of_list(
 
 def _fold_score(tools: Tools, path: Path, rec_model: Path, device: str) -> "FoldScore":
     """Return the ten-fold score of a .bin: f(x) + f(mirrored x), as the protocol asks."""
-    from evaluation.folds import pair_distances, read_pair_archive, score_folds  # noqa: PLC0415
-    from evaluation.pair_images import embed_pairs  # noqa: PLC0415
+    from evaluation.folds import (  # noqa: PLC0415
+        embed_pairs,
+        pair_distances,
+        read_pair_archive,
+        score_folds,
+    )
 
     archive = read_pair_archive(path)
     embedder = tools.load_embedder(rec_model, device=device, flip=True)
-    first, second = embed_pairs(archive, embedder.embed, str(path))
+    first, second = embed_pairs(archive, embedder, str(path))
     return score_folds(pair_distances(first, second), archive.is_same)

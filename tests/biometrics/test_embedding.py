@@ -10,7 +10,13 @@ from torch import nn
 from biometrics.aligning import align_face
 from biometrics.alignment import template_points
 from biometrics.backbones import build_backbone, named_backbone, state_of
-from biometrics.embedding import Embedder, Preprocessing, load_embedder, preprocess
+from biometrics.embedding import (
+    Embedder,
+    Preprocessing,
+    embed_samples,
+    load_embedder,
+    preprocess,
+)
 from biometrics.faces import Face
 from tests.biometrics.test_backbones import randomised, tiny
 
@@ -56,6 +62,64 @@ def test_number_of_images_changes_no_bit(count):
     assert torch.equal(part, whole[:count])
     one_by_one = [model.embed(x[i : i + 1]) for i in range(0, 70, 23)]
     assert torch.equal(torch.cat(one_by_one), whole[::23])
+
+
+def test_sizes_may_differ():
+    model = embedder(network(), size=32, width=16)
+    small, large = images(40, size=20), images(40, size=45, seed=1)
+    mixed = (image for pair in zip(small, large, strict=True) for image in pair)
+    found = model.embed(mixed)
+    assert torch.equal(found[0::2], model.embed(small))
+    assert torch.equal(found[1::2], model.embed(large))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 128])
+def test_samples_that_cannot_be_read_or_embedded_are_failures(batch):
+    x, done, told = images(7), [], []
+
+    def load(index):
+        if index in (0, 4):
+            raise ValueError(f"image {index} is damaged")
+        return x[index][:, : 16 - index]
+
+    def embed(batch):
+        rows = torch.stack([image.float().mean((1, 2)) for image in batch])
+        return torch.where(rows == x[5][:, :11].float().mean((1, 2)), 0, rows)
+
+    found = embed_samples(
+        load,
+        7,
+        embed,
+        batch=batch,
+        progress=done.append,
+        on_failure=lambda failures: told.append(len(failures)),
+    )
+    assert found.failures == {
+        0: "image 0 is damaged",
+        4: "image 4 is damaged",
+        5: "the recogniser gives no embedding",
+    }
+    expected = nn.functional.normalize(x[2][:, :14].float().mean((1, 2)), dim=0)
+    np.testing.assert_allclose(found.vectors[2], expected, atol=1e-6)
+    assert np.isnan(found.vectors).any(1).nonzero()[0].tolist() == [0, 4, 5]
+    assert (sum(done), told) == (7, [1, 2])
+
+
+def test_what_embed_samples_refuses():
+    with pytest.raises(ValueError, match=r"must answer \[2, E\], got \[2\]"):
+        embed_samples(lambda _: images(1)[0], 2, lambda batch: torch.zeros(len(batch)))
+
+    def damaged(index):
+        raise ValueError(f"{index} is damaged")
+
+    with pytest.raises(ValueError, match="none of 2 images could be read.*0 is damaged"):
+        embed_samples(damaged, 2, embedder().embed)
+    with pytest.raises(RuntimeError, match="at the first"):
+        embed_samples(damaged, 2, embedder().embed, on_failure=stop)
+
+
+def stop(failures):
+    raise RuntimeError(f"stopped at the first: {failures}")
 
 
 def test_flip_averages():

@@ -27,6 +27,7 @@ class PixelEmbedder:
     width = 16
 
     def embed(self, images):
+        images = images if isinstance(images, torch.Tensor) else torch.stack(list(images))
         grey = to_float(images).mean(1, keepdim=True)
         means = functional.adaptive_avg_pool2d(grey, 4).flatten(1)
         means = means - means.mean(1, keepdim=True) + 1e-3
