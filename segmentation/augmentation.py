@@ -1,69 +1,49 @@
 """Changes to images and their masks alike: mirror, shift, scale, and light of the images alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segmentation.options import AugmentationConfig
+
 _DRAWS = 6
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaskAugmentation:
-    """What is changed, drawn for each sample; edges are repeated.
+def augment(
+    config: AugmentationConfig,
+    images: Tensor,
+    masks: Tensor,
+    uncertainty: Tensor,
+    mirrored: Sequence[int],
+    random: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Change a batch.
 
-    Attributes:
-        mirror: half of the samples are flipped, and classes become their mirrors.
-        shift: largest shift in each direction, as a share of the width; whole pixels.
-        scale: largest change of size: a factor from 1 / (1 + scale) to 1 + scale.
-        light: largest change of contrast (a factor 1 +- light) and brightness (light of half the
-            range).
+    Args:
+        config: largest changes.
+        images: [N, C, H, W] float32 in -1..1.
+        masks: [N, H, W] int64, classes or IGNORED.
+        uncertainty: [N, H, W] float32.
+        mirrored: number of each class in a flipped image.
+        random: draws the same numbers whatever is switched on.
     """
-
-    mirror: bool = True
-    shift: float = 0.0
-    scale: float = 0.0
-    light: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("shift", "scale", "light"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-
-    def __call__(
-        self,
-        images: Tensor,
-        masks: Tensor,
-        uncertainty: Tensor,
-        mirrored: Sequence[int],
-        random: torch.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Change a batch.
-
-        Args:
-            images: [N, C, H, W] float32 in -1..1.
-            masks: [N, H, W] int64, classes or IGNORED.
-            uncertainty: [N, H, W] float32.
-            mirrored: number of each class in a flipped image.
-            random: draws the same numbers whatever is switched on.
-        """
-        draws = torch.rand([len(images), _DRAWS], generator=random).to(images.device)
-        flips = (draws[:, 0] < 0.5) & self.mirror
-        signed = draws * 2 - 1
-        images = _change_light(images, signed[:, 4] * self.light, signed[:, 5] * self.light)
-        images, uncertainty = _flip(images, flips), _flip(uncertainty, flips)
-        masks = torch.where(flips[:, None, None], _swap(masks.flip(2), mirrored), masks)
-        if self.shift == 0 and self.scale == 0:
-            return images, masks, uncertainty
-        factors = (1 + self.scale) ** signed[:, 3]
-        # Parts of a pixel would blur small images, which those in use are not.
-        pixels = (signed[:, 1:3] * self.shift * images.shape[3]).round()
-        grid = _grid(factors, pixels, images)
-        planes = torch.stack([masks.float(), uncertainty], dim=1)
-        planes = _sample(planes, grid, "nearest")
-        return _sample(images, grid, "bilinear"), planes[:, 0].round().long(), planes[:, 1]
+    draws = torch.rand([len(images), _DRAWS], generator=random).to(images.device)
+    flips = (draws[:, 0] < 0.5) & config.mirror
+    signed = draws * 2 - 1
+    images = _change_light(images, signed[:, 4] * config.light, signed[:, 5] * config.light)
+    images, uncertainty = _flip(images, flips), _flip(uncertainty, flips)
+    masks = torch.where(flips[:, None, None], _swap(masks.flip(2), mirrored), masks)
+    if config.shift == 0 and config.scale == 0:
+        return images, masks, uncertainty
+    factors = (1 + config.scale) ** signed[:, 3]
+    # Parts of a pixel would blur small images, which those in use are not.
+    pixels = (signed[:, 1:3] * config.shift * images.shape[3]).round()
+    grid = _grid(factors, pixels, images)
+    planes = torch.stack([masks.float(), uncertainty], dim=1)
+    planes = _sample(planes, grid, "nearest")
+    return _sample(images, grid, "bilinear"), planes[:, 0].round().long(), planes[:, 1]
 
 
 def _change_light(images: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:

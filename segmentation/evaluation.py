@@ -1,13 +1,23 @@
 """Measures a network on labelled samples, as plain JSON."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.identities import identity_of
+from data.sheets import save_image
 from metrics.segmentation import confusion_matrix, intersection_over_union, score_masks
 from segmentation.labelled_set import LabelledSet
-from segmentation.model_files import Segmenter, predicted_masks, scored_pixels
+from segmentation.model_files import (
+    Segmenter,
+    predicted_masks,
+    prediction_sheet,
+    scored_pixels,
+)
+
+EVALUATION_FILE = "evaluation.json"
+SHEET_FILE = "predictions.png"
 
 Report = dict[str, Any]
 
@@ -68,6 +78,11 @@ def flat_numbers(report: Report, prefix: str) -> dict[str, float]:
     }
     ious = {entry["name"]: entry["iou"] for entry in report["classes"]}
     return row | {f"{prefix}_iou_{name}": iou["value"] for name, iou in ious.items() if iou}
+
+
+def save_sheet(folder: Path, segmenter: Segmenter, labelled: LabelledSet) -> None:
+    """Write a sheet of images with true and found masks."""
+    save_image(folder / SHEET_FILE, prediction_sheet(segmenter, labelled))
 
 
 def report_sentence(report: Report) -> str:

@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from data.apart import NamedSet, check_apart
 from data.info import INFO_FILE
 from data.masks import MASK_FOLDER
 from data.modalities import MODALITIES, Modality
@@ -89,17 +90,41 @@ def open_source(path: Path, modalities: Sequence[Modality]) -> LabelledSource:
     )
 
 
+def open_training_sources(
+    data: Sequence[Path], measured: Mapping[str, Path], modalities: Sequence[Modality]
+) -> tuple[list[LabelledSource], dict[str, LabelledSource]]:
+    """Find the samples of all sets.
+
+    Args:
+        data: sets that are learned from.
+        measured: name of an option without dashes -> set that is measured on.
+        modalities: of all sets.
+    Raises: FileNotFoundError; ValueError for a set that is learned from twice or measured on as
+        well, or one that cannot be read.
+    """
+    learned: list[LabelledSource] = []
+    known: list[NamedSet] = []
+    for path in data:
+        source = open_source(path, modalities)
+        named = _named("--data", path, source)
+        check_apart(named, known)
+        known.append(named)
+        learned.append(source)
+    others = {name: open_source(path, modalities) for name, path in measured.items()}
+    for name, source in others.items():
+        check_apart(_named(f"--{name}", measured[name], source), known)
+    return learned, others
+
+
 def drop_most_uncertain(source: LabelledSource, share: float) -> LabelledSource:
     """Return a set without those samples that have the highest scores, of equal ones the later.
 
     Args:
         source: with scores.
-        share: 0..1 of the samples, rounded down.
-    Raises: ValueError where the set has no scores, or the share is not below 1.
+        share: of the samples, 0 to below 1; their number is rounded down.
+    Raises: ValueError where the set has no scores.
     Source: Zhang et al. 2021 (arXiv:2104.06490), section 3.3, which removes 10 %.
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"--drop-uncertain must be from 0% to below 100%, got {share:.0%}")
     if share == 0:
         return source
     scores = [sample.score for sample in source.samples]
@@ -108,6 +133,20 @@ def drop_most_uncertain(source: LabelledSource, share: float) -> LabelledSource:
     count = len(scores) - math.floor(len(scores) * share + 1e-9)
     order = np.argsort(np.array(scores, float), kind="stable")[:count]
     return replace(source, samples=tuple(source.samples[k] for k in sorted(order.tolist())))
+
+
+def _named(option: str, path: Path, source: LabelledSource) -> NamedSet:
+    storage, first = source.storage, source.samples[0]
+    rows = [[s.stem, *(storage.size(n) for n in (*s.images, s.mask))] for s in source.samples]
+
+    def read_first() -> bytes:
+        content = b""
+        for name in (*first.images, first.mask):
+            with storage.open(name) as file:
+                content += file.read()
+        return content
+
+    return NamedSet(option=option, path=path, content=json.dumps(rows), first_bytes=read_first)
 
 
 def _stated(storage: Storage) -> StatedClasses:

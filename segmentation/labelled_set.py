@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import torch
@@ -19,17 +18,10 @@ from data.parallel import map_in_threads
 from data.pixels import load_image, verify_image
 from segmentation.classes import ClassMerge, map_mask, table_for
 from segmentation.labelled_files import LabelledSource, SampleFiles
+from segmentation.options import UncertaintyKind
 
 Size = tuple[int, int]  # height, width
 _SAMPLE_BYTES_A_PIXEL = 9
-
-
-class UncertaintyKind(Enum):
-    """Where the uncertainty of a pixel comes from: nowhere, its place in a map, its sample."""
-
-    NONE = "none"
-    PIXEL = "pixel"
-    SAMPLE = "sample"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,28 +1,14 @@
 """Losses of class masks, and the weights of classes, pixels and samples."""
 
-from enum import Enum
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from data.masks import IGNORED
+from segmentation.options import ClassWeighting
 
 _EPSILON = 1e-6
-
-
-class ClassWeighting(Enum):
-    """How much the pixels of a class count.
-
-    NONE: all alike. INVERSE: 1 / share of all pixels. MEDIAN: median of the frequencies /
-    frequency, which is the share of the pixels in those images that have the class.
-    Source: Eigen & Fergus 2015 (arXiv:1411.4734), section 6.3.2, for MEDIAN.
-    """
-
-    NONE = "none"
-    INVERSE = "inverse"
-    MEDIAN = "median"
 
 
 def class_weights(kind: ClassWeighting, pixels: np.ndarray, present: np.ndarray) -> np.ndarray:

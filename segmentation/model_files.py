@@ -18,7 +18,8 @@ from data.sheets import Pixels
 from dnnlib.config import from_dict, to_dict
 from segmentation.labelled_files import wanted_modalities
 from segmentation.labelled_set import LabelledSet, channels_of
-from segmentation.networks import NetworkConfig, build_network, smallest_side
+from segmentation.networks import build_network, smallest_side
+from segmentation.options import NetworkConfig
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 
 FORMAT = "biface-segmenter"

@@ -1,8 +1,6 @@
 """Networks from images to the logits of classes at each pixel."""
 
 import math
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import torch
@@ -10,45 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deeplabv3_resnet50
 
+from segmentation.options import NetworkConfig, NetworkKind
+
 _NORM_GROUPS = 8
-_CHANNELS = (1, 3, 4)
-
-
-class NetworkKind(Enum):
-    """A family of networks."""
-
-    UNET = "unet"
-    DEEPLABV3_RESNET50 = "deeplabv3-resnet50"
-    DEEPLABV3_MOBILENET = "deeplabv3-mobilenet"
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """A network's shape.
-
-    Attributes:
-        kind: family.
-        channels: of the input: 1 (NIR), 3 (RGB) or 4 (both).
-        classes: of the output.
-        width: channels at full size, unet only.
-        depth: how often unet halves the size.
-    """
-
-    kind: NetworkKind = NetworkKind.UNET
-    channels: int = 3
-    classes: int = 2
-    width: int = 16
-    depth: int = 3
-
-    def __post_init__(self) -> None:
-        if self.channels not in _CHANNELS:
-            raise ValueError(f"channels must be 1, 3 or 4, got {self.channels}")
-        if self.classes < 2:
-            raise ValueError(f"classes must be at least 2, got {self.classes}")
-        if self.width < 1 or not 1 <= self.depth <= 6:
-            raise ValueError(
-                f"width must be at least 1 and depth 1 to 6, got {self.width}, {self.depth}"
-            )
 
 
 def build_network(config: NetworkConfig) -> nn.Module:

@@ -2,31 +2,34 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from data import sheets
 from data.pixels import to_float
 from data.sampler import InfiniteSampler
 from dnnlib import files
 from segmentation import losses
-from segmentation.augmentation import MaskAugmentation
-from segmentation.evaluation import count_masks, evaluate_masks, flat_numbers
-from segmentation.labelled_set import LabelledSet, UncertaintyKind, check_classes_occur
-from segmentation.losses import ClassWeighting
+from segmentation.augmentation import augment
+from segmentation.evaluation import (
+    EVALUATION_FILE,
+    count_masks,
+    evaluate_masks,
+    flat_numbers,
+    report_sentence,
+    save_sheet,
+)
+from segmentation.labelled_set import LabelledSet, check_classes_occur
 from segmentation.model_files import (
     Segmenter,
     check_fits,
     load_segmenter,
-    prediction_sheet,
     save_segmenter,
 )
-from segmentation.networks import NetworkConfig, build_network
+from segmentation.networks import build_network
+from segmentation.options import OptimizerKind, TrainingConfig
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
@@ -35,92 +38,6 @@ from torch_utils.trainer import Task, Timing
 RECORD_FILE = "training_options.json"
 MODEL_FILE = "segmenter.pth"
 BEST_FILE = "segmenter_best.pth"
-EVALUATION_FILE = "evaluation.json"
-SHEET_FILE = "predictions.png"
-
-
-class OptimizerKind(Enum):
-    """How weights are changed."""
-
-    ADAMW = "adamw"
-    SGD = "sgd"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """What is minimised.
-
-    Attributes:
-        weighting: of the classes, from the training masks.
-        factors: of the classes, instead of `weighting`; empty for none.
-        uncertainty: of pixels or samples, which then count exp(-strength * uncertainty).
-        strength: see there; uncertainty is 0..1.
-        dice: weight of the Dice loss beside the cross-entropy; 0 for none.
-    """
-
-    weighting: ClassWeighting = ClassWeighting.NONE
-    factors: tuple[float, ...] = ()
-    uncertainty: UncertaintyKind = UncertaintyKind.NONE
-    strength: float = 5.0
-    dice: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.factors and self.weighting is not ClassWeighting.NONE:
-            raise ValueError("class weights: give numbers or a kind, not both")
-        if any(not (math.isfinite(f) and f >= 0) for f in self.factors):
-            raise ValueError(f"class weights must be at least 0, got {list(self.factors)}")
-        if self.factors and not any(self.factors):
-            raise ValueError("class weights: at least one must be more than 0")
-        if not self.strength >= 0 or not self.dice >= 0:
-            raise ValueError(
-                f"strength and dice must be at least 0, got {self.strength}, {self.dice}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a segmentation network is trained.
-
-    Attributes:
-        network: shape.
-        loss: what is minimised.
-        augmentation: of the samples.
-        optimizer: AdamW or SGD with momentum 0.9.
-        steps: of the whole training.
-        batch: samples a step.
-        lr: learning rate at the start; it falls to 0 with (share left) ** power.
-        power: see there.
-        weight_decay: of all weights.
-        every: steps between checkpoints, evaluations and rows of the record.
-        precision: of the network's arithmetic.
-        seed: of everything random.
-    """
-
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    augmentation: MaskAugmentation = field(default_factory=MaskAugmentation)
-    optimizer: OptimizerKind = OptimizerKind.ADAMW
-    steps: int = 2000
-    batch: int = 16
-    lr: float = 1e-3
-    power: float = 0.9
-    weight_decay: float = 1e-4
-    every: int = 200
-    precision: Precision = Precision.FP32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch < 2:  # DeepLabV3 normalises over the batch
-            raise ValueError(f"batch must be at least 2, got {self.batch}")
-        if not 0 < self.lr < math.inf or self.seed < 0:
-            raise ValueError(
-                f"lr must be more than 0 and seed at least 0, got {self.lr}, {self.seed}"
-            )
-        if not 0 <= self.power < math.inf:  # below 0 the rate would rise
-            raise ValueError(f"power must be at least 0, got {self.power}")
 
 
 def rate_at(step: int, config: TrainingConfig) -> float:
@@ -157,7 +74,8 @@ class SegmentationTask(Task):
         self.labelled, self.config, self.measured = labelled, config, measured or {}
         check_fits(config.network, labelled)
         check_classes_occur(labelled, "--data")
-        config.precision.use_on(device)
+        self.precision = Precision(config.precision)
+        self.precision.use_on(device)
         self._factors = torch.from_numpy(self._class_factors()).to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "segmenter"))
@@ -171,7 +89,7 @@ class SegmentationTask(Task):
             device=device,
         )
         self.optimizer = build_optimizer(network, config)
-        self._scaler = config.precision.scaler(device)
+        self._scaler = self.precision.scaler(device)
         advice = f"lower --lr ({config.lr}); the last checkpoint is kept"
         self.guards = [GuardedStep("segmentation network", device, advice, scaler=self._scaler)]
         self._sampler = InfiniteSampler(len(labelled), config.seed)
@@ -182,7 +100,7 @@ class SegmentationTask(Task):
         """Train on one batch."""
         images, masks, uncertainty = self._batch(index)
         self.segmenter.network.train()
-        with self.config.precision.autocast(self.device):
+        with self.precision.autocast(self.device):
             logits = self.segmenter.network(images)
         logits = logits.float()
         loss = self._loss(logits, masks, uncertainty)
@@ -225,9 +143,14 @@ class SegmentationTask(Task):
         if "val" in self.measured:
             best = load_segmenter(folder / BEST_FILE, self.device)
             result["best"] = evaluate_masks(best, labelled)
-        sheets.save_image(folder / SHEET_FILE, prediction_sheet(self.segmenter, labelled))
+        save_sheet(folder, self.segmenter, labelled)
         files.write_json(folder / EVALUATION_FILE, result)
         return {"samples": len(self.labelled), "test": result}
+
+    def summary(self, record: Mapping[str, Any]) -> str:
+        """Return the numbers of the test."""
+        report = record["test"].get("last")
+        return report_sentence(report) if report else "trained; --test measures"
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimiser, loss scale and the best mean IoU."""
@@ -248,7 +171,8 @@ class SegmentationTask(Task):
     def _batch(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         config, start = self.config, index * self.config.batch
         samples = [self.labelled[self._sampler.index_at(start + k)] for k in range(config.batch)]
-        return config.augmentation(
+        return augment(
+            config.augmentation,
             to_float(torch.stack([sample.image for sample in samples]).to(self.device)),
             torch.stack([sample.mask for sample in samples]).to(self.device).long(),
             torch.stack([sample.uncertainty for sample in samples]).to(self.device),

@@ -7,6 +7,7 @@ on to the bytes of an uninterrupted one.
 
 import abc
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -24,10 +25,12 @@ import torch
 from torch import nn
 
 from dnnlib import files
+from dnnlib.options import Job
+from dnnlib.options import Progress as JobProgress
 from dnnlib.outputs import OutputFolder
 from dnnlib.text import format_seconds
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
-from torch_utils.distributed import World
+from torch_utils.distributed import World, join_world
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.statistics import Statistics
 from torch_utils.together import at_work_together
@@ -119,6 +122,9 @@ class Task(abc.ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave, with tensors on the CPU."""
 
+    def load(self) -> None:  # noqa: B027  # most tasks read as they train
+        """Read what is kept in memory, before the folder is touched."""
+
     def begin(self, index: int) -> None:  # noqa: B027  # most tasks have nothing to prepare
         """Prepare for the first step of this process; 0 is a new training."""
 
@@ -140,6 +146,10 @@ class Task(abc.ABC):
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the trained networks; return plain JSON for the folder's record."""
         return {}
+
+    def summary(self, record: Mapping[str, Any]) -> str:
+        """Return one line for the user of what the folder's record says of the result."""
+        return describe_result(record["result"])
 
     def where(self, index: int) -> str:
         """Say how far the training has come."""
@@ -345,6 +355,38 @@ def train(
         output.finish(record)
         trainer.checkpoint_path.unlink(missing_ok=True)
         return record
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingJob(Job):
+    """A training whose options were checked.
+
+    Attributes:
+        task: what is trained.
+        output: its folder.
+        cadence: how often it writes.
+        facts: what --dry-run says besides the folder's identity.
+    """
+
+    task: Task
+    output: OutputFolder
+    cadence: Cadence
+    facts: Mapping[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the folder, facts, and what decides the result."""
+        return {"outdir": str(self.output.path), **self.facts, **self.output.identity}
+
+    def run(self, progress: JobProgress) -> str | None:
+        """Train and export, or say that this was done before."""
+        task, path = self.task, self.output.path
+        if self.output.is_finished:
+            return f"{path}: the network is trained" if task.world.is_first else None
+        with join_world(task.device) if task.world.size > 1 else contextlib.nullcontext():
+            task.load()
+            bar = functools.partial(progress, unit="step")
+            record = train(task, self.output, self.cadence, progress=bar)
+        return f"{path}: {task.summary(record)}" if record else None
 
 
 class StopRequest:

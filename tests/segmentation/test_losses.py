@@ -8,13 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from data.masks import IGNORED
-from segmentation.losses import (
-    ClassWeighting,
-    certainty,
-    class_weights,
-    dice_loss,
-    weighted_cross_entropy,
-)
+from segmentation.losses import certainty, class_weights, dice_loss, weighted_cross_entropy
+from segmentation.options import ClassWeighting
 
 K = 3
 

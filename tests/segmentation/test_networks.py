@@ -4,7 +4,8 @@ import pytest
 import torch
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-from segmentation.networks import NetworkConfig, NetworkKind, build_network, smallest_side
+from segmentation.networks import build_network, smallest_side
+from segmentation.options import NetworkConfig, NetworkKind
 
 
 def images(count=2, channels=3, height=16, width=16):
@@ -66,7 +67,7 @@ def test_deeplab_of_three_channels_is_torchvision_s():
     [
         ({"channels": 2}, "channels must be 1, 3 or 4, got 2"),
         ({"classes": 1}, "classes must be at least 2, got 1"),
-        ({"depth": 0}, "depth 1 to 6, got 16, 0"),
+        ({"depth": 0}, "--depth must be at least 1 .*, got 0"),
     ],
 )
 def test_bad_shapes_are_refused(options, message):

@@ -1,0 +1,133 @@
+"""From options to a training or a measurement, every file looked at before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from data.class_list import class_list_as_json, load_class_list
+from dnnlib.config import to_dict
+from dnnlib.files import sha256_file
+from dnnlib.options import Job, Progress
+from dnnlib.outputs import OutputFolder, find_output
+from segmentation.classes import choose_classes, load_merge
+from segmentation.evaluation import EVALUATION_FILE, evaluate_masks, report_sentence, save_sheet
+from segmentation.labelled_files import (
+    drop_most_uncertain,
+    open_source,
+    open_training_sources,
+    wanted_modalities,
+)
+from segmentation.labelled_set import LabelledSet
+from segmentation.model_files import Segmenter, load_segmenter, save_masks
+from segmentation.options import SegmentationOptions
+from segmentation.task import RECORD_FILE, SegmentationTask
+from torch_utils.devices import resolve_device
+from torch_utils.trainer import Cadence, TrainingJob
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationJob(Job):
+    """A trained network to be measured.
+
+    Attributes:
+        segmenter: the network.
+        labelled: the test samples.
+        output: of the report, the sheet and the masks.
+    """
+
+    segmenter: Segmenter
+    labelled: LabelledSet
+    output: OutputFolder
+
+    def describe(self) -> dict[str, Any]:
+        """Return folder, number of samples, and what is measured."""
+        samples = len(self.labelled)
+        return {"outdir": str(self.output.path), "samples": samples, **self.output.identity}
+
+    def run(self, progress: Progress) -> str:
+        """Measure the network, and write its masks."""
+        path = self.output.path
+        if self.output.is_finished:
+            return f"{path}: the model is measured"
+        with self.output.at_work():
+            report = evaluate_masks(self.segmenter, self.labelled)
+            save_sheet(path, self.segmenter, self.labelled)
+            save_masks(path / "masks", self.segmenter, self.labelled)
+            self.output.finish(report)
+        return f"{path}: {report_sentence(report)}"
+
+
+def prepare(options: SegmentationOptions) -> TrainingJob | EvaluationJob:
+    """Check that a network can be trained, or measured with --evaluate.
+
+    Raises: ValueError, FileNotFoundError.
+    """
+    return _prepare_training(options) if options.evaluate is None else _prepare_test(options)
+
+
+def _prepare_test(options: SegmentationOptions) -> EvaluationJob:
+    if options.evaluate is None or options.data or options.val or options.test is None:
+        raise ValueError("--evaluate needs --test, and neither --data nor --val")
+    segmenter = load_segmenter(options.evaluate, torch.device(resolve_device(options.device)))
+    source = open_source(options.test, segmenter.modalities)
+    merge = None if options.merge is None else load_merge(options.merge)
+    labelled = LabelledSet([source], segmenter.classes, merge=merge, side=segmenter.side)
+    identity = {"model": sha256_file(options.evaluate), "test": labelled.fingerprint()}
+    output = find_output(options.outdir, EVALUATION_FILE, identity, fresh=options.fresh)
+    return EvaluationJob(segmenter=segmenter, labelled=labelled, output=output)
+
+
+def _prepare_training(options: SegmentationOptions) -> TrainingJob:
+    if not options.data:
+        raise ValueError("--data: training images are needed (or --evaluate a trained model)")
+    labelled, measured = _open_sets(options)
+    network = replace(
+        options.training.network, channels=labelled.channels, classes=len(labelled.classes)
+    )
+    config = replace(options.training, network=network)
+    device = torch.device(resolve_device(options.device))
+    task = SegmentationTask(labelled, config, device=device, side=options.size, measured=measured)
+    sets = {"data": labelled, **measured}
+    identity = {
+        **{name: one.fingerprint() for name, one in sets.items()},
+        "modalities": [modality.name for modality in labelled.modalities],
+        "classes": class_list_as_json(labelled.classes),
+        "size": options.size,
+        "training": to_dict(config),
+    }
+    return TrainingJob(
+        task=task,
+        output=find_output(options.outdir, RECORD_FILE, identity, fresh=options.fresh),
+        cadence=Cadence(row_steps=config.every, checkpoint_minutes=options.checkpoint_minutes),
+        facts={f"{name}_samples": len(one) for name, one in sets.items()},
+    )
+
+
+def _open_sets(options: SegmentationOptions) -> tuple[LabelledSet, Mapping[str, LabelledSet]]:
+    """Return the training samples, and those that are measured on, by "val" and "test"."""
+    paths = {"val": options.val, "test": options.test}
+    learned, others = open_training_sources(
+        options.data,
+        {name: path for name, path in paths.items() if path is not None},
+        wanted_modalities(options.modalities),
+    )
+    sources = [drop_most_uncertain(source, options.drop_uncertain) for source in learned]
+    merge = None if options.merge is None else load_merge(options.merge)
+    given = None if options.classes is None else load_class_list(options.classes)
+    classes = choose_classes(given, merge, [source.stated for source in sources])
+    labelled = LabelledSet(
+        sources,
+        classes,
+        merge=merge,
+        side=options.size,
+        uncertainty=options.training.loss.uncertainty,
+        subset=options.subset,
+        seed=options.training.seed,
+    )
+    measured = {
+        name: LabelledSet([source], classes, merge=merge, side=options.size)
+        for name, source in others.items()
+    }
+    return labelled, measured

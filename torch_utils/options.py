@@ -1,0 +1,26 @@
+"""Options that trainings share; no torch here, so that --help is fast."""
+
+from typing import Any, Literal
+
+from dnnlib.options import option
+
+PrecisionName = Literal["fp32", "tf32", "fp16", "bf16"]
+
+
+def precision_option(**others: Any) -> Any:
+    """Declare `precision: PrecisionName`."""
+    text = (
+        "Arithmetic of the network: tf32 and fp16 need a GPU, bf16 halves memory on either device."
+    )
+    return option("fp32", **{"help": text, **others})
+
+
+def checkpoint_minutes_option(default: float = 5.0) -> Any:
+    """Declare `checkpoint_minutes: float`."""
+    return option(
+        default,
+        ge=0,
+        metavar="MINUTES",
+        help="Minutes between checkpoints, from which the same command continues a killed training;"
+        " 0 saves them only with each line of stats.jsonl.",
+    )
