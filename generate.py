@@ -110,7 +110,7 @@ OUTPUT = cli.option_group(
 PERFORMANCE = cli.option_group(
     "Performance",
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
-    click.option("--batch", type=COUNT, default=16, metavar="IMAGES", help="Handled at once."),
+    click.option("--batch", type=COUNT, default=16, hidden=True, help="Ignored; accepted before."),
     cli.bool_option("--fp32", default=False, help="No 16-bit blocks on CUDA."),
     cli.config_option(),
 )
@@ -135,7 +135,7 @@ def main(convert_to: Path | None, dry_run: bool, **given: Any) -> None:
 
 
 def _options(given: dict[str, Any]) -> "GenerationOptions":
-    from networks.drawing import parse_numbers  # noqa: PLC0415  # torch is slow
+    from dnnlib.text import parse_numbers  # noqa: PLC0415  # torch is slow
     from networks.generation import GenerationOptions  # noqa: PLC0415
     from networks.generator import NoiseMode  # noqa: PLC0415
 
@@ -147,6 +147,7 @@ def _options(given: dict[str, Any]) -> "GenerationOptions":
         except ValueError as error:
             raise ValueError(f"--{name.replace('_', '-')}: {error}") from error
     given["noise_mode"] = NoiseMode(given["noise_mode"])
+    given.pop("batch")
     return GenerationOptions(**{**given, "seeds": given["seeds"] or ()})
 
 
@@ -155,7 +156,7 @@ def _draw(options: "GenerationOptions", dry_run: bool) -> None:
 
     job = prepare(options)
     if dry_run:
-        plan = {"options": to_dict(options), "generator": to_dict(job.generator.config)}
+        plan = {"options": to_dict(options), "generator": to_dict(job.sampler.generator.config)}
         plan["samples"] = list(job.samples.names)
         click.echo(json.dumps(plan, indent=2, default=str))
         return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from identities.filter_loading import LoadedFilter
     from identities.identity_sources import IdentitySource
     from identities.recognition_dataset import RecognitionOptions
-    from networks.pair_drawing import PairDrawer
+    from networks.sampling import Sampler
     from networks.snapshot import Snapshot
     from torch_utils.distributed import World
 
@@ -35,7 +35,7 @@ Examples:
 
 \b
 Repeating a command continues it. The same options give the same bytes on the same kind of device,
-whatever the number of processes, --batch and interruptions."""
+whatever the number of processes and interruptions."""
 
 PATH = command_line.PATH
 COUNT = click.IntRange(min=1)
@@ -112,7 +112,7 @@ ATTEMPTS_A_SAMPLE = 20
     click.option(
         "--gpu-device-number", "--gpu_device_number", type=int, help="Which GPU; published."
     ),
-    click.option("--batch", type=COUNT, default=64, help="Images that leave the device together."),
+    click.option("--batch", type=COUNT, default=64, hidden=True, help="Ignored; accepted before."),
     click.option(
         "--micro-batch",
         type=COUNT,
@@ -213,14 +213,13 @@ def _generate(given: dict[str, Any], device: str) -> None:
         _report(output.path, summary, options, is_strict=given["strict"])
 
 
-def _load_generator(given: dict[str, Any], device: str) -> tuple["PairDrawer", "Snapshot", str]:
+def _load_generator(given: dict[str, Any], device: str) -> tuple["Sampler", "Snapshot", str]:
     """Return the generator with its settings, its snapshot, and the hash of its weights."""
-    from networks.drawing import parse_numbers  # noqa: PLC0415
-    from networks.pair_drawing import PairDrawer, default_micro_batch  # noqa: PLC0415
+    from networks.sampling import Sampler, Truncation  # noqa: PLC0415
     from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
     from torch_utils.checkpoints import state_sha256  # noqa: PLC0415  # torch is slow
 
-    path, layers = given["gen_model"], given["mix_layers"]
+    path = given["gen_model"]
     snapshot = load_snapshot(path)
     try:
         generator = build_generator(snapshot)
@@ -230,25 +229,19 @@ def _load_generator(given: dict[str, Any], device: str) -> tuple["PairDrawer", "
         raise ValueError(
             f"--gen_model {path}: is unconditional, it draws no person at will; train with --cond=1"
         )
-    try:
-        shared = () if layers is None else parse_numbers(layers)
-    except ValueError as error:
-        raise ValueError(f"--mix-layers: {error}") from error
-    kind = device.partition(":")[0]
-    drawer = PairDrawer(
+    sampler = Sampler(
         generator.to(device),
-        truncation_psi=given["truncation"],
-        shared_layers=shared,
-        micro_batch=given["micro_batch"] or default_micro_batch(generator.config.resolution, kind),
-        batch=given["batch"],
+        truncation=Truncation(psi=given["truncation"]),
+        micro_batch=given["micro_batch"],
     )
-    return drawer, snapshot, state_sha256(generator.state_dict())
+    return sampler, snapshot, state_sha256(generator.state_dict())
 
 
 def _make_drawer(
-    given: dict[str, Any], pairs: "PairDrawer", snapshot: "Snapshot", loaded: "LoadedFilter"
+    given: dict[str, Any], pairs: "Sampler", snapshot: "Snapshot", loaded: "LoadedFilter"
 ) -> tuple["CandidateDrawer", dict[str, Any]]:
     """Return what draws candidates, and what decides them as plain JSON values."""
+    from dnnlib.text import parse_numbers  # noqa: PLC0415
     from identities.candidates import CandidateDrawer, Variation  # noqa: PLC0415  # torch is slow
 
     width = loaded.scorer.embedder.width
@@ -260,9 +253,21 @@ def _make_drawer(
     source, name = _identity_source(given, loaded)
     scale = given["feature_scale"] or _recorded_scale(snapshot, loaded)
     variation = Variation.SHARED if given["shared_variation"] else Variation.OWN
+    layers: tuple[int, ...] = ()
     if given["mix_layers"] is not None:
         variation = Variation.MIXED
-    drawer = CandidateDrawer(pairs, source, seed=given["seed"], scale=scale, variation=variation)
+        try:
+            layers = parse_numbers(given["mix_layers"])
+        except ValueError as error:
+            raise ValueError(f"--mix-layers: {error}") from error
+    drawer = CandidateDrawer(
+        pairs,
+        source,
+        seed=given["seed"],
+        scale=scale,
+        variation=variation,
+        shared_layers=layers,
+    )
     about = {"source": name, "seed": given["seed"], "scale": scale, "variation": variation.value}
     return drawer, {**about, "mix_layers": given["mix_layers"]}
 
@@ -302,7 +307,7 @@ def _recorded_scale(snapshot: "Snapshot", loaded: "LoadedFilter") -> float:
 
 
 def _describe(
-    given: dict[str, Any], pairs: "PairDrawer", options: "RecognitionOptions"
+    given: dict[str, Any], pairs: "Sampler", options: "RecognitionOptions"
 ) -> dict[str, Any]:
     from dnnlib.config import to_dict  # noqa: PLC0415
 

@@ -128,8 +128,8 @@ def _request(
     if given["labels"] is not None:
         conditions = load_labels(given["labels"], "--labels", feature_scale)
     return AnnotationRequest(
-        generator=generator,  # type: ignore[arg-type]
-        style=experiment.style,
+        generator=generator,
+        truncation=experiment.truncation,
         count=given["num_sample"],
         seed=given["seed"],
         conditions=conditions,
@@ -157,14 +157,14 @@ def _build_generator(snapshot: "Snapshot", network: str, device: str) -> "Genera
 
 
 def _load_interpreter(models: Path | None, generator: "Generator") -> "NativeInterpreter | None":
-    from interpreter.drawing import device_of, feature_layout  # noqa: PLC0415  # torch is slow
+    from interpreter.features import feature_layout  # noqa: PLC0415  # torch is slow
     from interpreter.model_files import load_models  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
 
     if models is None:
         return None
-    ensemble = load_models(models).ensemble.to(device_of(generator))  # type: ignore[arg-type]
-    return NativeInterpreter(ensemble, feature_layout(generator))  # type: ignore[arg-type]
+    ensemble = load_models(models).ensemble.to(generator.mapping.w_avg.device)
+    return NativeInterpreter(ensemble, feature_layout(generator.config))
 
 
 if __name__ == "__main__":

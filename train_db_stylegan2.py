@@ -364,9 +364,9 @@ def _evaluations(
 def _measure(
     prepared: "SnapshotMetrics", labels: "Tensor", seed: int, path: Path, state: "TrainingState"
 ) -> Mapping[str, float]:
-    from networks.sampling import IndexedSampler  # noqa: PLC0415  # torch is slow
+    from networks.sampling import snapshot_sampler  # noqa: PLC0415  # torch is slow
 
-    sampler = IndexedSampler(state.ema, labels, name=path.name, seed=seed)
+    sampler = snapshot_sampler(state.ema, labels, name=path.name, seed=seed)
     return prepared.measure(path, sampler, state.nimg, state.world)
 
 

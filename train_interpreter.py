@@ -156,7 +156,7 @@ def _train(given: dict[str, Any]) -> None:
     )
     snapshot = _load_snapshot(experiment, given["network"])
     generator = _build_generator(snapshot, experiment.network_name, given["device"])
-    job = learning.prepare_learning(generator, annotations, experiment)  # type: ignore[arg-type]
+    job = learning.prepare_learning(generator, annotations, experiment)
     outdir = given["outdir"] or Path(experiment.exp_dir) / "models"
     output = find_output(outdir, model_files.RECORD, job.identity(), fresh=given["fresh"])
     if given["dry_run"]:
@@ -213,7 +213,7 @@ def _dataset_options(given: dict[str, Any], experiment: "Experiment") -> "Datase
         count=given["num_sample"],
         start=given["start_step"],
         seed=experiment.seed,
-        style=experiment.style,
+        truncation=experiment.truncation,
         save_vis=given["save_vis"],
         save_uncertainty=given["save_uncertainty"],
         drop_uncertain=given["drop_uncertain"],
@@ -230,23 +230,25 @@ def _dataset_writer(
     feature_scale: float | None,
 ) -> tuple["DatasetWriter", dict[str, Any]]:
     """Return the writer, and what decides its output as plain JSON values."""
-    from interpreter import drawing, learning, model_files  # noqa: PLC0415  # torch is slow
+    from interpreter import learning, model_files  # noqa: PLC0415  # torch is slow
     from interpreter.arrays import load_labels  # noqa: PLC0415
     from interpreter.dataset_writer import DatasetWriter, dataset_identity  # noqa: PLC0415
+    from interpreter.features import feature_layout  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
+    from torch_utils.checkpoints import state_sha256  # noqa: PLC0415
 
     models = model_files.load_models(given["resume"], experiment.model_num)
-    network = drawing.network_sha256(generator)  # type: ignore[arg-type]
+    network = state_sha256(generator.state_dict())
     learning.check_models_belong(models, network, experiment)
-    device = drawing.device_of(generator)  # type: ignore[arg-type]
-    layout = drawing.feature_layout(generator)  # type: ignore[arg-type]
+    device = generator.mapping.w_avg.device
+    layout = feature_layout(generator.config)
     interpreter = NativeInterpreter(models.ensemble.to(device), layout)
     conditions = None
     if given["labels"] is not None:
         conditions = load_labels(given["labels"], "--labels", feature_scale)
     sample_filter = _sample_filter(given, str(device))
     writer = DatasetWriter(
-        generator,  # type: ignore[arg-type]
+        generator,
         interpreter,
         options,
         classes=learning.class_list_of(models.identity.get("classes"), interpreter.classes),

@@ -276,7 +276,7 @@ def _identity_mixup(
 ) -> tuple["IdentityMixup", dict[str, Any]]:
     """Return what draws images of mixed people, and what decides them."""
     from identities.conditions import condition_scale, read_conditions  # noqa: PLC0415  # torch is slow
-    from networks.pair_drawing import PairDrawer, default_micro_batch  # noqa: PLC0415
+    from networks.sampling import Sampler, Truncation  # noqa: PLC0415
     from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
     from recognition.mixup import IdentityMixup  # noqa: PLC0415
     from torch_utils.checkpoints import state_sha256  # noqa: PLC0415
@@ -289,14 +289,9 @@ def _identity_mixup(
         raise ValueError(
             f"--identity-mix {given['identity_mix']}: is unconditional, it draws no person at will"
         )
-    kind = device.partition(":")[0]
-    drawer = PairDrawer(
-        generator.to(device),
-        truncation_psi=given["truncation"],
-        micro_batch=default_micro_batch(generator.config.resolution, kind),
-    )
+    sampler = Sampler(generator.to(device), truncation=Truncation(psi=given["truncation"]))
     place = given["conditions"] or given["data"][0]
-    directions = read_conditions(place, faces.people, drawer.c_dim, given["parents"])
+    directions = read_conditions(place, faces.people, sampler.c_dim, given["parents"])
     options = {
         "scale": given["feature_scale"] or condition_scale(place, snapshot.options),
         "share": given["identity_share"],
@@ -304,7 +299,7 @@ def _identity_mixup(
         "seed": given["seed"],
     }
     mixup = IdentityMixup(
-        drawer, directions, modalities=faces.modalities, is_joint=faces.is_joint, **options
+        sampler, directions, modalities=faces.modalities, is_joint=faces.is_joint, **options
     )
     network = state_sha256(generator.state_dict())
     return mixup, {**options, "network_sha256": network, "truncation": given["truncation"]}

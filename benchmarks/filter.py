@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from biometrics.embedding import Embedder
-    from networks.pair_drawing import PairDrawer
+    from networks.sampling import Sampler
 
 WIDTH = 512
 EPILOG = """\b
@@ -31,20 +31,18 @@ Examples:
 """
 
 
-def build_pairs(
-    resolution: int, micro_batch: int, batch: int, device: "torch.device"
-) -> "PairDrawer":
+def build_sampler(resolution: int, micro_batch: int | None, device: "torch.device") -> "Sampler":
     """Return a random conditional generator."""
     import torch  # noqa: PLC0415
 
     from networks.config import GeneratorConfig  # noqa: PLC0415
     from networks.generator import Generator  # noqa: PLC0415
-    from networks.pair_drawing import PairDrawer  # noqa: PLC0415
+    from networks.sampling import Sampler, Truncation  # noqa: PLC0415
 
     torch.manual_seed(0)
     config = GeneratorConfig(resolution=resolution, c_dim=WIDTH, channel_base=16384)
     generator = Generator(config).to(device).eval().requires_grad_(False)
-    return PairDrawer(generator, truncation_psi=0.7, micro_batch=micro_batch, batch=batch)
+    return Sampler(generator, truncation=Truncation(psi=0.7), micro_batch=micro_batch)
 
 
 def build_embedder(backbone: str, micro_batch: int, device: "torch.device") -> "Embedder":
@@ -96,10 +94,10 @@ def time_filter(given: dict[str, Any], device: "torch.device") -> list[dict[str,
     from metrics.nearest import References  # noqa: PLC0415
 
     count = given["samples"]
-    pairs = build_pairs(given["resolution"], given["micro_batch"], count, device)
+    sampler = build_sampler(given["resolution"], given["micro_batch"], device)
     embedder = build_embedder(given["backbone"], 32, device)
     z, c = latents(count)
-    images = pairs.draw(z, c)["rgb"]
+    images = sampler.pixels(sampler.map(z, c))["rgb"]
     vectors = embedder.embed(images).numpy()
     rows = []
     for known in sorted(int(text) for text in given["known"].split(",")):
@@ -110,7 +108,7 @@ def time_filter(given: dict[str, Any], device: "torch.device") -> list[dict[str,
         assert (found.indices == planted).all(), "a copy is its own nearest neighbour"
         del people
         stages: dict[str, Callable[[], object]] = {
-            "generator": lambda: pairs.draw(z, c),
+            "generator": lambda: sampler.pixels(sampler.map(z, c)),
             "recogniser": lambda: embedder.embed(images),
             "filter": lambda references=references: references.nearest(vectors),
         }
@@ -136,10 +134,10 @@ def time_batches(given: dict[str, Any], device: "torch.device") -> list[dict[str
     z, c = latents(count)
     runs: dict[str, Callable[[], object]] = {}
     for size in (1, given["batch"]):
-        pairs = build_pairs(given["resolution"], size, size, device)
+        sampler = build_sampler(given["resolution"], size, device)
         embedder = build_embedder(given["backbone"], size, device)
-        runs[str(size)] = lambda pairs=pairs, embedder=embedder: embedder.embed(
-            pairs.draw(z, c)["rgb"]
+        runs[str(size)] = lambda sampler=sampler, embedder=embedder: embedder.embed(
+            sampler.pixels(sampler.map(z, c))["rgb"]
         )
         runs[str(size)]()
     seconds = common.interleaved_medians(runs, given["repeats"], device)
@@ -162,7 +160,7 @@ def main(threads: int | None, json_path: Path | None, **given: Any) -> None:
     import torch  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from networks.pair_drawing import default_micro_batch  # noqa: PLC0415
+    from networks.sampling import micro_batch_size  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     if threads is not None:
@@ -170,7 +168,7 @@ def main(threads: int | None, json_path: Path | None, **given: Any) -> None:
     cli.start_logging()
     with cli.friendly_errors():
         device = torch.device(resolve_device(given["device"]))
-        size = default_micro_batch(given["resolution"], device.type)
+        size = micro_batch_size(given["resolution"], device.type)
         given["micro_batch"] = given["micro_batch"] or size
         machine = common.describe_machine(device)
         rows, batches = time_filter(given, device), time_batches(given, device)

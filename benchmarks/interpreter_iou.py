@@ -57,30 +57,31 @@ def _measure(
 ) -> tuple[dict[str, Any], Any]:
     """Return accuracy and IoU, and rows of RGB, NIR, labels, annotator's mask, uncertainty."""
     import numpy as np  # noqa: PLC0415
-    import torch  # noqa: PLC0415
 
     from data import sheets  # noqa: PLC0415
-    from interpreter import drawing  # noqa: PLC0415
     from interpreter.auto_annotate import (  # noqa: PLC0415
         AnnotatorOptions,
         build_annotator,
         class_iou,
     )
+    from interpreter.features import feature_layout  # noqa: PLC0415
     from interpreter.model_files import load_models  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
+    from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415
     from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
 
     generator = build_generator(load_snapshot(network))
-    interpreter = NativeInterpreter(load_models(models).ensemble, drawing.feature_layout(generator))
+    layout = feature_layout(generator.config)
+    interpreter = NativeInterpreter(load_models(models).ensemble, layout)
     options = AnnotatorOptions(resolution=generator.config.resolution, classes=interpreter.classes)
     annotator = build_annotator(options, outdir / "auto_annotator.pt")
     palette = annotator.classes.palette()
-    z_dim, seed, count = generator.config.z_dim, given["seed"], given["samples"]
-    z = torch.stack([drawing.sample_latent(seed, i, z_dim, "iou") for i in range(count)])
-    style = drawing.Style(truncation_psi=given["truncation"])
-    ws = drawing.map_latents(generator, z, None, style)
+    truncation = Truncation(psi=given["truncation"], cutoff=8)
+    sampler = IndexedSampler(
+        generator, name=str(network), stream="iou", truncation=truncation, seed=given["seed"]
+    )
     found, truth, rows = [], [], []
-    for sample in drawing.draw_samples(generator, ws):
+    for sample in sampler.features(sampler.ws(range(given["samples"]))):
         labelling = interpreter.label(sample.maps)
         found.append(labelling.labels.numpy())
         truth.append(annotator.annotate(sample.images))

@@ -73,8 +73,8 @@ def _build(given: dict[str, int]) -> tuple[Any, Any, Any]:
     """Return generator, ensemble and the layout of features."""
     import torch  # noqa: PLC0415  # after --help
 
-    from interpreter.drawing import feature_layout  # noqa: PLC0415
     from interpreter.ensemble import PixelEnsemble, hidden_widths  # noqa: PLC0415
+    from interpreter.features import feature_layout  # noqa: PLC0415
     from networks.config import GeneratorConfig  # noqa: PLC0415
     from networks.generator import Generator  # noqa: PLC0415
 
@@ -82,17 +82,19 @@ def _build(given: dict[str, int]) -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     config = GeneratorConfig(resolution=given["resolution"], channel_base=16384)
     generator = Generator(config).eval().requires_grad_(False)
-    layout = feature_layout(generator)
+    layout = feature_layout(config)
     widths = (layout.total, hidden_widths(given["classes"]), given["classes"])
     ensemble = PixelEnsemble(*widths, given["members"]).eval().requires_grad_(False)
     return generator, ensemble, layout
 
 
 def _draw(generator: Any, index: int) -> list[Any]:
-    from interpreter.drawing import Style, draw_samples, map_latents, sample_latent  # noqa: PLC0415
+    from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415
 
-    z = sample_latent(0, index, generator.config.z_dim, "benchmark")[None]
-    return next(draw_samples(generator, map_latents(generator, z, None, Style()))).maps
+    truncation = Truncation(psi=0.5, cutoff=8)
+    sampler = IndexedSampler(generator, name="", stream="benchmark", truncation=truncation)
+    sampler.micro_batch = 1
+    return next(sampler.features(sampler.ws([index]))).maps
 
 
 def _measure(way: str, given: dict[str, int], generator: Any, label: Callable[[Any], Any]) -> Row:

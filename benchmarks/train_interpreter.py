@@ -75,7 +75,7 @@ class _Task:
     def __init__(self, given: dict[str, Any]) -> None:
         import torch  # noqa: PLC0415  # after --help
 
-        from interpreter.drawing import feature_layout  # noqa: PLC0415
+        from interpreter.features import feature_layout  # noqa: PLC0415
         from networks.config import GeneratorConfig  # noqa: PLC0415
         from networks.generator import Generator  # noqa: PLC0415
         from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
@@ -89,22 +89,19 @@ class _Task:
         else:
             config = GeneratorConfig(resolution=given["resolution"], channel_base=16384)
             self.generator = Generator(config).eval().requires_grad_(False)
-        self.layout = feature_layout(self.generator)
+        self.layout = feature_layout(self.generator.config)
         self.classes = 10 if self.annotator else _BRIGHTNESS_CLASSES
         self.labels = torch.cat(
             [torch.from_numpy(self.truth(sample)).flatten() for sample in self.samples("train")]
         )
 
     def samples(self, stream: str) -> Any:
-        import torch  # noqa: PLC0415
-
-        from interpreter.drawing import Style, draw_samples, map_latents, sample_latent  # noqa: PLC0415
+        from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415
 
         count = self.given["images" if stream == "train" else "fresh"]
-        z_dim = self.generator.config.z_dim
-        z = torch.stack([sample_latent(0, index, z_dim, stream) for index in range(count)])
-        style = Style(truncation_psi=self.given["truncation"])
-        yield from draw_samples(self.generator, map_latents(self.generator, z, None, style))
+        truncation = Truncation(psi=self.given["truncation"], cutoff=8)
+        sampler = IndexedSampler(self.generator, name="", stream=stream, truncation=truncation)
+        yield from sampler.features(sampler.ws(range(count)))
 
     def truth(self, sample: Any) -> Any:
         """Return the mask [R, R] uint8 of a sample."""

@@ -19,7 +19,7 @@ from evaluation.scores import ScoreOptions, compute_scores, path_length_scores
 from evaluation.sources import FolderSource, Source
 from metrics.estimates import Estimate
 from metrics.names import Kind, Metric, Role
-from metrics.path_length import PathGenerator, path_lengths
+from metrics.path_length import BLOCK, PathGenerator, path_lengths
 from torch_utils.distributed import World
 
 # Takes how many images there are; returns what counts further ones.
@@ -277,15 +277,15 @@ def _measure_paths(
     progress: Progress | None,
 ) -> Mapping[str, Estimate]:
     """Return the path length in the first process, nothing in the others."""
-    blocks = range(math.ceil(metric.count / generator.block))
+    blocks = range(math.ceil(metric.count / BLOCK))
     mine = blocks[len(blocks) * world.rank // world.size :]
     mine = mine[: len(blocks) * (world.rank + 1) // world.size - mine.start]
-    advance = None if progress is None else progress(0, len(mine) * generator.block)
+    advance = None if progress is None else progress(0, len(mine) * BLOCK)
     measure = plan.extractors[metric.role]
     rows = []
     for block in mine:
         lengths = path_lengths(generator, measure, metric, block=block, seed=plan.options.seed)
-        start = block * generator.block
+        start = block * BLOCK
         kept = lengths[: metric.count - start, None].astype("float32")
         rows.append((start, kept))
         if advance is not None:

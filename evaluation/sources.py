@@ -6,7 +6,7 @@ of processes is; the last one is filled up.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -54,8 +54,8 @@ class Sampler(PathGenerator, Protocol):
     name: str
     modalities: tuple[str, ...]
 
-    def draw(self, block: int) -> Mapping[str, Tensor]:
-        """Return `block` samples of each modality: [n, C, R, R] uint8; a function of the number."""
+    def sample(self, indices: Sequence[int]) -> Mapping[str, Tensor]:
+        """Return some samples of each modality: [n, C, R, R] uint8; functions of their index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +145,6 @@ class DrawnSource:
     """
 
     def __init__(self, sampler: Sampler, count: int) -> None:
-        if BLOCK % sampler.block:
-            raise ValueError(f"blocks of a sampler must divide {BLOCK}, got {sampler.block}")
         self.sampler, self._count = sampler, count
         self.name, self.modalities = sampler.name, sampler.modalities
 
@@ -154,13 +152,8 @@ class DrawnSource:
         return self._count
 
     def load(self, block: int) -> Mapping[str, Tensor]:
-        """Draw a block."""
-        parts = BLOCK // self.sampler.block
-        drawn = [self.sampler.draw(block * parts + part) for part in range(parts)]
-        kept = min(BLOCK, self._count - block * BLOCK)
-        return {
-            name: torch.cat([images[name] for images in drawn])[:kept] for name in self.modalities
-        }
+        """Generate a block."""
+        return self.sampler.sample(range(block * BLOCK, min((block + 1) * BLOCK, self._count)))
 
     def people(self) -> np.ndarray:
         """Return a number of its own for each sample."""

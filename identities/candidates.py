@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from identities.identity_sources import IdentitySource
-from networks.pair_drawing import PairDrawer
+from networks.sampling import Sampler, check_layers, replace_layers
 from torch_utils.seeding import generator_for
 
 _STREAM = "recognition"
@@ -55,29 +55,36 @@ class CandidateDrawer:
         seed: of everything drawn.
         scale: length of the vectors as conditions.
         variation: whose latent a sample has.
+        shared_layers: layers whose w comes from the shared latent under MIXED.
+    Raises: ValueError for a layer that the network does not have.
     """
 
     def __init__(
         self,
-        generator: PairDrawer,
+        generator: Sampler,
         source: IdentitySource,
         *,
         seed: int,
         scale: float,
         variation: Variation = Variation.OWN,
+        shared_layers: Sequence[int] = (),
     ) -> None:
-        self.generator, self.source = generator, source
+        check_layers(shared_layers, generator.generator.num_ws)
+        self.generator, self.source, self._shared_layers = generator, source, shared_layers
         self._seed, self._scale, self._variation = seed, scale, variation
 
     def draw(self, candidates: Sequence[Candidate]) -> Mapping[str, Tensor]:
         """Return [N, C, R, R] uint8 images by modality."""
-        shared = torch.stack([self._shared_latent(c.attempt) for c in candidates])
         conditions = self.conditions(candidates)
-        if self._variation is Variation.SHARED:
-            return self.generator.draw(shared, conditions, None)
-        own = torch.stack([self._own_latent(c) for c in candidates])
-        is_mixed = self._variation is Variation.MIXED
-        return self.generator.draw(own, conditions, shared if is_mixed else None)
+        if self._variation is not Variation.SHARED:
+            own = torch.stack([self._own_latent(c) for c in candidates])
+            ws = self.generator.map(own, conditions)
+        if self._variation is not Variation.OWN:
+            latents = torch.stack([self._shared_latent(c.attempt) for c in candidates])
+            shared = self.generator.map(latents, conditions)
+            is_mixed = self._variation is Variation.MIXED
+            ws = replace_layers(ws, shared, self._shared_layers) if is_mixed else shared
+        return self.generator.pixels(ws)
 
     def conditions(self, candidates: Sequence[Candidate]) -> Tensor:
         """Return [N, c_dim] float32: feature vectors at their scale."""

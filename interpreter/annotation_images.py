@@ -15,17 +15,10 @@ from data.modalities import MODALITIES
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from interpreter.arrays import save_array
-from interpreter.drawing import (
-    FeatureGenerator,
-    Style,
-    check_conditions,
-    draw_samples,
-    map_latents,
-    network_sha256,
-    sample_label,
-    sample_latent,
-)
 from interpreter.native import NativeInterpreter
+from networks.generator import Generator
+from networks.sampling import IndexedSampler, Truncation
+from torch_utils.checkpoints import state_sha256
 
 RECORD = "training_data.json"
 IMAGE_FOLDER = "images_to_annotate"
@@ -45,15 +38,15 @@ class AnnotationRequest:
 
     Attributes:
         generator: of the images.
-        style: truncation.
+        truncation: of the images.
         count: number of samples.
         seed: of the latents.
         conditions: [n, c_dim] float32 to draw from, for a conditional network; else None.
         network_name: "G_ema" or "G", for the record.
     """
 
-    generator: FeatureGenerator
-    style: Style
+    generator: Generator
+    truncation: Truncation
     count: int
     seed: int
     conditions: np.ndarray | None = None
@@ -62,7 +55,7 @@ class AnnotationRequest:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"--num_sample must be at least 1, got {self.count}")
-        check_conditions(self.generator, self.conditions)
+        self.sampler()
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the images, as plain JSON values."""
@@ -70,25 +63,26 @@ class AnnotationRequest:
         if self.conditions is not None:
             known = hashlib.sha256(np.ascontiguousarray(self.conditions)).hexdigest()
         return {
-            "network_sha256": network_sha256(self.generator),
+            "network_sha256": state_sha256(self.generator.state_dict()),
             "network": self.network_name,
-            "truncation_psi": self.style.truncation_psi,
-            "truncation_cutoff": self.style.truncation_cutoff,
+            "truncation_psi": self.truncation.psi,
+            "truncation_cutoff": self.truncation.cutoff,
             "noise_mode": "const",
             "num_sample": self.count,
             "seed": self.seed,
             "conditions": known,
         }
 
-    def latents(self) -> tuple[Tensor, Tensor | None]:
-        """Return z [N, z_dim] and conditions [N, c_dim] or None; row i depends on seed and i."""
-        z_dim = self.generator.config.z_dim
-        rows = [sample_latent(self.seed, i, z_dim, _STREAM) for i in range(self.count)]
-        if self.conditions is None:
-            return torch.stack(rows), None
-        total = len(self.conditions)
-        chosen = [sample_label(self.seed, i, total, _STREAM) for i in range(self.count)]
-        return torch.stack(rows), torch.from_numpy(self.conditions[chosen]).float()
+    def sampler(self) -> IndexedSampler:
+        """Return the samples. Raises: ValueError for conditions that the network does not take."""
+        return IndexedSampler(
+            self.generator,
+            None if self.conditions is None else torch.from_numpy(self.conditions).float(),
+            name="--labels",
+            stream=_STREAM,
+            truncation=self.truncation,
+            seed=self.seed,
+        )
 
 
 def write_annotation_images(
@@ -104,10 +98,8 @@ def write_annotation_images(
     """
     output.begin()
     folder = output.path
-    z, c = request.latents()
-    ws = map_latents(request.generator, z, c, request.style)
-    sheet = None
-    for index, sample in enumerate(draw_samples(request.generator, ws)):
+    sampler, indices, sheet = request.sampler(), range(request.count), None
+    for index, sample in enumerate(sampler.features(sampler.ws(indices))):
         for modality in MODALITIES:
             if modality.name in sample.images:
                 path = folder / IMAGE_FOLDER / f"image_{index}{modality.suffix}.jpg"
@@ -116,8 +108,8 @@ def write_annotation_images(
         sheet = sheet or sheets.ContactSheet(request.count, *pair.shape[1:])
         sheet.add(str(index), pair)
         progress(1)
-    save_array(folder / LATENT_FILE, z.double().numpy())
-    if c is not None:
+    save_array(folder / LATENT_FILE, sampler.latents(indices).double().numpy())
+    if (c := sampler.conditions(indices)) is not None:
         save_array(folder / LABEL_FILE, c.numpy())
     save_array(folder / MEAN_FILE, mean_w.cpu().expand(request.generator.num_ws, -1).numpy())
     assert sheet is not None, "at least one image is drawn"
@@ -148,9 +140,10 @@ def propose_images(
     """
     if not 1 <= count <= request.count:
         raise ValueError(f"--select: 1 to {request.count} images can be proposed, got {count}")
-    ws = map_latents(request.generator, *request.latents(), request.style)
+    sampler = request.sampler()
+    ws = sampler.ws(range(request.count))
     rows = []
-    for sample in draw_samples(request.generator, ws):
+    for sample in sampler.features(ws):
         if interpreter is None:
             rows.append(describe_maps(sample.maps))
         else:
@@ -164,7 +157,7 @@ def propose_images(
         order = values[:, 0].argsort(descending=True, stable=True)
         numbers, rule = order[:count].tolist(), "uncertainty of the interpreter"
     files.write_json(folder / SELECTION_FILE, {"rule": rule, "images": numbers})
-    samples = zip(numbers, draw_samples(request.generator, ws[numbers]), strict=True)
+    samples = zip(numbers, sampler.features(ws[numbers]), strict=True)
     chosen = [
         (str(number), sheets.side_by_side(sample.images.values())) for number, sample in samples
     ]

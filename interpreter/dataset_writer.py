@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import filelock
 import numpy as np
 import torch
-from torch import Tensor
 
 from data import sheets
 from data.class_list import ClassList, class_list_as_json
@@ -26,20 +25,11 @@ from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from dnnlib.runs import LOCK_FILE
 from interpreter.archives import Archive, write_archive
-from interpreter.drawing import (
-    DrawnSample,
-    FeatureGenerator,
-    Style,
-    check_conditions,
-    draw_samples,
-    map_latents,
-    micro_batch,
-    sample_label,
-    sample_latent,
-)
 from interpreter.ensemble import PixelEnsemble, member_state
 from interpreter.learning import class_list_of
 from interpreter.native import Labelling, NativeInterpreter
+from networks.generator import Generator
+from networks.sampling import FeatureSample, IndexedSampler, Truncation
 
 RECORD = "dataset_info.json"
 MANIFEST = "manifest.jsonl"
@@ -74,7 +64,7 @@ class DatasetOptions:
         count: number of samples.
         start: index of the first.
         seed: of latents and conditions.
-        style: truncation; must be that of the annotated images.
+        truncation: must be that of the annotated images.
         save_vis: also colour overlays.
         save_uncertainty: also uncertainty maps, 16-bit PNG, 65535 is ln(classes).
         drop_uncertain: share of the samples with the highest scores that is removed at the end.
@@ -85,7 +75,7 @@ class DatasetOptions:
     count: int
     start: int = 0
     seed: int = 0
-    style: Style = Style()
+    truncation: Truncation = Truncation(psi=0.5, cutoff=8)
     save_vis: bool = False
     save_uncertainty: bool = False
     drop_uncertain: float = 0.0
@@ -123,7 +113,7 @@ class DatasetWriter:
 
     def __init__(
         self,
-        generator: FeatureGenerator,
+        generator: Generator,
         interpreter: NativeInterpreter,
         options: DatasetOptions,
         *,
@@ -141,16 +131,23 @@ class DatasetWriter:
             conditions: [n, c_dim] to draw from, for a conditional network; else None.
             sample_filter: drops samples; None keeps all.
         """
-        check_conditions(generator, conditions)
         if classes is None:
             classes = class_list_of(None, interpreter.classes)
         if len(classes) != interpreter.classes:
             raise ValueError(
                 f"classes: the models know {interpreter.classes}, the list has {len(classes)}"
             )
-        self._generator, self._interpreter, self._options = generator, interpreter, options
-        self._classes, self._conditions, self._filter = classes, conditions, sample_filter
-        self._size = micro_batch(generator.config.resolution)
+        self._interpreter, self._options = interpreter, options
+        self._classes, self._filter = classes, sample_filter
+        self._sampler = IndexedSampler(
+            generator,
+            None if conditions is None else torch.from_numpy(conditions).float(),
+            name="--labels",
+            stream=STREAM,
+            truncation=options.truncation,
+            seed=options.seed,
+        )
+        self._size = self._sampler.micro_batch
 
     @property
     def batches(self) -> range:
@@ -187,9 +184,7 @@ class DatasetWriter:
 
     def _write_batch(self, folder: Path, batch: int, wanted: range) -> list[Entry]:
         indices = range(batch * self._size, (batch + 1) * self._size)
-        z, c, labels = self._latents(indices)
-        ws = map_latents(self._generator, z, c, self._options.style)
-        samples = list(draw_samples(self._generator, ws))
+        samples = list(self._sampler.features(self._sampler.ws(indices)))
         chosen = [index - indices.start for index in wanted]
         reasons: Sequence[str | None] = [None] * len(chosen)
         if self._filter is not None:
@@ -201,7 +196,7 @@ class DatasetWriter:
                 "index": index,
                 "seed": self._options.seed,
                 "latent": {"stream": [self._options.seed, STREAM, "latent", index]},
-                "label": labels[place],
+                "label": self._sampler.label(index),
             }
             if reason is None:
                 labelling = self._interpreter.label(samples[place].maps)
@@ -209,17 +204,8 @@ class DatasetWriter:
             entries.append({**entry, "dropped": reason})
         return entries
 
-    def _latents(self, indices: range) -> tuple[Tensor, Tensor | None, list[int | None]]:
-        seed, z_dim = self._options.seed, self._generator.config.z_dim
-        z = torch.stack([sample_latent(seed, index, z_dim, STREAM) for index in indices])
-        if self._conditions is None:
-            return z, None, [None] * len(indices)
-        total = len(self._conditions)
-        labels = [sample_label(seed, index, total, STREAM) for index in indices]
-        return z, torch.from_numpy(self._conditions[labels]).float(), list(labels)
-
     def _write_sample(
-        self, folder: Path, index: int, sample: DrawnSample, labelling: Labelling
+        self, folder: Path, index: int, sample: FeatureSample, labelling: Labelling
     ) -> Entry:
         mask = labelling.labels.cpu().numpy()
         planes = {f"{index}_{name.upper()}.png": image for name, image in sample.images.items()}

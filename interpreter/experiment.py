@@ -8,8 +8,8 @@ from typing import Any
 
 from dnnlib import config as configs
 from dnnlib import files
-from interpreter.drawing import Style
 from interpreter.fitting import FitOptions, Stopping
+from networks.sampling import Truncation
 
 # Read by the published code, but nothing depends on them here: sizes come from network and data.
 UNUSED_KEYS = frozenset(
@@ -97,9 +97,9 @@ class Experiment:
         self.fit_options(2)
 
     @property
-    def style(self) -> Style:
-        """Truncation of everything that is drawn."""
-        return Style(truncation_psi=self.truncation_psi, truncation_cutoff=self.truncation_cutoff)
+    def truncation(self) -> Truncation:
+        """Truncation of annotated and generated images."""
+        return Truncation(psi=self.truncation_psi, cutoff=self.truncation_cutoff)
 
     @property
     def network_name(self) -> str:

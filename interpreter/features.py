@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from networks.config import GeneratorConfig
 from torch_utils.checks import check_shape
 
 
@@ -57,11 +58,11 @@ class FeatureLayout:
         )
 
 
-def layout_of(maps: Sequence[Tensor], resolution: int) -> FeatureLayout:
-    """Return the layout of feature maps [N, C, side, side]."""
-    return FeatureLayout(
-        resolution, tuple(m.shape[1] for m in maps), tuple(m.shape[2] for m in maps)
-    )
+def feature_layout(config: GeneratorConfig) -> FeatureLayout:
+    """Return the layout of a generator's feature maps: two for each block, see `Synthesis`."""
+    sides = [side for side in config.block_resolutions for _ in range(2)]
+    channels = tuple(config.channels_at(side) for side in sides)
+    return FeatureLayout(config.resolution, channels, tuple(sides))
 
 
 def check_maps(maps: Sequence[Tensor], layout: FeatureLayout) -> None:

@@ -16,20 +16,13 @@ from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
 from dnnlib import config as configs
 from dnnlib.outputs import OutputFolder
 from interpreter.annotations import TrainingAnnotations
-from interpreter.drawing import (
-    FeatureGenerator,
-    Style,
-    check_conditions,
-    device_of,
-    draw_samples,
-    feature_layout,
-    map_latents,
-    network_sha256,
-)
 from interpreter.experiment import Experiment
-from interpreter.features import FeatureLayout, FeatureTable
+from interpreter.features import FeatureLayout, FeatureTable, feature_layout
 from interpreter.fitting import Fit, FitOptions
 from interpreter.model_files import TrainedInterpreter, save_models
+from networks.generator import Generator
+from networks.sampling import Sampler, check_conditions
+from torch_utils.checkpoints import state_sha256
 
 CHECKPOINT = "checkpoint.pt"
 SHEET_FILE = "train_data.jpg"
@@ -41,21 +34,19 @@ class LearningJob:
     """Everything that has been read and checked before training.
 
     Attributes:
-        generator: of the features.
+        sampler: of the features.
         layout: of its feature maps.
         annotations: masks and latents.
         ws: [n, num_ws, w_dim] float32 of the annotated images.
         options: of training.
-        style: truncation.
         network: "G_ema" or "G".
     """
 
-    generator: FeatureGenerator
+    sampler: Sampler
     layout: FeatureLayout
     annotations: TrainingAnnotations
     ws: Tensor
     options: FitOptions
-    style: Style
     network: str
 
     def identity(self) -> dict[str, Any]:
@@ -63,10 +54,10 @@ class LearningJob:
         digest = hashlib.sha256(self.annotations.masks.tobytes())
         digest.update(self.ws.numpy().tobytes())
         return {
-            "network_sha256": network_sha256(self.generator),
+            "network_sha256": state_sha256(self.sampler.generator.state_dict()),
             "network": self.network,
-            "truncation_psi": self.style.truncation_psi,
-            "truncation_cutoff": self.style.truncation_cutoff,
+            "truncation_psi": self.sampler.truncation.psi,
+            "truncation_cutoff": self.sampler.truncation.cutoff,
             "resolution": self.layout.resolution,
             "feature_channels": list(self.layout.channels),
             "annotations_sha256": digest.hexdigest(),
@@ -81,7 +72,7 @@ class LearningJob:
 
 
 def prepare_learning(
-    generator: FeatureGenerator, annotations: TrainingAnnotations, experiment: Experiment
+    generator: Generator, annotations: TrainingAnnotations, experiment: Experiment
 ) -> LearningJob:
     """Check that generator, annotations and experiment belong together.
 
@@ -96,15 +87,13 @@ def prepare_learning(
             f"{annotations.names[0]}: the mask must have the network's size "
             f"{resolution}x{resolution}, got {width}x{height}"
         )
-    check_conditions(generator, annotations.conditions, "annotation_label_path")
-    options = experiment.fit_options(_count_classes(annotations, experiment))
+    sampler = Sampler(generator, truncation=experiment.truncation)
     return LearningJob(
-        generator=generator,
-        layout=feature_layout(generator),
+        sampler=sampler,
+        layout=feature_layout(generator.config),
         annotations=annotations,
-        ws=_annotated_ws(generator, annotations, experiment),
-        options=options,
-        style=experiment.style,
+        ws=_annotated_ws(sampler, annotations, experiment),
+        options=experiment.fit_options(_count_classes(annotations, experiment)),
         network=experiment.network_name,
     )
 
@@ -146,9 +135,9 @@ def class_list_of(classes: Any, count: int) -> ClassList:
 
 def _draw_features(job: LearningJob, folder: Path) -> FeatureTable:
     count, palette = len(job.ws), job.palette()
-    table = FeatureTable(job.layout, count, device_of(job.generator))
+    table = FeatureTable(job.layout, count, job.sampler.device)
     cells = []
-    for index, sample in enumerate(draw_samples(job.generator, job.ws)):
+    for index, sample in enumerate(job.sampler.features(job.ws)):
         table.put(index, sample.maps)
         first = next(iter(sample.images.values()))
         painted = sheets.overlay(first, job.annotations.masks[index], palette)
@@ -158,7 +147,7 @@ def _draw_features(job: LearningJob, folder: Path) -> FeatureTable:
 
 
 def _check_origin(
-    generator: FeatureGenerator, annotations: TrainingAnnotations, experiment: Experiment
+    generator: Generator, annotations: TrainingAnnotations, experiment: Experiment
 ) -> None:
     drawn = annotations.drawn_with
     if not drawn:
@@ -170,7 +159,7 @@ def _check_origin(
         "network": experiment.network_name,
         "truncation_psi": experiment.truncation_psi,
         "truncation_cutoff": experiment.truncation_cutoff,
-        "network_sha256": network_sha256(generator),
+        "network_sha256": state_sha256(generator.state_dict()),
     }
     for key, value in wanted.items():
         if drawn.get(key) != value:
@@ -201,23 +190,25 @@ def _count_classes(annotations: TrainingAnnotations, experiment: Experiment) -> 
 
 
 def _annotated_ws(
-    generator: FeatureGenerator, annotations: TrainingAnnotations, experiment: Experiment
+    sampler: Sampler, annotations: TrainingAnnotations, experiment: Experiment
 ) -> Tensor:
     latents = torch.from_numpy(np.asarray(annotations.latents, np.float32))
-    where, config = "annotation_image_latent_path", generator.config
+    where, num_ws = "annotation_image_latent_path", sampler.generator.num_ws
+    conditions = annotations.conditions
+    c = None if conditions is None else torch.from_numpy(conditions)
+    check_conditions(sampler.c_dim, c, "annotation_label_path")
     if not experiment.annotation_data_from_w:
-        if latents.ndim != 2 or latents.shape[1] != config.z_dim:
+        if latents.ndim != 2 or latents.shape[1] != sampler.z_dim:
             raise ValueError(
-                f"{where}: shape must be [N, {config.z_dim}], got {list(latents.shape)}"
+                f"{where}: shape must be [N, {sampler.z_dim}], got {list(latents.shape)}"
             )
-        conditions = annotations.conditions
-        c = None if conditions is None else torch.from_numpy(conditions)
-        return map_latents(generator, latents, c, experiment.style)
+        return sampler.map(latents, c)
     if latents.ndim == 2:
-        latents = latents[:, None].expand(-1, generator.num_ws, -1)
-    if tuple(latents.shape[1:]) != (generator.num_ws, config.w_dim):
+        latents = latents[:, None].expand(-1, num_ws, -1)
+    w_dim = sampler.generator.config.w_dim
+    if tuple(latents.shape[1:]) != (num_ws, w_dim):
         raise ValueError(
-            f"{where}: w must be [N, {config.w_dim}] or [N, {generator.num_ws}, {config.w_dim}], "
+            f"{where}: w must be [N, {w_dim}] or [N, {num_ws}, {w_dim}], "
             f"got {list(annotations.latents.shape)}"
         )
     return latents.contiguous()

@@ -1,6 +1,6 @@
 """Perceptual path length: how far images move for a small step of the latent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from metrics.names import Metric
 from metrics.statistics import Floats
 from torch_utils.seeding import generator_for
 
+BLOCK = 16  # pairs of latents from one stream
 EPSILON = 1e-4
 _MAX_PIXELS = 256
 _TRIM_PERCENT = 1
@@ -24,18 +25,14 @@ class PathGenerator(Protocol):
     def z_dim(self) -> int:
         """Width of z."""
 
-    @property
-    def block(self) -> int:
-        """Samples that are drawn at once."""
-
-    def conditions(self, block: int) -> Tensor | None:
-        """Return the conditions of one block of samples, None for an unconditional network."""
+    def conditions(self, indices: Sequence[int]) -> Tensor | None:
+        """Return the conditions of some samples, None for an unconditional network."""
 
     def map(self, z: Tensor, c: Tensor | None) -> Tensor:
         """Return w of [N, z_dim] float32 latents, of any shape that begins with N."""
 
-    def synthesize(self, w: Tensor, noise: int) -> Mapping[str, Tensor]:
-        """Return float32 [N, C, R, R] a modality, about -1..1; equal `noise` is equal noise."""
+    def synthesize(self, ws: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
+        """Return float32 [N, C, R, R] a modality, about -1..1; equal indices are equal noise."""
 
 
 def path_lengths(
@@ -56,23 +53,23 @@ def path_lengths(
         metric: space, place on the path, crop, and the modality that is looked at.
         block: number of the block of pairs.
         seed: of latents and places.
-    Returns: [generator.block] float64.
+    Returns: [BLOCK] float64.
     Source: Karras et al. 2019 (arXiv:1812.04948), section 4.1; the older names crop the region of
         faces: rows 3/8..7/8, columns 2/8..6/8.
     """
     random = generator_for(seed, "path length", block)
-    count = generator.block
-    z0, z1 = torch.randn([2, count, generator.z_dim], generator=random)
-    t = torch.rand([count, 1], generator=random) * (0 if metric.is_end else 1)
-    c = generator.conditions(block)
+    indices = range(block * BLOCK, (block + 1) * BLOCK)
+    z0, z1 = torch.randn([2, BLOCK, generator.z_dim], generator=random)
+    t = torch.rand([BLOCK, 1], generator=random) * (0 if metric.is_end else 1)
+    c = generator.conditions(indices)
     if metric.space == "z":
         ends = [generator.map(slerp(z0, z1, place), c) for place in (t, t + EPSILON)]
     else:
         w0, w1 = generator.map(z0, c), generator.map(z1, c)
-        t = t.to(w0).reshape(count, *[1] * (w0.ndim - 1))
+        t = t.to(w0).reshape(BLOCK, *[1] * (w0.ndim - 1))
         ends = [torch.lerp(w0, w1, place) for place in (t, t + EPSILON)]
     first, second = (
-        measure(_as_seen(generator.synthesize(w, block)[metric.view], metric)) for w in ends
+        measure(_as_seen(generator.synthesize(w, indices)[metric.view], metric)) for w in ends
     )
     squares = (first.double() - second.double()).square().sum(dim=1) / EPSILON**2
     return squares.cpu().numpy()

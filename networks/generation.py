@@ -1,7 +1,7 @@
 """Images, style mixing grids and videos from a snapshot, as files."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from data.conditions import read_feature_conditions
 from data.number_files import open_numbers
+from data.pixels import to_uint8
 from data.sheets import Pixels, image_grid, save_image, side_by_side
 from dnnlib import files
-from networks import drawing, video
+from networks import video
 from networks.generator import Generator, NoiseMode
+from networks.sampling import Sampler, Truncation, check_layers, latents_of_seeds, replace_layers
 from networks.snapshot import Snapshot, build_generator, load_snapshot
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 from torch_utils.seeding import derive_seed
@@ -48,7 +50,6 @@ class GenerationOptions:
         use_raw_g: draw from G instead of its average G_ema.
         fp32: compute in 32 bits on CUDA too.
         device: auto, cpu or cuda.
-        batch: samples handled together; does not change them.
         seed: of random noise.
     """
 
@@ -70,7 +71,6 @@ class GenerationOptions:
     use_raw_g: bool = False
     fp32: bool = False
     device: str = "auto"
-    batch: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class GenerationOptions:
             raise ValueError("--mix-seeds, --video and --raw cannot be combined")
         if not math.isfinite(self.truncation):
             raise ValueError(f"--truncation must be a number, got {self.truncation}")
-        for name, value in (("batch", self.batch), ("frames", self.frames), ("fps", self.fps)):
+        for name, value in (("frames", self.frames), ("fps", self.fps)):
             if not 0 < value < math.inf:
                 raise ValueError(f"--{name} must be above 0, got {value}")
         if self.video is not None:
@@ -110,14 +110,14 @@ class Job:
 
     Attributes:
         options: what was asked for.
-        generator: on its device.
+        sampler: of the generator on its device.
         samples: what to draw; the rows of a mixing grid.
         columns: of a mixing grid; None for single images and videos.
         mix_layers: layers that come from the column.
     """
 
     options: GenerationOptions
-    generator: Generator
+    sampler: Sampler
     samples: Samples
     columns: Samples | None
     mix_layers: tuple[int, ...]
@@ -140,18 +140,23 @@ def prepare(options: GenerationOptions) -> Job:
         z = read_rows(options.latents, "--latents", z_dim)
         names = tuple(f"latent{index:04d}" for index in range(len(z)))
     else:
-        z, names = drawing.latents_of_seeds(options.seeds, z_dim), _seed_names(options.seeds)
+        z, names = latents_of_seeds(options.seeds, z_dim), _seed_names(options.seeds)
     mix_seeds = options.mix_seeds or ()
     c = read_conditions(
         options, generator.config.c_dim, [*names, *_seed_names(mix_seeds)], snapshot.feature_scale
     )
     columns = None
     if mix_seeds:
-        column_z = drawing.latents_of_seeds(mix_seeds, z_dim)
+        column_z = latents_of_seeds(mix_seeds, z_dim)
         columns = Samples(_seed_names(mix_seeds), column_z, None if c is None else c[len(z) :])
     return Job(
         options=options,
-        generator=generator.to(device),
+        sampler=Sampler(
+            generator.to(device),
+            truncation=Truncation(psi=options.truncation, cutoff=options.truncation_cutoff),
+            noise_mode=options.noise_mode,
+            seed=options.seed,
+        ),
         samples=Samples(names, z, None if c is None else c[: len(z)]),
         columns=columns,
         mix_layers=_mix_layers(options, generator.num_ws),
@@ -173,9 +178,7 @@ def _seed_names(seeds: Iterable[int]) -> tuple[str, ...]:
 def _mix_layers(options: GenerationOptions, num_ws: int) -> tuple[int, ...]:
     if options.mix_layers is None:
         return tuple(range(min(_DEFAULT_MIX_LAYERS, num_ws)))
-    if max(options.mix_layers) >= num_ws:
-        highest = max(options.mix_layers)
-        raise ValueError(f"--mix-layers must be from 0 to {num_ws - 1} here, got {highest}")
+    check_layers(options.mix_layers, num_ws)
     return options.mix_layers
 
 
@@ -257,7 +260,7 @@ def _write_images(job: Job, progress: Progress) -> list[Path]:
     raw: list[dict[str, Tensor]] = []
     cells, paths = [], []
     for name, images in _draw(job, _map(job, job.samples), names, progress):
-        pixels = drawing.to_pixels(images)
+        pixels = to_pixels(images)
         paths += _save_sample(outdir / name, pixels)
         cells.append(side_by_side(pixels.values()))
         if job.options.raw:
@@ -275,12 +278,12 @@ def _write_images(job: Job, progress: Progress) -> list[Path]:
 def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[Path]:
     """Write an image a pair, and a grid with the rows' and columns' own images at its edges."""
     rows, row_ws, column_ws = job.samples, _map(job, job.samples), _map(job, columns)
-    mixed = drawing.mix_styles(row_ws, column_ws, job.mix_layers)
+    mixed = mix_styles(row_ws, column_ws, job.mix_layers)
     ws = torch.cat([row_ws, column_ws, mixed])
     pairs = [f"mix_{row}-{column}" for row in rows.names for column in columns.names]
     cells, paths = [], []
     for name, images in _draw(job, ws, [*rows.names, *columns.names, *pairs], progress):
-        pixels = drawing.to_pixels(images)
+        pixels = to_pixels(images)
         cells.append(side_by_side(pixels.values()))
         if len(cells) > len(rows.names) + len(columns.names):
             paths += _save_sample(job.options.outdir / name, pixels)
@@ -295,37 +298,60 @@ def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[P
 
 
 def _write_video(job: Job, path: Path, progress: Progress) -> list[Path]:
-    ws = drawing.interpolate_ws(_map(job, job.samples), job.options.frames)
+    ws = interpolate_ws(_map(job, job.samples), job.options.frames)
     # One name for all frames: random noise stands still instead of flickering.
     drawn = _draw(job, ws, ["video"] * len(ws), progress)
-    frames = (side_by_side(drawing.to_pixels(images).values()) for _, images in drawn)
+    frames = (side_by_side(to_pixels(images).values()) for _, images in drawn)
     video.save_video(path, (frame.transpose(1, 2, 0) for frame in frames), job.options.fps)
     return [path]
 
 
 def _map(job: Job, samples: Samples) -> Tensor:
-    options = job.options
-    return drawing.map_latents(
-        job.generator, samples.z, samples.c, options.truncation, options.truncation_cutoff
-    )
+    return job.sampler.map(samples.z, samples.c)
 
 
 def _draw(
     job: Job, ws: Tensor, names: list[str] | tuple[str, ...], progress: Progress
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield name and images [C, R, R] of each sample."""
-    options, advance = job.options, progress(0, len(ws))
-    samples = drawing.draw_images(
-        job.generator,
-        ws,
-        noise_mode=options.noise_mode,
-        noise_keys=names,
-        seed=options.seed,
-        batch=options.batch,
-    )
-    for name, images in zip(names, samples, strict=True):
+    advance = progress(0, len(ws))
+    for name, images in zip(names, job.sampler.images(ws, names), strict=True):
         yield name, images
         advance(1)
+
+
+def mix_styles(rows: Tensor, columns: Tensor, layers: Sequence[int]) -> Tensor:
+    """Return all pairs of a row's w, with some layers replaced by a column's.
+
+    Args:
+        rows: [R, L, w_dim] float32.
+        columns: [C, L, w_dim] float32.
+        layers: which layers come from the column.
+    Returns: [R * C, L, w_dim] float32, row after row.
+    Source: Karras et al. 2019 (arXiv:1812.04948), section 3.1.
+    """
+    each_row = rows.repeat_interleave(len(columns), dim=0)
+    return replace_layers(each_row, columns.repeat(len(rows), 1, 1), layers)
+
+
+def interpolate_ws(keys: Tensor, frames: int) -> Tensor:
+    """Return a closed smooth path through `keys`, `frames` steps from each to the next.
+
+    Args:
+        keys: [K, L, w_dim] float32.
+        frames: steps a segment; the last segment leads back to the first key.
+    Returns: [K * frames, L, w_dim] float32; every `frames`-th is a key.
+    """
+    from scipy.interpolate import CubicSpline  # noqa: PLC0415  # slow
+
+    closed = torch.cat([keys, keys[:1]]).double().numpy()
+    path = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")
+    return torch.from_numpy(path(np.arange(len(keys) * frames) / frames)).float()
+
+
+def to_pixels(images: Mapping[str, Tensor]) -> dict[str, Pixels]:
+    """Return images as uint8 0..255 arrays of the same shapes."""
+    return {name: to_uint8(image).numpy() for name, image in images.items()}
 
 
 def _split(

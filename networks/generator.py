@@ -18,6 +18,8 @@ from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 
 Images = dict[str, Tensor]
+# One stream for the whole batch, one for each sample, or torch's global one.
+NoiseSource = torch.Generator | Sequence[torch.Generator] | None
 
 _DEMODULATION_EPS = 1e-8
 
@@ -103,7 +105,7 @@ class SynthesisLayer(nn.Module):
         x: Tensor,
         w: Tensor,
         noise_mode: NoiseMode,
-        generator: torch.Generator | None,
+        generator: NoiseSource,
         gain: float = 1.0,
     ) -> Tensor:
         """x: [N, I, H, W], w: [N, w_dim] -> [N, O, H * up, W * up]."""
@@ -114,7 +116,7 @@ class SynthesisLayer(nn.Module):
         modulated: Tensor,
         factors: Tensor,
         noise_mode: NoiseMode,
-        generator: torch.Generator | None,
+        generator: NoiseSource,
         gain: float = 1.0,
     ) -> Tensor:
         """Finish the layer after `modulate`."""
@@ -136,15 +138,17 @@ class SynthesisLayer(nn.Module):
             x, factors, noise, self.bias, self.activation, gain=act_gain, clamp=clamp
         )
 
-    def _noise(
-        self, x: Tensor, noise_mode: NoiseMode, generator: torch.Generator | None
-    ) -> Tensor | None:
+    def _noise(self, x: Tensor, noise_mode: NoiseMode, generator: NoiseSource) -> Tensor | None:
         if not self.use_noise or noise_mode is NoiseMode.NONE:
             return None
         if noise_mode is NoiseMode.CONST:
             return (self.noise_const * self.noise_strength)[None, None]
-        shape = [x.shape[0], 1, self.resolution, self.resolution]
-        return torch.randn(shape, generator=generator, device=x.device) * self.noise_strength
+        shape = [1, self.resolution, self.resolution]
+        if isinstance(generator, Sequence):
+            rows = [torch.randn(shape, generator=one, device=x.device) for one in generator]
+            return torch.stack(rows) * self.noise_strength
+        noise = torch.randn([len(x), *shape], generator=generator, device=x.device)
+        return noise * self.noise_strength
 
 
 class ImageHead(nn.Module):
@@ -214,7 +218,7 @@ class SynthesisBlock(nn.Module):
         images: Images,
         ws: Tensor,
         noise_mode: NoiseMode,
-        generator: torch.Generator | None,
+        generator: NoiseSource,
     ) -> tuple[Tensor, Images, list[Tensor]]:
         """Run the block.
 
@@ -223,7 +227,7 @@ class SynthesisBlock(nn.Module):
             images: sums of the heads so far, [N, C, H/2, W/2] float32 a modality.
             ws: [N, num_convolutions + 1, w_dim] float32.
             noise_mode: see NoiseMode.
-            generator: source of random noise; None is torch's global one.
+            generator: source of random noise.
         Returns: features [N, O, H, W], images [N, C, H, W], and the block's two feature maps.
         """
         is_half = self.is_half and ws.device.type == "cuda"
@@ -243,7 +247,7 @@ class SynthesisBlock(nn.Module):
         ws: Tensor,
         dtype: torch.dtype,
         noise_mode: NoiseMode,
-        generator: torch.Generator | None,
+        generator: NoiseSource,
     ) -> tuple[Tensor, list[Tensor]]:
         x = self.const.to(dtype)[None].expand(ws.shape[0], -1, -1, -1)
         modulated, factors = self.conv1.modulate(x, ws[:, 0])
@@ -251,7 +255,7 @@ class SynthesisBlock(nn.Module):
         return x, [modulated, x]
 
     def _convolve(
-        self, x: Tensor, ws: Tensor, noise_mode: NoiseMode, generator: torch.Generator | None
+        self, x: Tensor, ws: Tensor, noise_mode: NoiseMode, generator: NoiseSource
     ) -> tuple[Tensor, list[Tensor]]:
         is_resnet = self.architecture is Architecture.RESNET
         skip = self.skip(x, gain=SQRT_HALF) if is_resnet else None
@@ -276,7 +280,7 @@ class Synthesis(nn.Module):
         self,
         ws: Tensor,
         noise_mode: NoiseMode | str = NoiseMode.RANDOM,
-        generator: torch.Generator | None = None,
+        generator: NoiseSource = None,
     ) -> Images:
         """Draw images.
 
@@ -293,7 +297,7 @@ class Synthesis(nn.Module):
         self,
         ws: Tensor,
         noise_mode: NoiseMode | str = NoiseMode.RANDOM,
-        generator: torch.Generator | None = None,
+        generator: NoiseSource = None,
     ) -> tuple[Images, list[Tensor]]:
         """Draw images and return two feature maps a block beside them, as the interpreter reads.
 
@@ -375,7 +379,7 @@ class Generator(nn.Module):
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
         noise_mode: NoiseMode | str = NoiseMode.RANDOM,
-        generator: torch.Generator | None = None,
+        generator: NoiseSource = None,
     ) -> Images:
         """Return images of latents; see `map` and `Synthesis.forward`."""
         ws = self.map(z, c, truncation_psi, truncation_cutoff)

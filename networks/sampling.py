@@ -1,14 +1,17 @@
-"""Samples of a generator by number, for those who measure it: images, and paths between latents.
+"""Samples of a generator: latents, ws, images and feature maps, in micro-batches of one size.
 
-A block of samples is a function of network, options and its number alone: latents, conditions and
-noise come from their own streams, and a block is always drawn whole.
+Convolutions round differently at other batch sizes. Whoever needs images therefore gets them from
+here, in micro-batches whose size follows from resolution and device, the last one padded. Sample i
+of a data set is then a function of network, options and i: how many samples are asked for at
+once, by how many processes, and after how many restarts changes nothing.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,86 +21,268 @@ from networks.generator import Generator, NoiseMode
 from networks.snapshot import build_generator, load_snapshot
 from torch_utils.seeding import derive_seed, generator_for
 
-BLOCK = 16
+_FULL_SIDE_PX = 512
+_AT_FULL_SIDE = {"cuda": 8, "cpu": 1}
+_AT_MOST = {"cuda": 32, "cpu": 4}
 
 
-class IndexedSampler:
-    """A generator whose samples have numbers.
+def micro_batch_size(resolution: int, device_type: str) -> int:
+    """Return how many samples a device computes together.
+
+    >>> [micro_batch_size(side, "cuda") for side in (32, 256, 512)], micro_batch_size(32, "cpu")
+    ([32, 32, 8], 4)
+    """
+    kind = device_type if device_type in _AT_MOST else "cpu"
+    fitting = int(_AT_FULL_SIDE[kind] * (_FULL_SIDE_PX / resolution) ** 2)
+    return max(1, min(_AT_MOST[kind], fitting))
+
+
+def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> Tensor:
+    """Return the latents that the published tools draw for seeds: [N, z_dim] float32."""
+    rows = [np.random.RandomState(seed).standard_normal((1, z_dim)) for seed in seeds]
+    return torch.from_numpy(np.concatenate(rows)).float()
+
+
+def replace_layers(ws: Tensor, others: Tensor, layers: Sequence[int]) -> Tensor:
+    """Return ws with some layers taken from others.
 
     Args:
-        generator: in evaluation mode, on the device that draws.
-        labels: [n, c_dim] float32, the data set's; conditions are drawn from them. None or c_dim
-            0 for an unconditional network.
-        name: of the snapshot.
-        truncation: 1 leaves w as it is.
-        seed: of latents, conditions and noise.
+        ws, others: [N, L, w_dim] float32.
+        layers: which layers come from `others`.
+    Raises: ValueError for a layer that the network does not have.
+    Source: style mixing, Karras et al. 2019 (arXiv:1812.04948), section 3.1.
+    """
+    check_layers(layers, ws.shape[1])
+    mixed = ws.clone()
+    mixed[:, list(layers)] = others[:, list(layers)]
+    return mixed
+
+
+def check_layers(layers: Sequence[int], num_ws: int) -> None:
+    """Raise ValueError for a layer that a network of `num_ws` layers does not have."""
+    if layers and max(layers) >= num_ws:
+        raise ValueError(f"--mix-layers must be from 0 to {num_ws - 1} here, got {max(layers)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truncation:
+    """How far w is drawn towards its mean.
+
+    Attributes:
+        psi: 1 leaves w as it is, 0 gives the mean image.
+        cutoff: number of first layers to truncate; None is all.
+    Source: Karras et al. 2019 (arXiv:1812.04948), appendix B.
     """
 
-    block = BLOCK
+    psi: float = 1.0
+    cutoff: int | None = None
+
+
+@dataclass(frozen=True)
+class FeatureSample:
+    """One sample with its feature maps.
+
+    Attributes:
+        images: [C, R, R] uint8 0..255 by modality.
+        maps: [C, side, side] float32 feature maps, on the generator's device.
+    """
+
+    images: dict[str, np.ndarray]
+    maps: list[Tensor]
+
+
+class Sampler:
+    """A generator with everything that decides its images besides latents and conditions.
+
+    Args:
+        generator: in evaluation mode, on its device.
+        truncation: of w.
+        noise_mode: with RANDOM, the noise of a sample follows from `seed` and its key alone.
+        seed: of random noise.
+        micro_batch: samples computed together, which decides the last bits; None is
+            `micro_batch_size`.
+    """
 
     def __init__(
         self,
         generator: Generator,
-        labels: Tensor | None = None,
         *,
-        name: str,
-        truncation: float = 1.0,
+        truncation: Truncation | None = None,
+        noise_mode: NoiseMode = NoiseMode.CONST,
         seed: int = 0,
+        micro_batch: int | None = None,
     ) -> None:
-        c_dim = generator.config.c_dim
-        if c_dim and (labels is None or labels.shape[1:] != (c_dim,)):
-            found = "none" if labels is None else f"{labels.shape[1]} numbers"
-            raise ValueError(f"{name}: needs labels of {c_dim} numbers, the data has {found}")
-        self.generator, self.labels = generator, labels if c_dim else None
-        self.name, self.truncation, self.seed = name, truncation, seed
-        self.modalities = tuple(generator.config.heads)
+        self.generator, self.truncation = generator, truncation or Truncation()
+        self.noise_mode, self.seed = noise_mode, seed
+        config = generator.config
         self.device = generator.mapping.w_avg.device
-
-    @property
-    def z_dim(self) -> int:
-        """Width of z."""
-        return self.generator.config.z_dim
-
-    def draw(self, block: int) -> Mapping[str, Tensor]:
-        """Return the samples of a block: [BLOCK, C, R, R] uint8 a modality, on the CPU."""
-        z = torch.randn([BLOCK, self.z_dim], generator=generator_for(self.seed, "z", block))
-        images = self._synthesize(self.generator, self.map(z, self.conditions(block)), block)
-        return {name: to_uint8(image).cpu() for name, image in images.items()}
-
-    def conditions(self, block: int) -> Tensor | None:
-        """Return conditions [BLOCK, c_dim] drawn from the data set's, None for none."""
-        if self.labels is None:
-            return None
-        random = generator_for(self.seed, "conditions", block)
-        return self.labels[torch.randint(len(self.labels), [BLOCK], generator=random)]
+        self.micro_batch = micro_batch or micro_batch_size(config.resolution, self.device.type)
+        self.z_dim, self.c_dim, self.resolution = config.z_dim, config.c_dim, config.resolution
+        self.modalities = tuple(config.heads)
 
     @torch.inference_mode()
     def map(self, z: Tensor, c: Tensor | None) -> Tensor:
-        """Return ws [N, L, w_dim] of latents [N, z_dim] float32, on the generator's device."""
-        c = None if c is None else c.to(self.device)
-        return self.generator.map(z.to(self.device), c, self.truncation)
+        """Return ws [N, L, w_dim] float32 on the CPU.
 
-    def synthesize(self, w: Tensor, noise: int) -> Mapping[str, Tensor]:
-        """Return float32 [N, C, R, R] a modality; equal `noise` is equal noise.
+        Args:
+            z: [N, z_dim] float32.
+            c: [N, c_dim] float32; None for an unconditional network.
+        """
+        parts = []
+        for index, count in self._micro_batches(len(z)):
+            part_c = None if c is None else c[index].to(self.device)
+            psi, cutoff = self.truncation.psi, self.truncation.cutoff
+            parts.append(self.generator.map(z[index].to(self.device), part_c, psi, cutoff)[:count])
+        return torch.cat(parts).cpu()
+
+    def batches(
+        self, ws: Tensor, keys: Sequence[int | str] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the images of one micro-batch after the other, without its padding.
+
+        Args:
+            ws: [N, L, w_dim] float32.
+            keys: N, of the samples' random noise; not needed without it.
+        Yields: [n, C, R, R] float32 by modality, on the device, nominally -1..1, not clipped.
+        """
+        for index, count in self._micro_batches(len(ws)):
+            noise = None
+            if self.noise_mode is NoiseMode.RANDOM:
+                assert keys is not None, "random noise needs keys"
+                noise = [
+                    generator_for(self.seed, "noise", keys[i], device=self.device)
+                    for i in index.tolist()
+                ]
+            with torch.inference_mode():
+                images = self.generator.synthesis(ws[index].to(self.device), self.noise_mode, noise)
+            yield {name: image[:count] for name, image in images.items()}
+
+    def images(
+        self, ws: Tensor, keys: Sequence[int | str] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield one sample after the other, [C, R, R] float32 on the CPU; see `batches`."""
+        for batch in self.batches(ws, keys):
+            on_cpu = {name: images.cpu() for name, images in batch.items()}
+            for row in range(len(on_cpu[self.modalities[0]])):
+                yield {name: images[row] for name, images in on_cpu.items()}
+
+    def pixels(self, ws: Tensor, keys: Sequence[int | str] | None = None) -> dict[str, Tensor]:
+        """Return [N, C, R, R] uint8 0..255 on the CPU, by modality; see `batches`."""
+        parts = [
+            {name: to_uint8(images) for name, images in batch.items()}
+            for batch in self.batches(ws, keys)
+        ]
+        return {name: torch.cat([part[name] for part in parts]).cpu() for name in self.modalities}
+
+    def features(self, ws: Tensor) -> Iterator[FeatureSample]:
+        """Yield one sample after the other with its feature maps.
+
+        Args:
+            ws: [N, L, w_dim] float32.
+        """
+        for index, count in self._micro_batches(len(ws)):
+            with torch.inference_mode():
+                images, maps = self.generator.synthesis.with_features(
+                    ws[index].to(self.device), self.noise_mode
+                )
+                pixels = {name: to_uint8(image).cpu().numpy() for name, image in images.items()}
+            for row in range(count):
+                yield FeatureSample(
+                    {name: image[row] for name, image in pixels.items()},
+                    [m[row].float() for m in maps],
+                )
+
+    def _micro_batches(self, total: int) -> Iterator[tuple[Tensor, int]]:
+        """Yield [M] indices, the last sample repeated as padding, and how many of them count."""
+        size = self.micro_batch
+        for start in range(0, total, size):
+            yield torch.arange(start, start + size).clamp(max=total - 1), min(size, total - start)
+
+
+class IndexedSampler(Sampler):
+    """A generator whose samples have numbers: latent, condition and noise follow from i.
+
+    Args:
+        generator: in evaluation mode, on its device.
+        conditions: [n, c_dim] float32 of which each sample takes one; None, or c_dim 0, for an
+            unconditional network.
+        name: of the snapshot, or the option of the conditions, for messages.
+        stream: keeps the samples of different purposes apart.
+        truncation, noise_mode: as in Sampler.
+        seed: of latents, conditions and noise.
+    Raises: ValueError for conditions that the network does not take.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        conditions: Tensor | None = None,
+        *,
+        name: str,
+        stream: str = "sample",
+        truncation: Truncation | None = None,
+        noise_mode: NoiseMode = NoiseMode.CONST,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(generator, truncation=truncation, noise_mode=noise_mode, seed=seed)
+        check_conditions(self.c_dim, conditions, name)
+        self.labels = conditions if self.c_dim else None
+        self.name, self._stream = name, stream
+
+    def latents(self, indices: Sequence[int]) -> Tensor:
+        """Return z of some samples: [N, z_dim] float32, standard normal."""
+        streams = [generator_for(self.seed, self._stream, "latent", i) for i in indices]
+        return torch.stack([torch.randn([self.z_dim], generator=stream) for stream in streams])
+
+    def label(self, index: int) -> int | None:
+        """Return which of the conditions a sample takes; None for an unconditional network."""
+        if self.labels is None:
+            return None
+        random = generator_for(self.seed, self._stream, "label", index)
+        return int(torch.randint(len(self.labels), [], generator=random))
+
+    def conditions(self, indices: Sequence[int]) -> Tensor | None:
+        """Return the conditions of some samples: [N, c_dim] float32."""
+        if self.labels is None:
+            return None
+        return self.labels[[self.label(index) for index in indices]]
+
+    def ws(self, indices: Sequence[int]) -> Tensor:
+        """Return the ws of some samples: [N, L, w_dim] float32."""
+        return self.map(self.latents(indices), self.conditions(indices))
+
+    def sample(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return some samples: [N, C, R, R] uint8 0..255 on the CPU, by modality."""
+        return self.pixels(self.ws(indices), indices)
+
+    def synthesize(self, ws: Tensor, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return float32 [N, C, R, R] a modality, on the device; equal indices are equal noise.
 
         All layers compute in float32, as in the published path length: 16 bits do not resolve the
         difference that a step along a path makes.
         """
-        return self._synthesize(self._precise, w, noise)
+        parts = list(self._precise.batches(ws, indices))
+        return {name: torch.cat([part[name] for part in parts]) for name in self.modalities}
 
     @cached_property
-    def _precise(self) -> Generator:
-        """The generator without 16-bit layers."""
-        if self.generator.config.num_fp16_res == 0:
-            return self.generator
-        precise = Generator(replace(self.generator.config, num_fp16_res=0))
-        precise.load_state_dict(self.generator.state_dict())
-        return precise.eval().requires_grad_(False).to(self.device)
+    def _precise(self) -> Sampler:
+        """The sampler without 16-bit layers."""
+        generator = self.generator
+        if generator.config.num_fp16_res:
+            generator = Generator(replace(generator.config, num_fp16_res=0))
+            generator.load_state_dict(self.generator.state_dict())
+            generator.eval().requires_grad_(False).to(self.device)
+        return Sampler(generator, noise_mode=self.noise_mode, seed=self.seed)
 
-    @torch.inference_mode()
-    def _synthesize(self, generator: Generator, w: Tensor, noise: int) -> Mapping[str, Tensor]:
-        random = generator_for(self.seed, "noise", noise, device=self.device)
-        return generator.synthesis(w, NoiseMode.RANDOM, random)
+
+def check_conditions(c_dim: int, conditions: Tensor | None, where: str) -> None:
+    """Raise ValueError unless a conditional network, and only it, gets conditions of its width."""
+    shape = (0,) if conditions is None else tuple(conditions.shape)
+    if c_dim == 0 and shape[-1] != 0:
+        raise ValueError(f"{where}: the network is unconditional, it takes no conditions")
+    if c_dim and (len(shape) != 2 or shape[0] == 0 or shape[1] != c_dim):
+        found = "none" if conditions is None else str(list(shape))
+        raise ValueError(f"{where}: the network needs conditions [N, {c_dim}], got {found}")
 
 
 def load_sampler(
@@ -109,15 +294,15 @@ def load_sampler(
     device: str = "cpu",
     use_raw_g: bool = False,
 ) -> IndexedSampler:
-    """Return a snapshot's sampler.
+    """Return a snapshot's samples as published metrics see them, with random noise.
 
     Args:
         path: of the snapshot.
         data: data set whose labels are the conditions of a conditional network.
         truncation: 1 leaves w as it is.
-        seed: of all that is drawn.
+        seed: of latents, conditions and noise.
         device: "cpu" or "cuda:N".
-        use_raw_g: draw from G instead of its average.
+        use_raw_g: sample from G instead of its average.
     Raises: FileNotFoundError; ValueError naming the snapshot or the labels that do not fit it.
     """
     snapshot = load_snapshot(path)
@@ -129,26 +314,30 @@ def load_sampler(
     if generator.config.c_dim:
         if data is None:
             raise ValueError(f"{path}: is conditional and needs --data with labels")
-        labels = labels_of(data, snapshot.feature_scale)
+        scale = snapshot.feature_scale
+        dataset = PairDataset(data, use_labels=True, cache_gib=0.0, feature_scale=scale)
+        labels = labels_of_dataset(dataset)
+    return snapshot_sampler(generator, labels, name=path.name, truncation=truncation, seed=seed)
+
+
+def snapshot_sampler(
+    generator: Generator,
+    labels: Tensor | None,
+    *,
+    name: str,
+    truncation: float = 1.0,
+    seed: int = 0,
+) -> IndexedSampler:
+    """Return the samples that metrics are measured on; see `load_sampler`."""
     return IndexedSampler(
         generator,
         labels,
-        name=path.name,
-        truncation=truncation,
+        name=name,
+        stream="evaluation",
+        truncation=Truncation(psi=truncation),
+        noise_mode=NoiseMode.RANDOM,
         seed=seed,
     )
-
-
-def labels_of(data: Path, feature_scale: float | None) -> Tensor:
-    """Return the labels of a data set as conditions: [n, c_dim] float32.
-
-    Args:
-        data: data set.
-        feature_scale: length of identity features, as the snapshot's training had them; None
-            leaves them as they are.
-    """
-    dataset = PairDataset(data, use_labels=True, cache_gib=0.0, feature_scale=feature_scale)
-    return labels_of_dataset(dataset)
 
 
 def labels_of_dataset(dataset: PairDataset) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metrics.nearest import unit_rows
-from networks.pair_drawing import PairDrawer
+from networks.sampling import Sampler
 from recognition.face_sets import FaceSet, Target, as_input
 from torch_utils.seeding import generator_for
 
@@ -80,7 +80,7 @@ class IdentityMixup:
 
     def __init__(
         self,
-        generator: PairDrawer,
+        generator: Sampler,
         directions: np.ndarray,
         *,
         modalities: Sequence[str],
@@ -143,7 +143,8 @@ class IdentityMixup:
         new = [number for number in dict.fromkeys(numbers) if number not in made]
         if new:
             _, latents, conditions = zip(*(self.mixture(number) for number in new), strict=True)
-            images = self._generator.draw(torch.stack(latents), torch.stack(conditions), None)
+            ws = self._generator.map(torch.stack(latents), torch.stack(conditions))
+            images = self._generator.pixels(ws)
             arrays = {name: images[name].numpy() for name in self._modalities}
             for place, number in enumerate(new):
                 made[number] = {name: array[place] for name, array in arrays.items()}

@@ -88,14 +88,6 @@ def test_images_grid_and_raw(network, tmp_path):
     assert np.array_equal(grid[:8, 24:], np.repeat(nir[..., None], 3, axis=2))
 
 
-@pytest.mark.parametrize("mode", ["const", "random"])
-def test_bytes_do_not_depend_on_the_batch(network, tmp_path, mode):
-    common = [f"--network={network}", "--seeds=0-5", f"--noise-mode={mode}", "--raw"]
-    generate(*common, f"--outdir={tmp_path / 'a'}", "--batch=1")
-    generate(*common, f"--outdir={tmp_path / 'b'}", "--batch=100")
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
 def test_options_change_the_images(network, tmp_path):
     variants = {
         "plain": [],

@@ -124,12 +124,6 @@ def test_fresh_starts_beside(shop, tmp_path):
     assert read_tree(tmp_path / "o") == read_tree(tmp_path / "o-2")
 
 
-@pytest.mark.parametrize("batch", [1, 5])
-def test_the_batch_does_not_matter(shop, tmp_path, batch):
-    run(shop, "--outdir", tmp_path / "o", f"--batch={batch}")
-    assert read_tree(tmp_path / "o") == read_tree(shop / "out")
-
-
 STOPS = {
     "scores of the second step": (StepFiles, "save_scores", 1),
     "decisions of the first step": (StepFiles, "save_decisions", 0),

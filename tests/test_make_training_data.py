@@ -71,7 +71,7 @@ def test_proposals_by_spread_and_by_models(exp, tmp_path):
 def test_conditional_networks(exp, tmp_path):
     save_small_snapshot(tmp_path / "cond.pkl", c_dim=2)
     output = draw(exp, tmp_path / "out", "--network", tmp_path / "cond.pkl", code=2)
-    assert "--labels: the network is conditional" in output
+    assert "--labels: the network needs conditions" in output
     (tmp_path / "f.json").write_text('{"a.png": [1, 0], "b.png": [0, 1]}')
     arguments = ("--network", tmp_path / "cond.pkl", "--labels", tmp_path / "f.json")
     draw(exp, tmp_path / "out", *arguments)

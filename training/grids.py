@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from data.dataset import PairDataset
-from data.pixels import to_uint8
 from data.sheets import sample_grid, save_image
 from networks.generator import Generator
+from networks.sampling import Sampler
 from torch_utils.seeding import generator_for
 
 _TARGET_WIDTH_PX, _TARGET_HEIGHT_PX = 1920, 1080
@@ -49,16 +49,10 @@ class SampleGrid:
         images = {m.name: torch.stack([item[m.name] for item in items]) for m in dataset.modalities}
         self._save(path, images)
 
-    def save_fakes(self, path: Path, generator: Generator, batch: int) -> None:
+    def save_fakes(self, path: Path, generator: Generator) -> None:
         """Write what a generator makes of the fixed latents, with its constant noise."""
-        device = generator.mapping.w_avg.device
-        parts: list[dict[str, Tensor]] = []
-        for start in range(0, len(self.z), batch):
-            z, c = self.z[start : start + batch], self.c[start : start + batch]
-            with torch.no_grad():
-                images = generator(z.to(device), c.to(device), noise_mode="const")
-            parts.append({name: to_uint8(image) for name, image in images.items()})
-        self._save(path, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        sampler = Sampler(generator)
+        self._save(path, sampler.pixels(sampler.map(self.z, self.c)))
 
     def _save(self, path: Path, images: Mapping[str, Tensor]) -> None:
         arrays = {name: batch.cpu().numpy() for name, batch in images.items()}

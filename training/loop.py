@@ -196,7 +196,7 @@ class TrainingLoop:
             save_checkpoint(self.checkpoint_path, state)
 
     def _save_fakes(self, name: str) -> None:
-        self.grid.save_fakes(self.folder / name, self.state.ema, self.run_config.batch_gpu)
+        self.grid.save_fakes(self.folder / name, self.state.ema)
 
     def _load_batches(self) -> Iterator[dict[str, Tensor]]:
         """Yield this process's share of batches without end, from where the run has come to."""

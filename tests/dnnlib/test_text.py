@@ -1,8 +1,8 @@
-"""Durations for people."""
+"""Durations for people, and numbers that people write."""
 
 import pytest
 
-from dnnlib.text import format_seconds
+from dnnlib.text import format_seconds, parse_numbers
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,26 @@ from dnnlib.text import format_seconds
 )
 def test_format_seconds(seconds, text):
     assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("0", (0,)),
+        ("5-5", (5,)),
+        (" 3, 1 ", (3, 1)),
+        ("0,3,5-9", (0, 3, 5, 6, 7, 8, 9)),
+        ("2,2", (2, 2)),
+        ("4294967295", (2**32 - 1,)),
+    ],
+)
+def test_parse_numbers(text, numbers):
+    assert parse_numbers(text) == numbers
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "1,", "-1", "1-", "3-1", "1.5", "0-4294967295", "4294967296", "²", "1--2"]
+)
+def test_parse_numbers_refuses(text):
+    with pytest.raises(ValueError, match="must"):
+        parse_numbers(text)

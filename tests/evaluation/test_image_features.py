@@ -70,7 +70,7 @@ def test_each_image_is_looked_at_once():
 def test_rows_are_the_features_of_the_images():
     network = Pixels()
     features = collect(network, requests(network))[requests(network)]
-    images = torch.cat([Numbers().draw(block)["rgb"] for block in range(19)])[:COUNT]
+    images = Numbers().sample(range(COUNT))["rgb"]
     np.testing.assert_array_equal(features.rows, network(images).numpy())
     assert features.first(5).rows.shape == (5, 12)
     assert len(features.first(5)) == 5
@@ -178,10 +178,3 @@ class TestFolders:
     def test_empty_folder(self, tmp_path):
         with pytest.raises(ValueError, match="no images"):
             FolderSource.open(tmp_path)
-
-
-def test_blocks_of_samplers_must_divide():
-    sampler = Numbers()
-    sampler.block = 5
-    with pytest.raises(ValueError, match="must divide 32, got 5"):
-        DrawnSource(sampler, 10)

@@ -31,24 +31,24 @@ class Numbers:
 
     name = "numbers"
     modalities = ("rgb", "nir")
-    z_dim, block = 4, 8
+    z_dim = 4
 
     def __init__(self, offset=0):
         self.offset = offset
 
-    def draw(self, block):
-        rng = np.random.default_rng(1000 + self.offset + block)
-        rgb = rng.integers(self.offset, 256, (self.block, 3, 4, 4), dtype=np.uint8)
-        nir = rgb[:, :1] // 2 + rng.integers(0, 100, (self.block, 1, 4, 4), dtype=np.uint8)
-        return {"rgb": torch.from_numpy(rgb), "nir": torch.from_numpy(nir)}
+    def sample(self, indices):
+        streams = [np.random.default_rng(1000 + self.offset + i) for i in indices]
+        rgb = np.stack([s.integers(self.offset, 256, (3, 4, 4), dtype=np.uint8) for s in streams])
+        more = np.stack([s.integers(0, 100, (1, 4, 4), dtype=np.uint8) for s in streams])
+        return {"rgb": torch.from_numpy(rgb), "nir": torch.from_numpy(rgb[:, :1] // 2 + more)}
 
-    def conditions(self, block):
+    def conditions(self, indices):
         return None
 
     def map(self, z, c):
         return z
 
-    def synthesize(self, w, noise):
+    def synthesize(self, w, indices):
         images = w[:, :1, None, None].expand(-1, 1, 4, 4)
         return {"rgb": images.expand(-1, 3, -1, -1), "nir": images}
 

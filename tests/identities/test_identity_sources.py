@@ -1,6 +1,7 @@
 """Feature vectors of new people."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,10 +107,14 @@ class Recorder:
     """Keeps what a generator was asked to draw."""
 
     z_dim, c_dim, resolution, modalities = 3, 8, 16, ("rgb",)
+    generator = SimpleNamespace(num_ws=4)
 
-    def draw(self, z, c, z_shared):
-        self.asked = (z, c, z_shared)
-        return {"rgb": torch.zeros(len(z), 3, 16, 16, dtype=torch.uint8)}
+    def map(self, z, c):
+        self.c = c
+        return z[:, None].repeat(1, 4, 1)
+
+    def pixels(self, ws):
+        self.ws = ws
 
 
 CANDIDATES = [Candidate(0, 0, 0), Candidate(0, 1, 0), Candidate(4, 1, 0), Candidate(4, 1, 2)]
@@ -119,12 +124,11 @@ def asked(candidates=CANDIDATES, **options):
     recorder = Recorder()
     values = {"seed": 0, "scale": 4.0, **options}
     CandidateDrawer(recorder, RandomSource(8), **values).draw(candidates)
-    return recorder.asked
+    return recorder.ws[:, 1], recorder.c, recorder.ws[:, 0]
 
 
 def test_candidates_do_not_depend_on_their_neighbours():
-    z, c, shared = asked()
-    assert shared is None
+    z, c, _ = asked()
     for index, candidate in enumerate(CANDIDATES):
         one = asked([candidate])
         torch.testing.assert_close(one[0][0], z[index], rtol=0, atol=0)
@@ -143,11 +147,10 @@ def test_other_seeds_and_scales_change_them():
 
 
 def test_shared_variation_gives_attempts_one_latent():
-    z, _, shared = asked(variation=Variation.SHARED)
-    assert shared is None
+    z, _, _ = asked(variation=Variation.SHARED)
     assert torch.equal(z[1], z[2])
     assert not torch.equal(z[0], z[1])
-    own, _, mixed = asked(variation=Variation.MIXED)
+    own, _, mixed = asked(variation=Variation.MIXED, shared_layers=(0,))
     assert torch.equal(mixed, z)
     assert torch.equal(own, asked()[0])
 

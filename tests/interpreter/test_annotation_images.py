@@ -14,14 +14,18 @@ from interpreter.annotation_images import (
     spread_most,
     write_annotation_images,
 )
-from interpreter.drawing import Style, draw_samples, feature_layout, map_latents
+from interpreter.features import feature_layout
 from interpreter.native import NativeInterpreter
+from networks.sampling import Truncation
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
 
 
 def request(count=5, **changes):
     generator = changes.pop("generator", None) or small_generator()
-    return AnnotationRequest(generator=generator, style=Style(), count=count, seed=1, **changes)
+    truncation = Truncation(psi=0.5, cutoff=8)
+    return AnnotationRequest(
+        generator=generator, truncation=truncation, count=count, seed=1, **changes
+    )
 
 
 def ignore(_count):
@@ -57,11 +61,6 @@ def test_images_latents_mean_and_record(tmp_path):
     )
 
 
-def test_a_latent_does_not_depend_on_how_many_are_drawn():
-    few, many = request(2).latents()[0], request(5).latents()[0]
-    assert torch.equal(few, many[:2])
-
-
 def test_conditional_networks_draw_conditions(tmp_path):
     conditions = np.eye(3, dtype=np.float32)
     wanted = request(4, generator=small_generator(c_dim=3), conditions=conditions)
@@ -75,10 +74,10 @@ def test_conditional_networks_draw_conditions(tmp_path):
 
 def test_the_most_uncertain_images_are_proposed_where_there_are_models(tmp_path):
     wanted = request(6)
-    layout = feature_layout(wanted.generator)
+    layout = feature_layout(wanted.generator.config)
     interpreter = NativeInterpreter(small_ensemble(layout.total, members=4), layout)
-    ws = map_latents(wanted.generator, *wanted.latents(), wanted.style)
-    scores = [interpreter.label(s.maps).score for s in draw_samples(wanted.generator, ws)]
+    sampler = wanted.sampler()
+    scores = [interpreter.label(s.maps).score for s in sampler.features(sampler.ws(range(6)))]
     chosen = propose_images(wanted, tmp_path, 2, interpreter, ignore)
     # Padding is other samples here, so that equal scores may round apart.
     assert scores[chosen[0]] >= scores[chosen[1]] - 1e-5

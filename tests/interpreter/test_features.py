@@ -5,9 +5,9 @@ from interpreter.features import (
     FeatureLayout,
     FeatureTable,
     check_maps,
-    layout_of,
-    upsample_and_concatenate,
+    feature_layout,
 )
+from tests.helpers.interpreters import small_generator
 from tests.helpers.pixel_classifiers import plain_features, random_maps, small_layout
 
 
@@ -39,13 +39,12 @@ def test_gathered_pixels_are_the_plain_features():
     torch.testing.assert_close(table.gather(pixels).double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_upsample_and_concatenate_is_the_plain_definition():
-    layout = small_layout(8)
-    maps = random_maps(layout)
-    full = upsample_and_concatenate([m[None] for m in maps], 8)
-    assert layout_of([m[None] for m in maps], 8) == layout
-    expected = plain_features(maps, 8)
-    torch.testing.assert_close(full[0].flatten(1).t().double(), expected, rtol=1e-5, atol=1e-5)
+def test_the_layout_is_that_of_the_maps():
+    generator = small_generator()
+    layout = feature_layout(generator.config)
+    _, maps = generator.synthesis.with_features(torch.zeros(1, generator.num_ws, 12), "const")
+    check_maps([m[0] for m in maps], layout)
+    assert layout.channels == (16, 16, 16, 16, 8, 8)
 
 
 def test_maps_of_another_layout_are_refused():

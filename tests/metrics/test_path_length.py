@@ -13,23 +13,23 @@ from metrics.path_length import path_lengths, slerp, trimmed_mean
 class LinearGenerator:
     """Images are a linear function of w, w of z; noise is added to both ends of a step alike."""
 
-    z_dim, block = 6, 16
+    z_dim = 6
 
     def __init__(self, side=16, noise=0.0):
         random = torch.Generator().manual_seed(0)
         self.weight = torch.randn([self.z_dim, side * side], generator=random, dtype=torch.float64)
         self.side, self.noise, self.seen = side, noise, []
 
-    def conditions(self, block):
+    def conditions(self, indices):
         return None
 
     def map(self, z, c):
         return z.double()
 
-    def synthesize(self, w, noise):
+    def synthesize(self, w, indices):
         self.seen.append(w)
         images = (w @ self.weight).reshape(-1, 1, self.side, self.side)
-        random = torch.Generator().manual_seed(noise)
+        random = torch.Generator().manual_seed(indices[0])
         images = images + self.noise * torch.randn(images.shape, generator=random)
         return {"rgb": images.expand(-1, 3, -1, -1), "nir": images}
 
@@ -111,7 +111,6 @@ def test_older_names_see_the_face_region_only():
 def test_large_images_are_averaged_down(name, side):
     """A crop as well, by as much as the whole image."""
     generator = LinearGenerator(side=512)
-    generator.block = 2
     shapes = []
 
     def look(images):
@@ -119,7 +118,7 @@ def test_large_images_are_averaged_down(name, side):
         return flat(images)
 
     path_lengths(generator, look, parse_metric(name), block=0, seed=0)
-    assert shapes == [[2, 3, side, side]] * 2
+    assert shapes == [[16, 3, side, side]] * 2
 
 
 def test_blocks_differ_and_repeat():

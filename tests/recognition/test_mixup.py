@@ -35,8 +35,11 @@ class DirectGenerator:
     def __init__(self):
         self.drawn = 0
 
-    def draw(self, z, c, z_shared):
-        assert z_shared is None
+    def map(self, z, c):
+        return torch.cat([z, c], dim=1)
+
+    def pixels(self, ws):
+        z, c = ws.split([2, 3], dim=1)
         self.drawn += len(z)
         rgb = ((c + 4) * 25).byte()[:, :, None, None].expand(-1, -1, 8, 8)
         nir = ((z[:, :1].clamp(-2, 2) + 2) * 50).byte()[:, :, None, None].expand(-1, -1, 8, 8)
