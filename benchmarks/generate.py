@@ -46,7 +46,7 @@ def build_generator(
     return generator.eval().requires_grad_(False)
 
 
-def make_run(generator: "Generator", batch: int, form: str) -> Callable[[], None]:
+def make_run(generator: "Generator", batch: int, backend: str) -> Callable[[], None]:
     """Return a call that maps and draws a batch of pairs."""
     import torch  # noqa: PLC0415
 
@@ -57,27 +57,27 @@ def make_run(generator: "Generator", batch: int, form: str) -> Callable[[], None
     z = torch.randn([batch, generator.config.z_dim], generator=random).to(device)
 
     def run() -> None:
-        with torch.inference_mode(), backends.using(form):
+        with torch.inference_mode(), backends.using(backend):
             generator(z, truncation_psi=0.7, noise_mode="const")
 
     return run
 
 
 def measure(
-    generator: "Generator", batches: tuple[int, ...], forms: tuple[str, ...], repeats: int
+    generator: "Generator", batches: tuple[int, ...], backend_names: tuple[str, ...], repeats: int
 ) -> dict[str, Any]:
-    """Return the machine and a row for each batch size and form."""
+    """Return the machine and a row for each batch size and backend."""
     from benchmarks import common  # noqa: PLC0415
 
     device = generator.mapping.w_avg.device
     rows = []
     for batch in batches:
-        runs = {form: make_run(generator, batch, form) for form in forms}
+        runs = {backend: make_run(generator, batch, backend) for backend in backend_names}
         common.reset_peak_memory(device)
         for run in runs.values():
             run()
-        for form, seconds in common.interleaved_medians(runs, repeats, device).items():
-            row = {"batch": batch, "ops": form, "sec/image": seconds / batch}
+        for backend, seconds in common.interleaved_medians(runs, repeats, device).items():
+            row = {"batch": batch, "ops": backend, "sec/image": seconds / batch}
             rows.append({**row, "images/sec": batch / seconds})
     peak = common.peak_memory_gb(device)
     return {"machine": common.describe_machine(device), "rows": rows, "peak_memory_gb": peak}
@@ -91,7 +91,7 @@ def measure(
 @click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
 @cli.bool_option("--fp32", default=False, help="No 16-bit blocks on CUDA.")
 @cli.bool_option("--nhwc", default=True, help="Channels innermost in memory.")
-@click.option("--ops", default="auto,plain", help="Forms to compare, measured in turn.")
+@click.option("--ops", default="auto,plain", help="Op backends to compare, measured in turn.")
 @click.option("--threads", default=None, type=int, help="CPU threads; default: PyTorch's.")
 @click.option("--repeats", default=5, help="Rounds; the median counts.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write this file.")

@@ -1,4 +1,4 @@
-"""Milliseconds of each operation, forward and with derivatives, for each form."""
+"""Milliseconds of each operation, forward and with derivatives, for each op backend."""
 
 import sys
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def make_cases(
 
 
 def make_runs(
-    function: Callable[..., "torch.Tensor"], inputs: list["torch.Tensor"], form: str
+    function: Callable[..., "torch.Tensor"], inputs: list["torch.Tensor"], backend: str
 ) -> dict[str, Callable[[], None]]:
     """Return calls that compute the result, first derivatives, and second derivatives."""
     import torch  # noqa: PLC0415
@@ -70,31 +70,31 @@ def make_runs(
     free = [tensor.detach().clone().requires_grad_() for tensor in inputs]
 
     def forward() -> None:
-        with torch.no_grad(), backends.using(form):
+        with torch.no_grad(), backends.using(backend):
             function(*inputs)
 
     def first() -> None:
-        with backends.using(form):
+        with backends.using(backend):
             torch.autograd.grad(function(*free).sum(), free)
 
     def second() -> None:
-        with backends.using(form):
+        with backends.using(backend):
             grads = torch.autograd.grad(function(*free).square().sum(), free, create_graph=True)
             torch.autograd.grad(sum(grad.square().sum() for grad in grads), free)
 
     return {"forward": forward, "1st": first, "2nd": second}
 
 
-def measure(x: "torch.Tensor", forms: tuple[str, ...], repeats: int) -> dict[str, Any]:
+def measure(x: "torch.Tensor", backend_names: tuple[str, ...], repeats: int) -> dict[str, Any]:
     """Return the machine and a row of milliseconds for each operation."""
     from benchmarks import common  # noqa: PLC0415
 
     rows = []
     for name, (function, inputs) in make_cases(x).items():
         runs: dict[str, Callable[[], None]] = {}
-        for form in forms:
-            for order, run in make_runs(function, inputs, form).items():
-                runs[f"{order} {form}"] = run
+        for backend in backend_names:
+            for order, run in make_runs(function, inputs, backend).items():
+                runs[f"{order} {backend}"] = run
                 run()
         seconds = common.interleaved_medians(runs, repeats, x.device)
         milliseconds = {key: value * 1000 for key, value in sorted(seconds.items())}
@@ -109,7 +109,7 @@ def measure(x: "torch.Tensor", forms: tuple[str, ...], repeats: int) -> dict[str
 @click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--dtype", default="float32", type=click.Choice(["float32", "float16", "bfloat16"]))
 @cli.bool_option("--nhwc", default=True, help="Channels innermost in memory.")
-@click.option("--ops", default="auto,plain", help="Forms to compare, measured in turn.")
+@click.option("--ops", default="auto,plain", help="Op backends to compare, measured in turn.")
 @click.option("--threads", default=None, type=int, help="CPU threads; default: PyTorch's.")
 @click.option("--repeats", default=7, help="Rounds; the median counts.")
 @click.option("--seed", default=0, help="Of the images.")

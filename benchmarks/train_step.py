@@ -107,7 +107,10 @@ def random_batch(setting: Setting) -> dict[str, "torch.Tensor"]:
 
 
 def phase_runs(
-    iteration: "Iteration", phases: Sequence["Phase"], batch: dict[str, "torch.Tensor"], form: str
+    iteration: "Iteration",
+    phases: Sequence["Phase"],
+    batch: dict[str, "torch.Tensor"],
+    backend: str,
 ) -> dict[str, Callable[[], None]]:
     """Return a call for each kind of phase, over all discriminators, and for what is left."""
     from torch_utils.ops import backends  # noqa: PLC0415
@@ -119,7 +122,7 @@ def phase_runs(
         def run() -> None:
             iteration.phases = some
             iteration.state.step = 0  # every phase takes part in iteration 0
-            with backends.using(form):
+            with backends.using(backend):
                 iteration.run(batch)
 
         return run
@@ -141,7 +144,7 @@ def weigh(seconds: dict[str, float], iteration: "Iteration") -> dict[str, float]
     }
 
 
-def measure(setting: Setting, forms: tuple[str, ...], repeats: int) -> dict[str, Any]:
+def measure(setting: Setting, backend_names: tuple[str, ...], repeats: int) -> dict[str, Any]:
     """Return machine, setting and a row of seconds for each op backend."""
     from benchmarks import common  # noqa: PLC0415
 
@@ -150,17 +153,17 @@ def measure(setting: Setting, forms: tuple[str, ...], repeats: int) -> dict[str,
     batch, phases = random_batch(setting), iteration.phases
     runs: dict[str, Callable[[], None]] = {}
     peaks: dict[str, float] = {}
-    for form in forms:
+    for backend in backend_names:
         common.reset_peak_memory(device)
-        for name, run in phase_runs(iteration, phases, batch, form).items():
-            runs[f"{form} {name}"] = run
+        for name, run in phase_runs(iteration, phases, batch, backend).items():
+            runs[f"{backend} {name}"] = run
             run()
-        peaks[form] = common.peak_memory_gb(device)
+        peaks[backend] = common.peak_memory_gb(device)
     seconds = common.interleaved_medians(runs, repeats, device)
     rows = []
-    for form in forms:
-        own = {key.split()[1]: value for key, value in seconds.items() if key.split()[0] == form}
-        rows.append({"ops": form, **weigh(own, iteration), "peak GB": peaks[form]})
+    for backend in backend_names:
+        own = {key.split()[1]: value for key, value in seconds.items() if key.split()[0] == backend}
+        rows.append({"ops": backend, **weigh(own, iteration), "peak GB": peaks[backend]})
     return {"machine": common.describe_machine(device), "setting": vars(setting), "rows": rows}
 
 
@@ -173,7 +176,7 @@ def measure(setting: Setting, forms: tuple[str, ...], repeats: int) -> dict[str,
 @click.option("--batch", default=8, help="Images an iteration.")
 @click.option("--p", default=0.0, help="Strength of bgc augmentation; 0 for none.")
 @click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--ops", default="auto,plain", help="Forms to compare, measured in turn.")
+@click.option("--ops", default="auto,plain", help="Op backends to compare, measured in turn.")
 @click.option("--threads", default=None, type=int, help="CPU threads; default: PyTorch's.")
 @click.option("--repeats", default=5, help="Rounds; the median counts.")
 @cli.bool_option("--fp32", default=False, help="No 16-bit blocks on CUDA.")

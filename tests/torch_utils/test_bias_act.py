@@ -137,7 +137,7 @@ def test_wrong_arguments_are_refused(options, message):
         bias_act(torch.zeros(2, 3, 4, 4), **options)
 
 
-# Kernels against the plain form, in float32, where both exist
+# Kernels against the plain backend, in float32, where both exist
 
 
 def all_derivatives(function, *tensors):

@@ -1,4 +1,4 @@
-"""The CUDA extensions: they compile and link without a GPU, and equal the plain form.
+"""The CUDA extensions: they compile and link without a GPU, and equal the plain backend.
 
 On a GPU as they are; everywhere else compiled for the host, see tests/helpers/cuda_on_host.py.
 """
@@ -85,7 +85,7 @@ def derivatives(function, *inputs):
 
 
 def compare(function, tensors, dtype, layout, place, assert_near):
-    """Compare kernels in a dtype with the plain form in float64."""
+    """Compare kernels in a dtype with the plain backend in float64."""
     device, using = place
 
     def run(form, dtype):

@@ -169,7 +169,7 @@ def test_separable_equals_the_outer_product(name):
     torch.testing.assert_close(upfirdn2d(x, f, **settings), full_filter, rtol=0, atol=1e-5)
 
 
-# Kernels against the plain form, in float32
+# Kernels against the plain backend, in float32
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
