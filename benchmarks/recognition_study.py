@@ -212,9 +212,9 @@ def _embed(embedder: "Embedder", data: str | Sequence[str], modality: str) -> tu
 
 def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
     """Return how far apart images of one person are, and draw some people of each set."""
+    from benchmarks.mds import classical_mds, cosine_distances  # noqa: PLC0415
     from benchmarks.scatter import scatter  # noqa: PLC0415
     from biometrics.embedding import load_embedder  # noqa: PLC0415  # torch is slow
-    from recognition.mds import classical_mds, cosine_distances  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     about = study.get("distances")

@@ -52,7 +52,7 @@ def main(rendered: Path, refined: Path, real: tuple[Path, ...], **given: Any) ->
         result = {
             "options": {"seeds": given["seeds"], "steps": given["steps"]},
             "images": {name: len(images) for name, (images, _) in sets.items()},
-            "telling": _telling(sets, given["seeds"], given["steps"]),
+            "two_sample_test": _two_sample_tests(sets, given["seeds"], given["steps"]),
             "masks": _masks(sets, given["outdir"]),
             "edges": _edges(sets["rendered"][0], sets["refined"][0]),
         }
@@ -83,8 +83,8 @@ def _load(roots: list[Path]) -> tuple["Tensor", "Tensor"]:
     return torch.cat(images), torch.cat(masks)
 
 
-def _telling(sets: dict[str, Any], seeds: int, steps: int) -> dict[str, Any]:
-    from refinement.telling import TellingOptions, tell_apart  # noqa: PLC0415
+def _two_sample_tests(sets: dict[str, Any], seeds: int, steps: int) -> dict[str, Any]:
+    from benchmarks.refinement_measures import ClassifierOptions, two_sample_test  # noqa: PLC0415
 
     real = sets["real"][0]
     views = {"both": slice(0, 4), "rgb": slice(0, 3), "nir": slice(3, 4)}
@@ -98,7 +98,9 @@ def _telling(sets: dict[str, Any], seeds: int, steps: int) -> dict[str, Any]:
     for name, (a, b) in kinds.items():
         for view, channels in views.items():
             found = [
-                tell_apart(a[:, channels], b[:, channels], TellingOptions(seed=seed, steps=steps))
+                two_sample_test(
+                    a[:, channels], b[:, channels], ClassifierOptions(seed=seed, steps=steps)
+                )
                 for seed in range(seeds)
             ]
             result.setdefault(name, {})[view] = {
@@ -133,7 +135,7 @@ def _stack(arrays: list[Any]) -> Any:
 
 
 def _edges(before: "Tensor", after: "Tensor") -> dict[str, Any]:
-    from refinement.displacement import edge_correlation, edge_shift  # noqa: PLC0415
+    from benchmarks.refinement_measures import edge_correlation, edge_shift  # noqa: PLC0415
 
     result = {}
     for name, channels in (("rgb", slice(0, 3)), ("nir", slice(3, 4))):
@@ -149,8 +151,8 @@ def _edges(before: "Tensor", after: "Tensor") -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    click.echo(f"{'told from real':<22}{'both':>16}{'rgb':>16}{'nir':>16}")
-    for name, views in result["telling"].items():
+    click.echo(f"{'accuracy against real':<22}{'both':>16}{'rgb':>16}{'nir':>16}")
+    for name, views in result["two_sample_test"].items():
         cells = [_spread(views[view]["accuracy"]) for view in ("both", "rgb", "nir")]
         click.echo(f"{name:<22}" + "".join(f"{cell:>16}" for cell in cells))
     masks = result["masks"]

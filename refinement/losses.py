@@ -6,18 +6,12 @@ the same at any size. A published weight w of the regularisation is w * pixels /
 """
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-class Norm(Enum):
-    """How differences are measured."""
-
-    L1 = "l1"
-    L2 = "l2"
+from refinement.options import Norm
 
 
 def realism_loss(logits: Tensor) -> Tensor:

@@ -1,19 +1,12 @@
 """The refiner, which repaints images, and the discriminator, which judges patches of them."""
 
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor, nn
 
+from refinement.options import PatchKind
 from torch_utils.checks import check_shape
-
-
-class PatchKind(Enum):
-    """Published lists of the discriminator's layers: for eyes of 55x35 and hands of 224x224."""
-
-    EYES = "eyes"
-    HANDS = "hands"
 
 
 @dataclass(frozen=True)

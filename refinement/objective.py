@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from refinement.losses import (
-    Norm,
     feature_difference,
     image_difference,
     mean_difference,
     realism_loss,
 )
 from refinement.networks import PatchDiscriminator, Refiner
-from refinement.options import Measure, RefinementConfig
+from refinement.options import Measure, Norm, RefinementConfig
+from torch_utils.torchscript import load_torchscript
 
 Terms = dict[str, Tensor]
 
@@ -36,8 +37,8 @@ class Objective:
     def __post_init__(self) -> None:
         if (self.config.measure is Measure.FEATURES) != (self.network is not None):
             raise ValueError(
-                "a network is needed where measure is features, and only there, got measure "
-                f"{self.config.measure.value}"
+                "--measure=features needs a network (--features), and no other --measure does, got "
+                f"--measure={self.config.measure.value}"
             )
 
     def regularisation(self, x: Tensor, refined: Tensor, weights: Tensor | None) -> Tensor:
@@ -89,3 +90,32 @@ class Objective:
             "cycle_real": self.config.cycle,
         }
         return torch.stack([weights[name] * term.mean() for name, term in terms.items()]).sum()
+
+
+def load_feature_network(
+    path: Path, channels: int, side: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Read a TorchScript module that takes [N, C, H, W] float32 in -1..1 and gives features.
+
+    Its weights stay as they are; gradients go through it to the images.
+
+    Args:
+        path: the file.
+        channels: C of the images that it will be given.
+        side: H and W of them.
+        device: where to compute.
+    Raises: FileNotFoundError; ValueError where the file is no TorchScript module, or one for other
+        images.
+    """
+    module = load_torchscript(path, device)
+    images = torch.zeros([1, channels, side, side], device=device)
+    try:
+        features = module(images)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"--features {path}: does not take images of {list(images.shape)}: {reason}"
+        ) from error
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        raise ValueError(f"--features {path}: must give one tensor of features")
+    return module

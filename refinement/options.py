@@ -1,14 +1,30 @@
-"""How a refiner is trained."""
+"""Options of the refinement jobs; no torch here, so that --help is fast."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
+from typing import Literal
 
-from refinement.losses import Norm
-from refinement.networks import PatchKind
+from dnnlib.options import (
+    Device,
+    Options,
+    device_option,
+    fresh_option,
+    group,
+    option,
+    outdir_option,
+    seed_option,
+)
+from torch_utils.options import checkpoint_minutes_option
 
 PUBLISHED_REFINER_WARMUP = 1000
-PUBLISHED_DISCRIMINATOR_WARMUP = 200
-_MAX_SMOOTHING = 0.5
+
+
+class PatchKind(Enum):
+    """Published lists of the discriminator's layers: for eyes of 55x35 and hands of 224x224."""
+
+    EYES = "eyes"
+    HANDS = "hands"
 
 
 class Measure(Enum):
@@ -19,87 +35,174 @@ class Measure(Enum):
     FEATURES = "features"
 
 
+class Norm(Enum):
+    """How differences are measured."""
+
+    L1 = "l1"
+    L2 = "l2"
+
+
+def parse_region_weight(text: str) -> tuple[str, float]:
+    """Return class and factor.
+
+    >>> parse_region_weight("hair=5")
+    ('hair', 5.0)
+    """
+    name, _, factor = text.rpartition("=")
+    try:
+        value = float(factor)
+    except ValueError:
+        name = ""
+    if not name:
+        raise ValueError(f"--region-weight must be CLASS=FACTOR, such as hair=5, got {text!r}")
+    return name, value
+
+
 @dataclass(frozen=True, kw_only=True)
-class RefinementConfig:
+class RefinementConfig(Options):
     """How a refiner is trained.
 
     Source: Shrivastava et al. 2017 (arXiv:1612.07828), algorithm 1 and implementation details, for
     the warm-ups, K_g and K_d. Rates, batch and optimiser are ours (Adam), as is the default weight.
-
-    Attributes:
-        width: channels of the refiner.
-        blocks: its residual blocks.
-        kernel: side of its convolutions.
-        starts_as_identity: whether the untrained refiner returns its input.
-        patches: list of the discriminator's layers.
-        patch_width: factor of its channels.
-        measure: what the regularisation compares.
-        norm: how.
-        weight: of the regularisation; more keeps images nearer to their originals.
-        region_weights: (class name or number, factor of the weight in its pixels).
-        cycle: weight of the way there and back by a second refiner; 0 builds none.
-        steps: rounds of algorithm 1 after the warm-ups.
-        refiner_warmup: steps of the refiner alone, with the regularisation. A refiner that starts
-            as identity has no loss then, and needs none.
-        discriminator_warmup: steps of the discriminator alone.
-        refiner_updates: K_g, of the refiner a round.
-        discriminator_updates: K_d, of the discriminator a round.
-        batch: images an update, of either side.
-        history: refined images that are kept; 0 keeps none.
-        smoothing: of the discriminator's labels, 0..0.5.
-        lr: learning rate of the refiner.
-        discriminator_lr: learning rate of the discriminator.
-        beta1: of Adam.
-        beta2: of Adam.
-        seed: of everything random.
     """
 
-    width: int = 64
-    blocks: int = 4
-    kernel: int = 3
-    starts_as_identity: bool = True
-    patches: PatchKind = PatchKind.EYES
-    patch_width: float = 1.0
-    measure: Measure = Measure.IMAGE
-    norm: Norm = Norm.L1
-    weight: float = 1.0
-    region_weights: tuple[tuple[str, float], ...] = ()
-    cycle: float = 0.0
-    steps: int = 10000
-    refiner_warmup: int = 0
-    discriminator_warmup: int = PUBLISHED_DISCRIMINATOR_WARMUP
-    refiner_updates: int = 2
-    discriminator_updates: int = 1
-    batch: int = 64
-    history: int = 1024
-    smoothing: float = 0.0
-    lr: float = 2e-4
-    discriminator_lr: float = 2e-4
-    beta1: float = 0.5
+    width: int = option(
+        64, ge=1, metavar="CHANNELS", heading="Networks", help="Channels of the refiner."
+    )
+    blocks: int = option(4, ge=1, metavar="N", help="Residual blocks of the refiner.")
+    kernel: int = option(
+        3, ge=1, metavar="PIXELS", help="Side of the refiner's convolutions, an odd number."
+    )
+    starts_as_identity: bool = option(
+        True,
+        name="identity_start",
+        help="Let the untrained refiner return its input; false is the published form.",
+    )
+    patches: PatchKind = option(
+        PatchKind.EYES,
+        help="Published layers of the discriminator; hands is for sides of 224 and more.",
+    )
+    patch_width: float = option(
+        1.0, gt=0, metavar="FACTOR", help="Factor of the discriminator's channels."
+    )
+    measure: Measure = option(
+        Measure.IMAGE,
+        heading="Loss",
+        help="What the regularisation compares: the images, the mean of their channels (published),"
+        " or features of a network.",
+    )
+    norm: Norm = option(Norm.L1, help="Norm of these differences.")
+    weight: float = option(
+        1.0,
+        ge=0,
+        help="Weight of the regularisation; more keeps images nearer to their originals.",
+    )
+    region_weights: tuple[tuple[str, float], ...] = option(
+        (),
+        name="region_weight",
+        metavar="CLASS=FACTOR",
+        parse=parse_region_weight,
+        is_repeated=True,
+        help="Factor of --weight in the pixels of a class of the masks; may be repeated.",
+    )
+    cycle: float = option(
+        0.0,
+        ge=0,
+        metavar="WEIGHT",
+        help="Weight of the way there and back by a second refiner; 0 builds none.",
+    )
+    smoothing: float = option(
+        0.0, ge=0, lt=0.5, metavar="SHARE", help="Smoothing of the discriminator's labels."
+    )
+    steps: int = option(
+        10000, ge=1, metavar="N", heading="Training", help="Rounds after the warm-ups."
+    )
+    refiner_warmup: int | None = option(
+        None,
+        ge=0,
+        metavar="STEPS",
+        shown_default="1000 without --identity-start, else 0",
+        help="Steps of the refiner alone, with the regularisation.",
+    )
+    discriminator_warmup: int = option(
+        200, ge=0, metavar="STEPS", help="Steps of the discriminator alone."
+    )
+    refiner_updates: int = option(
+        2, ge=1, metavar="N", help="Updates of the refiner per round (K_g)."
+    )
+    discriminator_updates: int = option(
+        1, ge=1, metavar="N", help="Updates of the discriminator per round (K_d)."
+    )
+    batch: int = option(64, ge=2, metavar="IMAGES", help="Images per update, of either side.")
+    history: int = option(
+        1024,
+        ge=0,
+        metavar="IMAGES",
+        help="Earlier refined images that are kept for the discriminator; 0 keeps none.",
+    )
+    lr: float = option(2e-4, gt=0, metavar="RATE", help="Learning rate of the refiner.")
+    discriminator_lr: float = option(
+        2e-4, gt=0, metavar="RATE", help="Learning rate of the discriminator."
+    )
+    seed: int = seed_option(ge=0)
+    beta1: float = 0.5  # of Adam
     beta2: float = 0.999
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("steps", 1),
-            ("batch", 2),
-            ("refiner_updates", 1),
-            ("discriminator_updates", 1),
-            ("refiner_warmup", 0),
-            ("discriminator_warmup", 0),
-            ("history", 0),
-            ("weight", 0),
-            ("cycle", 0),
-        ):
-            if not getattr(self, name) >= low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        for name in ("lr", "discriminator_lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be more than 0, got {getattr(self, name)}")
-        if not 0 <= self.smoothing < _MAX_SMOOTHING:
-            raise ValueError(f"smoothing must be 0..0.5, without 0.5, got {self.smoothing}")
+        super().__post_init__()
+        if self.kernel % 2 == 0:
+            raise ValueError(f"--kernel must be odd, got {self.kernel}")
         if self.region_weights and self.measure is Measure.FEATURES:
             raise ValueError(
-                "region_weights need a regularisation in the image: measure must be image or mean, "
-                "got features"
+                "--region-weight needs a regularisation in the image: --measure must be image or"
+                " mean, got features"
             )
+
+    def resolved(self) -> "RefinementConfig":
+        """Return the options with the warm-up of the refiner as a number.
+
+        A refiner that starts as identity has no loss in its warm-up, and needs none.
+        """
+        if self.refiner_warmup is not None:
+            return self
+        return replace(
+            self, refiner_warmup=0 if self.starts_as_identity else PUBLISHED_REFINER_WARMUP
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementOptions(Options):
+    """Train a refiner of rendered images (SimGAN), or refine a data set with --refine."""
+
+    data: Path | None = option(
+        None, metavar="DIR|ZIP", heading="Data", help="Rendered pairs to train on."
+    )
+    real: Path | None = option(
+        None, metavar="DIR|ZIP", help="Real pairs that refined ones should look like."
+    )
+    modalities: tuple[Literal["rgb", "nir"], ...] = option(
+        ("rgb", "nir"),
+        name="modality",
+        help="Modalities to refine; given twice, both are refined jointly.",
+    )
+    features: Path | None = option(
+        None, metavar="FILE", help="TorchScript network whose features --measure=features compares."
+    )
+    refine: Path | None = option(
+        None, metavar="DIR|ZIP", help="Refine this data set instead of training."
+    )
+    refiner: Path | None = option(None, metavar="FILE", help="refiner.pt, for --refine.")
+    keep: tuple[str, ...] = option(
+        (),
+        metavar="CLASS",
+        help="With --refine: leave the pixels of this class of the masks as they are; may be given"
+        " several times.",
+    )
+    outdir: Path = outdir_option(heading="Output")
+    fresh: bool = fresh_option()
+    snap: int = option(
+        100, ge=1, metavar="STEPS", help="Steps between lines of stats.jsonl, with a checkpoint."
+    )
+    checkpoint_minutes: float = checkpoint_minutes_option()
+    device: Device = device_option()
+    training: RefinementConfig = group(RefinementConfig)

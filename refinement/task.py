@@ -61,8 +61,10 @@ class RefinementTask(Task):
         class_weights: Tensor | None = None,
         feature_network: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        warmups = config.refiner_warmup + config.discriminator_warmup
-        super().__init__(warmups + config.steps, device)
+        config = config.resolved()
+        self._refiner_warmup = config.refiner_warmup or 0
+        self._rounds_begin_at = self._refiner_warmup + config.discriminator_warmup
+        super().__init__(self._rounds_begin_at + config.steps, device)
         _check_fit(rendered, real, config)
         Precision.FP32.use_on(device)
         self.rendered, self.real, self.config = rendered, real, config
@@ -119,9 +121,9 @@ class RefinementTask(Task):
 
     def phase_at(self, index: int) -> Phase:
         """Return the phase of a step."""
-        if index < self.config.refiner_warmup:
+        if index < self._refiner_warmup:
             return Phase.REFINER_WARMUP
-        if index < self.config.refiner_warmup + self.config.discriminator_warmup:
+        if index < self._rounds_begin_at:
             return Phase.DISCRIMINATOR_WARMUP
         return Phase.ROUNDS
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from refinement.losses import (
-    Norm,
     discriminator_loss,
     feature_difference,
     image_difference,
@@ -15,6 +14,7 @@ from refinement.losses import (
     realism_loss,
     region_weights,
 )
+from refinement.options import Norm
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.uniform(-1, 1, (2, 3, 4, 5, 6))

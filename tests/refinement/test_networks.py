@@ -7,11 +7,11 @@ from torch.nn import functional as F
 from refinement.networks import (
     PatchConfig,
     PatchDiscriminator,
-    PatchKind,
     Refiner,
     RefinerConfig,
     patch_counts,
 )
+from refinement.options import PatchKind
 
 
 def images(channels=3, side=12, count=2):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recognition.mds import classical_mds, cosine_distances
+from benchmarks.mds import classical_mds, cosine_distances
 
 
 def distances_of(points):

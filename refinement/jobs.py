@@ -1,0 +1,103 @@
+"""From options to a training or a refined data set, every file looked at before."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from data.dataset import PairDataset
+from dnnlib.config import to_dict
+from dnnlib.files import sha256_file
+from dnnlib.options import Job, Progress
+from dnnlib.outputs import OutputFolder, find_output
+from refinement.dataset_writer import RECORD, RefinedDataset
+from refinement.images import JointImages, Masks, class_names, weight_table
+from refinement.model_files import load_refiner
+from refinement.objective import load_feature_network
+from refinement.options import RefinementOptions
+from refinement.task import RECORD_FILE, RefinementTask
+from torch_utils.devices import resolve_device
+from torch_utils.trainer import Cadence, TrainingJob
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RefiningJob(Job):
+    """A data set to be refined.
+
+    Attributes:
+        dataset: what is read and what becomes of it.
+        output: its folder.
+    """
+
+    dataset: RefinedDataset
+    output: OutputFolder
+
+    def describe(self) -> dict[str, Any]:
+        """Return folder, number of pairs, and what decides the images."""
+        pairs = len(self.dataset)
+        return {"outdir": str(self.output.path), "pairs": pairs, **self.output.identity}
+
+    def run(self, progress: Progress) -> str:
+        """Write the refined data set."""
+        if self.output.is_finished:
+            return f"{self.output.path}: the data set is refined"
+        self.dataset.write(self.output, progress(0, len(self.dataset), "pair"))
+        return f"{self.output.path}: {len(self.dataset)} pairs refined"
+
+
+def prepare(options: RefinementOptions) -> TrainingJob | RefiningJob:
+    """Check that a refiner can be trained, or a data set refined with --refine.
+
+    Raises: ValueError, FileNotFoundError.
+    """
+    return _prepare_training(options) if options.refine is None else _prepare_refining(options)
+
+
+def _prepare_refining(options: RefinementOptions) -> RefiningJob:
+    if options.refiner is None or options.refine is None:
+        raise ValueError("--refiner: needed with --refine")
+    if options.data is not None or options.real is not None:
+        raise ValueError("--refine writes a data set; --data and --real are for training")
+    refiner = load_refiner(options.refiner, torch.device(resolve_device(options.device)))
+    dataset = RefinedDataset(options.refine, refiner, options.keep)
+    output = find_output(options.outdir, RECORD, dataset.identity(), fresh=options.fresh)
+    return RefiningJob(dataset=dataset, output=output)
+
+
+def _prepare_training(options: RefinementOptions) -> TrainingJob:
+    if options.data is None or options.real is None:
+        names = ("data", "real")
+        missing = " and ".join(f"--{name}" for name in names if getattr(options, name) is None)
+        raise ValueError(f"{missing}: needed to train (or --refine, to refine a data set)")
+    if options.refiner is not None:
+        raise ValueError(f"--refiner {options.refiner}: is for --refine; training starts anew")
+    if options.keep:
+        raise ValueError("--keep: is for --refine; --region-weight is for training")
+    config, device = options.training.resolved(), torch.device(resolve_device(options.device))
+    rendered, real = (
+        JointImages(PairDataset(path), options.modalities) for path in (options.data, options.real)
+    )
+    masks, table, network = None, None, None
+    if config.region_weights:
+        table = weight_table(dict(config.region_weights), class_names(options.data))
+        masks = Masks(options.data, rendered.pairs.stems, rendered.pairs.resolution)
+    if options.features is not None:
+        side = rendered.pairs.resolution
+        network = load_feature_network(options.features, sum(rendered.channels), side, device)
+    task = RefinementTask(
+        rendered, real, config, device, masks=masks, class_weights=table, feature_network=network
+    )
+    identity = {
+        "data": rendered.pairs.fingerprint(),
+        "real": real.pairs.fingerprint(),
+        "masks": None if masks is None else masks.fingerprint(),
+        "features": None if options.features is None else sha256_file(options.features),
+        "modalities": [modality.name for modality in rendered.modalities],
+        "training": to_dict(config),
+    }
+    return TrainingJob(
+        task=task,
+        output=find_output(options.outdir, RECORD_FILE, identity, fresh=options.fresh),
+        cadence=Cadence(row_steps=options.snap, checkpoint_minutes=options.checkpoint_minutes),
+        facts={"rendered": len(rendered), "real": len(real), "steps": task.steps},
+    )
