@@ -5,7 +5,7 @@ packages, which reach them as arguments.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -18,9 +18,6 @@ from evaluation.commands.report import report
 from evaluation.commands.tools import Tools
 from evaluation.commands.training import training
 from evaluation.commands.verification import verification
-
-if TYPE_CHECKING:
-    from evaluation.sources import Sampler, SamplerOptions
 
 EPILOG = """\b
 Examples:
@@ -36,13 +33,7 @@ Each command has its own --help."""
 @click.pass_context
 def main(context: click.Context) -> None:
     """Evaluate generators and data sets of paired RGB and NIR images."""
-    context.obj = Tools(load_sampler=_load_sampler, load_embedder=_load_embedder)
-
-
-def _load_sampler(path: Path, options: "SamplerOptions") -> "Sampler":
-    from networks.sampling import load_sampler  # noqa: PLC0415  # torch is slow
-
-    return load_sampler(path, **vars(options))
+    context.obj = Tools(load_embedder=_load_embedder)
 
 
 def _load_embedder(path: Path, device: str = "cpu", *, flip: bool = False) -> Any:

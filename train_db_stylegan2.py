@@ -14,7 +14,7 @@ import click
 from data.identities import DEFAULT_FEATURE_SCALE
 from dnnlib import cli
 from dnnlib.processes import is_first_process, restart_under_torchrun
-from metrics.names import Metric, parse_metrics
+from evaluation.names import Metric, parse_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -344,7 +344,6 @@ def main(
 def _evaluations(
     metrics: tuple[Metric, ...], extractor: str, plan: "Plan", data: Path
 ) -> list["SnapshotEvaluator"]:
-    from biometrics.embedding import load_embedder  # noqa: PLC0415
     from evaluation.snapshot_metrics import prepare_snapshot_metrics  # noqa: PLC0415
     from networks.sampling import evaluation_seed, labels_of_dataset  # noqa: PLC0415
 
@@ -355,7 +354,6 @@ def _evaluations(
         data,
         seed=seed,
         device=plan.run.device,
-        load_embedder=lambda path, device: load_embedder(path, device=device),
     )
     labels = labels_of_dataset(plan.dataset)
     return [partial(_measure, prepared, labels, seed)]

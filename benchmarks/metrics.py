@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,18 +25,6 @@ Examples:
 """
 
 TASKS = ("statistics", "frechet", "kernel", "neighbours", "vendi")
-_CHUNK = 1000
-
-
-def draw_chunks(count: int, width: int) -> "Iterator[Features]":
-    """Yield correlated features in chunks, four different ones over and over."""
-    import numpy as np  # noqa: PLC0415  # slow
-
-    rng = np.random.default_rng(0)
-    scale = np.linspace(0.1, 2, width, dtype=np.float32)
-    chunks = [rng.standard_normal((_CHUNK, width), np.float32) * scale + n for n in range(4)]
-    for start in range(0, count, _CHUNK):
-        yield chunks[start // _CHUNK % 4][: count - start]
 
 
 def draw(count: int, width: int, seed: int) -> "Features":
@@ -63,7 +51,7 @@ def build_task(name: str, count: int, width: int) -> Callable[[], object]:
 
     match name:
         case "statistics":
-            return lambda: compute_moments(draw_chunks(count, width))
+            return partial(compute_moments, draw(count, width, 0))
         case "frechet":
             return partial(frechet_distance, moments_of(width, 0), moments_of(width, 1))
         case "kernel":

@@ -5,21 +5,21 @@ never called FID. TorchScript is loaded from the published file or from a path t
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from biometrics.embedding import load_embedder
 from dnnlib import downloads, files
 from dnnlib.runs import slug
-from evaluation.inception import build_inception
-from evaluation.standin import RandomConvolutions
-from metrics.names import Role
+from evaluation.feature_networks import STANDIN_NAME, RandomConvolutions, build_inception
+from evaluation.names import EXTRACTORS, Role
 from torch_utils.torchscript import load_torchscript
 
-CHOICES = "reference[:DIR], torch-fidelity[:FILE], standin, torchscript:FILE, recogniser:FILE"
 ADVICE = "--extractor=standin needs no file; docs/metrics.md says where to get the others"
 _FOLDER = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
 _RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
@@ -64,58 +64,32 @@ _PUBLISHED = {
 }
 
 
-class Extractor(Protocol):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Extractor:
     """A network that turns images into features.
 
     Attributes:
         name: shown beside each number, fit for file names.
         hash: of its weights and of how it is called; features of equal hashes are comparable.
         is_reference: whether it is the published network, so that FID may be called FID.
+        compute: [N, 3, H, W] uint8 or float32 0..255 on `device` -> [N, D].
+        device: of `compute`.
     """
 
     name: str
     hash: str
-    is_reference: bool
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """images: [N, 3, H, W] uint8 or float32 0..255, any device -> [N, D] float32."""
-
-
-class Embedder(Protocol):
-    """A recogniser, as biometrics.embedding.Embedder."""
-
-    hash: str
-
-    def embed(self, images: Tensor) -> Tensor:
-        """images: uint8 [N, C, H, W] -> [N, width] float32."""
-
-
-EmbedderLoader = Callable[[Path, str], Embedder]
-
-
-@dataclass(frozen=True, eq=False)
-class ModuleExtractor:
-    """A module, or one of its methods, as an extractor.
-
-    Attributes:
-        name, hash, is_reference: see Extractor.
-        function: called with the images on `device`.
-        device: where it computes.
-        arguments: given by name beside the images.
-    """
-
-    name: str
-    hash: str
-    is_reference: bool
-    function: Callable[..., Tensor]
-    device: str
-    arguments: dict[str, bool] = field(default_factory=dict)
+    is_reference: bool = False
+    compute: Callable[..., Tensor]
+    device: str = "cpu"
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the features of images. Raises: ValueError where they are no rows of numbers."""
+        """Return [N, D] float32 of images [N, 3, H, W] uint8 or float32 0..255, any device.
+
+        Raises: ValueError where the network fails, or answers with anything but rows of numbers.
+        """
         try:
-            rows = self.function(images.to(self.device), **self.arguments)
+            rows = self.compute(images.to(self.device))
         except (RuntimeError, TypeError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(f"extractor {self.name}: fails on images: {reason}") from error
@@ -128,27 +102,8 @@ class ModuleExtractor:
         return rows.float()
 
 
-@dataclass(frozen=True, eq=False)
-class RecogniserExtractor:
-    """A recogniser as an extractor, of whole 8-bit images.
-
-    Attributes:
-        name, hash, is_reference: see Extractor.
-        embedder: the recogniser.
-    """
-
-    name: str
-    hash: str
-    embedder: Embedder
-    is_reference: bool = False
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """images: [N, 3, H, W] uint8 -> [N, D] float32 unit vectors."""
-        return self.embedder.embed(images.cpu())
-
-
 def may_download(choice: str) -> bool:
-    """Tell whether a choice without a place fetches published files where the cache lacks them."""
+    """Tell whether a choice without a path fetches published files where the cache lacks them."""
     return choice in ("reference", "torch-fidelity")
 
 
@@ -157,41 +112,44 @@ def build_extractors(
     roles: Collection[Role],
     *,
     device: str = "cpu",
-    load_embedder: EmbedderLoader | None = None,
     progress: downloads.Progress | None = None,
 ) -> dict[Role, Extractor]:
     """Return a network for each role that metrics ask for.
 
     Args:
-        choice: one of CHOICES.
+        choice: one of evaluation.names.EXTRACTORS.
         roles: to be filled.
         device: that computes.
-        load_embedder: for recogniser:FILE.
         progress: shows what is being fetched.
     Raises: ValueError or FileNotFoundError naming the choice, the file or the role that has none.
     """
-    kind, _, place = choice.partition(":")
+    kind, _, path = choice.partition(":")
     match kind:
         case "reference":
-            found = _reference(place, roles, device, progress)
+            found = _reference(path, roles, device, progress)
         case "torch-fidelity":
-            found = _fidelity(place, device, progress)
-        case "standin" if not place:
+            found = _fidelity(path, device, progress)
+        case "standin" if not path:
             network = RandomConvolutions().to(device)
-            found = dict.fromkeys((Role.FEATURES, Role.MANIFOLD, Role.PERCEPTUAL), network)
-        case "torchscript" if place:
-            path = Path(place)
-            module = load_torchscript(path, device)
-            name = f"torchscript-{slug(path.stem)}"
-            digest = files.sha256_file(path)
-            found = dict.fromkeys(Role, ModuleExtractor(name, digest, False, module, device))
-        case "recogniser" if place and load_embedder is not None:
-            embedder = load_embedder(Path(place), device)
-            name = f"recogniser-{slug(Path(place).stem)}"
-            recogniser = RecogniserExtractor(name, embedder.hash, embedder)
+            standin = Extractor(
+                name=STANDIN_NAME, hash=network.hash, compute=network, device=device
+            )
+            found = dict.fromkeys((Role.FEATURES, Role.MANIFOLD, Role.PERCEPTUAL), standin)
+        case "torchscript" if path:
+            script = Extractor(
+                name=f"torchscript-{slug(Path(path).stem)}",
+                compute=load_torchscript(Path(path), device),
+                hash=files.sha256_file(Path(path)),
+                device=device,
+            )
+            found = dict.fromkeys(Role, script)
+        case "recogniser" if path:
+            embedder = load_embedder(Path(path), device=device)
+            name = f"recogniser-{slug(Path(path).stem)}"
+            recogniser = Extractor(name=name, hash=embedder.hash, compute=embedder.embed)
             found = dict.fromkeys((Role.FEATURES, Role.MANIFOLD), recogniser)
         case _:
-            raise ValueError(f"--extractor must be one of {CHOICES}, got {choice[:200]!r}")
+            raise ValueError(f"--extractor must be one of {EXTRACTORS}, got {choice[:200]!r}")
     missing = [role for role in Role if role in roles and role not in found]
     if missing:
         raise ValueError(f"--extractor={choice}: has no {missing[0]} network; {ADVICE}")
@@ -199,39 +157,45 @@ def build_extractors(
 
 
 def _reference(
-    place: str, roles: Collection[Role], device: str, progress: downloads.Progress | None
+    folder: str, roles: Collection[Role], device: str, progress: downloads.Progress | None
 ) -> dict[Role, Extractor]:
     modules: dict[str, Any] = {}
     found: dict[Role, Extractor] = {}
     for role in roles:
         weights, arguments = _PUBLISHED[role]
         if weights.file not in modules:
-            path = Path(place) / weights.file if place else None
+            path = Path(folder) / weights.file if folder else None
             modules[weights.file] = load_torchscript(_find(weights, path, progress), device)
-        key = "".join(f" {name}={value}" for name, value in arguments.items())
-        name = weights.file.removesuffix(".pt")
-        module = modules[weights.file]
-        found[role] = ModuleExtractor(
-            name, weights.sha256 + key, True, module, device, dict(arguments)
+        found[role] = Extractor(
+            name=weights.file.removesuffix(".pt"),
+            hash=weights.sha256 + "".join(f" {name}={v}" for name, v in arguments.items()),
+            is_reference=True,
+            compute=partial(modules[weights.file], **arguments),
+            device=device,
         )
     return found
 
 
-def _fidelity(
-    place: str, device: str, progress: downloads.Progress | None
-) -> dict[Role, Extractor]:
-    path = _find(FIDELITY, Path(place) if place else None, progress)
+def _fidelity(file: str, device: str, progress: downloads.Progress | None) -> dict[Role, Extractor]:
+    path = _find(FIDELITY, Path(file) if file else None, progress)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what damaged or hostile bytes lead to
         raise ValueError(f"{path}: not a readable file of weights") from error
     network = build_inception(state, str(path)).to(device)
-    name, digest = "inception-2015-12-05", FIDELITY.sha256
+    outputs = {
+        Role.FEATURES: ("features", network),
+        Role.PROBABILITIES: ("classes", network.probabilities),
+    }
     return {
-        Role.FEATURES: ModuleExtractor(name, f"{digest} features", True, network, device),
-        Role.PROBABILITIES: ModuleExtractor(
-            name, f"{digest} classes", True, network.probabilities, device
-        ),
+        role: Extractor(
+            name="inception-2015-12-05",
+            hash=f"{FIDELITY.sha256} {output}",
+            is_reference=True,
+            compute=compute,
+            device=device,
+        )
+        for role, (output, compute) in outputs.items()
     }
 
 

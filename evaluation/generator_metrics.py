@@ -2,27 +2,38 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from evaluation.extractors import Extractor
-from evaluation.feature_cache import FeatureCache
-from evaluation.image_features import (
-    GROUPS,
-    ROWS_UP_TO,
+from evaluation.features import (
+    FeatureCache,
     FeatureSet,
-    Request,
+    FolderImages,
+    Images,
+    Key,
     collect_features,
     gather_rows,
+    share,
+    split_groups,
 )
-from evaluation.scores import ScoreOptions, compute_scores, path_length_scores
-from evaluation.sources import FolderSource, Source
-from metrics.estimates import Estimate
-from metrics.names import Kind, Metric, Role
-from metrics.path_length import BLOCK, PathGenerator, path_lengths
+from evaluation.names import Kind, Metric, Role
+from evaluation.path_length import BLOCK as PATHS
+from evaluation.path_length import path_lengths, trimmed_mean
+from metrics.distances import KID_SUBSET_SIZE, frechet_distance, kernel_distance
+from metrics.diversity import inception_score, vendi_score
+from metrics.estimates import Estimate, half_samples, interval_estimate, subset_estimate
+from metrics.neighbours import neighbour_scores
+from metrics.statistics import Features, Floats, check_features, compute_moments, merge_moments
+from networks.sampling import IndexedSampler
 from torch_utils.distributed import World
 
-# Takes how many images there are; returns what counts further ones.
+_POSITIVE = (0.0, math.inf)
+_BOUNDS = {f"_{name}": (0.0, 1.0) for name in ("precision", "recall", "coverage")}
+
+# Takes how many images are done and how many there are; returns what counts further ones.
 Progress = Callable[[int, int], Callable[[int], None]]
 
 
@@ -33,80 +44,97 @@ class MetricResult:
     Attributes:
         metric: what was asked for.
         name: of the result; the published one only with the published network.
-        label: for people, such as "FD(random-conv-seed0)".
-        extractor: name of the network.
-        extractor_hash: of its weights.
-        is_reference: whether it is the published network.
+        label: shown in tables, such as "FD(random-conv-seed0)".
+        extractor: the network.
         values: name with its published ending -> number and interval.
         num_real: real images behind it, 0 where none are compared.
-        seconds: that it took; the images are drawn and looked at once for all metrics together.
+        seconds: that it took, without sampling and embedding the images, done once for all metrics.
     """
 
     metric: Metric
     name: str
     label: str
-    extractor: str
-    extractor_hash: str
-    is_reference: bool
+    extractor: Extractor
     values: Mapping[str, Estimate]
     num_real: int
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class MetricPlan:
     """What is measured, with which networks.
 
     Attributes:
         metrics: which.
         extractors: a network for each role of theirs.
         real: images to compare with; None where no metric does.
-        options: intervals and seeds.
+        replicates: half-samples behind each interval; 0 gives none.
+        seed: of subsets and half-samples.
+        device: of the nearest neighbours.
         cache: of the features of real images; None keeps nothing.
     """
 
     metrics: tuple[Metric, ...]
     extractors: Mapping[Role, Extractor]
-    real: FolderSource | None
-    options: ScoreOptions
+    real: FolderImages | None
+    replicates: int = 0
+    seed: int = 0
+    device: str = "cpu"
     cache: FeatureCache | None = None
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
-            if metric.needs_real and self.real is None:
+            if not metric.needs_real:
+                continue
+            if self.real is None:
                 raise ValueError(f"metric {metric.name}: needs real images to compare with")
-            if metric.needs_real and self.real is not None:
-                _check_modalities(metric, self.real)
-                metric.check_count(len(self.real), f"{self.real.name} has")
+            _check_modalities(metric, self.real)
+            metric.check_count(len(self.real), f"{self.real.name} has")
 
-    @property
-    def count(self) -> int:
-        """Generated images that the metrics need; 0 where all of them are PPL."""
-        return max((m.count for m in self.metrics if m.kind is not Kind.PPL), default=0)
-
-    def check(self, fake: Source, generator: PathGenerator | None) -> None:
+    def check(self, fake: Images, sampler: IndexedSampler | None) -> None:
         """Check that generated images fit. Raises: ValueError naming the metric that they do not.
 
         Args:
             fake: the generated images.
-            generator: of path lengths; None where there are only images.
+            sampler: of the generator, for path lengths; None where there are only images.
         """
         for metric in self.metrics:
             _check_modalities(metric, fake)
-            if metric.kind is Kind.PPL and generator is None:
+            if metric.kind is Kind.PPL and sampler is None:
                 raise ValueError(f"metric {metric.name}: needs a generator, not images")
             if metric.kind is not Kind.PPL and metric.count > len(fake):
-                fitting = metric.name.replace(_count_text(metric.count), str(len(fake)), 1)
+                count = metric.count
+                written = f"{count // 1000}k" if count % 1000 == 0 else str(count)
                 raise ValueError(
-                    f"metric {metric.name}: needs {metric.count} images, {fake.name} has"
-                    f" {len(fake)}; {fitting} uses all of them"
+                    f"metric {metric.name}: needs {count} images, {fake.name} has {len(fake)};"
+                    f" {metric.name.replace(written, str(len(fake)), 1)} uses all of them"
                 )
+
+    def key(self, metric: Metric) -> Key:
+        """Return which features a metric needs."""
+        return self.extractors[metric.role].hash, metric.view
+
+    def num_real(self, metric: Metric) -> int:
+        """Return how many real images a metric compares with."""
+        if self.real is None or not metric.needs_real:
+            return 0
+        return len(self.real) if metric.is_full else min(metric.count, len(self.real))
+
+    @property
+    def by_hash(self) -> dict[str, Extractor]:
+        """The networks by their hash."""
+        return {extractor.hash: extractor for extractor in self.extractors.values()}
+
+
+def count_images(metrics: tuple[Metric, ...]) -> int:
+    """Return how many generated images metrics need; 0 where all of them are path lengths."""
+    return max((m.count for m in metrics if m.kind is not Kind.PPL), default=0)
 
 
 def evaluate(
-    plan: Evaluation,
-    fake: Source,
-    generator: PathGenerator | None = None,
+    plan: MetricPlan,
+    fake: Images,
+    sampler: IndexedSampler | None = None,
     *,
     world: World | None = None,
     progress: Progress | None = None,
@@ -116,194 +144,221 @@ def evaluate(
     Args:
         plan: what is measured.
         fake: the generated images.
-        generator: of path lengths.
+        sampler: of the generator, for path lengths.
         world: the processes.
         progress: shows how many images this process has done.
     Returns: results in the order of the metrics in the first process, nothing in the others.
     Raises: ValueError naming the metric or the images, the rule and what was found.
     """
     world = world or World()
-    plan.check(fake, generator)
-    drawn = _collect(plan, fake, world, progress, is_real=False)
-    known = _collect_real(plan, world, progress)
+    plan.check(fake, sampler)
+    counts = _largest({m: m.count for m in plan.metrics if m.kind is not Kind.PPL}, plan)
+    generated = _collect(plan, fake, counts, world, progress)
+    known = _real_features(plan, world, progress)
     results = []
     for metric in plan.metrics:
         began = time.monotonic()
         if metric.kind is Kind.PPL:
-            assert generator is not None, "checked above"
-            values = _measure_paths(plan, metric, generator, world, progress)
+            assert sampler is not None, "checked above"
+            values = _measure_paths(plan, metric, sampler, world, progress)
         elif world.is_first:
-            request = _request_of(plan, metric, metric.count, is_real=False)
-            real = _real_features(plan, metric, known)
-            values = compute_scores(metric, _find(drawn, request), real, plan.options)
+            sets = [_first(fake, generated[plan.key(metric)], metric.count)]
+            if plan.real is not None and metric.needs_real:
+                sets.append(_first(plan.real, known[plan.key(metric)], plan.num_real(metric)))
+            values = compute_scores(metric, sets, plan)
         if world.is_first:
-            results.append(_result(plan, metric, values, time.monotonic() - began))
+            extractor = plan.extractors[metric.role]
+            identity = {"extractor": extractor.name, "is_reference": extractor.is_reference}
+            name = metric.result_name(**identity)
+            results.append(
+                MetricResult(
+                    metric=metric,
+                    name=name,
+                    label=metric.label(**identity),
+                    extractor=extractor,
+                    values={f"{name}{ending}": value for ending, value in values.items()},
+                    num_real=plan.num_real(metric),
+                    seconds=time.monotonic() - began,
+                )
+            )
     world.wait()  # here, and not in a message between GPUs, which waits less patiently
     return results
-
-
-def _result(
-    plan: Evaluation, metric: Metric, values: Mapping[str, Estimate], seconds: float
-) -> MetricResult:
-    extractor = plan.extractors[metric.role]
-    identity = {"extractor": extractor.name, "is_reference": extractor.is_reference}
-    name = metric.result_name(**identity)
-    return MetricResult(
-        metric=metric,
-        name=name,
-        label=metric.label(**identity),
-        extractor=extractor.name,
-        extractor_hash=extractor.hash,
-        is_reference=extractor.is_reference,
-        values={f"{name}{ending}": value for ending, value in values.items()},
-        num_real=_num_real(plan, metric),
-        seconds=seconds,
-    )
 
 
 # Features
 
 
+def _largest(counts: Mapping[Metric, int], plan: MetricPlan) -> dict[Key, int]:
+    largest: dict[Key, int] = {}
+    for metric, count in counts.items():
+        key = plan.key(metric)
+        largest[key] = max(count, largest.get(key, 0))
+    return largest
+
+
+def _first(images: Images, rows: Features, count: int) -> FeatureSet:
+    return FeatureSet(rows[:count], images.groups(count))
+
+
 def _collect(
-    plan: Evaluation,
-    source: Source,
+    plan: MetricPlan,
+    images: Images,
+    counts: Mapping[Key, int],
     world: World,
     progress: Progress | None,
-    *,
-    is_real: bool,
-    requests: Sequence[Request] | None = None,
-) -> dict[Request, FeatureSet]:
-    if requests is None:
-        requests = _requests(plan, is_real=is_real)
-    if not requests:
+) -> dict[Key, Features]:
+    if not counts:
         return {}
-    by_hash = {extractor.hash: extractor for extractor in plan.extractors.values()}
-    total = math.ceil(max(request.count for request in requests) / world.size)
+    total = math.ceil(max(counts.values()) / world.size)
     advance = None if progress is None else progress(0, total)
-    return collect_features(source, requests, by_hash, world=world, advance=advance)
-
-
-def _collect_real(
-    plan: Evaluation, world: World, progress: Progress | None
-) -> dict[Request, FeatureSet]:
-    """Return features of the real images from the cache, or computed and kept there."""
-    requests = _requests(plan, is_real=True)
-    if plan.real is None or not requests:
-        return {}
-    names = {extractor.hash: extractor.name for extractor in plan.extractors.values()}
-    keys: dict[Request, dict[str, str | int | bool]] = {}
-    found: dict[Request, FeatureSet] = {}
-    if plan.cache is not None and world.is_first:
-        content = plan.real.content_hash()
-        for request in requests:
-            keys[request] = {**vars(request), "images": content, "groups": GROUPS}
-            keys[request]["name"] = names[request.extractor]
-            held = plan.cache.load(plan.real.name, keys[request])
-            if held is not None:
-                found[request] = held
-    is_missing = world.any(*(world.is_first and request not in found for request in requests))
-    missing = [request for request, flag in zip(requests, is_missing, strict=True) if flag]
-    computed = _collect(plan, plan.real, world, progress, is_real=True, requests=missing)
-    for request, features in computed.items():
-        if plan.cache is not None:
-            plan.cache.store(plan.real.name, keys[request], features)
-    return {**found, **computed}
-
-
-def _requests(plan: Evaluation, *, is_real: bool) -> list[Request]:
-    """Return what has to be computed: one set of rows, or moments for each count."""
-    wanted: list[Request] = []
-    for metric in plan.metrics:
-        if metric.kind is Kind.PPL or (is_real and not metric.needs_real):
-            continue
-        count = _num_real(plan, metric) if is_real else metric.count
-        wanted.append(_request_of(plan, metric, count, is_real=is_real))
-    merged: dict[tuple[str, str, bool, int], Request] = {}
-    for request in wanted:
-        # Of rows, the largest number serves all.
-        place = 0 if request.keeps_rows else request.count
-        key = (request.extractor, request.view, request.keeps_rows, place)
-        if key not in merged or merged[key].count < request.count:
-            merged[key] = request
-    return list(merged.values())
-
-
-def _request_of(plan: Evaluation, metric: Metric, count: int, *, is_real: bool) -> Request:
-    extractor = plan.extractors[metric.role].hash
-    others = [m for m in plan.metrics if m.view == metric.view and m.kind is not Kind.PPL]
-    needs_rows = any(
-        m.kind is not Kind.FID and (m.needs_real or not is_real)
-        for m in others
-        if plan.extractors[m.role].hash == extractor
-    )
-    keeps_rows = needs_rows or count <= ROWS_UP_TO
-    return Request(extractor=extractor, view=metric.view, count=count, keeps_rows=keeps_rows)
-
-
-def _find(collected: Mapping[Request, FeatureSet], wanted: Request) -> FeatureSet:
-    if not wanted.keeps_rows:
-        return collected[wanted]
-    key = (wanted.extractor, wanted.view)
-    (features,) = (
-        found
-        for request, found in collected.items()
-        if request.keeps_rows and (request.extractor, request.view) == key
-    )
-    return features.first(wanted.count)
+    return collect_features(images, counts, plan.by_hash, world=world, advance=advance)
 
 
 def _real_features(
-    plan: Evaluation, metric: Metric, known: Mapping[Request, FeatureSet]
-) -> FeatureSet | None:
-    if not metric.needs_real:
-        return None
-    return _find(known, _request_of(plan, metric, _num_real(plan, metric), is_real=True))
+    plan: MetricPlan, world: World, progress: Progress | None
+) -> dict[Key, Features]:
+    """Return features of the real images from the cache, or computed and kept there."""
+    counts = _largest({m: plan.num_real(m) for m in plan.metrics if m.needs_real}, plan)
+    if plan.real is None or not counts:
+        return {}
+    entries: dict[Key, dict[str, str | int]] = {}
+    found: dict[Key, Features] = {}
+    if plan.cache is not None and world.is_first:
+        content = plan.real.content_hash()
+        for key, count in counts.items():
+            name = plan.by_hash[key[0]].name
+            entries[key] = {"images": content, "extractor": key[0], "view": key[1], "count": count}
+            entries[key]["name"] = name
+            held = plan.cache.load(plan.real.name, entries[key])
+            if held is not None:
+                found[key] = held
+    is_missing = world.any(*(world.is_first and key not in found for key in counts))
+    missing = [key for key, flag in zip(counts, is_missing, strict=True) if flag]
+    computed = _collect(plan, plan.real, {key: counts[key] for key in missing}, world, progress)
+    for key, rows in computed.items():
+        if plan.cache is not None:
+            plan.cache.store(plan.real.name, entries[key], rows)
+    return {**found, **computed}
 
 
-def _num_real(plan: Evaluation, metric: Metric) -> int:
-    if plan.real is None or not metric.needs_real:
-        return 0
-    return len(plan.real) if metric.is_full else min(metric.count, len(plan.real))
+# Numbers with intervals
 
 
-# Path lengths
+def compute_scores(metric: Metric, sets: list[FeatureSet], plan: MetricPlan) -> dict[str, Estimate]:
+    """Return the numbers of a metric under the endings of their published names.
+
+    Args:
+        metric: any but PPL.
+        sets: features of the generated images, and of the real ones where the metric needs them.
+        plan: intervals and seeds.
+    Raises: ValueError for too few samples, NaN, or features that cannot be compared.
+    """
+    if metric.kind is Kind.FID:
+        return _frechet(*sets, plan)
+    if metric.kind is Kind.KID:
+        return _kernel(*(part.rows for part in sets), plan)
+    rows, groups = [part.rows for part in sets], [part.groups for part in sets]
+
+    def score(*parts: Features) -> Mapping[str, float]:
+        match metric.kind:
+            case Kind.VENDI:
+                return {"": vendi_score(*parts)}
+            case Kind.IS:
+                return dict(zip(("_mean", "_std"), inception_score(*parts), strict=True))
+        fake, real = parts
+        found = neighbour_scores(real, fake, k=metric.k, device=plan.device)
+        names = ("precision", "recall") if metric.kind is Kind.PR else ("density", "coverage")
+        return {f"_{name}": getattr(found, name) for name in names}
+
+    values = score(*rows)
+    halves = [
+        score(*(r[np.isin(g, kept)] for r, g, kept in zip(rows, groups, half, strict=True)))
+        for half in half_samples(groups, replicates=plan.replicates, seed=plan.seed)
+    ]
+    return {
+        ending: interval_estimate(
+            value,
+            [half[ending] for half in halves],
+            n=len(rows[0]),
+            bounds=_BOUNDS.get(ending, _POSITIVE),
+        )
+        for ending, value in values.items()
+    }
+
+
+def _frechet(fake: FeatureSet, real: FeatureSet, plan: MetricPlan) -> dict[str, Estimate]:
+    check_features(fake.rows, "generated images", at_least=2)
+    check_features(real.rows, "real images", at_least=2)
+    parts = [
+        {group: compute_moments(part.rows[part.groups == group]) for group in set(part.groups)}
+        for part in (fake, real)
+    ]
+
+    def distance(*chosen: np.ndarray) -> float:
+        return frechet_distance(
+            *(
+                merge_moments([moments[group] for group in groups])
+                for moments, groups in zip(parts, chosen, strict=True)
+            )
+        )
+
+    groups = [part.groups for part in (fake, real)]
+    value = distance(*(np.unique(numbers) for numbers in groups))
+    halves = half_samples(groups, replicates=plan.replicates, seed=plan.seed)
+    replicates = [distance(*half) for half in halves]
+    return {"": interval_estimate(value, replicates, n=len(fake), bounds=_POSITIVE)}
+
+
+def _kernel(fake: Features, real: Features, plan: MetricPlan) -> dict[str, Estimate]:
+    distance = kernel_distance(real, fake, seed=plan.seed)
+    if not plan.replicates:
+        return {"": Estimate(value=distance.mean, n=len(fake))}
+    n = min(len(real), len(fake))
+    subsets, size = distance.subsets, KID_SUBSET_SIZE
+    if n < 2 * KID_SUBSET_SIZE:
+        # Subsets that overlap too much say little about the spread of all samples.
+        size = max(n // 2, 2)
+        subsets = kernel_distance(real, fake, seed=plan.seed, subset_size=size).subsets
+    return {
+        "": subset_estimate(distance.mean, subsets, subset_size=size, sampled_from=n, n=len(fake))
+    }
 
 
 def _measure_paths(
-    plan: Evaluation,
+    plan: MetricPlan,
     metric: Metric,
-    generator: PathGenerator,
+    sampler: IndexedSampler,
     world: World,
     progress: Progress | None,
-) -> Mapping[str, Estimate]:
-    """Return the path length in the first process, nothing in the others."""
-    blocks = range(math.ceil(metric.count / BLOCK))
-    mine = blocks[len(blocks) * world.rank // world.size :]
-    mine = mine[: len(blocks) * (world.rank + 1) // world.size - mine.start]
-    advance = None if progress is None else progress(0, len(mine) * BLOCK)
+) -> dict[str, Estimate]:
+    """Return the path length in the first process; the others only compute their part of it."""
+    blocks = share(math.ceil(metric.count / PATHS), world)
+    advance = None if progress is None else progress(0, len(blocks) * PATHS)
     measure = plan.extractors[metric.role]
-    rows = []
-    for block in mine:
-        lengths = path_lengths(generator, measure, metric, block=block, seed=plan.options.seed)
-        start = block * BLOCK
-        kept = lengths[: metric.count - start, None].astype("float32")
-        rows.append((start, kept))
+    parts = []
+    for block in blocks:
+        lengths = path_lengths(sampler, measure, metric, block=block, seed=plan.seed)
+        start = block * PATHS
+        parts.append((start, lengths[: metric.count - start, None].astype("float32")))
         if advance is not None:
-            advance(len(kept))
-    lengths = gather_rows(rows, metric.count, world)
-    if lengths is None:
-        return {}
-    return path_length_scores(lengths[:, 0].astype("float64"), plan.options)
+            advance(len(parts[-1][1]))
+    lengths = gather_rows(parts, metric.count, world)[:, 0].astype("float64")
+    return path_length_scores(lengths, plan) if world.is_first else {}
 
 
-def _check_modalities(metric: Metric, images: Source) -> None:
+def path_length_scores(lengths: Floats, plan: MetricPlan) -> dict[str, Estimate]:
+    """Return the trimmed mean of path lengths. Raises: ValueError where they are not finite."""
+    groups = split_groups(np.arange(len(lengths)))
+    halves = half_samples([groups], replicates=plan.replicates, seed=plan.seed)
+    replicates = [trimmed_mean(lengths[np.isin(groups, kept)]) for (kept,) in halves]
+    value = trimmed_mean(lengths)
+    return {"": interval_estimate(value, replicates, n=len(lengths), bounds=_POSITIVE)}
+
+
+def _check_modalities(metric: Metric, images: Images) -> None:
     for modality in metric.modalities:
         if modality not in images.modalities:
             has = ", ".join(images.modalities) or "none"
             raise ValueError(
                 f"metric {metric.name}: needs {modality} images, {images.name} has {has}"
             )
-
-
-def _count_text(count: int) -> str:
-    return f"{count // 1000}k" if count % 1000 == 0 else str(count)

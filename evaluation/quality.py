@@ -1,23 +1,20 @@
 """A study of image quality: from options to checked inputs, and from those to results."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.extractors import EmbedderLoader, build_extractors
-from evaluation.feature_cache import FeatureCache, cache_folder
-from evaluation.generator_metrics import Evaluation, MetricResult, Progress, evaluate
-from evaluation.half_samples import REPLICATES
-from evaluation.scores import ScoreOptions
-from evaluation.sources import (
-    DrawnSource,
-    FolderSource,
-    Sampler,
-    SamplerLoader,
-    SamplerOptions,
-    Source,
+from evaluation.extractors import build_extractors
+from evaluation.features import FeatureCache, FolderImages, Images, SampledImages
+from evaluation.generator_metrics import (
+    MetricPlan,
+    MetricResult,
+    Progress,
+    count_images,
+    evaluate,
 )
-from metrics.names import Kind, Metric
+from evaluation.image_sets import open_image_set
+from evaluation.names import Metric
+from networks.sampling import IndexedSampler, load_sampler
 from torch_utils.devices import use_repeatable_arithmetic
 from torch_utils.distributed import World
 
@@ -31,7 +28,7 @@ class QualityOptions:
         network: snapshot that draws; None where `images` are given.
         images: folder of generated images; None where a `network` is given.
         data: data set to compare with, and of a conditional network's labels; None for none.
-        extractor: one of evaluation.extractors.CHOICES.
+        extractor: one of evaluation.names.EXTRACTORS.
         truncation: of the generator; 1 leaves w as it is, as published metrics have it.
         use_raw_g: draw from G instead of its average.
         replicates: half-samples behind an interval; 0 gives none.
@@ -47,7 +44,7 @@ class QualityOptions:
     extractor: str = "reference"
     truncation: float = 1.0
     use_raw_g: bool = False
-    replicates: int = REPLICATES
+    replicates: int = 20
     seed: int = 0
     device: str = "cpu"
     use_cache: bool = True
@@ -73,9 +70,9 @@ class QualityStudy:
     """
 
     options: QualityOptions
-    plan: Evaluation
-    fake: Source
-    sampler: Sampler | None
+    plan: MetricPlan
+    fake: Images
+    sampler: IndexedSampler | None
 
     def run(
         self, progress: Progress | None = None, world: World | None = None
@@ -87,56 +84,46 @@ class QualityStudy:
 def prepare_quality(
     options: QualityOptions,
     *,
-    load_sampler: SamplerLoader,
-    load_embedder: EmbedderLoader | None = None,
+    sampler: IndexedSampler | None = None,
     progress: Progress | None = None,
 ) -> QualityStudy:
     """Read and check all inputs.
 
     Args:
         options: what is asked for.
-        load_sampler, load_embedder: load snapshots and recognisers.
+        sampler: of `options.network` where it is loaded already.
         progress: shows what is being fetched.
     Raises: ValueError or FileNotFoundError naming file or option, rule and value.
     """
     if options.device != "cpu":
         use_repeatable_arithmetic()
-    sampler: Sampler | None = None
-    fake: Source
+    fake: Images
     if options.network is not None:
-        sampler = load_sampler(options.network, _sampler_options(options))
-        fake = DrawnSource(sampler, _largest_count(options.metrics))
+        sampler = sampler or load_sampler(
+            options.network,
+            data=options.data,
+            truncation=options.truncation,
+            seed=options.seed,
+            device=options.device,
+            use_raw_g=options.use_raw_g,
+        )
+        fake = SampledImages(sampler, count_images(options.metrics))
     else:
         assert options.images is not None, "checked by the options"
-        fake = FolderSource.open(options.images)
-    plan = Evaluation(
+        fake = FolderImages(open_image_set(options.images))
+    plan = MetricPlan(
         metrics=options.metrics,
         extractors=build_extractors(
             options.extractor,
             {metric.role for metric in options.metrics},
             device=options.device,
-            load_embedder=load_embedder,
             progress=progress,
         ),
-        real=None if options.data is None else FolderSource.open(options.data),
-        options=ScoreOptions(
-            replicates=options.replicates, seed=options.seed, device=options.device
-        ),
-        cache=FeatureCache(cache_folder()) if options.use_cache else None,
+        real=None if options.data is None else FolderImages(open_image_set(options.data)),
+        replicates=options.replicates,
+        seed=options.seed,
+        device=options.device,
+        cache=FeatureCache() if options.use_cache else None,
     )
     plan.check(fake, sampler)
     return QualityStudy(options=options, plan=plan, fake=fake, sampler=sampler)
-
-
-def _largest_count(metrics: Sequence[Metric]) -> int:
-    return max((metric.count for metric in metrics if metric.kind is not Kind.PPL), default=0)
-
-
-def _sampler_options(options: QualityOptions) -> SamplerOptions:
-    return SamplerOptions(
-        data=options.data,
-        truncation=options.truncation,
-        seed=options.seed,
-        device=options.device,
-        use_raw_g=options.use_raw_g,
-    )

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from dnnlib import files
 from dnnlib.text import format_seconds
-from evaluation.extractors import EmbedderLoader, build_extractors
-from evaluation.feature_cache import FeatureCache, cache_folder
-from evaluation.generator_metrics import Evaluation, MetricResult, evaluate
+from evaluation.extractors import build_extractors
+from evaluation.features import FeatureCache, FolderImages, SampledImages
+from evaluation.generator_metrics import MetricPlan, MetricResult, count_images, evaluate
 from evaluation.image_sets import image_set_of_pairs
-from evaluation.plot_scales import format_number
-from evaluation.scores import ScoreOptions
-from evaluation.sources import DrawnSource, FolderSource, Sampler
-from metrics.names import Metric
+from evaluation.names import Metric
+from evaluation.report.content import format_number
+from networks.sampling import IndexedSampler
 from torch_utils.distributed import World
 
 _log = logging.getLogger(__name__)
@@ -28,21 +27,23 @@ class SnapshotMetrics:
         plan: metrics, networks and real images.
     """
 
-    def __init__(self, plan: Evaluation) -> None:
+    def __init__(self, plan: MetricPlan) -> None:
         self.plan = plan
 
-    def measure(self, path: Path, sampler: Sampler, nimg: int, world: World) -> dict[str, float]:
+    def measure(
+        self, path: Path, sampler: IndexedSampler, nimg: int, world: World
+    ) -> dict[str, float]:
         """Measure a snapshot and write the results beside it; all processes call it together.
 
         Args:
             path: of the snapshot.
-            sampler: that draws from it.
+            sampler: of its generator.
             nimg: images that training had shown.
             world: the processes.
         Returns: name -> number in the first process, nothing in the others.
         """
         began = time.monotonic()
-        fake = DrawnSource(sampler, self.plan.count)
+        fake = SampledImages(sampler, count_images(self.plan.metrics))
         results = evaluate(self.plan, fake, sampler, world=world)
         seconds = time.monotonic() - began
         for result in results:
@@ -61,26 +62,25 @@ def prepare_snapshot_metrics(
     *,
     seed: int,
     device: str,
-    load_embedder: EmbedderLoader | None = None,
 ) -> SnapshotMetrics:
     """Load the networks and find the real images, before a run begins.
 
     Args:
         metrics: which.
-        extractor: one of evaluation.extractors.CHOICES.
+        extractor: one of evaluation.names.EXTRACTORS.
         data: data set to compare with: all of it, without flipped images, as published.
         seed: of subsets.
         device: that computes.
-        load_embedder: loads recognisers.
     Raises: ValueError or FileNotFoundError naming what is missing.
     """
     roles = {metric.role for metric in metrics}
-    plan = Evaluation(
+    plan = MetricPlan(
         metrics=tuple(metrics),
-        extractors=build_extractors(extractor, roles, device=device, load_embedder=load_embedder),
-        real=FolderSource(image_set_of_pairs(data)),
-        options=ScoreOptions(replicates=0, seed=seed, device=device),
-        cache=FeatureCache(cache_folder()),
+        extractors=build_extractors(extractor, roles, device=device),
+        real=FolderImages(image_set_of_pairs(data)),
+        seed=seed,
+        device=device,
+        cache=FeatureCache(),
     )
     return SnapshotMetrics(plan)
 
@@ -99,8 +99,8 @@ def _record(result: MetricResult, path: Path, *, nimg: int, seconds: float, proc
         "snapshot_pkl": path.name,
         "timestamp": time.time(),
         "nimg": nimg,
-        "extractor": result.extractor,
-        "extractor_hash": result.extractor_hash,
+        "extractor": result.extractor.name,
+        "extractor_hash": result.extractor.hash,
         "num_real": result.num_real,
     }
     file = path.with_name(f"metric-{result.name}.jsonl")

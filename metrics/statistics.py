@@ -1,9 +1,9 @@
-"""Means and covariances of features in float64: streamed in blocks and merged.
+"""Means and covariances of features in float64, computed in blocks and merged.
 
 Features are [N, D] float32 rows; whatever is summed is summed in float64.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,69 +39,26 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-class MomentStream:
-    """Moments of rows that arrive in parts of any sizes.
-
-    Rows are regrouped into blocks of one size, so that the result does not depend on those sizes.
-    """
-
-    def __init__(self) -> None:
-        self._total: Moments | None = None
-        self._waiting: list[Features] = []
-        self._held = 0
-
-    def add(self, rows: Features) -> None:
-        """Add [n, D] finite rows. Raises: ValueError for other shapes, for NaN and infinities."""
-        start = 0
-        while start < len(rows):
-            piece = rows[start : start + _BLOCK - self._held]
-            self._waiting.append(piece)
-            self._held += len(piece)
-            start += len(piece)
-            if self._held == _BLOCK:
-                self._flush()
-
-    def finish(self) -> Moments | None:
-        """Return the moments of all rows so far; None without any."""
-        if self._held:
-            self._flush()
-        return self._total
-
-    def _flush(self) -> None:
-        shapes = sorted({piece.shape[1:] for piece in self._waiting})
-        if len(shapes) > 1:
-            raise ValueError(f"features of one width are needed, got {shapes[0]} and {shapes[1]}")
-        moments = _moments_of_block(np.concatenate(self._waiting))
-        self._total = moments if self._total is None else _merge(self._total, moments)
-        self._waiting, self._held = [], 0
-
-
-def compute_moments(features: Features | Iterable[Features]) -> Moments:
-    """Return the moments of features in one pass.
+def compute_moments(features: Features) -> Moments:
+    """Return the moments of features, computed in blocks.
 
     Args:
-        features: [N, D] or parts of it in order, each [n, D]; finite.
+        features: [N, D]; finite.
     Raises: ValueError without rows, for other shapes, for NaN and infinities.
     """
-    stream = MomentStream()
-    for part in [features] if isinstance(features, np.ndarray) else features:
-        stream.add(part)
-    moments = stream.finish()
-    if moments is None:
-        raise ValueError("moments need at least 1 sample, got 0")
-    return moments
+    return merge_moments(_moments_of_block(block) for block in _blocks(features))
 
 
-def merge_moments(parts: Sequence[Moments]) -> Moments:
+def merge_moments(parts: Iterable[Moments]) -> Moments:
     """Return the moments of all parts together, added in their order.
 
     Raises: ValueError without parts or where their widths differ.
     """
-    if not parts:
+    total = None
+    for part in parts:
+        total = part if total is None else _merge(total, part)
+    if total is None:
         raise ValueError("moments need at least 1 sample, got 0")
-    total = parts[0]
-    for part in parts[1:]:
-        total = _merge(total, part)
     return total
 
 

@@ -100,7 +100,7 @@ def _read_inputs(tools: Tools, given: Mapping[str, Any]) -> _Inputs:
         sets=sets,
         real=real.get("real"),
         faces=faces,
-        features=shared.diversity_features(tools, given["extractor"], device),
+        features=shared.diversity_features(given["extractor"], device),
         attributes={name: read_attributes(images) for name, images in sets.items()},
     )
 

@@ -9,7 +9,6 @@ import click
 from dnnlib import cli
 from dnnlib.processes import is_first_process, restart_under_torchrun
 from evaluation.commands import shared
-from evaluation.commands.tools import Tools
 
 if TYPE_CHECKING:
     from evaluation.generator_metrics import MetricResult
@@ -60,8 +59,7 @@ _METRICS = (
     "--gpus", type=click.IntRange(min=1), help="Processes, one a GPU; torchrun brings its own."
 )
 @shared.dry_run
-@click.pass_obj
-def images(tools: Tools, outdir: Path, gpus: int | None, dry_run: bool, **given: Any) -> None:
+def images(outdir: Path, gpus: int | None, dry_run: bool, **given: Any) -> None:
     """Measure quality and coverage of generated images against a data set.
 
     Numbers are called FID and KID only with the published Inception network; with another one they
@@ -84,8 +82,6 @@ def images(tools: Tools, outdir: Path, gpus: int | None, dry_run: bool, **given:
 
         study = prepare_quality(
             _options(given),
-            load_sampler=tools.load_sampler,
-            load_embedder=tools.load_embedder,
             progress=cli.progress_bar,
         )
         if dry_run:
@@ -97,8 +93,8 @@ def images(tools: Tools, outdir: Path, gpus: int | None, dry_run: bool, **given:
 
 
 def _options(given: dict[str, Any]) -> "QualityOptions":
+    from evaluation.names import parse_metrics  # noqa: PLC0415
     from evaluation.quality import QualityOptions  # noqa: PLC0415
-    from metrics.names import parse_metrics  # noqa: PLC0415
     from torch_utils.distributed import local_rank  # noqa: PLC0415
 
     device = shared.resolve_device(given["device"], local_rank())
@@ -133,7 +129,7 @@ def _report(study: "QualityStudy", results: "list[MetricResult]", outdir: Path) 
     real, options = study.plan.real, study.options
     against = None if real is None else real.name
     section = quality_section(results, study.fake.name, against)
-    inputs = {f"network {one.extractor}": one.extractor_hash for one in results}
+    inputs = {f"network {one.extractor.name}": one.extractor.hash for one in results}
     if options.network is not None:
         inputs[f"snapshot {options.network.name}"] = files.sha256_file(options.network)
     for source in (study.fake, real):

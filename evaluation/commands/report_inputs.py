@@ -14,10 +14,10 @@ from evaluation.commands.tools import Tools
 
 if TYPE_CHECKING:
     from evaluation.image_sets import ImageSet
+    from evaluation.names import Metric
     from evaluation.quality import QualityStudy
-    from evaluation.sources import Sampler
     from evaluation.studies import Attributes, Faces, Features
-    from metrics.names import Metric
+    from networks.sampling import IndexedSampler
 
 _DRAWN = 2000
 _EXTRACTOR_ADVICE = "no --extractor was given; --extractor=standin needs no file"
@@ -63,21 +63,21 @@ def read_inputs(tools: Tools, given: Mapping[str, Any]) -> ReportInputs:
         given: parameter -> value, of the command.
     Raises: ValueError or FileNotFoundError naming the option or file that is wrong.
     """
+    from evaluation.names import parse_metrics  # noqa: PLC0415
     from evaluation.studies import read_attributes  # noqa: PLC0415
-    from metrics.names import parse_metrics  # noqa: PLC0415
 
     if given["audit_model"] is not None and given["rec_model"] is None:
         raise ValueError("--audit-model needs --rec-model, which it is compared with")
     names, device = given["metric_names"], shared.resolve_device(given["device"])
     metrics = None if names is None else parse_metrics(names)
     sets = shared.open_sets({role: given[role] for role in ("samples", "data", "heldout")})
-    sampler = _open_snapshot(tools, given, device)
+    sampler = _open_snapshot(given, device)
     return ReportInputs(
         sets=sets,
         faces=privacy.all_faces(tools, given, sets),
         masks=open_masks(*given["masks"]) if given["masks"] else None,
-        features=shared.diversity_features(tools, given["extractor"], device),
-        quality=_prepare_quality(tools, sets, given, metrics, sampler),
+        features=shared.diversity_features(given["extractor"], device),
+        quality=_prepare_quality(sets, given, metrics, sampler),
         attributes={role: read_attributes(sets[role]) for role in ("samples", "data")},
         thresholds=given["thresholds"],
         seed=given["seed"],
@@ -85,25 +85,23 @@ def read_inputs(tools: Tools, given: Mapping[str, Any]) -> ReportInputs:
     )
 
 
-def _open_snapshot(tools: Tools, given: Mapping[str, Any], device: str) -> "Sampler | None":
-    from evaluation.sources import SamplerOptions  # noqa: PLC0415
+def _open_snapshot(given: Mapping[str, Any], device: str) -> "IndexedSampler | None":
+    from networks.sampling import load_sampler  # noqa: PLC0415
 
     if given["network"] is None:
         return None
-    options = SamplerOptions(data=given["data"], seed=given["seed"], device=device)
-    return tools.load_sampler(given["network"], options)
+    return load_sampler(given["network"], data=given["data"], seed=given["seed"], device=device)
 
 
 def _prepare_quality(
-    tools: Tools,
     sets: "Mapping[str, ImageSet]",
     given: Mapping[str, Any],
     metrics: "tuple[Metric, ...] | None",
-    sampler: "Sampler | None",
+    sampler: "IndexedSampler | None",
 ) -> "QualityStudy | str":
     """Return the study, or why there is none: only metrics that nobody named may not fit."""
+    from evaluation.names import parse_metrics  # noqa: PLC0415
     from evaluation.quality import QualityOptions, prepare_quality  # noqa: PLC0415
-    from metrics.names import parse_metrics  # noqa: PLC0415
 
     if given["extractor"] is None:
         return _EXTRACTOR_ADVICE
@@ -120,8 +118,7 @@ def _prepare_quality(
                 seed=given["seed"],
                 device=shared.resolve_device(given["device"]),
             ),
-            load_sampler=lambda _path, _options: sampler,
-            load_embedder=tools.load_embedder,
+            sampler=sampler,
             progress=cli.progress_bar,
         )
     except (ValueError, FileNotFoundError) as error:

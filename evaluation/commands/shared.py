@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,41 +203,27 @@ def hashes_of(
     sets: Mapping[str, "ImageSet"], recognisers: Sequence["Recogniser"]
 ) -> dict[str, str]:
     """Return the SHA-256 of data sets and recognisers."""
-    from evaluation.sources import FolderSource  # noqa: PLC0415
+    from evaluation.features import FolderImages  # noqa: PLC0415
 
     found = {
-        f"{name} ({images.name})": FolderSource(images).content_hash()
+        f"{name} ({images.name})": FolderImages(images).content_hash()
         for name, images in sets.items()
     }
     return {**found, **{f"recogniser {r.name}": r.hash for r in recognisers}}
 
 
-def diversity_features(tools: Tools, extractor: str | None, device: str) -> "Features | None":
+def diversity_features(extractor: str | None, device: str) -> "Features | None":
     """Return the features of DCFace's D by a network for image quality; None without one.
 
     Raises: ValueError, FileNotFoundError as `evaluation.extractors.build_extractors`.
     """
     if extractor is None:
         return None
-    import numpy as np  # noqa: PLC0415
-
     from evaluation.extractors import build_extractors  # noqa: PLC0415
-    from evaluation.image_features import extract  # noqa: PLC0415
-    from evaluation.sources import BLOCK, FolderSource  # noqa: PLC0415
-    from metrics.names import Role  # noqa: PLC0415
+    from evaluation.features import extract_all  # noqa: PLC0415
+    from evaluation.names import Role  # noqa: PLC0415
 
     network = build_extractors(
-        extractor,
-        [Role.FEATURES],
-        device=device,
-        load_embedder=tools.load_embedder,
-        progress=cli.progress_bar,
+        extractor, [Role.FEATURES], device=device, progress=cli.progress_bar
     )[Role.FEATURES]
-
-    def compute(images: "ImageSet") -> Any:
-        source = FolderSource(images)
-        name = source.modalities[0]
-        blocks = range(-(-len(source) // BLOCK))
-        return np.concatenate([extract(network, source.load(block)[name]) for block in blocks])
-
-    return network.name, compute
+    return network.name, partial(extract_all, network)

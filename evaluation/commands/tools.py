@@ -2,10 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from evaluation.sources import SamplerLoader
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,9 +10,7 @@ class Tools:
     """Loaders of networks; a command takes them with `@click.pass_obj`.
 
     Attributes:
-        load_sampler: (snapshot, SamplerOptions) -> what draws images from it.
         load_embedder: (weights of a recogniser, device) -> biometrics.embedding.Embedder.
     """
 
-    load_sampler: "SamplerLoader"
     load_embedder: Callable[..., Any]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from evaluation.generator_metrics import MetricResult
+from evaluation.names import Kind
 from evaluation.report.content import Headline, Section, Table
-from metrics.names import Kind
 
 _MEANINGS = {
     Kind.FID: "distance to the real images' distribution; 0 is best",
@@ -31,7 +31,9 @@ def quality_section(results: Sequence[MetricResult], subject: str, against: str 
             part = name.removeprefix(result.name).replace("_", " ")
             real = result.num_real or None
             rows.append((result.label + part, result.metric.view, estimate, real, name))
-    others = sorted({result.extractor for result in results if not result.is_reference})
+    others = sorted(
+        {result.extractor.name for result in results if not result.extractor.is_reference}
+    )
     omitted = []
     if others:
         text = "Measured with another network than the published one: of use to compare snapshots"
@@ -77,9 +79,9 @@ def _data(result: MetricResult) -> dict[str, object]:
         "name": result.name,
         "label": result.label,
         "view": result.metric.view,
-        "extractor": result.extractor,
-        "extractor_hash": result.extractor_hash,
-        "is_reference": result.is_reference,
+        "extractor": result.extractor.name,
+        "extractor_hash": result.extractor.hash,
+        "is_reference": result.extractor.is_reference,
         "values": result.values,
         "num_real": result.num_real,
         "seconds": result.seconds,

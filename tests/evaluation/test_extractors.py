@@ -5,12 +5,13 @@ import warnings
 import pytest
 import torch
 
+from biometrics.embedding import load_embedder
 from dnnlib.files import sha256_file
 from evaluation import extractors
 from evaluation.extractors import WeightFile, build_extractors
-from evaluation.inception import Inception
-from evaluation.standin import NAME, RandomConvolutions
-from metrics.names import Role
+from evaluation.feature_networks import STANDIN_NAME, Inception, RandomConvolutions
+from evaluation.names import Role
+from tests.helpers.people import save_recogniser
 
 IMAGES = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
 
@@ -149,7 +150,7 @@ class TestTorchScript:
 class TestStandIn:
     def test_name_and_roles(self):
         found = build_extractors("standin", {Role.FEATURES, Role.MANIFOLD, Role.PERCEPTUAL})
-        assert {network.name for network in found.values()} == {NAME}
+        assert {network.name for network in found.values()} == {STANDIN_NAME}
         assert not any(network.is_reference for network in found.values())
 
     def test_devices_agree(self, device, assert_near):
@@ -190,38 +191,21 @@ class TestStandIn:
 
 
 class TestRecogniser:
-    class Embedder:
-        hash = "ab" * 32
-
-        def embed(self, images):
-            assert images.dtype == torch.uint8
-            return images.float().mean(dim=(2, 3))
-
     def test_is_a_named_stand_in(self, tmp_path):
-        calls = []
-
-        def load(path, device):
-            calls.append((path, device))
-            return self.Embedder()
-
-        path = tmp_path / "r18 glint.pth"
-        found = build_extractors(
-            f"recogniser:{path}", {Role.FEATURES, Role.MANIFOLD}, load_embedder=load
-        )
+        path = save_recogniser(tmp_path / "r18 glint.pth")
+        found = build_extractors(f"recogniser:{path}", {Role.FEATURES, Role.MANIFOLD})
         network = found[Role.FEATURES]
-        assert calls == [(path, "cpu")]
         assert (network.name, network.is_reference) == ("recogniser-r18-glint", False)
-        assert network.hash == "ab" * 32
-        assert network(IMAGES).shape == (4, 3)
+        assert network.hash == sha256_file(path)
+        torch.testing.assert_close(network(IMAGES), load_embedder(path).embed(IMAGES))
 
     def test_has_no_path_lengths(self, tmp_path):
+        path = save_recogniser(tmp_path / "r18.pth")
         with pytest.raises(ValueError, match="has no perceptual network"):
-            build_extractors(
-                "recogniser:x", {Role.PERCEPTUAL}, load_embedder=lambda *_: self.Embedder()
-            )
+            build_extractors(f"recogniser:{path}", {Role.PERCEPTUAL})
 
 
-@pytest.mark.parametrize("choice", ["", "inception", "standin:5", "torchscript", "recogniser:x"])
+@pytest.mark.parametrize("choice", ["", "inception", "standin:5", "torchscript", "recogniser"])
 def test_other_choices_are_refused(choice):
     with pytest.raises(ValueError, match="--extractor must be one of reference"):
         build_extractors(choice, {Role.FEATURES})

@@ -6,44 +6,44 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import generator_metrics
-from evaluation.extractors import ModuleExtractor
-from evaluation.feature_cache import FeatureCache
-from evaluation.generator_metrics import Evaluation, evaluate
-from evaluation.image_features import FeatureSet
-from evaluation.scores import ScoreOptions, compute_scores
-from evaluation.sources import BLOCK, DrawnSource, FolderSource
+from evaluation.extractors import Extractor
+from evaluation.features import BLOCK, FeatureCache, FeatureSet, FolderImages, SampledImages
+from evaluation.generator_metrics import MetricPlan, compute_scores, evaluate
+from evaluation.image_sets import open_image_set
+from evaluation.names import Role, parse_metrics
 from metrics.distances import frechet_distance, kernel_distance
 from metrics.diversity import vendi_score
-from metrics.names import Role, parse_metrics
 from metrics.neighbours import neighbour_scores
 from metrics.statistics import compute_moments
 from tests.helpers.images import truncate
 from tests.helpers.measures import Numbers, Pixels, pixel_extractors, write_people
 
 ALL = "fid60_full,fid60_full_NIR,fid60_full_joint,kid60_full,pr603_full,dc605_full,vendi60"
-PLAIN = ScoreOptions(replicates=0, seed=0)
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    return FolderSource.open(write_people(tmp_path_factory.mktemp("real") / "set", people=20))
+    return folder(write_people(tmp_path_factory.mktemp("real") / "set", people=20))
 
 
-def plan_of(names, real, *, extractors=None, options=PLAIN, cache=None):
+def folder(path):
+    return FolderImages(open_image_set(path))
+
+
+def plan_of(names, real, *, extractors=None, replicates=0, cache=None):
     extractors = extractors or pixel_extractors()
     metrics = parse_metrics(names)
-    return Evaluation(
+    return MetricPlan(
         metrics=metrics,
         extractors={metric.role: extractors[metric.role] for metric in metrics},
         real=real,
-        options=options,
+        replicates=replicates,
         cache=cache,
     )
 
 
 def measure(plan, count=60):
-    return evaluate(plan, DrawnSource(Numbers(), count), Numbers())
+    return evaluate(plan, SampledImages(Numbers(), count), Numbers())
 
 
 def values_of(results):
@@ -56,7 +56,7 @@ def features(source, view, count):
 
 
 def test_numbers_are_those_of_the_parts(real):
-    fake = DrawnSource(Numbers(), 60)
+    fake = SampledImages(Numbers(), 60)
     rows = {view: (features(fake, view, 60), features(real, view, 60)) for view in ("rgb", "nir")}
     found = values_of(measure(plan_of(ALL, real)))
     rgb, nir = rows["rgb"], rows["nir"]
@@ -106,8 +106,9 @@ def test_the_fewest_images_have_a_number_and_fewer_have_none(metric):
     def score(count):
         rows = np.random.default_rng(0).random([count, 12]).astype(np.float32)
         rows = rows / rows.sum(axis=1, keepdims=True)  # as probabilities too
-        images = FeatureSet(np.arange(count) % 2, rows)
-        return compute_scores(metric, images, images if metric.needs_real else None, PLAIN)
+        images = FeatureSet(rows, np.arange(count) % 2)
+        plan = plan_of("vendi9", None)
+        return compute_scores(metric, [images, images] if metric.needs_real else [images], plan)
 
     assert score(metric.least)
     with pytest.raises(ValueError, match="at least"):
@@ -118,32 +119,20 @@ def test_too_few_images_are_refused_before_any_is_looked_at(tmp_path):
     for name, whose in (("pr33_full", "its name asks for 3"), ("is9", "its name asks for 9")):
         with pytest.raises(ValueError, match=f"metric {name}: needs at least .* images, {whose}"):
             parse_metrics(name)
-    few = FolderSource.open(write_people(tmp_path / "set", people=1))
+    few = folder(write_people(tmp_path / "set", people=1))
     with pytest.raises(ValueError, match=r"metric pr605_full: needs at least 6 images, .*has 3"):
         plan_of("pr605_full", few)
 
 
 @pytest.mark.parametrize("name", ["fid60", "fid60_full"])
 def test_full_names_compare_with_all_real_images(tmp_path, name):
-    real = FolderSource.open(write_people(tmp_path / "set", people=25))
+    real = folder(write_people(tmp_path / "set", people=25))
     (result,) = measure(plan_of(name, real))
     assert result.num_real == (75 if name.endswith("full") else 60)
 
 
-def test_moments_and_rows_give_the_same(real, monkeypatch):
-    options = ScoreOptions(replicates=6, seed=0)
-    rows = measure(plan_of("fid60_full", real, options=options))
-    monkeypatch.setattr(generator_metrics, "ROWS_UP_TO", 10)
-    moments = measure(plan_of("fid60_full,fid40_full", real, options=options))
-    one, other = (results[0].values["fd60_full.pixels"] for results in (rows, moments))
-    assert other.value == pytest.approx(one.value, rel=1e-9)
-    assert other.low == pytest.approx(one.low, rel=1e-6)
-    assert len(moments) == 2
-
-
 def test_intervals_hold_the_value(real):
-    options = ScoreOptions(replicates=8, seed=0)
-    for result in measure(plan_of(ALL + ",ppl2_wend_80", real, options=options)):
+    for result in measure(plan_of(ALL + ",ppl2_wend_80", real, replicates=8)):
         for name, found in result.values.items():
             assert found.low <= found.value <= found.high, name
             assert found.low < found.high, name
@@ -165,7 +154,7 @@ class TestProbabilities:
         return images.float().mean(dim=(2, 3)).softmax(dim=1)
 
     def test_inception_score(self):
-        network = ModuleExtractor("classes", "c" * 64, False, self.classes, "cpu")
+        network = Extractor(name="classes", hash="c" * 64, compute=self.classes)
         plan = plan_of("is60", None, extractors={Role.PROBABILITIES: network})
         found = values_of(measure(plan))
         assert 1 <= found["is60.classes_mean"] <= 3
@@ -224,10 +213,10 @@ class TestRefusals:
 
     def test_no_nir(self, real, tmp_path):
         images = write_people(tmp_path / "rgb") / "VIS"
-        only_rgb = FolderSource.open(images)
+        only_rgb = folder(images)
         rgb = dataclasses.replace(only_rgb.images, files={"rgb": only_rgb.images.files["rgb"]})
         with pytest.raises(ValueError, match=r"fid9_full_NIR: needs nir images, .* has rgb"):
-            evaluate(plan_of("fid9_full_NIR", real), FolderSource(rgb))
+            evaluate(plan_of("fid9_full_NIR", real), FolderImages(rgb))
 
     def test_nan_features(self, real):
         extractors = pixel_extractors(noise=float("nan"))

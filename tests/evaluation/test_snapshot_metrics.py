@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from evaluation.features import FolderImages
+from evaluation.image_sets import open_image_set
+from evaluation.names import parse_metrics
 from evaluation.snapshot_metrics import SnapshotMetrics, prepare_snapshot_metrics
-from evaluation.sources import FolderSource
-from metrics.names import parse_metrics
 from tests.evaluation.test_generator_metrics import plan_of
 from tests.helpers.measures import Numbers, write_people
 from torch_utils.distributed import World
@@ -16,7 +17,7 @@ FILE = "metric-fd40_full.pixels.jsonl"
 
 @pytest.fixture
 def measured(tmp_path):
-    real = FolderSource.open(write_people(tmp_path / "set"))
+    real = FolderImages(open_image_set(write_people(tmp_path / "set")))
     metrics = SnapshotMetrics(plan_of("fid40_full,pr403_full_NIR", real))
 
     def measure(kimg, nimg=None, offset=0):

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import torch
 
-from metrics.names import Role
+from evaluation.names import Role
 from tests.helpers.images import write_image
 
 

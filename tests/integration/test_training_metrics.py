@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics.names import parse_metrics
+from evaluation.names import parse_metrics
 from tests.helpers.images import write_pairs
 from tests.helpers.training import run_folder, tiny_options
 from train_db_stylegan2 import _evaluations

@@ -1,4 +1,7 @@
-"""Names of metrics: the published ones, with any number of images, and what may be called FID."""
+"""Names of metrics: the published ones, with any number of images, and what may be called FID.
+
+Imports no torch: the options of commands are checked by it.
+"""
 
 import re
 from collections.abc import Sequence
@@ -11,6 +14,7 @@ from dnnlib.config import suggest
 JOINT = "joint"  # features of all modalities, side by side
 EXAMPLES = ("fid50k_full", "kid50k_full", "pr50k3_full", "dc50k5_full", "is50k", "vendi50k")
 EXAMPLES += ("ppl2_wend", "ppl_zfull", "ppl_wfull", "ppl_zend")
+EXTRACTORS = "reference[:DIR], torch-fidelity[:FILE], standin, torchscript:FILE, recogniser:FILE"
 _PPL_COUNT = 50_000
 _SUFFIXES = {**{modality.suffix: modality.name for modality in MODALITIES}, "_joint": JOINT}
 _VIEW = "(?P<view>" + "|".join(sorted(filter(None, _SUFFIXES))) + ")?"
@@ -38,7 +42,7 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a network is asked for; in the published metrics two networks share these four."""
+    """An output of a feature network; in the published metrics two networks have these four."""
 
     FEATURES = "features"  # Inception's 2048 numbers before the classes
     PROBABILITIES = "probabilities"  # Inception's classes
@@ -89,7 +93,7 @@ class Metric:
 
     @property
     def role(self) -> Role:
-        """What its network is asked for."""
+        """The output that it needs of a network."""
         return _ROLES[self.kind]
 
     @property
@@ -122,21 +126,19 @@ class Metric:
         """
         if is_reference:
             return self.name
-        return f"{self._short}{self.name[len(self.kind) :]}.{extractor}"
+        short = _OTHER_NAMES.get(self.kind, self.kind.value)
+        return f"{short}{self.name[len(self.kind) :]}.{extractor}"
 
     def label(self, extractor: str, *, is_reference: bool) -> str:
-        """Return what people read.
+        """Return the name shown in tables.
 
         >>> parse_metric("fid2k_full").label("my-net", is_reference=False)
         'FD(my-net)'
         """
         if is_reference:
             return _TITLES.get(self.kind, self.kind.upper())
-        return f"{_TITLES.get(self.kind, self._short.upper())}({extractor})"
-
-    @property
-    def _short(self) -> str:
-        return _OTHER_NAMES.get(self.kind, self.kind.value)
+        short = _OTHER_NAMES.get(self.kind, self.kind.value)
+        return f"{_TITLES.get(self.kind, short.upper())}({extractor})"
 
 
 def parse_metric(name: str) -> Metric:
@@ -173,7 +175,7 @@ def parse_metric(name: str) -> Metric:
 
 
 def parse_metrics(text: str) -> tuple[Metric, ...]:
-    """Return the metrics of a list such as "fid2k_full,kid2k_full_NIR"; "none" is none.
+    """Return the metrics of a list such as "fid2k_full,kid2k_full_NIR"; none for "none".
 
     Raises: ValueError for an unknown name, or one that is given twice.
     """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metrics.names import JOINT, Kind, Role, parse_metric, parse_metrics
+from evaluation.names import JOINT, Kind, Role, parse_metric, parse_metrics
 
 PUBLISHED = {
     "fid50k_full": (Kind.FID, 50_000, True, 0),

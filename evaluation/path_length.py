@@ -1,15 +1,15 @@
 """Perceptual path length: how far images move for a small step of the latent."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.names import Metric
+from evaluation.names import Metric
 from metrics.statistics import Floats
+from networks.sampling import IndexedSampler
 from torch_utils.seeding import generator_for
 
 BLOCK = 16  # pairs of latents from one stream
@@ -18,25 +18,8 @@ _MAX_PIXELS = 256
 _TRIM_PERCENT = 1
 
 
-class PathGenerator(Protocol):
-    """What draws along a path: mapping and synthesis apart, in floating point."""
-
-    @property
-    def z_dim(self) -> int:
-        """Width of z."""
-
-    def conditions(self, indices: Sequence[int]) -> Tensor | None:
-        """Return the conditions of some samples, None for an unconditional network."""
-
-    def map(self, z: Tensor, c: Tensor | None) -> Tensor:
-        """Return w of [N, z_dim] float32 latents, of any shape that begins with N."""
-
-    def synthesize(self, ws: Tensor, indices: Sequence[int]) -> Mapping[str, Tensor]:
-        """Return float32 [N, C, R, R] a modality, about -1..1; equal indices are equal noise."""
-
-
 def path_lengths(
-    generator: PathGenerator,
+    sampler: IndexedSampler,
     measure: Callable[[Tensor], Tensor],
     metric: Metric,
     *,
@@ -48,28 +31,28 @@ def path_lengths(
     Both ends of a step have the same noise, drawn anew for each pair.
 
     Args:
-        generator: what draws; on any device.
+        sampler: of the network; on any device.
         measure: float32 images [N, 3, R, R] in 0..255 -> [N, D], whose squared distance counts.
-        metric: space, place on the path, crop, and the modality that is looked at.
+        metric: space, point on the path, crop, and modality.
         block: number of the block of pairs.
-        seed: of latents and places.
+        seed: of latents and points on the paths.
     Returns: [BLOCK] float64.
     Source: Karras et al. 2019 (arXiv:1812.04948), section 4.1; the older names crop the region of
         faces: rows 3/8..7/8, columns 2/8..6/8.
     """
     random = generator_for(seed, "path length", block)
     indices = range(block * BLOCK, (block + 1) * BLOCK)
-    z0, z1 = torch.randn([2, BLOCK, generator.z_dim], generator=random)
+    z0, z1 = torch.randn([2, BLOCK, sampler.z_dim], generator=random)
     t = torch.rand([BLOCK, 1], generator=random) * (0 if metric.is_end else 1)
-    c = generator.conditions(indices)
+    c = sampler.conditions(indices)
     if metric.space == "z":
-        ends = [generator.map(slerp(z0, z1, place), c) for place in (t, t + EPSILON)]
+        ends = [sampler.map(slerp(z0, z1, place), c) for place in (t, t + EPSILON)]
     else:
-        w0, w1 = generator.map(z0, c), generator.map(z1, c)
+        w0, w1 = sampler.map(z0, c), sampler.map(z1, c)
         t = t.to(w0).reshape(BLOCK, *[1] * (w0.ndim - 1))
         ends = [torch.lerp(w0, w1, place) for place in (t, t + EPSILON)]
     first, second = (
-        measure(_as_seen(generator.synthesize(w, indices)[metric.view], metric)) for w in ends
+        measure(_as_seen(sampler.synthesize(w, indices)[metric.view], metric)) for w in ends
     )
     squares = (first.double() - second.double()).square().sum(dim=1) / EPSILON**2
     return squares.cpu().numpy()

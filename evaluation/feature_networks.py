@@ -1,9 +1,11 @@
-"""The Inception network of FID, for weights in torch-fidelity's form.
+"""The Inception network of FID in torch-fidelity's form, and a stand-in that needs no file.
 
-torchvision's blocks with the poolings of the TensorFlow graph of 5 December 2015: averages leave
-the padding out, and the last block takes maxima.
+Inception is torchvision's blocks with the poolings of the TensorFlow graph of 5 December 2015:
+averages leave the padding out, and the last block takes maxima.
 """
 
+import hashlib
+import math
 from collections.abc import Mapping
 
 import torch
@@ -11,8 +13,48 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import inception as blocks
 
+from torch_utils.seeding import generator_for
+
 FEATURES, CLASSES = 2048, 1008
 _SIDE = 299
+STANDIN_SEED = 0
+STANDIN_NAME = f"random-conv-seed{STANDIN_SEED}"
+_STANDIN_SIDE, _STANDIN_WIDTHS = 64, (3, 32, 64, 96, 128)
+
+
+class RandomConvolutions(nn.Module):
+    """Mean and deviation of the channels behind each of four random convolutions.
+
+    Its numbers order sets that differ much, such as snapshots of one run. They are no FID, and
+    cannot be compared with numbers of any other network.
+
+    Attributes:
+        hash: SHA-256 of the weights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        random = generator_for(STANDIN_SEED, STANDIN_NAME)
+        digest = hashlib.sha256(f"{STANDIN_NAME} {_STANDIN_SIDE} {_STANDIN_WIDTHS}".encode())
+        self.filters = nn.ParameterList()
+        for into, out in zip(_STANDIN_WIDTHS[:-1], _STANDIN_WIDTHS[1:], strict=True):
+            weight = torch.randn([out, into, 3, 3], generator=random) * math.sqrt(2 / (9 * into))
+            self.filters.append(nn.Parameter(weight, requires_grad=False))
+            digest.update(weight.numpy().tobytes())
+        self.hash = digest.hexdigest()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: [N, 3, H, W] uint8 or float32 0..255 -> [N, 640] float32."""
+        x = images.float() / 127.5 - 1
+        side = [_STANDIN_SIDE, _STANDIN_SIDE]
+        x = F.interpolate(x, side, mode="bilinear", antialias=True, align_corners=False)
+        found = []
+        for number, weight in enumerate(self.filters):
+            x = F.leaky_relu(F.conv2d(x, weight, padding=1), 0.2)
+            found += [x.mean(dim=(2, 3)), x.std(dim=(2, 3))]
+            if number < len(self.filters) - 1:
+                x = F.avg_pool2d(x, 2)
+        return torch.cat(found, dim=1)
 
 
 class Inception(nn.Module):

@@ -1,0 +1,275 @@
+"""Images to features, once: all networks and modalities in one pass, shared between processes.
+
+Networks round differently at other batch sizes. Images are therefore loaded and embedded in blocks
+of one size whatever the number of processes is; the last block is filled up.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.parallel import map_in_threads
+from dnnlib import downloads, files
+from dnnlib.runs import slug
+from evaluation.extractors import Extractor
+from evaluation.image_sets import ImageSet, person_number
+from evaluation.names import JOINT
+from metrics.statistics import Features
+from networks.sampling import IndexedSampler
+from torch_utils.distributed import World
+
+BLOCK = 32
+GROUPS = 10
+CACHE_VERSION = 2
+
+Key = tuple[str, str]  # hash of the network; modality, or JOINT
+Advance = Callable[[int], None]
+
+_log = logging.getLogger(__name__)
+
+
+class FolderImages:
+    """The images of a data set or folder, in blocks.
+
+    Args:
+        images: which.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+        self.name = images.name
+        self.modalities = tuple(images.files)
+        self._sizes: dict[str, tuple[int, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, block: int) -> Mapping[str, Tensor]:
+        """Return samples block * BLOCK ... of each modality: [n, C, R, R] uint8, n <= BLOCK.
+
+        Raises: ValueError naming an image that is damaged or of another size.
+        """
+        indices = range(block * BLOCK, min((block + 1) * BLOCK, len(self)))
+        return {name: self._load(name, indices) for name in self.modalities}
+
+    def groups(self, count: int) -> np.ndarray:
+        """Return the group of each of the first samples, by identities: see `split_groups`."""
+        return split_groups(person_number(self.images.people[:count]))
+
+    def content_hash(self) -> str:
+        """Return 64 hex digits that any other byte of any image, or another order, changes."""
+        digest = hashlib.sha256()
+        for modality, names in self.images.files.items():
+            for name, file_hash in zip(names, map_in_threads(self._hash, names), strict=True):
+                digest.update(json.dumps([modality, name, file_hash]).encode())
+        return digest.hexdigest()
+
+    def _hash(self, name: str) -> str:
+        with self.images.storage.open(name) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+
+    def _load(self, modality: str, indices: range) -> Tensor:
+        decoded = map_in_threads(lambda index: self.images.image(modality, index), indices)
+        images = []
+        for index, image in zip(indices, decoded, strict=True):
+            expected = self._sizes.setdefault(modality, image.shape)
+            if image.shape != expected:
+                raise ValueError(
+                    f"{self.images.describe(modality, index)}: all {modality} images must have one"
+                    f" size, {expected[2]}x{expected[1]}, got {image.shape[2]}x{image.shape[1]}"
+                )
+            images.append(image)
+        return torch.from_numpy(np.stack(images))
+
+
+class SampledImages:
+    """The first samples of a generator, in blocks.
+
+    Args:
+        sampler: of the generator.
+        count: number of samples.
+    """
+
+    def __init__(self, sampler: IndexedSampler, count: int) -> None:
+        self.sampler, self._count = sampler, count
+        self.name, self.modalities = sampler.name, sampler.modalities
+
+    def __len__(self) -> int:
+        return self._count
+
+    def load(self, block: int) -> Mapping[str, Tensor]:
+        """Return samples block * BLOCK ... of each modality: [n, C, R, R] uint8, n <= BLOCK."""
+        return self.sampler.sample(range(block * BLOCK, min((block + 1) * BLOCK, self._count)))
+
+    def groups(self, count: int) -> np.ndarray:
+        """Return the group of each of the first samples; no two share an identity."""
+        return split_groups(np.arange(count))
+
+
+Images = FolderImages | SampledImages
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features of a set of images.
+
+    Attributes:
+        rows: [N, D] float32.
+        groups: [N] int64, group 0..GROUPS - 1 of each image; an identity's images are in one group.
+    """
+
+    rows: Features
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def split_groups(identities: np.ndarray) -> np.ndarray:
+    """Return the group of each image: [N] int64, identities in the order of first appearance.
+
+    Args:
+        identities: [N] int64.
+    """
+    _, first, identity = np.unique(identities, return_index=True, return_inverse=True)
+    order = np.empty(len(first), dtype=np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[identity.reshape(-1)] * GROUPS // max(len(first), 1)
+
+
+def collect_features(
+    images: Images,
+    counts: Mapping[Key, int],
+    extractors: Mapping[str, Extractor],
+    *,
+    world: World,
+    advance: Advance | None = None,
+) -> dict[Key, Features]:
+    """Compute the features of images, each image once.
+
+    All processes call it together; each takes a range of blocks, and the rows are put in the order
+    of the images. Features are kept one by one: 8 KiB an image and view with Inception.
+
+    Args:
+        images: at least as many as the counts.
+        counts: number of images, from the first on, whose features are needed.
+        extractors: networks by their hash.
+        world: the processes.
+        advance: called with the number of further images, of this process.
+    Returns: [count, D] float32 each in the first process, nothing in the others.
+    """
+    parts: dict[Key, list[tuple[int, Features]]] = {key: [] for key in counts}
+    for block in share(math.ceil(max(counts.values(), default=0) / BLOCK), world):
+        loaded, start = images.load(block), block * BLOCK
+        for (network, view), count in counts.items():
+            if start >= count:
+                continue
+            chosen = list(loaded.values()) if view == JOINT else [loaded[view]]
+            rows = np.concatenate([extract(extractors[network], x) for x in chosen], axis=1)
+            parts[network, view].append((start, rows[: count - start]))
+        if advance is not None:
+            advance(len(next(iter(loaded.values()))))
+    gathered = {key: gather_rows(rows, counts[key], world) for key, rows in parts.items()}
+    return gathered if world.is_first else {}
+
+
+def extract(extractor: Extractor, images: Tensor) -> Features:
+    """Return the features of at most BLOCK images, always computed for BLOCK of them.
+
+    Args:
+        extractor: which network.
+        images: [n, C, H, W] uint8, C 1 or 3; one channel is repeated, as published.
+    Returns: [n, D] float32.
+    """
+    filled = torch.cat([images, images[-1:].expand(BLOCK - len(images), -1, -1, -1)])
+    rows = extractor(filled.expand(-1, 3, -1, -1).contiguous())
+    return rows[: len(images)].cpu().numpy()
+
+
+def extract_all(extractor: Extractor, images: ImageSet) -> Features:
+    """Return the features of the first modality of a data set: [N, D] float32."""
+    source = FolderImages(images)
+    key = extractor.hash, source.modalities[0]
+    return collect_features(source, {key: len(images)}, {key[0]: extractor}, world=World())[key]
+
+
+def share(count: int, world: World) -> range:
+    """Return this process's consecutive part of `count` blocks."""
+    return range(count * world.rank // world.size, count * (world.rank + 1) // world.size)
+
+
+def gather_rows(parts: Sequence[tuple[int, Features]], count: int, world: World) -> Features:
+    """Return the rows of all processes in their order: [count, D] float32.
+
+    Args:
+        parts: (number of the first row, [n, D] float32) of this process.
+        count: rows of all processes.
+        world: the processes.
+    """
+    widths = torch.zeros(world.size, dtype=torch.int64)
+    widths[world.rank] = parts[0][1].shape[1] if parts else 0  # a process with few images: none
+    whole = np.zeros((count, int(world.sum(widths).max())), dtype=np.float32)
+    for start, rows in parts:
+        whole[start : start + len(rows)] = rows
+    return world.sum(torch.from_numpy(whole)).numpy()  # adding zeros changes nothing
+
+
+class FeatureCache:
+    """Features of data sets on disk, so that a second evaluation does not compute them again.
+
+    An entry is found by everything that decides it: images, network, view and number. A damaged
+    one counts as absent and is written anew.
+
+    Args:
+        folder: of the entries; made where absent. By default beside the downloads.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or downloads.download_folder().parent / "metrics"
+
+    def load(self, name: str, key: Mapping[str, str | int]) -> Features | None:
+        """Return the features that were stored under a key; None without.
+
+        Args:
+            name: of the images, part of the file's name for readers.
+            key: plain values.
+        """
+        path, text = self._path(name, key), _text(key)
+        if not path.is_file():
+            return None
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+                rows = content["rows"]
+                if str(content["key"]) != text or rows.ndim != 2 or rows.dtype != np.float32:
+                    raise ValueError("stored under another key or in another form")
+                return rows
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            _log.warning("%s: damaged, computed anew (%s)", path, " ".join(str(error).split()))
+            return None
+
+    def store(self, name: str, key: Mapping[str, str | int], rows: Features) -> None:
+        """Keep features; where that is impossible, say so and go on."""
+        path = self._path(name, key)
+        try:
+            with files.atomic_write(path) as file:
+                np.savez(file, key=np.array(_text(key)), rows=rows)
+        except OSError as error:
+            _log.warning("%s: not kept (%s)", path, os.strerror(error.errno or 0))
+
+    def _path(self, name: str, key: Mapping[str, str | int]) -> Path:
+        digest = hashlib.sha256(_text(key).encode()).hexdigest()[:24]
+        return self.folder / f"{slug(name)[:40]}-{slug(str(key.get('name', '')))[:40]}-{digest}.npz"
+
+
+def _text(key: Mapping[str, str | int]) -> str:
+    return json.dumps({**key, "version": CACHE_VERSION}, sort_keys=True)
