@@ -216,21 +216,17 @@ def _generate(given: dict[str, Any], device: str) -> None:
 def _load_generator(given: dict[str, Any], device: str) -> tuple["Sampler", "Snapshot", str]:
     """Return the generator with its settings, its snapshot, and the hash of its weights."""
     from networks.sampling import Sampler, Truncation  # noqa: PLC0415
-    from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
+    from networks.snapshot import load_generator  # noqa: PLC0415
     from torch_utils.checkpoints import state_sha256  # noqa: PLC0415  # torch is slow
 
     path = given["gen_model"]
-    snapshot = load_snapshot(path)
-    try:
-        generator = build_generator(snapshot)
-    except ValueError as error:
-        raise ValueError(f"--gen_model {path}: {error}") from error
+    generator, snapshot = load_generator(path, device)
     if generator.config.c_dim == 0:
         raise ValueError(
             f"--gen_model {path}: is unconditional, it draws no person at will; train with --cond=1"
         )
     sampler = Sampler(
-        generator.to(device),
+        generator,
         truncation=Truncation(psi=given["truncation"]),
         micro_batch=given["micro_batch"],
     )
@@ -251,7 +247,7 @@ def _make_drawer(
             f"--rec_model gives {width}"
         )
     source, name = _identity_source(given, loaded)
-    scale = given["feature_scale"] or _recorded_scale(snapshot, loaded)
+    scale = given["feature_scale"] or snapshot.new_feature_scale(loaded.features.vectors)
     variation = Variation.SHARED if given["shared_variation"] else Variation.OWN
     layers: tuple[int, ...] = ()
     if given["mix_layers"] is not None:
@@ -286,24 +282,6 @@ def _identity_source(given: dict[str, Any], loaded: "LoadedFilter") -> tuple["Id
     if given["ids"] > len(source):
         raise ValueError(f"--ids must be at most {len(source)}, the vectors in {name}")
     return source, sha256_file(name)
-
-
-def _recorded_scale(snapshot: "Snapshot", loaded: "LoadedFilter") -> float:
-    """Return the length that conditions had in training.
-
-    A network that was trained on features as they are gets vectors of their mean length.
-    """
-    import numpy as np  # noqa: PLC0415  # slow
-
-    from data.identities import DEFAULT_FEATURE_SCALE  # noqa: PLC0415
-
-    data = snapshot.options.get("data")
-    if not isinstance(data, dict) or "feature_scale" not in data:
-        return DEFAULT_FEATURE_SCALE
-    scale = data["feature_scale"]
-    if isinstance(scale, int | float) and scale > 0:
-        return float(scale)
-    return round(float(np.linalg.norm(loaded.features.vectors, axis=1).mean()), 6)
 
 
 def _describe(

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from interpreter.experiment import Experiment
     from interpreter.native import NativeInterpreter
     from networks.generator import Generator
-    from networks.snapshot import Snapshot
 
 EPILOG = """\b
 Examples:
@@ -82,9 +81,8 @@ def _run(given: dict[str, Any]) -> None:
     if given["models"] is not None and given["select"] is None:
         raise ValueError("--interpreter is used with --select only")
     experiment = load_experiment(given["exp"])
-    snapshot = _load_snapshot(experiment, given["network"])
-    generator = _build_generator(snapshot, experiment.network_name, given["device"])
-    request = _request(given, experiment, generator, snapshot.feature_scale)
+    generator, feature_scale = _load_generator(given, experiment)
+    request = _request(given, experiment, generator, feature_scale)
     if given["select"] is not None and not 1 <= given["select"] <= request.count:
         raise ValueError(
             f"--select: 1 to {request.count} images can be proposed, got {given['select']}"
@@ -137,23 +135,19 @@ def _request(
     )
 
 
-def _load_snapshot(experiment: "Experiment", network: Path | None) -> "Snapshot":
-    from networks.snapshot import load_snapshot  # noqa: PLC0415  # torch is slow
+def _load_generator(
+    given: dict[str, Any], experiment: "Experiment"
+) -> tuple["Generator", float | None]:
+    """Return the generator, and the length that its conditions have."""
+    from networks.snapshot import load_generator  # noqa: PLC0415  # torch is slow
+    from torch_utils.devices import resolve_device, use_repeatable_arithmetic  # noqa: PLC0415
 
-    return load_snapshot(network or experiment.path("stylegan_checkpoint"))
-
-
-def _build_generator(snapshot: "Snapshot", network: str, device: str) -> "Generator":
-    from networks.snapshot import build_generator  # noqa: PLC0415
-    from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
-        resolve_device,
-        use_repeatable_arithmetic,
-    )
-
-    name = resolve_device(device)
-    if name != "cpu":
+    device = resolve_device(given["device"])
+    if device != "cpu":
         use_repeatable_arithmetic()
-    return build_generator(snapshot, network).to(name)
+    path = given["network"] or experiment.path("stylegan_checkpoint")
+    generator, snapshot = load_generator(path, device, use_raw_g=experiment.use_raw_g)
+    return generator, snapshot.feature_scale
 
 
 def _load_interpreter(models: Path | None, generator: "Generator") -> "NativeInterpreter | None":

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from interpreter.dataset_writer import DatasetOptions, DatasetWriter, SampleFilter
     from interpreter.experiment import Experiment
     from networks.generator import Generator
-    from networks.snapshot import Snapshot
 
 EPILOG = """\b
 Examples:
@@ -154,8 +153,7 @@ def _train(given: dict[str, Any]) -> None:
         most=experiment.max_training,
         min_region_pixels=experiment.min_region_pixels,
     )
-    snapshot = _load_snapshot(experiment, given["network"])
-    generator = _build_generator(snapshot, experiment.network_name, given["device"])
+    generator, _ = _load_generator(given, experiment)
     job = learning.prepare_learning(generator, annotations, experiment)
     outdir = given["outdir"] or Path(experiment.exp_dir) / "models"
     output = find_output(outdir, model_files.RECORD, job.identity(), fresh=given["fresh"])
@@ -177,11 +175,8 @@ def _generate(given: dict[str, Any]) -> None:
         raise ValueError("--generate-data needs --resume, the folder of trained models")
     experiment = _load_experiment(given)
     options = _dataset_options(given, experiment)
-    snapshot = _load_snapshot(experiment, given["network"])
-    generator = _build_generator(snapshot, experiment.network_name, given["device"])
-    writer, identity = _dataset_writer(
-        given, experiment, generator, options, snapshot.feature_scale
-    )
+    generator, feature_scale = _load_generator(given, experiment)
+    writer, identity = _dataset_writer(given, experiment, generator, options, feature_scale)
     outdir = given["outdir"] or given["resume"] / _samples_name(options)
     output = find_output(outdir, dataset_writer.RECORD, identity, fresh=given["fresh"])
     if given["dry_run"]:
@@ -281,24 +276,20 @@ def _load_experiment(given: dict[str, Any]) -> "Experiment":
     return load_experiment(given["exp"], {"exp_dir": given["exp_dir"], "seed": given["seed"]})
 
 
-def _load_snapshot(experiment: "Experiment", network: Path | None) -> "Snapshot":
-    from networks.snapshot import load_snapshot  # noqa: PLC0415  # torch is slow
-
-    return load_snapshot(network or experiment.path("stylegan_checkpoint"))
-
-
-def _build_generator(snapshot: "Snapshot", network: str, device: str) -> "Generator":
-    from networks.snapshot import build_generator  # noqa: PLC0415
-    from torch_utils.devices import (  # noqa: PLC0415  # torch is slow
-        resolve_device,
-        use_repeatable_arithmetic,
-    )
+def _load_generator(
+    given: dict[str, Any], experiment: "Experiment"
+) -> tuple["Generator", float | None]:
+    """Return the generator, and the length that its conditions have."""
+    from networks.snapshot import load_generator  # noqa: PLC0415  # torch is slow
+    from torch_utils.devices import resolve_device, use_repeatable_arithmetic  # noqa: PLC0415
 
     local = os.environ.get("LOCAL_RANK")
-    name = resolve_device(device, None if local is None else int(local))
-    if name != "cpu":
+    device = resolve_device(given["device"], None if local is None else int(local))
+    if device != "cpu":
         use_repeatable_arithmetic()
-    return build_generator(snapshot, network).to(name)
+    path = given["network"] or experiment.path("stylegan_checkpoint")
+    generator, snapshot = load_generator(path, device, use_raw_g=experiment.use_raw_g)
+    return generator, snapshot.feature_scale
 
 
 if __name__ == "__main__":

@@ -277,23 +277,22 @@ def _identity_mixup(
     """Return what draws images of mixed people, and what decides them."""
     from identities.conditions import condition_scale, read_conditions  # noqa: PLC0415  # torch is slow
     from networks.sampling import Sampler, Truncation  # noqa: PLC0415
-    from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
+    from networks.snapshot import load_generator  # noqa: PLC0415
     from recognition.mixup import IdentityMixup  # noqa: PLC0415
     from torch_utils.checkpoints import state_sha256  # noqa: PLC0415
 
     if len(given["data"]) > 1:
         raise ValueError(f"--identity-mix mixes the people of one --data, got {len(given['data'])}")
-    snapshot = load_snapshot(given["identity_mix"])
-    generator = build_generator(snapshot)
+    generator, snapshot = load_generator(given["identity_mix"], device)
     if generator.config.c_dim == 0:
         raise ValueError(
             f"--identity-mix {given['identity_mix']}: is unconditional, it draws no person at will"
         )
-    sampler = Sampler(generator.to(device), truncation=Truncation(psi=given["truncation"]))
+    sampler = Sampler(generator, truncation=Truncation(psi=given["truncation"]))
     place = given["conditions"] or given["data"][0]
     directions = read_conditions(place, faces.people, sampler.c_dim, given["parents"])
     options = {
-        "scale": given["feature_scale"] or condition_scale(place, snapshot.options),
+        "scale": given["feature_scale"] or condition_scale(place, snapshot),
         "share": given["identity_share"],
         "images": given["identity_images"],
         "seed": given["seed"],

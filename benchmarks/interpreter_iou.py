@@ -68,9 +68,9 @@ def _measure(
     from interpreter.model_files import load_models  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
     from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415
-    from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
+    from networks.snapshot import load_generator  # noqa: PLC0415
 
-    generator = build_generator(load_snapshot(network))
+    generator, _ = load_generator(network)
     layout = feature_layout(generator.config)
     interpreter = NativeInterpreter(load_models(models).ensemble, layout)
     options = AnnotatorOptions(resolution=generator.config.resolution, classes=interpreter.classes)

@@ -57,8 +57,7 @@ class Setting:
 def strip_nir(source: Path, target: Path) -> None:
     """Write a snapshot without its NIR heads and its NIR discriminator."""
     from data.modalities import NIR  # noqa: PLC0415  # torch is slow
-    from networks.network_state import NetworkState  # noqa: PLC0415
-    from networks.snapshot import Snapshot, load_snapshot, save_snapshot  # noqa: PLC0415
+    from networks.snapshot import NetworkState, Snapshot, load_snapshot, save_snapshot  # noqa: PLC0415
 
     networks = {}
     for name, network in load_snapshot(source).networks.items():

@@ -78,13 +78,13 @@ class _Task:
         from interpreter.features import feature_layout  # noqa: PLC0415
         from networks.config import GeneratorConfig  # noqa: PLC0415
         from networks.generator import Generator  # noqa: PLC0415
-        from networks.snapshot import build_generator, load_snapshot  # noqa: PLC0415
+        from networks.snapshot import load_generator  # noqa: PLC0415
 
         torch.set_num_threads(given["threads"])
         torch.manual_seed(0)
         self.given, self.annotator = given, None
         if given["network"] is not None:
-            self.generator = build_generator(load_snapshot(given["network"]))
+            self.generator, _ = load_generator(given["network"])
             self.annotator = _annotator(self.generator.config.resolution)
         else:
             config = GeneratorConfig(resolution=given["resolution"], channel_base=16384)

@@ -8,11 +8,11 @@ import numpy as np
 
 from biometrics.features import IdentityFeatures, read_identity_features
 from data.grouping import MANIFEST
-from data.identities import DEFAULT_FEATURE_SCALE
 from dnnlib import files
 from identities.identity_sources import RandomSource
 from identities.recognition_dataset import RECORD
 from metrics.nearest import unit_rows
+from networks.snapshot import Snapshot
 
 
 def read_conditions(
@@ -45,26 +45,22 @@ def read_conditions(
     return unit_rows(rows)
 
 
-def condition_scale(path: Path, options: Mapping[str, Any]) -> float:
+def condition_scale(path: Path, snapshot: Snapshot) -> float:
     """Return the length that conditions have: of the data set of new people, else in training.
 
     Args:
         path: as in `read_conditions`.
-        options: of the conditional snapshot.
-    Raises: ValueError where the network was trained with features as they are.
+        snapshot: conditional.
+    Raises: ValueError where the network was trained with features of their own lengths, and `path`
+        has no features that tell them.
     """
     record = path / RECORD
     if path.is_dir() and record.is_file():
         return float(files.read_json(record)["identity"]["people"]["scale"])
-    data = options.get("data")
-    if not isinstance(data, dict) or "feature_scale" not in data:
-        return DEFAULT_FEATURE_SCALE
-    scale = data["feature_scale"]
-    if isinstance(scale, int | float) and scale > 0:
-        return float(scale)
-    raise ValueError(
-        "the network was trained with features of their own lengths: give --feature-scale"
-    )
+    features = None
+    if snapshot.feature_scale is None and path.is_file():
+        features = read_identity_features(path).vectors
+    return snapshot.new_feature_scale(features)
 
 
 def _of_features(features: IdentityFeatures) -> dict[str, np.ndarray]:

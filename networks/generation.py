@@ -15,9 +15,9 @@ from data.pixels import to_uint8
 from data.sheets import Pixels, image_grid, save_image, side_by_side
 from dnnlib import files
 from networks import video
-from networks.generator import Generator, NoiseMode
+from networks.generator import NoiseMode
 from networks.sampling import Sampler, Truncation, check_layers, latents_of_seeds, replace_layers
-from networks.snapshot import Snapshot, build_generator, load_snapshot
+from networks.snapshot import load_generator
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 from torch_utils.seeding import derive_seed
 
@@ -133,8 +133,9 @@ def prepare(options: GenerationOptions) -> Job:
     device = torch.device(resolve_device(options.device))
     if device.type == "cuda":
         use_repeatable_arithmetic()
-    snapshot = load_snapshot(options.network)
-    generator = _build_generator(snapshot, options)
+    generator, snapshot = load_generator(
+        options.network, device, use_raw_g=options.use_raw_g, fp32=options.fp32
+    )
     z_dim = generator.config.z_dim
     if options.latents is not None:
         z = read_rows(options.latents, "--latents", z_dim)
@@ -152,7 +153,7 @@ def prepare(options: GenerationOptions) -> Job:
     return Job(
         options=options,
         sampler=Sampler(
-            generator.to(device),
+            generator,
             truncation=Truncation(psi=options.truncation, cutoff=options.truncation_cutoff),
             noise_mode=options.noise_mode,
             seed=options.seed,
@@ -161,14 +162,6 @@ def prepare(options: GenerationOptions) -> Job:
         columns=columns,
         mix_layers=_mix_layers(options, generator.num_ws),
     )
-
-
-def _build_generator(snapshot: Snapshot, options: GenerationOptions) -> Generator:
-    try:
-        name = "G" if options.use_raw_g else "G_ema"
-        return build_generator(snapshot, name, fp32=options.fp32)
-    except ValueError as error:
-        raise ValueError(f"{options.network}: {error}") from error
 
 
 def _seed_names(seeds: Iterable[int]) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from data.modalities import NIR, RGB
 from networks.config import MAX_RESOLUTION, block_resolutions
-from networks.network_state import NetworkKind, NetworkState, make_network_state, parse_config
 from torch_utils.safe_pickle import PersistentObject
 
 NETWORK_NAMES = ("G", "D", "D_NIR", "G_ema")
@@ -39,8 +38,8 @@ _CLASSES = {
 _HEADS = {"torgb": RGB.name, "toseg": NIR.name}
 
 
-def convert_networks(content: Mapping[str, Any], where: str) -> dict[str, NetworkState]:
-    """Return the networks of a published snapshot.
+def convert_networks(content: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Return the networks of a published snapshot in the plain form of our own, not yet checked.
 
     Args:
         content: what the pickle holds: "G", "D", "G_ema" and for the dual-branch family "D_NIR".
@@ -59,15 +58,16 @@ def convert_networks(content: Mapping[str, Any], where: str) -> dict[str, Networ
     return networks
 
 
-def convert_augment(record: Any, networks: Mapping[str, NetworkState]) -> dict[str, float]:
+def convert_augment(content: Mapping[str, Any]) -> dict[str, float]:
     """Return the strength of augmentation, which published systems share among modalities."""
+    record = content.get("augment_pipe")
     if not isinstance(record, PersistentObject):
         return {}
     buffers = record.state.get("_buffers")
     strength = buffers.get("p") if isinstance(buffers, dict) else None
     if not isinstance(strength, Tensor) or strength.numel() != 1 or not strength.isfinite():
         return {}
-    names = [RGB.name, NIR.name] if "D_NIR" in networks else [RGB.name]
+    names = [RGB.name, NIR.name] if content.get("D_NIR") is not None else [RGB.name]
     return {name: min(max(float(strength), 0.0), 1.0) for name in names}
 
 
@@ -135,12 +135,11 @@ class Module:
         return table
 
 
-def _convert_network(module: Module, where: str) -> NetworkState:
+def _convert_network(module: Module, where: str) -> dict[str, Any]:
     if module.class_name == "Generator":
-        kind, content, rename = NetworkKind.GENERATOR, _generator_options(module), _generator_name
+        options, rename = _generator_options(module), _generator_name
     elif module.class_name == "Discriminator":
-        kind, content = NetworkKind.DISCRIMINATOR, _discriminator_options(module)
-        rename = _discriminator_name
+        options, rename = _discriminator_options(module), _discriminator_name
     else:
         raise ValueError(f"{where} is a {module.class_name}, not a generator or a discriminator")
     tensors = {
@@ -148,7 +147,7 @@ def _convert_network(module: Module, where: str) -> NetworkState:
         for name, tensor in islice(module.tensors(), _MAX_TENSORS)
         if not name.endswith("resample_filter")  # built from the configuration
     }
-    return make_network_state(parse_config(kind, content, where), tensors, where)
+    return {"kind": module.class_name.lower(), "config": options, "state": tensors}
 
 
 def _generator_options(module: Module) -> dict[str, Any]:

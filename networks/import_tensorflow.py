@@ -14,13 +14,6 @@ from torch import Tensor
 
 from data.modalities import RGB
 from dnnlib.config import suggest
-from networks.network_state import (
-    NetworkKind,
-    NetworkState,
-    expected_shapes,
-    make_network_state,
-    parse_config,
-)
 from torch_utils.safe_pickle import TensorflowNetwork
 
 NETWORK_NAMES = ("G", "D", "G_ema")  # the order in the tuple, where the last is called Gs
@@ -87,32 +80,29 @@ _SHIFTED = ".affine.bias"
 _PARTS = {"mod_weight": "affine.weight", "mod_bias": "affine.bias"}
 
 
-def convert_networks(content: Sequence[Any], where: str) -> dict[str, NetworkState]:
-    """Return the networks of a TensorFlow snapshot.
+def convert_networks(content: Sequence[Any], where: str) -> dict[str, dict[str, Any]]:
+    """Return the networks of a TensorFlow snapshot in the plain form of our own, not yet checked.
 
     Args:
         content: (G, D, Gs), as TensorflowNetwork records.
         where: the file, for messages.
-    Raises: ValueError for StyleGAN1, an unknown option, or tensors that do not fit.
+    Raises: ValueError for StyleGAN1, an unknown option or variable.
     """
     if len(content) != len(NETWORK_NAMES):
         raise ValueError(f"{where} holds {len(content)} values, a TensorFlow snapshot (G, D, Gs)")
     return {
-        name: _convert_network(network, NetworkKind.DISCRIMINATOR, f"{where}: {name}")
-        if name == "D"
-        else _convert_network(network, NetworkKind.GENERATOR, f"{where}: {name}")
+        name: _convert_network(network, f"{where}: {name}", is_generator=name != "D")
         for name, network in zip(NETWORK_NAMES, content, strict=True)
     }
 
 
-def _convert_network(network: Any, kind: NetworkKind, where: str) -> NetworkState:
-    is_generator = kind is NetworkKind.GENERATOR
+def _convert_network(network: Any, where: str, *, is_generator: bool) -> dict[str, Any]:
     convert = _generator_entry if is_generator else _discriminator_entry
     variables = dict(_variables(network, where))
-    options = _options(network, kind, where)
+    options = _options(network, where, is_generator=is_generator)
     entries = list(_convert_entries(variables, options, convert, where))
-    config = parse_config(kind, options, where)
-    return make_network_state(config, _copies(entries, expected_shapes(config), where), where)
+    kind = "generator" if is_generator else "discriminator"
+    return {"kind": kind, "config": options, "state": _copies(entries, where)}
 
 
 def _variables(network: Any, where: str, prefix: str = "") -> Iterator[Entry]:
@@ -140,9 +130,8 @@ def _variables(network: Any, where: str, prefix: str = "") -> Iterator[Entry]:
         yield from _variables(component, where, f"{prefix}{name}/")
 
 
-def _options(network: TensorflowNetwork, kind: NetworkKind, where: str) -> dict[str, Any]:
+def _options(network: TensorflowNetwork, where: str, *, is_generator: bool) -> dict[str, Any]:
     """Return the content of our configuration. Raises: ValueError for an unknown option."""
-    is_generator = kind is NetworkKind.GENERATOR
     names = _GENERATOR_OPTIONS if is_generator else _DISCRIMINATOR_OPTIONS
     given = network.state.get("static_kwargs")
     if not isinstance(given, dict):
@@ -187,20 +176,13 @@ def _convert_entries(
         yield entry
 
 
-def _copies(
-    entries: Sequence[Entry], shapes: Mapping[str, tuple[int, ...]], where: str
-) -> dict[str, Tensor]:
-    """Return float32 copies of arrays, once they have been found to be those of the network."""
+def _copies(entries: Sequence[Entry], where: str) -> dict[str, Tensor]:
+    """Return float32 copies of arrays, once it is known that they are no more than the file's."""
     stored = {id(_owner(value)): value.nbytes for _, value in entries}
     if sum(value.nbytes for _, value in entries) > sum(stored.values()):
         raise ValueError(f"{where}: variables share their numbers, which those of networks do not")
     tensors = {}
     for name, value in entries:
-        if name not in shapes:
-            raise ValueError(f"{where}: {name[:80]} is of no layer that the options describe")
-        if np.shape(value) != shapes[name]:
-            wanted, got = list(shapes[name]), list(np.shape(value))
-            raise ValueError(f"{where}: {name[:80]} must have shape {wanted}, got {got}")
         with np.errstate(over="ignore"):
             array = np.array(value, dtype=np.float32, order="C")
         tensors[name] = torch.from_numpy(array + 1 if name.endswith(_SHIFTED) else array)

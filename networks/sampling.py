@@ -18,7 +18,7 @@ from torch import Tensor
 from data.dataset import PairDataset
 from data.pixels import to_uint8
 from networks.generator import Generator, NoiseMode
-from networks.snapshot import build_generator, load_snapshot
+from networks.snapshot import load_generator
 from torch_utils.seeding import derive_seed, generator_for
 
 _FULL_SIDE_PX = 512
@@ -305,11 +305,7 @@ def load_sampler(
         use_raw_g: sample from G instead of its average.
     Raises: FileNotFoundError; ValueError naming the snapshot or the labels that do not fit it.
     """
-    snapshot = load_snapshot(path)
-    try:
-        generator = build_generator(snapshot, "G" if use_raw_g else "G_ema").to(device)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    generator, snapshot = load_generator(path, device, use_raw_g=use_raw_g)
     labels = None
     if generator.config.c_dim:
         if data is None:

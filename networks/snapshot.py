@@ -2,55 +2,63 @@
 
 Ours is a `torch.save` archive of plain containers that `torch.load(weights_only=True)` reads:
 {"format", "version", "options", "progress": {"nimg"}, "augment": {modality: p},
-"networks": {name: {"kind", "config", "state"}}}.
+"networks": {name: {"kind", "config", "state"}}}. Published networks are brought to the same form.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from data.identities import DEFAULT_FEATURE_SCALE
 from dnnlib import config as configs
-from networks import import_published as published
-from networks import import_tensorflow as published_tensorflow
+from networks import import_published, import_tensorflow
+from networks.config import DiscriminatorConfig, GeneratorConfig
 from networks.discriminator import Discriminator
 from networks.generator import Generator
-from networks.network_state import (
-    NetworkKind,
-    NetworkState,
-    capture,
-    make_network_state,
-    parse_config,
-    restore,
-)
 from torch_utils import safe_pickle
 from torch_utils.checkpoints import save_checkpoint
-
-__all__ = [
-    "NetworkKind",
-    "NetworkState",
-    "Snapshot",
-    "build_discriminator",
-    "build_generator",
-    "capture",
-    "load_snapshot",
-    "save_snapshot",
-]
 
 FORMAT = "biface-snapshot"
 VERSION = 1
 _MAX_NETWORKS = 16
+_MAX_HEADS = 16
+_MAX_NAME = 40
 _KEYS = {"format", "version", "options", "progress", "augment", "networks"}
+
+
+class NetworkKind(StrEnum):
+    """What a network does."""
+
+    GENERATOR = "generator"
+    DISCRIMINATOR = "discriminator"
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkState:
+    """A network without its code.
+
+    Attributes:
+        kind: generator or discriminator.
+        config: of that kind.
+        state: entries of the state dict, float32 on the CPU.
+    """
+
+    kind: NetworkKind
+    config: GeneratorConfig | DiscriminatorConfig
+    state: dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:
-    """Everything that is needed to draw from a run, or to start another one from it.
+    """Everything that is needed to generate images, or to start another run.
 
     Attributes:
         networks: by the published names G, D, D_NIR, G_ema, as far as they are there.
@@ -68,10 +76,36 @@ class Snapshot:
 
     @property
     def feature_scale(self) -> float | None:
-        """Length of identity features as conditions; None: as in their file, or not recorded."""
+        """Length of identity features as conditions; None leaves each at its own length.
+
+        Our training records it. A snapshot that does not say is a published one: 4 then, which the
+        published generation of recognition data multiplies unit vectors with whatever the network
+        was trained on. One network is thus shown one length, whichever script asks.
+        """
         data = self.options.get("data")
-        scale = data.get("feature_scale") if isinstance(data, Mapping) else None
-        return float(scale) if isinstance(scale, int | float) else None
+        if not isinstance(data, Mapping) or "feature_scale" not in data:
+            return DEFAULT_FEATURE_SCALE
+        scale = data["feature_scale"]
+        return float(scale) if isinstance(scale, int | float) and scale > 0 else None
+
+    def new_feature_scale(self, features: np.ndarray | None) -> float:
+        """Return the length of new identity features, which have none of their own.
+
+        Args:
+            features: [N, E], known ones, whose mean length counts where the network was trained on
+                features at their own lengths.
+        Raises: ValueError where that is so and there are none.
+        """
+        if self.feature_scale is not None:
+            return self.feature_scale
+        if features is None:
+            raise ValueError(
+                "the network was trained with features of their own lengths: give --feature-scale"
+            )
+        return round(float(np.linalg.norm(features, axis=1).mean()), 6)
+
+
+# Files
 
 
 def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
@@ -80,25 +114,6 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     Equal snapshots give equal bytes, whatever the file is called.
     """
     save_checkpoint(path, as_content(snapshot))
-
-
-def as_content(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot as the plain containers and tensors of our form."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "options": snapshot.options,
-        "progress": {"nimg": snapshot.nimg},
-        "augment": snapshot.augment,
-        "networks": {
-            name: {
-                "kind": network.kind.value,
-                "config": configs.to_dict(network.config),
-                "state": {key: _contiguous(tensor) for key, tensor in network.state.items()},
-            }
-            for name, network in snapshot.networks.items()
-        },
-    }
 
 
 def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
@@ -120,19 +135,48 @@ def load_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     raise ValueError(f"{path}: a snapshot is an archive of ours or a pickle, but this file {found}")
 
 
-def build_generator(snapshot: Snapshot, name: str = "G_ema", *, fp32: bool = False) -> Generator:
-    """Return a generator on the CPU, in evaluation mode and without gradients.
+def load_generator(
+    path: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    *,
+    use_raw_g: bool = False,
+    fp32: bool = False,
+) -> tuple[Generator, Snapshot]:
+    """Read a generator, in evaluation mode and without gradients, and the snapshot it is from.
 
     Args:
-        snapshot: where it is kept.
-        name: "G_ema", the average, or "G".
+        path: of the snapshot, ours or published.
+        device: to compute on.
+        use_raw_g: take G instead of its average G_ema.
         fp32: compute in 32 bits on CUDA too.
+    Raises: as `load_snapshot`; ValueError where the file has no such generator.
+    """
+    snapshot = load_snapshot(path)
+    try:
+        generator = build_generator(snapshot, "G" if use_raw_g else "G_ema", fp32=fp32)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return generator.to(device), snapshot
+
+
+# Networks
+
+
+def capture(network: Generator | Discriminator) -> NetworkState:
+    """Return the present state of a network, as copies on the CPU."""
+    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    return make_network_state(network.config, state, type(network).__name__)
+
+
+def build_generator(snapshot: Snapshot, name: str = "G_ema", *, fp32: bool = False) -> Generator:
+    """Return a generator on the CPU; see `load_generator`.
+
     Raises: ValueError where the snapshot has no generator of that name.
     """
     network = _find(snapshot, name, NetworkKind.GENERATOR)
     if fp32:
         network = replace(network, config=replace(network.config, num_fp16_res=0))
-    generator = restore(network)
+    generator = _restore(network)
     assert isinstance(generator, Generator), "a generator's state restores a generator"
     return generator
 
@@ -142,7 +186,7 @@ def build_discriminator(snapshot: Snapshot, name: str = "D") -> Discriminator:
 
     Raises: ValueError where the snapshot has no discriminator of that name.
     """
-    discriminator = restore(_find(snapshot, name, NetworkKind.DISCRIMINATOR))
+    discriminator = _restore(_find(snapshot, name, NetworkKind.DISCRIMINATOR))
     assert isinstance(discriminator, Discriminator), "a discriminator's state restores one"
     return discriminator
 
@@ -157,6 +201,51 @@ def _find(snapshot: Snapshot, name: str, kind: NetworkKind) -> NetworkState:
     return network
 
 
+def _restore(network: NetworkState) -> Generator | Discriminator:
+    # The first weights are random and then replaced; the caller's random numbers stay as they are.
+    with torch.random.fork_rng(devices=[]):
+        module = _build(network.config)
+    module.load_state_dict(network.state)
+    return module.eval().requires_grad_(False)
+
+
+def _build(config: GeneratorConfig | DiscriminatorConfig) -> Generator | Discriminator:
+    return Generator(config) if isinstance(config, GeneratorConfig) else Discriminator(config)
+
+
+def expected_shapes(config: GeneratorConfig | DiscriminatorConfig) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of a network's tensors without making any of them."""
+    with torch.device("meta"):
+        network = _build(config)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+# Plain containers, there and back; what is read may be damaged or hostile
+
+
+def as_content(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot as the plain containers and tensors of our form."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "options": snapshot.options,
+        "progress": {"nimg": snapshot.nimg},
+        "augment": snapshot.augment,
+        "networks": {
+            name: {
+                "kind": network.kind.value,
+                "config": configs.to_dict(network.config),
+                # Copies whose bytes do not depend on the layout that they were trained in.
+                "state": {
+                    key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+                    for key, tensor in network.state.items()
+                },
+            }
+            for name, network in snapshot.networks.items()
+        },
+    }
+
+
 def read_content(content: Any, where: str) -> Snapshot:
     """Return the snapshot that `as_content` describes. Raises: ValueError naming `where`."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -168,18 +257,40 @@ def read_content(content: Any, where: str) -> Snapshot:
         )
     if content.keys() != _KEYS:
         raise ValueError(f"{where}: a snapshot has the keys {', '.join(sorted(_KEYS))}")
-    networks = _dict(content["networks"], f"{where}: networks")
+    options, progress, augment, networks = (
+        _dict(content[key], f"{where}: {key}")
+        for key in ("options", "progress", "augment", "networks")
+    )
+    nimg = progress.get("nimg")
+    if type(nimg) is not int or nimg < 0:
+        raise ValueError(f"{where}: nimg must be a count of images, got {shorten(nimg)}")
+    for name, strength in augment.items():
+        if not isinstance(strength, float) or not 0 <= strength <= 1:
+            got = shorten(strength)
+            raise ValueError(f"{where}: augment: {name[:80]} must be from 0 to 1, got {got}")
+    return Snapshot(
+        networks=_read_networks(networks, where), augment=augment, options=options, nimg=nimg
+    )
+
+
+def _read_published(content: Any, where: str) -> Snapshot:
+    if isinstance(content, tuple):
+        networks = _read_networks(import_tensorflow.convert_networks(content, where), where)
+        return Snapshot(networks=networks, origin="tensorflow")
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise ValueError(f"{where}: a pickle of a {kind}, not a snapshot of networks")
+    networks = _read_networks(import_published.convert_networks(content, where), where)
+    if not networks:
+        raise ValueError(f"{where}: a pickle without {', '.join(import_published.NETWORK_NAMES)}")
+    augment = import_published.convert_augment(content)
+    return Snapshot(networks=networks, augment=augment, origin="pytorch")
+
+
+def _read_networks(networks: Mapping[str, Any], where: str) -> dict[str, NetworkState]:
     if len(networks) > _MAX_NETWORKS:
         raise ValueError(f"{where}: at most {_MAX_NETWORKS} networks are read, got {len(networks)}")
-    return Snapshot(
-        networks={
-            name: _read_network(network, f"{where}: {name[:80]}")
-            for name, network in networks.items()
-        },
-        augment=_strengths(content["augment"], f"{where}: augment"),
-        options=_dict(content["options"], f"{where}: options"),
-        nimg=_count(_dict(content["progress"], f"{where}: progress").get("nimg"), where),
-    )
+    return {name: _read_network(entry, f"{where}: {name[:80]}") for name, entry in networks.items()}
 
 
 def _read_network(content: Any, where: str) -> NetworkState:
@@ -193,43 +304,71 @@ def _read_network(content: Any, where: str) -> NetworkState:
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{where}: {name[:80]} must be a tensor, got {type(tensor).__name__}")
-    return make_network_state(parse_config(NetworkKind(kind), config, where), state, where)
+    return make_network_state(_parse_config(NetworkKind(kind), config, where), state, where)
 
 
-def _read_published(content: Any, where: str) -> Snapshot:
-    if isinstance(content, tuple):
-        networks = published_tensorflow.convert_networks(content, where)
-        return Snapshot(networks=networks, origin="tensorflow")
-    if not isinstance(content, dict):
-        kind = type(content).__name__
-        raise ValueError(f"{where}: a pickle of a {kind}, not a snapshot of networks")
-    networks = published.convert_networks(content, where)
-    if not networks:
-        raise ValueError(f"{where}: a pickle without {', '.join(published.NETWORK_NAMES)}")
-    augment = published.convert_augment(content.get("augment_pipe"), networks)
-    return Snapshot(networks=networks, augment=augment, origin="pytorch")
+def make_network_state(
+    config: GeneratorConfig | DiscriminatorConfig, state: Mapping[str, Tensor], where: str
+) -> NetworkState:
+    """Return configuration and tensors as one, once they have been found to belong together.
+
+    Args:
+        config: of a generator or a discriminator.
+        state: tensors by our names; any dtype and device, any memory layout.
+        where: named in messages, such as "file.pkl: G_ema".
+    Raises: ValueError that names the tensors that are missing, unknown or of another shape.
+    """
+    expected = expected_shapes(config)
+    for noun, names in (
+        ("lacks", expected.keys() - state.keys()),
+        ("has unknown", state.keys() - expected.keys()),
+    ):
+        if names:
+            shown = ", ".join(name[:80] for name in sorted(names)[:3])
+            raise ValueError(f"{where} {noun} tensors: {shown}{', ...' if len(names) > 3 else ''}")
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            raise ValueError(
+                f"{where}: {name} must have shape {list(shape)}, got {list(state[name].shape)}"
+            )
+    # Tensors that are the same numbers again and again: the network would not be small.
+    storages = [tensor.untyped_storage() for tensor in state.values()]
+    stored = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    if sum(t.numel() * t.element_size() for t in state.values()) > sum(stored.values()):
+        raise ValueError(f"{where}: tensors share their numbers, which those of networks never do")
+    tensors = {name: state[name].detach().to("cpu", torch.float32) for name in expected}
+    is_generator = isinstance(config, GeneratorConfig)
+    kind = NetworkKind.GENERATOR if is_generator else NetworkKind.DISCRIMINATOR
+    return NetworkState(kind, config, tensors)
+
+
+def _parse_config(
+    kind: NetworkKind, content: Any, where: str
+) -> GeneratorConfig | DiscriminatorConfig:
+    if kind is NetworkKind.GENERATOR and isinstance(content, Mapping):
+        _check_heads(content.get("heads", {}), where)
+    form = GeneratorConfig if kind is NetworkKind.GENERATOR else DiscriminatorConfig
+    try:
+        return configs.from_dict(form, content, where)
+    except ValueError as error:
+        message = str(error)
+        raise ValueError(message if where in message else f"{where}: {message}") from error
+
+
+def _check_heads(heads: Any, where: str) -> None:
+    if not isinstance(heads, Mapping) or len(heads) > _MAX_HEADS:
+        raise ValueError(f"{where}: heads must be an object of at most {_MAX_HEADS} channel counts")
+    for name, channels in heads.items():
+        # A module may not be called like an attribute of the table of modules.
+        is_name = str(name).isidentifier() and not hasattr(nn.ModuleDict(), name)
+        if not is_name or len(name) > _MAX_NAME or type(channels) is not int:
+            raise ValueError(
+                f"{where}: heads must give numbers of channels by names,"
+                f" got {shorten(name)}: {shorten(channels)}"
+            )
 
 
 def _dict(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be an object, got {type(value).__name__}")
     return value
-
-
-def _strengths(value: Any, where: str) -> dict[str, float]:
-    strengths = _dict(value, where)
-    for name, strength in strengths.items():
-        if not isinstance(strength, float) or not 0 <= strength <= 1:
-            raise ValueError(f"{where}: {name[:80]} must be from 0 to 1, got {shorten(strength)}")
-    return strengths
-
-
-def _count(value: Any, where: str) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{where}: nimg must be a count of images, got {shorten(value)}")
-    return value
-
-
-def _contiguous(tensor: Tensor) -> Tensor:
-    """Return a copy on the CPU whose bytes do not depend on the layout it was trained in."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -372,9 +372,3 @@ def test_conditions_drawn_from_identity_features(tmp_path):
     assert {tuple(row) for row in raw.tolist()} == {tuple(v) for v in features.values()}
     with pytest.raises(ValueError, match=r"features.json: 3 numbers each, the network takes 5"):
         read_conditions(options, 5, names, 4.0)
-
-
-def test_a_snapshot_records_the_length_of_features():
-    assert Snapshot(networks={}, options={"data": {"feature_scale": 4.0}}).feature_scale == 4.0
-    assert Snapshot(networks={}, options={"data": {"feature_scale": None}}).feature_scale is None
-    assert Snapshot(networks={}).feature_scale is None

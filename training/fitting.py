@@ -6,7 +6,7 @@ from torch import Tensor
 
 from data.modalities import RGB
 from networks.config import DiscriminatorConfig, GeneratorConfig
-from networks.network_state import NetworkState, expected_shapes
+from networks.snapshot import NetworkState, expected_shapes
 
 Config = GeneratorConfig | DiscriminatorConfig
 

@@ -15,8 +15,7 @@ from data.dataset import PairDataset
 from data.sampler import InfiniteSampler
 from dnnlib import config as configs
 from dnnlib.text import format_seconds
-from networks.network_state import capture
-from networks.snapshot import Snapshot, save_snapshot
+from networks.snapshot import Snapshot, capture, save_snapshot
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed

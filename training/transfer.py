@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from data.modalities import NIR, RGB
 from networks.config import DiscriminatorConfig, GeneratorConfig
-from networks.network_state import NetworkState
-from networks.snapshot import Snapshot
+from networks.snapshot import NetworkState, Snapshot
 from torch_utils.checkpoints import load_checkpoint
 from training.ada import AdaMode
 from training.conditioning import add_condition

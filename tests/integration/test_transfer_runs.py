@@ -7,8 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from networks.network_state import NetworkState
-from networks.snapshot import Snapshot, load_snapshot, save_snapshot
+from networks.snapshot import NetworkState, Snapshot, load_snapshot, save_snapshot
 from tests.helpers.training import run, run_folder, tiny_data, tiny_options
 from tests.helpers.web import serve
 from train_db_stylegan2 import main

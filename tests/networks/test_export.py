@@ -11,8 +11,7 @@ from networks import export
 from networks.config import Architecture
 from networks.export import ConversionOptions, convert, load_safetensors, save_safetensors
 from networks.generator import NoiseMode
-from networks.network_state import capture
-from networks.snapshot import Snapshot, build_generator, load_snapshot, save_snapshot
+from networks.snapshot import Snapshot, build_generator, capture, load_snapshot, save_snapshot
 from tests.helpers.networks import (
     random_network,
     small_discriminator_config,

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from networks.network_state import capture
-from networks.snapshot import Snapshot, as_content, load_snapshot, read_content, save_snapshot
+from networks.snapshot import (
+    Snapshot,
+    as_content,
+    capture,
+    load_snapshot,
+    read_content,
+    save_snapshot,
+)
 from tests.helpers import published
 from tests.helpers.networks import (
     random_network,
@@ -109,7 +115,7 @@ TENSORFLOW = {
     ),
     "layer of another resolution": (
         lambda network: synthesis(network).append(("64x64/Conv1/bias", np.zeros(3, np.float32))),
-        "blocks.b64.conv1.bias is of no layer",
+        "unknown tensors: synthesis.blocks.b64.conv1.bias",
     ),
     "million layers": (
         lambda network: network.static_kwargs.update(mapping_layers=10**6),

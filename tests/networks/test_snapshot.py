@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from networks.snapshot import (
     build_discriminator,
     build_generator,
     capture,
+    load_generator,
     load_snapshot,
     save_snapshot,
 )
@@ -131,6 +133,33 @@ def test_failed_save_leaves_the_old_file(path, snapshot):
         save_snapshot(path, replace(snapshot, options={"bad": lambda: None}))
     assert path.read_bytes() == old
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("options", "scale", "new"),
+    [
+        ({"data": {"feature_scale": 2.5}}, 2.5, 2.5),
+        ({"data": {"feature_scale": None}}, None, 6.0),  # as they are; new ones: their mean
+        ({}, 4.0, 4.0),  # published: what published generation uses
+    ],
+)
+def test_the_length_of_conditions(options, scale, new):
+    snapshot = Snapshot(networks={}, options=options)
+    assert snapshot.feature_scale == scale
+    assert snapshot.new_feature_scale(np.array([[3.0, 4.0], [0.0, 7.0]])) == new
+    if scale is None:
+        with pytest.raises(ValueError, match="--feature-scale"):
+            snapshot.new_feature_scale(None)
+
+
+def test_a_generator_is_loaded_by_name(path, snapshot, tmp_path):
+    generator, loaded = load_generator(path, use_raw_g=True, fp32=True)
+    assert generator.config.num_fp16_res == 0
+    assert not generator.training
+    assert loaded.nimg == snapshot.nimg
+    save_snapshot(tmp_path / "none.pkl", Snapshot(networks={}))
+    with pytest.raises(ValueError, match=r"none\.pkl: .* no generator 'G_ema'"):
+        load_generator(tmp_path / "none.pkl")
 
 
 # What is refused

@@ -11,6 +11,7 @@ from biometrics.embedding import Preprocessing
 from data.pixels import to_float
 from identities.conditions import condition_scale, read_conditions
 from identities.identity_sources import MixupSource, RandomSource
+from networks.snapshot import Snapshot
 from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces
 from recognition.heads import HeadConfig, MarginHead, MarginKind
@@ -289,12 +290,14 @@ def test_conditions_of_mixed_people_come_from_their_parents(tmp_path):
 
 def test_the_length_of_conditions_is_the_recorded_one(tmp_path):
     features = tmp_path / "identity_features.json"
-    assert condition_scale(features, {}) == 4.0
-    assert condition_scale(tmp_path, {"data": {"feature_scale": 2}}) == 2.0
-    with pytest.raises(ValueError, match="features of their own lengths: give --feature-scale"):
-        condition_scale(features, {"data": {"feature_scale": None}})
+    raw = Snapshot(networks={}, options={"data": {"feature_scale": None}})
+    with pytest.raises(ValueError, match="--feature-scale"):
+        condition_scale(features, raw)
+    write_json(features, {"a_0.png": [3.0, 4.0], "b_0.png": [0.0, 7.0]})
+    assert condition_scale(features, raw) == 6.0
+    assert condition_scale(features, Snapshot(networks={})) == 4.0
     write_json(tmp_path / "summary.json", {"identity": {"people": {"scale": 3.5}}})
-    assert condition_scale(tmp_path, {"data": {"feature_scale": None}}) == 3.5
+    assert condition_scale(tmp_path, raw) == 3.5
 
 
 def test_batches_of_several_sizes(tmp_path):

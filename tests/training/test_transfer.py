@@ -9,8 +9,7 @@ from networks.config import Architecture, MappingConfig
 from networks.discriminator import Discriminator
 from networks.generator import Generator
 from networks.layers import normalize_second_moment
-from networks.network_state import capture
-from networks.snapshot import Snapshot, build_generator
+from networks.snapshot import Snapshot, build_generator, capture
 from tests.helpers.configs import small_training_config
 from tests.helpers.networks import (
     random_network,

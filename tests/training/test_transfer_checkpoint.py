@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from networks.network_state import capture
-from networks.snapshot import Snapshot, load_snapshot, save_snapshot
+from networks.snapshot import Snapshot, capture, load_snapshot, save_snapshot
 from tests.helpers.configs import small_training_config
 from torch_utils.checkpoints import save_checkpoint
 from training.ada import AdaConfig, AdaMode
