@@ -155,7 +155,9 @@ def _calibrate(given: dict[str, Any], device: str) -> None:
     options = command_line.read_filter_options(given, device)
     features, embedder = setup.load_people(options.training_ids, options.rec_model, device)
     if given["dry_run"]:
-        result = calibrate(features, fmr=given["calibrate"], recogniser=embedder.hash).thresholds
+        result = calibrate(
+            features, fmr=given["calibrate"], recogniser=embedder.hash, device=device
+        )
     else:
         result = setup.calibrate_and_write(options, features, embedder)
     click.echo(setup.describe_thresholds(result))

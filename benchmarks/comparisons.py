@@ -30,8 +30,7 @@ def measure(images: int, width: int, device_name: str) -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from biometrics.comparisons import Side  # noqa: PLC0415
-    from biometrics.score_streams import HistogramComparisons  # noqa: PLC0415
+    from biometrics.comparisons import HistogramComparisons, Side  # noqa: PLC0415
     from biometrics.verification import score_comparisons  # noqa: PLC0415
 
     device = torch.device(device_name)

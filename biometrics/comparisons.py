@@ -1,77 +1,108 @@
-"""Mated and non-mated comparisons: which there are, and their scores as weights on a grid.
+"""Mated and non-mated comparisons of images, and the distributions of their similarity scores.
 
-A comparison is mated where both images show one person. Images that could not be enrolled have
-embeddings of NaN; their comparisons count as failed, and no threshold ever accepts them.
+A comparison is mated where both images show one identity. Images that could not be enrolled have
+embeddings of NaN; their comparisons count as failed, and no threshold ever accepts them. Few scores
+are kept as they are. Many are computed in blocks and counted in bins, so that a million images
+against a million need little more memory than their embeddings.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from metrics.estimates import Floats, check_finite, group_numbers
 
-Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+BINS = 20_000  # from -1 to 1, each 1e-4 wide; a score on an edge belongs to the bin above
+EXACT_LIMIT = 500_000  # comparisons whose scores are kept as they are
+EDGES = np.round(2 * np.arange(BINS + 1) / BINS - 1, 9)
+GROUPS, BLOCK = 32, 2048
+
 Names = Sequence[str] | np.ndarray
+Codes = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Moments:
-    """Weighted mean and variance of mated and of non-mated scores."""
-
-    mated_mean: float
-    mated_variance: float
-    non_mated_mean: float
-    non_mated_variance: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tally:
-    """Weights of scores on one ascending grid.
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The distribution of one kind of scores.
 
     Attributes:
         values: [V] float64, distinct, ascending. A score counts at the largest value that is not
-            above it, so that error rates at these thresholds are exact.
-        mated: [V] float64 weight of mated scores at each value.
-        non_mated: [V] likewise of non-mated ones.
-        failed_mated: weight of mated comparisons that could not be made.
-        failed_non_mated: likewise of non-mated ones.
-        moments: of the scores themselves, not of the grid.
+            above it, so that shares at these thresholds are exact.
+        weights: [V] float64 weight at each value.
+        failed: weight of the comparisons that could not be made.
+        mean, variance: of the scores themselves, not of the grid; NaN without weight.
     """
 
     values: Floats
-    mated: Floats
-    non_mated: Floats
-    failed_mated: float
-    failed_non_mated: float
-    moments: Moments
+    weights: Floats
+    failed: float
+    mean: float
+    variance: float
+
+    @property
+    def number(self) -> float:
+        """Weight of all scores together: how many there are."""
+        return float(self.weights.sum())
+
+    def share_below(self, threshold: float) -> float:
+        """Return the share of scores below a threshold: of mated ones, the FNMR."""
+        return float(self.weights[self.values < threshold].sum()) / self.number
+
+    def share_from(self, threshold: float) -> float:
+        """Return the share of scores at or above a threshold: of non-mated ones, the FMR."""
+        return float(self.weights[self.values >= threshold].sum()) / self.number
+
+    def lowest_edge(self, largest_share: float) -> float:
+        """Return the lowest edge of the bins with at most that share of scores at or above it.
+
+        The operating point of a false match rate, in the filter and in the evaluation.
+        """
+        above = np.cumsum(self.weights[::-1])[::-1]
+        rest = np.flatnonzero(above > self._allowed(largest_share))
+        return float(EDGES[bin_of(self.values[rest[-1]]) + 1]) if len(rest) else -1.0
+
+    def highest_edge(self, largest_share: float) -> float:
+        """Return the highest edge of the bins with at most that share of scores below it."""
+        up_to = np.cumsum(self.weights)
+        rest = np.flatnonzero(up_to > self._allowed(largest_share))
+        return float(EDGES[bin_of(self.values[rest[0]])]) if len(rest) else 1.0
+
+    def _allowed(self, share: float) -> float:
+        return math.floor(share * self.number + 1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """The scores of mated and of non-mated comparisons, at the same values."""
+
+    mated: Scores
+    non_mated: Scores
 
 
 class Comparisons(Protocol):
-    """Scores that can be counted again with other weights of people."""
+    """Scores that can be counted again with other weights of identities.
 
-    @property
-    def people(self) -> int:
-        """Clusters that a bootstrap draws: people, or groups of people."""
+    Attributes:
+        clusters: what a bootstrap draws: identities, or groups of identities.
+        num_mated, num_non_mated: how many scores there are.
+        resolution: width of the grid's cells; None where scores are exact.
+    """
 
-    @property
-    def num_mated(self) -> int:
-        """Mated scores."""
-
-    @property
-    def num_non_mated(self) -> int:
-        """Non-mated scores."""
-
-    @property
-    def resolution(self) -> float | None:
-        """Width of the grid's cells; None where scores are exact."""
+    clusters: int
+    num_mated: int
+    num_non_mated: int
+    resolution: float | None
 
     def tally(self, draw: Floats | None = None) -> Tally:
-        """Return the scores where person k occurs draw[k] times; None is once each.
+        """Return the scores where cluster k occurs draw[k] times; None is once each.
 
         A mated comparison then weighs draw[k], a non-mated one draw[k] * draw[l]: copies of one
-        person are not compared with each other.
+        identity are not compared with each other.
         """
 
 
@@ -81,9 +112,9 @@ class Side:
 
     Attributes:
         vectors: [N, E] float32 rows of unit length; NaN rows could not be enrolled.
-        people: the person of each.
-        captures: names of the moments; images of both sides with the same name and person are not
-            compared with each other (the RGB and the NIR image of a pair). None compares all.
+        people: the identity of each.
+        captures: names of the captures; images of both sides with the same name and identity are
+            not compared with each other (the RGB and the NIR image of a pair). None compares all.
     """
 
     vectors: np.ndarray
@@ -97,133 +128,39 @@ class Side:
         if len(self.people) != rows or (self.captures is not None and len(self.captures) != rows):
             raise ValueError(f"{rows} embeddings need as many people, got {len(self.people)}")
 
-    @property
-    def is_enrolled(self) -> np.ndarray:
-        """Which rows are finite: [N] bool."""
-        return np.isfinite(self.vectors).all(axis=1)
 
-
-class ExactComparisons:
-    """All scores in memory.
-
-    Args:
-        mated: [M] scores; -inf is a comparison that failed.
-        mated_people: [M] name or number of the person.
-        non_mated: [N] scores, likewise.
-        non_mated_people: ([N], [N]) of the two people.
-    Raises: ValueError for NaN or other lengths.
-    """
-
-    def __init__(
-        self,
-        mated: np.ndarray,
-        mated_people: Names,
-        non_mated: np.ndarray,
-        non_mated_people: tuple[Names, Names],
-    ) -> None:
-        first, second = non_mated_people
-        if len(mated) != len(mated_people) or not len(non_mated) == len(first) == len(second):
-            raise ValueError("scores: one person is needed a mated score, two a non-mated one")
-        numbers, self.people = group_numbers(np.concatenate([mated_people, first, second]))
-        splits = np.split(numbers, [len(mated), len(mated) + len(first)])
-        self._mated = _Scores(np.asarray(mated), "mated scores", splits[0], None)
-        self._non = _Scores(np.asarray(non_mated), "non-mated scores", splits[1], splits[2])
-        self.values = np.unique(np.concatenate([self._mated.scores, self._non.scores]))
-        self.resolution: float | None = None
-
-    @property
-    def num_mated(self) -> int:
-        """Mated scores."""
-        return len(self._mated.scores)
-
-    @property
-    def num_non_mated(self) -> int:
-        """Non-mated scores."""
-        return len(self._non.scores)
-
-    def tally(self, draw: Floats | None = None) -> Tally:
-        """Return the scores where person k occurs draw[k] times."""
-        draw = np.ones(self.people) if draw is None else draw
-        mated = self._mated.on(self.values, draw)
-        non_mated = self._non.on(self.values, draw)
-        means = [_mean_and_variance(self.values, weights) for weights in (mated, non_mated)]
-        return Tally(
-            values=self.values,
-            mated=mated,
-            non_mated=non_mated,
-            failed_mated=self._mated.failed(draw),
-            failed_non_mated=self._non.failed(draw),
-            moments=Moments(
-                mated_mean=means[0][0],
-                mated_variance=means[0][1],
-                non_mated_mean=means[1][0],
-                non_mated_variance=means[1][1],
-            ),
-        )
-
-
-class _Scores:
-    """Scores of one kind with their people; those of -inf are kept apart as failed."""
-
-    def __init__(self, scores: np.ndarray, name: str, first: Ints, second: Ints | None) -> None:
-        is_failed = np.isneginf(scores)
-        self.scores = check_finite(scores[~is_failed], name)
-        self._people = [side[~is_failed] for side in (first, second) if side is not None]
-        self._failed = [side[is_failed] for side in (first, second) if side is not None]
-        self._places: Ints | None = None
-
-    def on(self, values: Floats, draw: Floats) -> Floats:
-        """Return the weight at each of `values`."""
-        if self._places is None:
-            self._places = np.searchsorted(values, self.scores)
-        weights = _product(draw, self._people)
-        return np.bincount(self._places, weights=weights, minlength=len(values))
-
-    def failed(self, draw: Floats) -> float:
-        """Return the weight of the comparisons that failed."""
-        return float(_product(draw, self._failed).sum())
-
-
-def _product(draw: Floats, people: Sequence[Ints]) -> Floats:
-    weights = draw[people[0]]
-    return weights * draw[people[1]] if len(people) > 1 else weights
-
-
-def _mean_and_variance(values: Floats, weights: Floats) -> tuple[float, float]:
-    total = weights.sum()
-    if total <= 0:
-        return float("nan"), float("nan")
-    mean = float(values @ weights / total)
-    return mean, float(((values - mean) ** 2) @ weights / total)
-
-
-def exact_comparisons(gallery: Side, probes: Side | None = None) -> ExactComparisons:
+def compare(
+    gallery: Side,
+    probes: Side | None = None,
+    *,
+    exact_limit: int = EXACT_LIMIT,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Comparisons:
     """Compare all images of one side with each other, or every gallery image with every probe.
 
+    Args:
+        gallery, probes: the sides; without probes each pair of images is compared once.
+        exact_limit: comparisons that are kept as they are; more are counted in bins.
+        device: of the products.
+        seed: of the groups of identities, see HistogramComparisons.
     Raises: ValueError where there is no mated, or no non-mated, comparison.
     """
-    parts: dict[bool, list[tuple[np.ndarray, ...]]] = {True: [], False: []}
-    other = probes or gallery
-    people = _codes(gallery.people, other.people)
-    for rows, scores, is_mated, is_valid in _blocks(gallery, other, is_one_side=probes is None):
-        for kind in (True, False):
-            i, j = np.nonzero(is_valid & (is_mated == kind))
-            parts[kind].append((scores[i, j], people[0][rows][i], people[1][j]))
-    found = {
-        kind: tuple(np.concatenate(column) for column in zip(*blocks, strict=True))
-        for kind, blocks in parts.items()
-    }
-    check_counts(len(found[True][0]), len(found[False][0]))
-    mated, mated_people, _ = found[True]
-    non_mated, first, second = found[False]
-    return ExactComparisons(mated, mated_people, non_mated, (first, second))
-
-
-def count_comparisons(gallery: Side, probes: Side | None = None) -> int:
-    """Return about how many comparisons `exact_comparisons` would keep."""
-    if probes is None:
-        return len(gallery.vectors) * (len(gallery.vectors) - 1) // 2
-    return len(gallery.vectors) * len(probes.vectors)
+    count = len(gallery.vectors)
+    number = count * (count - 1) // 2 if probes is None else count * len(probes.vectors)
+    if number > exact_limit:
+        return HistogramComparisons(gallery, probes, device=device, seed=seed)
+    kept: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for block in _Matrix(gallery, probes, groups=1, device=device).blocks(0, 0, BLOCK):
+        scores = torch.where(block.is_made(), block.scores().double(), -math.inf)
+        for kind, found in kept.items():
+            i, j = torch.nonzero(block.is_wanted(kind), as_tuple=True)
+            found.append(torch.stack([scores[i, j], *block.people(i, j)]).cpu().numpy())
+    (mated, mated_people, _), (non_mated, *non_mated_people) = (
+        np.concatenate(found, axis=1) for found in kept.values()
+    )
+    check_counts(len(mated), len(non_mated))
+    return ExactComparisons(mated, mated_people, non_mated, tuple(non_mated_people))
 
 
 def check_counts(mated: int, non_mated: int) -> None:
@@ -235,28 +172,285 @@ def check_counts(mated: int, non_mated: int) -> None:
         )
 
 
-def _blocks(
-    gallery: Side, other: Side, *, is_one_side: bool, rows_at_once: int = 512
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (rows, scores, is mated, is a comparison at all), scores [rows, N] with -inf failed."""
-    codes = _codes(gallery.people, other.people)
-    captures = None
-    if not is_one_side and gallery.captures is not None and other.captures is not None:
-        captures = _codes(gallery.captures, other.captures)
-    columns = np.arange(len(other.vectors))
-    for start in range(0, len(gallery.vectors), rows_at_once):
-        rows = slice(start, min(start + rows_at_once, len(gallery.vectors)))
-        scores = (gallery.vectors[rows] @ other.vectors.T).astype(np.float64)
-        is_failed = ~gallery.is_enrolled[rows, None] | ~other.is_enrolled[None]
-        is_mated = codes[0][rows, None] == codes[1][None]
-        is_valid = np.ones_like(is_mated)
-        if is_one_side:
-            is_valid = columns[None] > np.arange(rows.start, rows.stop)[:, None]
-        elif captures is not None:
-            is_valid = ~(is_mated & (captures[0][rows, None] == captures[1][None]))
-        yield rows, np.where(is_failed, -np.inf, scores), is_mated, is_valid
+def bin_of(scores: np.ndarray) -> np.ndarray:
+    """Return the bins of scores, 0..BINS - 1; rounding does not move a score below its edge."""
+    return np.floor((np.asarray(scores) + 1) * (BINS / 2) + 1e-6).clip(0, BINS - 1).astype(np.int64)
 
 
-def _codes(first: Sequence[str], second: Sequence[str]) -> tuple[Ints, Ints]:
-    numbers, _ = group_numbers([*first, *second])
-    return numbers[: len(first)], numbers[len(first) :]
+class ExactComparisons:
+    """All scores in memory.
+
+    Args:
+        mated: [M] scores; -inf is a comparison that failed.
+        mated_people: [M] name or number of the identity.
+        non_mated: [N] scores, likewise.
+        non_mated_people: ([N], [N]) of the two identities.
+    Raises: ValueError for NaN or other lengths.
+    """
+
+    resolution = None
+
+    def __init__(
+        self,
+        mated: np.ndarray,
+        mated_people: Names,
+        non_mated: np.ndarray,
+        non_mated_people: tuple[Names, Names],
+    ) -> None:
+        first, second = non_mated_people
+        if len(mated) != len(mated_people) or not len(non_mated) == len(first) == len(second):
+            raise ValueError("scores: one person is needed a mated score, two a non-mated one")
+        codes, self.clusters = group_numbers(np.concatenate([mated_people, first, second]))
+        own, *both = np.split(codes, [len(mated), len(mated) + len(first)])
+        self._kinds = (
+            _Kept(np.asarray(mated), "mated scores", own),
+            _Kept(np.asarray(non_mated), "non-mated scores", *both),
+        )
+        self.num_mated, self.num_non_mated = (len(kind.scores) for kind in self._kinds)
+        self._values = np.unique(np.concatenate([kind.scores for kind in self._kinds]))
+        self._places = [np.searchsorted(self._values, kind.scores) for kind in self._kinds]
+
+    def tally(self, draw: Floats | None = None) -> Tally:
+        """Return the scores where identity k occurs draw[k] times."""
+        draw = np.ones(self.clusters) if draw is None else draw
+        found = []
+        for kind, places in zip(self._kinds, self._places, strict=True):
+            of_scores, of_failed = kind.weights(draw)
+            weights = np.bincount(places, weights=of_scores, minlength=len(self._values))
+            mean, variance = _mean_and_variance(self._values, weights)
+            found.append(Scores(self._values, weights, float(of_failed.sum()), mean, variance))
+        return Tally(*found)
+
+
+class _Kept:
+    """Scores of one kind with their identities; those of -inf are apart, as failed."""
+
+    def __init__(self, scores: np.ndarray, name: str, *people: Codes) -> None:
+        self._is_failed = np.isneginf(scores)
+        self.scores = check_finite(scores[~self._is_failed], name)
+        self._people = people
+
+    def weights(self, draw: Floats) -> tuple[Floats, Floats]:
+        """Return the weights of the scores and of the failed comparisons."""
+        weights = np.prod([draw[codes] for codes in self._people], axis=0)
+        return weights[~self._is_failed], weights[self._is_failed]
+
+
+def _mean_and_variance(values: Floats, weights: Floats) -> tuple[float, float]:
+    total = weights.sum()
+    if total <= 0:
+        return math.nan, math.nan
+    mean = float(values @ weights / total)
+    return mean, float(((values - mean) ** 2) @ weights / total)
+
+
+class HistogramComparisons:
+    """Counts of scores in bins, for every two groups of identities by themselves.
+
+    A bootstrap draws groups, each a random share of the identities; with at most `groups`
+    identities each is a group of its own. Rates at the edges of bins, means and variances are
+    exact.
+
+    Args:
+        gallery: one side.
+        probes: the other; None compares all images of the gallery with each other.
+        groups: of identities.
+        block: rows and columns of scores in memory at once.
+        device: where the products are computed.
+        seed: of the groups.
+    Raises: ValueError where there is no mated, or no non-mated, comparison.
+    """
+
+    resolution = 2 / BINS
+
+    def __init__(
+        self,
+        gallery: Side,
+        probes: Side | None = None,
+        *,
+        groups: int = GROUPS,
+        block: int = BLOCK,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+    ) -> None:
+        if block < 1 or groups < 1:
+            raise ValueError(f"block and groups must be at least 1, got {block} and {groups}")
+        matrix = _Matrix(gallery, probes, groups=groups, device=device, seed=seed)
+        self.clusters = matrix.groups
+        rows = {True: self.clusters, False: self.clusters**2}
+        # Products of integers would copy them each time; float64 counts exactly up to 2**53.
+        self._counts = {kind: np.zeros((count, BINS)) for kind, count in rows.items()}
+        # number, sum, sum of squares and failed ones of each pair of groups
+        self._sums = {kind: np.zeros((count, 4)) for kind, count in rows.items()}
+        for g, h in matrix.pairs():
+            for part in matrix.blocks(g, h, block):
+                self._count(part, g, h)
+        self.num_mated, self.num_non_mated = (
+            round(self._sums[kind][:, 0].sum()) for kind in (True, False)
+        )
+        check_counts(self.num_mated, self.num_non_mated)
+
+    def tally(self, draw: Floats | None = None) -> Tally:
+        """Return the scores where group k occurs draw[k] times."""
+        draw = np.ones(self.clusters) if draw is None else draw
+        weights = {True: draw, False: np.outer(draw, draw).ravel()}
+        found = []
+        for kind in (True, False):
+            number, total, squares, failed = (weights[kind] @ self._sums[kind]).tolist()
+            mean = total / number if number > 0 else math.nan
+            variance = max(squares / number - mean**2, 0.0) if number > 0 else math.nan
+            counts = weights[kind] @ self._counts[kind]
+            found.append(Scores(EDGES[:-1], counts, failed, mean, variance))
+        return Tally(*found)
+
+    def _count(self, part: "_Block", g: int, h: int) -> None:
+        scores = part.scores()
+        if g != h and part.is_whole():  # two groups share no identity: all scores count
+            self._add(False, g * self.clusters + h, scores.flatten())
+            return
+        is_made = part.is_made()
+        for kind in (True, False) if g == h else (False,):
+            place = g if kind else g * self.clusters + h
+            wanted = part.is_wanted(kind)
+            self._sums[kind][place, 3] += int((wanted & ~is_made).sum())
+            self._add(kind, place, scores[wanted & is_made])
+
+    def _add(self, kind: bool, place: int, scores: Tensor) -> None:  # noqa: FBT001
+        scores = scores.double()
+        bins = ((scores + 1) * (BINS / 2) + 1e-6).floor_().clamp_(0, BINS - 1).int()
+        self._counts[kind][place] += torch.bincount(bins, minlength=BINS).cpu().numpy()
+        sums = [len(scores), float(scores.sum()), float(scores.square().sum())]
+        self._sums[kind][place, :3] += sums
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """One side, its rows in the order of their groups.
+
+    Attributes:
+        vectors: [N, E] float32 on the device.
+        people: [N] int64 numbers that both sides share.
+        captures: [N] int64 likewise, or None.
+        is_enrolled: [N] bool.
+        starts: [groups + 1] first row of each group.
+    """
+
+    vectors: Tensor
+    people: Tensor
+    captures: Tensor | None
+    is_enrolled: Tensor
+    starts: list[int]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some rows of one side against some rows of the other."""
+
+    first: _Rows
+    second: _Rows
+    rows: slice
+    columns: slice
+    is_one_side: bool
+
+    def scores(self) -> Tensor:
+        """[rows, columns] float32; anything where a comparison cannot be made."""
+        return self.first.vectors[self.rows] @ self.second.vectors[self.columns].T
+
+    def is_whole(self) -> bool:
+        """Whether all images are enrolled."""
+        first, second = self.first.is_enrolled[self.rows], self.second.is_enrolled[self.columns]
+        return bool(first.all() and second.all())
+
+    def is_made(self) -> Tensor:
+        """Whether both images are enrolled."""
+        return self.first.is_enrolled[self.rows, None] & self.second.is_enrolled[None, self.columns]
+
+    def is_wanted(self, kind: bool) -> Tensor:  # noqa: FBT001
+        """Whether it is a mated or a non-mated comparison, and none of an image with itself."""
+        first, second = self.first, self.second
+        is_mated = first.people[self.rows, None] == second.people[None, self.columns]
+        wanted = is_mated if kind else ~is_mated
+        if self.is_one_side:
+            own = torch.arange(self.rows.start, self.rows.stop, device=wanted.device)
+            other = torch.arange(self.columns.start, self.columns.stop, device=wanted.device)
+            return wanted & (other[None] > own[:, None])
+        if kind and first.captures is not None and second.captures is not None:
+            return wanted & (first.captures[self.rows, None] != second.captures[None, self.columns])
+        return wanted
+
+    def people(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the identities of rows i and of columns j."""
+        return self.first.people[self.rows][i], self.second.people[self.columns][j]
+
+
+class _Matrix:
+    """All comparisons of two sides in blocks, by the groups of their identities."""
+
+    def __init__(
+        self,
+        gallery: Side,
+        probes: Side | None,
+        *,
+        groups: int,
+        device: str | torch.device,
+        seed: int = 0,
+    ) -> None:
+        self._is_one_side = probes is None
+        sides = [gallery] if probes is None else [gallery, probes]
+        people, count = group_numbers([name for side in sides for name in side.people])
+        captures = None
+        if probes is not None and all(side.captures is not None for side in sides):
+            captures, _ = group_numbers([name for side in sides for name in side.captures or ()])
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, count])))
+        self.groups = min(groups, count)
+        group_of = rng.permutation(count) % self.groups
+        made, start = [], 0
+        for side in sides:
+            part = slice(start, start + len(side.vectors))
+            start = part.stop
+            own = None if captures is None else captures[part]
+            groups_of = group_of[people[part]]
+            made.append(_sorted_rows(side, people[part], own, groups_of, self.groups, device))
+        self._first, self._second = made[0], made[-1]
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Yield each pair of groups once."""
+        for g in range(self.groups):
+            for h in range(g if self._is_one_side else 0, self.groups):
+                yield g, h
+
+    def blocks(self, g: int, h: int, size: int) -> Iterator[_Block]:
+        """Yield the comparisons of group g with group h."""
+        first, second = self._first, self._second
+        for rows in _slices(first.starts[g], first.starts[g + 1], size):
+            begin = rows.start if self._is_one_side and g == h else second.starts[h]
+            for columns in _slices(begin, second.starts[h + 1], size):
+                yield _Block(first, second, rows, columns, self._is_one_side)
+
+
+def _sorted_rows(
+    side: Side,
+    people: Codes,
+    captures: Codes | None,
+    groups: Codes,
+    count: int,
+    device: str | torch.device,
+) -> _Rows:
+    """Return a side by its groups 0..count - 1."""
+    order = np.argsort(groups, kind="stable")
+    vectors = np.asarray(side.vectors, np.float32)[order]
+
+    def moved(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+    return _Rows(
+        vectors=moved(vectors),
+        people=moved(people[order]),
+        captures=None if captures is None else moved(captures[order]),
+        is_enrolled=moved(np.isfinite(vectors).all(axis=1)),
+        starts=[0, *np.cumsum(np.bincount(groups, minlength=count)).tolist()],
+    )
+
+
+def _slices(start: int, stop: int, step: int) -> list[slice]:
+    return [slice(at, min(at + step, stop)) for at in range(start, stop, step)]

@@ -1,6 +1,7 @@
 """Thresholds from a recogniser's own scores on a data set, and the file that keeps them.
 
-A threshold is an edge of the bins that scores are counted in, and the rate there is exact.
+A threshold is an edge of the bins that scores are counted in, and the rate there is exact. The
+evaluation takes its thresholds by the same rule, see biometrics.comparisons.Scores.
 """
 
 import math
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from biometrics.comparisons import HistogramComparisons, Scores, Side, Tally
 from biometrics.features import IdentityFeatures
-from biometrics.score_counts import ScoreCounts, ScoreTable, count_scores
 from dnnlib import config as configs
 from dnnlib import files
 from metrics.estimates import group_numbers
+from metrics.nearest import References, unit_rows
 
 THRESHOLDS_FILE = "thresholds.json"
 FORMAT = "biface-thresholds"
@@ -121,18 +123,10 @@ class Thresholds:
     mated: ScoreSummary
     non_mated: ScoreSummary
 
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """Thresholds and the scores they come from.
-
-    Attributes:
-        thresholds: the result.
-        scores: all of them.
-    """
-
-    thresholds: Thresholds
-    scores: ScoreTable
+    @property
+    def by_fmr(self) -> dict[float, float]:
+        """False match rate -> threshold between identities, for `fmr` and all other choices."""
+        return {self.fmr: self.privacy} | {point.fmr: point.privacy for point in self.choices}
 
 
 def calibrate(
@@ -142,7 +136,8 @@ def calibrate(
     fnmr: float = DEFAULT_FNMR,
     diversity: float = DEFAULT_DIVERSITY,
     recogniser: str | None = None,
-) -> Calibration:
+    device: str = "cpu",
+) -> Thresholds:
     """Choose thresholds from the scores of a data set's own images.
 
     Of more than 60,000 images every n-th person is compared, so that the time stays in bounds.
@@ -153,6 +148,7 @@ def calibrate(
         fnmr: false non-match rate of `same_identity`.
         diversity: quantile of mated scores for `too_similar`.
         recogniser: recorded where the features do not say.
+        device: of the comparisons.
     Raises: ValueError where there are too few people or images for these rates.
     Source: rates: ISO/IEC 19795-1; rule of 3: no error in 3 / p independent comparisons bounds the
         rate by p with 95 % confidence. Comparisons of the same two people are not independent, so
@@ -163,17 +159,18 @@ def calibrate(
     chosen = _spread(groups)
     people = len(np.unique(groups[chosen]))
     _check_people(people, fmr)
-    scores = count_scores(features.vectors[chosen], groups[chosen])
-    mated, non_mated = scores.mated, scores.non_mated
-    _check_mated(mated.number, fnmr)
-    point = _operating_point(scores, fmr)
+    images = np.bincount(groups[chosen])
+    _check_mated(int((images * (images - 1) // 2).sum()), fnmr)
+    own = _Own.of(unit_rows(features.vectors[chosen]), groups[chosen], device)
+    mated, non_mated = own.scores.mated, own.scores.non_mated
+    point = _operating_point(own, fmr)
     privacy = point.privacy
     thresholds = Thresholds(
         privacy=privacy,
         same_identity=max(mated.highest_edge(fnmr), privacy),
         too_similar=mated.lowest_edge(1 - diversity),
-        published_same_identity=round(mated.mean - 2 * mated.std, 6),
-        published_too_similar=round(mated.mean + mated.std, 6),
+        published_same_identity=round(mated.mean - 2 * math.sqrt(mated.variance), 6),
+        published_too_similar=round(mated.mean + math.sqrt(mated.variance), 6),
         fmr=fmr,
         fnmr=fnmr,
         diversity=diversity,
@@ -181,9 +178,7 @@ def calibrate(
         measured_fnmr=point.fnmr,
         refused_new_people=point.refused_new_people,
         missed_training_people=point.missed_training_people,
-        choices=tuple(
-            _operating_point(scores, rate) for rate in _RATES if _is_enough(people, rate)
-        ),
+        choices=tuple(_operating_point(own, rate) for rate in _RATES if _is_enough(people, rate)),
         recogniser=features.recogniser or recogniser or "",
         features=features.info.features if features.info else "",
         images=int(chosen.sum()),
@@ -192,7 +187,7 @@ def calibrate(
         non_mated=summarise(non_mated),
     )
     _check_order(thresholds)
-    return Calibration(thresholds, scores)
+    return thresholds
 
 
 def _check_request(features: IdentityFeatures, shares: Mapping[str, float]) -> None:
@@ -205,14 +200,15 @@ def _check_request(features: IdentityFeatures, shares: Mapping[str, float]) -> N
         )
 
 
-def summarise(counts: ScoreCounts) -> ScoreSummary:
+def summarise(scores: Scores) -> ScoreSummary:
     """Return a distribution in a few numbers."""
+    counts = scores.weights.reshape(PLOT_BINS, -1).sum(axis=1).astype(np.int64)
     return ScoreSummary(
-        number=counts.number,
-        mean=round(counts.mean, 6),
-        std=round(counts.std, 6),
-        quantiles={f"{share:g}": counts.highest_edge(share) for share in _QUANTILES},
-        histogram=" ".join(map(str, counts.counts.reshape(PLOT_BINS, -1).sum(axis=1))),
+        number=round(scores.number),
+        mean=round(scores.mean, 6),
+        std=round(math.sqrt(scores.variance), 6),
+        quantiles={f"{share:g}": scores.highest_edge(share) for share in _QUANTILES},
+        histogram=" ".join(map(str, counts)),
     )
 
 
@@ -241,15 +237,46 @@ def read_thresholds(path: Path, recogniser: str | None = None) -> Thresholds:
     return thresholds
 
 
-def _operating_point(scores: ScoreTable, fmr: float) -> OperatingPoint:
-    privacy = scores.non_mated.lowest_edge(fmr)
-    has_other = np.isfinite(scores.nearest_mated)
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """The scores of a data set's images with each other.
+
+    Attributes:
+        scores: of all comparisons, in bins.
+        nearest_mated: [N] of each image with the nearest other one of its identity; -inf for none.
+        nearest_non_mated: [N] of each image with the nearest one of another identity.
+    """
+
+    scores: Tally
+    nearest_mated: np.ndarray
+    nearest_non_mated: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, groups: np.ndarray, device: str) -> "_Own":
+        side = Side(vectors=vectors, people=groups.astype(str).tolist())
+        mated = np.full(len(vectors), -np.inf, np.float32)
+        order = np.argsort(groups, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+            cosines = vectors[rows] @ vectors[rows].T
+            np.fill_diagonal(cosines, -np.inf)
+            mated[rows] = cosines.max(axis=1)
+        known = References(vectors, groups, device=device)
+        return cls(
+            scores=HistogramComparisons(side, groups=1, device=device).tally(),
+            nearest_mated=mated,
+            nearest_non_mated=known.nearest(vectors, groups=groups).scores,
+        )
+
+
+def _operating_point(own: _Own, fmr: float) -> OperatingPoint:
+    privacy = own.scores.non_mated.lowest_edge(fmr)
+    has_other = np.isfinite(own.nearest_mated)
     return OperatingPoint(
         fmr=fmr,
         privacy=privacy,
-        fnmr=scores.mated.share_below(privacy),
-        refused_new_people=_share(scores.nearest_non_mated >= privacy),
-        missed_training_people=_share(scores.nearest_mated[has_other] < privacy),
+        fnmr=own.scores.mated.share_below(privacy),
+        refused_new_people=_share(own.nearest_non_mated >= privacy),
+        missed_training_people=_share(own.nearest_mated[has_other] < privacy),
     )
 
 

@@ -1,8 +1,8 @@
-"""Biometric verification: error rates, operating points and curves, with intervals over people.
+"""Biometric verification: error rates, operating points and curves, with intervals.
 
 Terms of ISO/IEC 19795-1:2021: FMR(t) is the share of non-mated scores at or above t, FNMR(t) the
 share of mated scores below t. FAR and FRR also count comparisons that could not be made, which no
-threshold accepts. Intervals resample people, not comparisons.
+threshold accepts. Intervals resample identities, not comparisons.
 """
 
 import math
@@ -44,10 +44,11 @@ class OperatingPoint:
 
     Attributes:
         level: highest FMR (of `fnmr`) and FAR (of `tar`).
-        threshold: lowest score that is accepted; infinite where none is.
+        threshold: lowest edge of the bins with FMR <= level, as the filter's (Scores.lowest_edge);
+            with exact scores up to a bin's width from where `fnmr` is taken.
         fnmr: at the lowest threshold with FMR <= level.
         tar: 1 - FRR at the lowest threshold with FAR <= level.
-        is_supported: whether there are at least 3 / level non-mated comparisons.
+        is_supported: whether there are at least 3 / level non-mated comparisons (rule of 3).
     """
 
     level: float
@@ -64,7 +65,7 @@ class Curve:
     Attributes:
         fmr: [P] ascending levels.
         fnmr: [P] lowest FNMR with FMR <= level.
-        low, high: [P] pointwise 95 % interval; NaN where there are too few people.
+        low, high: [P] pointwise 95 % interval; NaN where there are too few identities.
     """
 
     fmr: Floats
@@ -135,19 +136,17 @@ def error_rates(tally: Tally) -> Rates:
 
     Raises: ValueError where there is no weight on mated or on non-mated scores.
     """
-    mated, non_mated = tally.mated.sum(), tally.non_mated.sum()
-    if not (mated > 0 and non_mated > 0):
+    mated, non_mated = tally.mated, tally.non_mated
+    if not (mated.number > 0 and non_mated.number > 0):
         raise ValueError("error rates need mated and non-mated scores")
-    missed = np.concatenate([[0.0], np.cumsum(tally.mated)])
-    passed = np.concatenate([np.cumsum(tally.non_mated[::-1])[::-1], [0.0]])
-    fnmr, fmr = missed / missed[-1], passed / passed[0]
-    tried_mated = missed[-1] + tally.failed_mated
+    missed = np.concatenate([[0.0], np.cumsum(mated.weights)])
+    passed = np.concatenate([np.cumsum(non_mated.weights[::-1])[::-1], [0.0]])
     return Rates(
-        thresholds=np.append(tally.values, math.inf),
-        fmr=fmr,
-        fnmr=fnmr,
-        far=passed / (passed[0] + tally.failed_non_mated),
-        frr=(missed + tally.failed_mated) / tried_mated,
+        thresholds=np.append(mated.values, math.inf),
+        fmr=passed / passed[0],
+        fnmr=missed / missed[-1],
+        far=passed / (passed[0] + non_mated.failed),
+        frr=(missed + mated.failed) / (missed[-1] + mated.failed),
     )
 
 
@@ -183,8 +182,9 @@ def tar_at(rates: Rates, level: float) -> float:
 
 def area_under_roc(tally: Tally) -> float:
     """Return the chance that a mated score is above a non-mated one; ties count half."""
-    below = np.cumsum(tally.non_mated) - tally.non_mated / 2
-    return float(tally.mated @ below / (tally.mated.sum() * tally.non_mated.sum()))
+    mated, non_mated = tally.mated.weights, tally.non_mated.weights
+    below = np.cumsum(non_mated) - non_mated / 2
+    return float(mated @ below / (mated.sum() * non_mated.sum()))
 
 
 def fisher_ratio(tally: Tally) -> float:
@@ -192,8 +192,8 @@ def fisher_ratio(tally: Tally) -> float:
 
     Source: Boutros et al. 2023 (IDiff-Face) and Poh & Bengio 2004.
     """
-    m = tally.moments
-    return _ratio((m.mated_mean - m.non_mated_mean) ** 2, m.mated_variance + m.non_mated_variance)
+    mated, non_mated = tally.mated, tally.non_mated
+    return _ratio((mated.mean - non_mated.mean) ** 2, mated.variance + non_mated.variance)
 
 
 def sensitivity(tally: Tally) -> float:
@@ -201,9 +201,9 @@ def sensitivity(tally: Tally) -> float:
 
     Source: Daugman 2000, "Biometric decision landscapes".
     """
-    m = tally.moments
-    spread = math.sqrt((m.mated_variance + m.non_mated_variance) / 2)
-    return _ratio(abs(m.mated_mean - m.non_mated_mean), spread)
+    mated, non_mated = tally.mated, tally.non_mated
+    spread = math.sqrt((mated.variance + non_mated.variance) / 2)
+    return _ratio(abs(mated.mean - non_mated.mean), spread)
 
 
 def score_comparisons(
@@ -213,7 +213,7 @@ def score_comparisons(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> VerificationScore:
-    """Summarise verification scores, with 95 % intervals from resampling people.
+    """Summarise verification scores, with 95 % intervals from resampling identities.
 
     Args:
         levels: FAR levels, each in (0, 1).
@@ -232,22 +232,22 @@ def score_comparisons(
     def estimate(name: str, n: int) -> Estimate:
         drawn = [numbers[name] for numbers, _ in draws]
         make = share_of if name.startswith(_SHARES) and draws else estimate_of
-        return make(whole[name], drawn, n=n, people=comparisons.people)
+        return make(whole[name], drawn, n=n, people=comparisons.clusters)
 
     mated, non_mated = comparisons.num_mated, comparisons.num_non_mated
     return VerificationScore(
-        people=comparisons.people,
+        people=comparisons.clusters,
         mated=mated,
         non_mated=non_mated,
-        failed=round(tally.failed_mated + tally.failed_non_mated),
+        failed=round(tally.mated.failed + tally.non_mated.failed),
         eer=estimate("eer", mated + non_mated),
         eer_threshold=equal_error_rate(rates)[1],
         points=tuple(
             OperatingPoint(
                 level=level,
-                threshold=fnmr_at(rates, level)[1],
+                threshold=tally.non_mated.lowest_edge(level),
                 fnmr=estimate(f"fnmr {level}", mated),
-                tar=estimate(f"tar {level}", mated + round(tally.failed_mated)),
+                tar=estimate(f"tar {level}", mated + round(tally.mated.failed)),
                 is_supported=non_mated * level >= _RULE_OF_THREE,
             )
             for level in levels
@@ -270,12 +270,12 @@ Drawn = tuple[dict[str, float], Floats]
 def _replicate(
     comparisons: Comparisons, levels: Sequence[float], grid: Floats, replicates: int, seed: int
 ) -> list[Drawn]:
-    if comparisons.people < 2:
+    if comparisons.clusters < 2:
         return []
     drawn = []
-    for draw in multiplicities(comparisons.people, seed, replicates):
+    for draw in multiplicities(comparisons.clusters, seed, replicates):
         tally = comparisons.tally(draw)
-        if tally.mated.sum() > 0 and tally.non_mated.sum() > 0:
+        if tally.mated.number > 0 and tally.non_mated.number > 0:
             rates = error_rates(tally)
             drawn.append((_numbers(tally, rates, levels), _fnmr_on(rates, grid)))
     return drawn
@@ -286,8 +286,8 @@ def _numbers(tally: Tally, rates: Rates, levels: Sequence[float]) -> dict[str, f
         "fdr": fisher_ratio,
         "d_prime": sensitivity,
         "auc": area_under_roc,
-        "mated_mean": lambda t: t.moments.mated_mean,
-        "non_mated_mean": lambda t: t.moments.non_mated_mean,
+        "mated_mean": lambda t: t.mated.mean,
+        "non_mated_mean": lambda t: t.non_mated.mean,
     }
     return {
         "eer": equal_error_rate(rates)[0],
@@ -317,16 +317,14 @@ def _curve(rates: Rates, grid: Floats, drawn: Sequence[Floats]) -> Curve:
 
 
 def _histogram(tally: Tally) -> ScoreHistogram:
-    used = np.flatnonzero(tally.mated + tally.non_mated)
-    ends = (tally.values[used[0]], tally.values[used[-1]])
-    if ends[0] == ends[1]:
-        ends = (ends[0] - 0.5, ends[1] + 0.5)
+    kinds = tally.mated, tally.non_mated
+    used = tally.mated.values[np.flatnonzero(kinds[0].weights + kinds[1].weights)]
+    ends = (used[0], used[-1]) if used[0] < used[-1] else (used[0] - 0.5, used[0] + 0.5)
     edges = np.linspace(*ends, _HISTOGRAM_BINS + 1)
-    shares = [
-        np.histogram(tally.values, edges, weights=weights)[0] / weights.sum()
-        for weights in (tally.mated, tally.non_mated)
-    ]
-    return ScoreHistogram(edges=edges, mated=shares[0], non_mated=shares[1])
+    mated, non_mated = (
+        np.histogram(kind.values, edges, weights=kind.weights)[0] / kind.number for kind in kinds
+    )
+    return ScoreHistogram(edges=edges, mated=mated, non_mated=non_mated)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

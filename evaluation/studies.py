@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from biometrics.score_streams import compare
+from biometrics.comparisons import compare
 from biometrics.verification import VerificationScore, score_comparisons
 from data.modalities import MODALITIES
 from evaluation.embeddings import Advance, Embedded, Recogniser, embed_images

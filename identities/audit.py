@@ -129,7 +129,7 @@ def load_auditor(
         check_features(known, features, embedder, "--audit-features")
     people = TrainingPeople(known, Which.ALL, torch.device(device))
     try:
-        privacy: float | None = calibrate(known, recogniser=embedder.hash).thresholds.privacy
+        privacy: float | None = calibrate(known, recogniser=embedder.hash, device=device).privacy
     except ValueError as error:
         _logger.warning("audit without a threshold: %s", error)
         privacy = None

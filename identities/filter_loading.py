@@ -124,7 +124,7 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
         features_nir = _read_nir(options.training_ids_nir, embedder)
         _check_completeness(features_nir, rules, options.training_ids_nir)
         is_given = "privacy" in _changes(options)
-        rules = _with_nir(rules, features_nir, None if is_given else thresholds)
+        rules = _with_nir(rules, features_nir, None if is_given else thresholds, options.device)
         people_nir = TrainingPeople(features_nir, rules.training, device)
         hashes[NIR.name] = sha256_file(options.training_ids_nir)
     if embedder.aligner is not None and options.face_check == FaceCheckKind.NONE.value:
@@ -169,12 +169,12 @@ def calibrate_and_write(
 ) -> Thresholds:
     """Calibrate, and write the thresholds and their plot."""
     rate = DEFAULT_FMR if options.calibrate is None else options.calibrate
-    result = calibrate(features, fmr=rate, recogniser=embedder.hash)
+    result = calibrate(features, fmr=rate, recogniser=embedder.hash, device=options.device)
     path = options.thresholds or options.training_ids.with_name(THRESHOLDS_FILE)
-    write_thresholds(path, result.thresholds)
-    save_image(path.with_suffix(".png"), draw_thresholds(result.thresholds))
+    write_thresholds(path, result)
+    save_image(path.with_suffix(".png"), draw_thresholds(result))
     _logger.info("wrote %s and its plot", path)
-    return result.thresholds
+    return result
 
 
 def describe_thresholds(thresholds: Thresholds) -> str:
@@ -257,7 +257,7 @@ def _find_thresholds(
                 "calibrate again with --calibrate"
             )
         return thresholds
-    thresholds = calibrate(features, recogniser=embedder.hash).thresholds
+    thresholds = calibrate(features, recogniser=embedder.hash, device=options.device)
     _logger.info("calibrated on the training images at a false match rate of %g", thresholds.fmr)
     return thresholds
 
@@ -287,12 +287,12 @@ def _read_nir(path: Path, embedder: Embedder) -> IdentityFeatures:
 
 
 def _with_nir(
-    rules: FilterRules, features: IdentityFeatures, thresholds: Thresholds | None
+    rules: FilterRules, features: IdentityFeatures, thresholds: Thresholds | None, device: str
 ) -> FilterRules:
     """Return rules that check NIR images, too, with a threshold of their own where one is due."""
     if thresholds is None:
         return replace(rules, check_nir=True)
-    found = calibrate(features, fmr=thresholds.fmr).thresholds
+    found = calibrate(features, fmr=thresholds.fmr, device=device)
     return replace(rules, check_nir=True, privacy_nir=found.privacy)
 
 

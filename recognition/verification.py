@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from biometrics.comparisons import Side, exact_comparisons
+from biometrics.comparisons import Side, compare
 from biometrics.embedding import Embedder
 from biometrics.verification import error_rates, score_comparisons
 from data.modalities import MODALITIES
@@ -54,7 +54,7 @@ def verification_numbers(vectors: Tensor, people: list[str]) -> dict[str, float]
     Returns: eer; tar at FMR 1e-2; auc; accuracy, of the best threshold, where mated and non-mated
         comparisons count alike.
     """
-    comparisons = exact_comparisons(Side(vectors=vectors.numpy(), people=people))
+    comparisons = compare(Side(vectors=vectors.numpy(), people=people))
     score = score_comparisons(comparisons, levels=(FMR,), replicates=0)
     rates = error_rates(comparisons.tally())
     return {

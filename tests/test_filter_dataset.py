@@ -68,7 +68,7 @@ def run(shop, data, *more, code=0, **changes):
 def some_thresholds(shop):
     path = shop / "limits.json"
     if not path.exists():
-        write_thresholds(path, calibrate(clustered_features(90, 3)).thresholds)
+        write_thresholds(path, calibrate(clustered_features(90, 3)))
     return path
 
 

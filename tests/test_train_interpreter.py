@@ -307,7 +307,7 @@ def test_samples_that_show_a_training_person_are_dropped(workshop, tmp_path):
 
 
 def limits(privacy):
-    thresholds = calibrate(clustered_features(90, 3)).thresholds
+    thresholds = calibrate(clustered_features(90, 3))
     return dataclasses.replace(thresholds, privacy=privacy, same_identity=privacy, too_similar=1.0)
 
 

@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from biometrics.comparisons import BINS, ExactComparisons, Side, compare
 from biometrics.features import IdentityFeatures
-from biometrics.score_counts import BINS, ScoreCounts, count_scores
 from biometrics.thresholds import calibrate, read_thresholds, write_thresholds
+from biometrics.verification import score_comparisons
 from metrics.estimates import group_numbers
 from metrics.nearest import unit_rows
 from tests.helpers.people import clustered_features
@@ -30,29 +31,26 @@ def plain_scores(features):
     return cosines[upper & same], cosines[upper & ~same], *nearest
 
 
-def test_every_pair_counts_once(features):
-    table = count_scores(features.vectors, group_numbers(features.identities)[0])
-    mated, non_mated, nearest_mated, nearest_non_mated = plain_scores(features)
-    assert (table.mated.number, table.non_mated.number) == (90 * 3, 270 * 269 // 2 - 270)
-    for counts, scores in ((table.mated, mated), (table.non_mated, non_mated)):
-        assert counts.mean == pytest.approx(scores.mean(), abs=1e-6)
-        assert counts.std == pytest.approx(scores.std(), abs=1e-6)
-    np.testing.assert_allclose(table.nearest_mated, nearest_mated, atol=1e-6)
-    np.testing.assert_allclose(table.nearest_non_mated, nearest_non_mated, atol=1e-6)
-
-
-def test_blocks_do_not_matter(monkeypatch):
-    features = clustered_features(people=700, images=3)  # more than one block
-    table = count_scores(features.vectors, group_numbers(features.identities)[0])
-    mated, non_mated, _, nearest = plain_scores(features)
-    assert (table.mated.number, table.non_mated.number) == (len(mated), len(non_mated))
-    assert table.non_mated.mean == pytest.approx(non_mated.mean(dtype=np.float64), abs=1e-6)
-    np.testing.assert_allclose(table.nearest_non_mated, nearest, atol=1e-6)
+@pytest.mark.parametrize("exact_limit", [0, 10**6])
+def test_filter_and_evaluation_have_the_same_threshold(features, exact_limit):
+    side = Side(vectors=features.vectors, people=features.identities)
+    evaluated = score_comparisons(
+        compare(side, exact_limit=exact_limit), levels=(0.2, 0.01, 0.001), replicates=0
+    )
+    for point in evaluated.points:
+        found = calibrate(features, fmr=point.level)
+        assert found.privacy == point.threshold
+        assert found.measured_fnmr == pytest.approx(point.fnmr.value, abs=4e-3)  # one comparison
+    mated, non_mated, *_ = plain_scores(features)
+    for summary, scores in ((found.mated, mated), (found.non_mated, non_mated)):
+        assert (summary.number, summary.counts.sum()) == (len(scores), len(scores))
+        assert summary.mean == pytest.approx(scores.mean(), abs=1e-6)
+        assert summary.std == pytest.approx(scores.std(), abs=1e-6)
 
 
 @pytest.mark.parametrize("fmr", [0.001, 0.01, 0.2])
 def test_the_threshold_is_the_lowest_with_that_rate(features, fmr):
-    found = calibrate(features, fmr=fmr).thresholds
+    found = calibrate(features, fmr=fmr)
     mated, non_mated, own, others = plain_scores(features)
     step = 2 / BINS
     assert (non_mated >= found.privacy).mean() <= fmr
@@ -63,7 +61,7 @@ def test_the_threshold_is_the_lowest_with_that_rate(features, fmr):
     assert found.missed_training_people == pytest.approx((own < found.privacy).mean(), abs=5e-3)
     assert [point.fmr for point in found.choices] == [0.01, 0.001]  # 4005 pairs of people
     for point in found.choices:
-        again = calibrate(features, fmr=point.fmr).thresholds
+        again = calibrate(features, fmr=point.fmr)
         assert (again.privacy, again.measured_fnmr) == (point.privacy, point.fnmr)
 
 
@@ -74,7 +72,7 @@ def test_people_of_one_image_say_nothing_about_further_images(features):
         stems=tuple(features.stems[row] for row in single),
         vectors=features.vectors[single],
     )
-    found = calibrate(some, fmr=0.01).thresholds
+    found = calibrate(some, fmr=0.01)
     own = plain_scores(some)[2]
     assert np.isneginf(own).sum() == 45
     expected = (own[np.isfinite(own)] < found.privacy).mean()
@@ -82,7 +80,7 @@ def test_people_of_one_image_say_nothing_about_further_images(features):
 
 
 def test_thresholds_of_one_person(features):
-    found = calibrate(features, fmr=0.2, fnmr=0.1, diversity=0.9).thresholds
+    found = calibrate(features, fmr=0.2, fnmr=0.1, diversity=0.9)
     mated, *_ = plain_scores(features)
     assert (mated < found.same_identity).mean() <= 0.1
     assert (mated < found.same_identity + 2 / BINS).mean() == pytest.approx(0.1, abs=0.005)
@@ -93,25 +91,29 @@ def test_thresholds_of_one_person(features):
 
 def test_what_does_not_pass_for_a_person_is_not_that_person():
     blurred = clustered_features(people=90, images=3, spread=0.9)
-    found = calibrate(blurred, fmr=0.001, fnmr=0.1).thresholds
+    found = calibrate(blurred, fmr=0.001, fnmr=0.1)
     assert found.measured_fnmr > 0.1
     assert found.same_identity == found.privacy
 
 
 def test_stricter_rates_give_higher_thresholds(features):
-    thresholds = [calibrate(features, fmr=rate).thresholds for rate in (0.1, 0.01, 0.001)]
+    thresholds = [calibrate(features, fmr=rate) for rate in (0.1, 0.01, 0.001)]
     assert thresholds[0].privacy < thresholds[1].privacy < thresholds[2].privacy
 
 
-def test_rates_at_edges_are_exact():
-    counts = ScoreCounts.none().add(np.array([-1.0, 0.0, 0.5, 0.5, 0.50005, 1.0], np.float32))
-    assert counts.number == 6
-    assert counts.share_from(0.5) == pytest.approx(4 / 6)
-    assert counts.share_below(0.5) == pytest.approx(2 / 6)
-    assert counts.lowest_edge(0.5) == 0.5001
-    assert counts.lowest_edge(4 / 6) == pytest.approx(1e-4)
-    assert counts.highest_edge(2 / 6) == 0.5
-    assert counts.highest_edge(0.0) == -1.0
+def test_edges_of_scores():
+    scores = np.array([-1.0, 0.0, 0.5, 0.5, 0.50005, 1.0])
+    names = [str(number) for number in range(6)]
+    found = ExactComparisons(scores, names, scores, (names, names)).tally().mated
+    assert found.number == 6
+    assert found.share_from(0.5) == pytest.approx(4 / 6)
+    assert found.share_below(0.5) == pytest.approx(2 / 6)
+    assert found.lowest_edge(0.5) == 0.5001
+    assert found.lowest_edge(4 / 6) == pytest.approx(1e-4)
+    assert found.lowest_edge(1.0) == -1.0
+    assert found.highest_edge(2 / 6) == 0.5
+    assert found.highest_edge(0.0) == -1.0
+    assert found.highest_edge(1.0) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_too_few_comparisons_are_refused(people, images, changes, message):
 
 def test_enough_people_for_the_rule_of_3():
     features = clustered_features(people=78, images=3)
-    assert calibrate(features).thresholds.identities == 78
+    assert calibrate(features).identities == 78
 
 
 def test_a_recogniser_that_tells_nobody_apart_is_refused():
@@ -147,7 +149,7 @@ def test_a_recogniser_that_tells_nobody_apart_is_refused():
 
 
 def test_the_file_gives_the_same_thresholds(features, tmp_path):
-    found = calibrate(features, recogniser="abc").thresholds
+    found = calibrate(features, recogniser="abc")
     write_thresholds(tmp_path / "t.json", found)
     assert read_thresholds(tmp_path / "t.json", "abc") == found
     histogram = [int(count) for count in found.mated.histogram.split()]
@@ -165,7 +167,7 @@ def test_the_file_gives_the_same_thresholds(features, tmp_path):
 )
 def test_other_files_are_refused(features, tmp_path, change, message):
     path = tmp_path / "t.json"
-    write_thresholds(path, calibrate(features, recogniser="abc").thresholds)
+    write_thresholds(path, calibrate(features, recogniser="abc"))
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ValueError, match=message):
         read_thresholds(path, "abc")

@@ -67,9 +67,9 @@ def test_scores_of_a_list(tmp_path):
     found = compare_pairs(read_pair_list(path), embedded, "list")
     rgb, nir = embedded["rgb"].vectors, embedded["nir"].vectors
     tally = found.tally()
-    assert tally.values[tally.mated > 0] == pytest.approx([rgb[0] @ nir[1]], abs=1e-6)
+    assert tally.mated.values[tally.mated.weights > 0] == pytest.approx([rgb[0] @ nir[1]], abs=1e-6)
     expected = sorted([rgb[0] @ rgb[2], rgb[1] @ rgb[3]])
-    assert tally.values[tally.non_mated > 0] == pytest.approx(expected, abs=1e-6)
+    assert tally.non_mated.values[tally.non_mated.weights > 0] == pytest.approx(expected, abs=1e-6)
     path.write_text("first,second,same\n1_0,9_9,1\n", encoding="utf-8")
     with pytest.raises(ValueError, match="list, pair 1: no rgb image '9_9'"):
         compare_pairs(read_pair_list(path), embedded, "list")

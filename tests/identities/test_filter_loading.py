@@ -32,7 +32,7 @@ def shop(tmp_path_factory):
 def thresholds_of(seed, fmr=0.01):
     features = clustered_features(PEOPLE, 3, width=6, spread=0.15, seed=seed)
     rows = np.array(features.vectors.tolist(), np.float32)
-    return calibrate(dataclasses.replace(features, vectors=rows), fmr=fmr).thresholds
+    return calibrate(dataclasses.replace(features, vectors=rows), fmr=fmr)
 
 
 def load(shop, **changes):
