@@ -132,7 +132,7 @@ def test_calibrate_alone_writes_thresholds_and_a_plot(shop, many_people, tmp_pat
     assert thresholds["fmr"] == 0.01
     assert thresholds["identities"] == 90
     with Image.open(tmp_path / "thresholds.png") as image:
-        assert image.size == (900, 434)
+        assert image.format == "PNG"
     # They are found beside the features, and kept with the data set.
     changes = {name: None for name in LIMITS}
     run(shop, "--outdir", tmp_path / "o", training_ids=many_people, ids=1, samples_per_id=2,
