@@ -243,27 +243,8 @@ class _Dict(dict[Any, Any]):
             raise RefusedError("it sets the state of a dict")
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, names: Container[str]) -> None:
-        super().__init__(file, encoding="latin-1")
-        self._names = names
-
-    def find_class(self, module: str, name: str) -> type:
-        full = f"{module}.{name}"
-        if full not in self._names:
-            raise RefusedError(
-                f"it asks for {full[:200]!r}, which is not on the list of known globals"
-            )
-        return _CLASSES[full]
-
-    def persistent_load(self, identity: Any) -> _Node:
-        if type(identity) is not tuple:
-            raise RefusedError("it has a persistent id that is no tuple")
-        return _CLASSES[_STORAGE_ID](*identity)
-
-
-class _Reader:
-    """Reads one pickle: scan, unpickler, and the walk that finishes the values.
+class _Reader(pickle.Unpickler):
+    """Reads one pickle: scan, unpickling, and the walk that finishes the values.
 
     Args:
         file: at the start of the pickle; left behind it.
@@ -281,8 +262,9 @@ class _Reader:
         keys: Types = str,
         sizes: dict[str, int] | None = None,
     ) -> None:
-        self._file, self.budget, self._names, self._keys = file, budget, names, keys
-        self._sizes = sizes
+        super().__init__(file, encoding="latin-1")
+        self.budget = budget
+        self._file, self._names, self._keys, self._sizes = file, names, keys, sizes
         self._done: dict[int, tuple[Any, int, int]] = {}
         self._open: set[int] = set()
 
@@ -293,13 +275,28 @@ class _Reader:
             _scan(self._file, self.budget)
             end = self._file.tell()
             self._file.seek(start)
-            root = _Unpickler(self._file, self._names).load()
+            root = self.load()
             self._file.seek(end)
             return self._visit([root], 0)[0][0]
         except RefusedError:
             raise
         except Exception as error:  # as documented, damaged pickles raise anything
             raise RefusedError(_one_line(error)) from error
+
+    def find_class(self, module: str, name: str) -> type:
+        """Return the inert class that stands for a name."""
+        full = f"{module}.{name}"
+        if full not in self._names:
+            raise RefusedError(
+                f"it asks for {full[:200]!r}, which is not on the list of known globals"
+            )
+        return _CLASSES[full]
+
+    def persistent_load(self, identity: Any) -> _Node:
+        """Return what stands for the storage of a tensor."""
+        if type(identity) is not tuple:
+            raise RefusedError("it has a persistent id that is no tuple")
+        return _CLASSES[_STORAGE_ID](*identity)
 
     def name_storage(self, kind: str, key: str, count: int) -> Tensor:
         """Return the storage of a persistent id on the meta device, and note its size."""
