@@ -14,12 +14,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import torch
 
 from biometrics.embedding import Preprocessing
 from data.identities import identity_of
 from data.modalities import MODALITIES
 from dnnlib.config import from_dict, to_dict
 from dnnlib.files import atomic_write, check_place, read_json, sha256_file, write_json
+from metrics.nearest import unit_rows
+from torch_utils.seeding import generator_for
 
 FEATURES_FILE = "identity_features.json"
 INFO_FILE = "identity_features.info.json"
@@ -224,3 +227,13 @@ def _to_matrix(content: Mapping[str, Any], path: Path) -> np.ndarray:
         if not test.all():
             raise ValueError(f"{path}: {names[int(test.argmin())]!r}: vectors must be {rule}")
     return matrix
+
+
+def random_direction(width: int, seed: int, identity: int, attempt: int) -> np.ndarray:
+    """Return the feature vector of a new identity that is drawn at random: [width] float32.
+
+    It has length 1, and is a function of (seed, identity, attempt).
+    """
+    random = generator_for(seed, "recognition", "identity", identity, attempt)
+    numbers = torch.randn([1, width], generator=random, dtype=torch.float64)
+    return unit_rows(numbers.numpy())[0]

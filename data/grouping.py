@@ -12,6 +12,7 @@ from data.storage import DirectoryStorage
 from dnnlib import files
 
 MANIFEST = "manifest.jsonl"
+SUMMARY = "summary.json"  # of a data set of new identities
 
 _COMPANION_FOLDERS = ("masks",)
 _FOLDERS = {name.lower(): m.name for m in MODALITIES for name in m.folders}

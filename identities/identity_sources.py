@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from biometrics.features import IdentityFeatures
+from biometrics.features import IdentityFeatures, random_direction
 from data.number_files import open_numbers
 from dnnlib import files
 from metrics.nearest import unit_rows
@@ -43,9 +43,7 @@ class RandomSource:
 
     def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Return a standard normal vector's direction."""
-        random = generator_for(seed, _STREAM, "identity", identity, attempt)
-        numbers = torch.randn([1, self._width], generator=random, dtype=torch.float64)
-        return unit_rows(numbers.numpy())[0], {}
+        return random_direction(self._width, seed, identity, attempt), {}
 
 
 class MixupSource:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from data.grouping import SUMMARY
 from data.modalities import MODALITIES
 from data.parallel import map_in_threads
 from data.sheets import encode_png
@@ -28,7 +29,7 @@ from identities.summary import summarise_dataset
 from torch_utils.distributed import World
 from torch_utils.together import at_work_together
 
-RECORD = "summary.json"
+RECORD = SUMMARY
 MANIFEST = "manifest.jsonl"
 REJECTED = "rejected.jsonl"
 FEATURES = "features.npy"

@@ -1,79 +1,52 @@
 """Changes to training images of faces: mirror, shift, contrast, brightness, blur, illumination."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recognition.options import AugmentationConfig
 from torch_utils.distributed import World
 
 _REACH = 3  # standard deviations of a blur that are computed
 
 
-@dataclass(frozen=True, kw_only=True)
-class FaceAugmentation:
-    """What is changed.
+def augment(
+    config: AugmentationConfig,
+    images: Tensor,
+    random: torch.Generator,
+    world: World | None = None,
+) -> Tensor:
+    """Change each image by its own draws.
 
-    Blur and illumination are the first remedy that SynFace tries against too even images of a
-    generator.
-
-    Attributes:
-        mirror: half of the images are flipped left to right.
-        shift: largest shift in each direction, as a share of the width; edges are repeated.
-        light: largest change of contrast (a factor 1 +- light) and brightness (light of half the
-            range).
-        blur: largest standard deviation of a Gaussian blur, as a share of the width.
-        illumination: strength of a light from one side (edges are up to 1 +- illumination times as
-            bright) and of a gamma of up to exp(+- illumination).
-    Source: Qiu et al. 2021 (SynFace, arXiv:2108.07960) name both; their form is ours.
+    Args:
+        config: what is changed, and how much.
+        images: [N, C, S, S] float32 in -1..1, this process's part of a batch.
+        random: draws for the whole batch.
+        world: the processes that share it; None for one.
+    Returns: the same shape and range.
     """
+    world = world or World()
+    count = len(images) * world.size
 
-    mirror: bool = True
-    shift: float = 0.0
-    light: float = 0.0
-    blur: float = 0.0
-    illumination: float = 0.0
+    def draw(numbers: int) -> Tensor:
+        return world.mine(torch.rand([count, numbers], generator=random)).to(images.device)
 
-    def __post_init__(self) -> None:
-        for name in ("shift", "light", "blur", "illumination"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 0 and less than 1, got {self.__dict__[name]}"
-                )
-
-    def __call__(
-        self, images: Tensor, random: torch.Generator, world: World | None = None
-    ) -> Tensor:
-        """Change each image by its own draws.
-
-        Args:
-            images: [N, C, S, S] float32 in -1..1, this process's part of a batch.
-            random: draws for the whole batch.
-            world: the processes that share it; None for one.
-        Returns: the same shape and range.
-        """
-        world = world or World()
-        count = len(images) * world.size
-
-        def draw(numbers: int) -> Tensor:
-            return world.mine(torch.rand([count, numbers], generator=random)).to(images.device)
-
-        draws = draw(5)
-        if self.mirror:
-            images = torch.where(draws[:, :1, None, None] < 0.5, images.flip(3), images)
-        if self.shift > 0:
-            images = _shift(images, (draws[:, 1:3] * 2 - 1) * self.shift)
-        if self.light > 0:
-            contrast, brightness = ((draws[:, 3:] * 2 - 1) * self.light).unbind(1)
-            images = images * (1 + contrast)[:, None, None, None]
-            images = (images + brightness[:, None, None, None]).clamp(-1, 1)
-        if self.blur > 0:
-            images = blur_images(images, draw(1)[:, 0] * self.blur, self.blur)
-        if self.illumination > 0:
-            images = _illuminate(images, draw(3), self.illumination)
-        return images
+    draws = draw(5)
+    if config.mirror:
+        images = torch.where(draws[:, :1, None, None] < 0.5, images.flip(3), images)
+    if config.shift > 0:
+        images = _shift(images, (draws[:, 1:3] * 2 - 1) * config.shift)
+    if config.light > 0:
+        contrast, brightness = ((draws[:, 3:] * 2 - 1) * config.light).unbind(1)
+        images = images * (1 + contrast)[:, None, None, None]
+        images = (images + brightness[:, None, None, None]).clamp(-1, 1)
+    if config.blur > 0:
+        images = blur_images(images, draw(1)[:, 0] * config.blur, config.blur)
+    if config.illumination > 0:
+        images = _illuminate(images, draw(3), config.illumination)
+    return images
 
 
 def _shift(images: Tensor, shares: Tensor) -> Tensor:

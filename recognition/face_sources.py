@@ -1,7 +1,6 @@
 """Images of known people: pair trees and archives, folders of people, our data sets, .rec, .tar."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,21 +11,11 @@ from data.identities import identity_of
 from data.modalities import MODALITIES
 from data.pairs import open_pairs
 from recognition.face_places import FaceSample, FaceSource, FilePlace, PairPlace, fingerprint_of
+from recognition.options import LabelKind
 from recognition.packed_faces import open_packed
 from torch_utils.seeding import generator_for
 
 Item = TypeVar("Item")
-
-
-class LabelKind(StrEnum):
-    """Whom an image of a data set of new people is an image of.
-
-    PEOPLE: of the new person. PARENTS: of the two training people whose features were mixed, in
-    the proportion of the mixture (generate_recognition_data.py --identity-source=interpolate).
-    """
-
-    PEOPLE = "people"
-    PARENTS = "parents"
 
 
 def open_faces(path: Path, labels: LabelKind = LabelKind.PEOPLE) -> FaceSource:

@@ -1,45 +1,13 @@
 """Classification over people with a margin between them: the losses that shape embeddings."""
 
 import math
-from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-
-class MarginKind(StrEnum):
-    """How the right person's logit is made harder."""
-
-    ARCFACE = "arcface"
-    COSFACE = "cosface"
-    SOFTMAX = "softmax"
-
-
-PUBLISHED_MARGINS = {MarginKind.ARCFACE: 0.5, MarginKind.COSFACE: 0.35, MarginKind.SOFTMAX: 0.0}
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """A margin loss.
-
-    Attributes:
-        kind: arcface adds the margin to the angle (radians), cosface takes it from the cosine.
-        margin: see PUBLISHED_MARGINS.
-        scale: of the logits, published 64; fewer people want less.
-    """
-
-    kind: MarginKind = MarginKind.ARCFACE
-    margin: float = 0.5
-    scale: float = 64.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.margin < 1:
-            raise ValueError(f"margin must be at least 0 and less than 1, got {self.margin}")
-        if not self.scale > 0:
-            raise ValueError(f"scale must be more than 0, got {self.scale}")
+from recognition.options import HeadConfig, MarginKind
 
 
 def add_margin(cosines: Tensor, people: Tensor, config: HeadConfig) -> Tensor:

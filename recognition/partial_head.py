@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from recognition.heads import HeadConfig, margin_losses
+from recognition.heads import margin_losses
+from recognition.options import HeadConfig
 
 
 class PartialHead(nn.Module):

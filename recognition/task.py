@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from biometrics.backbones import build_backbone, named_backbone, state_of
 from biometrics.embedding import Embedder, Preprocessing
+from recognition.augmentation import augment
 from recognition.face_sets import FaceSet
 from recognition.heads import MarginHead
-from recognition.learning_config import TrainingConfig, rate_at
 from recognition.mixup import DomainMixup, IdentityMixup
+from recognition.options import TrainingConfig
 from recognition.partial_head import PartialHead
 from recognition.training_items import Batch, Item, TrainingItems, make_batch, read_steps
 from torch_utils.checkpoints import save_checkpoint
 from torch_utils.distributed import World
 from torch_utils.guarded_step import GuardedStep
+from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Task, Timing
 
@@ -40,6 +42,14 @@ class Mixups:
 
     domain: DomainMixup | None = None
     identity: IdentityMixup | None = None
+
+
+def rate_at(step: int, steps: int, config: TrainingConfig) -> float:
+    """Return the learning rate of a step: linear warm-up, then (share left) squared."""
+    rising = max(round(config.warmup * steps), 1)
+    if step < rising:
+        return config.lr * (step + 1) / rising
+    return config.lr * (1 - (step - rising) / max(steps - rising, 1)) ** 2
 
 
 class RecognitionTask(Task):
@@ -74,6 +84,7 @@ class RecognitionTask(Task):
         self.faces, self.config, self.verify = faces, config, verify
         self.mixups = mixups or Mixups()
         self.workers = 0 if faces.is_cached else workers
+        self.precision = Precision(config.precision)
         self._check_fit()
         further = () if self.mixups.domain is None else self.mixups.domain.faces.people
         self.people = (*faces.people, *further)
@@ -95,7 +106,7 @@ class RecognitionTask(Task):
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-        self.scaler = config.precision.scaler(device)
+        self.scaler = self.precision.scaler(device)
         advice = f"lower --lr ({config.lr}) or raise --warmup; the last checkpoint is kept"
         guard = GuardedStep("recogniser", device, advice, world=self.world, scaler=self.scaler)
         self.guards = [guard]
@@ -117,7 +128,7 @@ class RecognitionTask(Task):
         items = self._with_mixed_identities(next(self._items))
         batch = make_batch(items, self.preprocessing, self.device)
         random = generator_for(config.seed, "augment", index)
-        x = config.augmentation(batch.images, random, self.world)
+        x = augment(config.augmentation, batch.images, random, self.world)
         self._begin_head(batch, index)
         losses, is_right = self.head(self._embed(x, index), batch.people, batch.weights)
         self.scaler.scale(losses.mean()).backward()
@@ -186,7 +197,7 @@ class RecognitionTask(Task):
             raise ValueError(
                 f"--batch must be a multiple of the {self.world.size} processes, got {config.batch}"
             )
-        config.precision.use_on(self.device)
+        self.precision.use_on(self.device)
         if domain is not None:
             ours, theirs = ((f.modalities, f.is_joint) for f in (faces, domain.faces))
             if ours != theirs:
@@ -203,7 +214,7 @@ class RecognitionTask(Task):
         """Run the backbone; dropout draws from a stream of its own."""
         self.backbone.train()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), self.config.precision.autocast(self.device):
+        with torch.random.fork_rng(devices=devices), self.precision.autocast(self.device):
             torch.manual_seed(derive_seed(self.config.seed, "dropout", index, self.world.rank))
             return self.backbone(x)
 

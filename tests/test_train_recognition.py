@@ -153,7 +153,7 @@ def test_a_finished_run_stays(faces, tmp_path):
     line = ["--data", faces, "--outdir", tmp_path / "out"]
     run(*line)
     before = (tmp_path / "out" / MODEL_FILE).stat().st_mtime_ns
-    assert "the recogniser is trained" in run(*line, "--workers=1", "--memory-gib=0")
+    assert "the network is trained" in run(*line, "--workers=1", "--memory-gib=0")
     assert (tmp_path / "out" / MODEL_FILE).stat().st_mtime_ns == before
 
 
@@ -216,9 +216,9 @@ def test_a_diverging_loss_ends_with_code_1_and_keeps_the_checkpoint(faces, tmp_p
     ("more", "reason"),
     [
         (["--precision=fp16"], "--precision=fp16 needs a GPU"),
-        (["--sample-rate=2"], "sample_rate must be more than 0, at most 1, got 2.0"),
-        (["--mix-share=2"], "2.0 is not in the range 0<=x<=1"),
-        (["--blur=-1"], "blur must be at least 0 and less than 1, got -1.0"),
+        (["--sample-rate=2"], "--sample-rate"),
+        (["--mix-share=2"], "--mix-share"),
+        (["--blur=-1"], "--blur"),
         (["--people=9"], "people must be 1..3, got 9"),
         (["--data=gone"], "gone: no such data set"),
     ],

@@ -80,6 +80,11 @@ class World:
         self.any(False)
 
 
+def launched_world() -> World:
+    """Return the processes that torchrun started, not connected yet; one without it."""
+    return World(rank=int(os.environ["RANK"]), size=world_size()) if is_launched() else World()
+
+
 def is_launched() -> bool:
     """Tell whether torchrun started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ

@@ -11,9 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from dnnlib.outputs import find_output  # noqa: E402
 from recognition.face_sets import FaceSet  # noqa: E402
 from recognition.face_sources import open_faces  # noqa: E402
-from recognition.heads import HeadConfig, MarginKind  # noqa: E402
-from recognition.learning_config import TrainingConfig  # noqa: E402
 from recognition.mixup import DomainMixup  # noqa: E402
+from recognition.options import HeadConfig, MarginKind, TrainingConfig  # noqa: E402
 from recognition.task import RECORD_FILE, Mixups, RecognitionTask  # noqa: E402
 from torch_utils.distributed import join_world  # noqa: E402
 from torch_utils.trainer import Cadence  # noqa: E402

@@ -12,7 +12,8 @@ from data.pixels import decode_image
 from data.recordio import Record, write_record
 from identities.export import ExportKind, export_manifest
 from recognition.face_sets import FaceSet, Target, as_input
-from recognition.face_sources import LabelKind, open_faces, take_part
+from recognition.face_sources import open_faces, take_part
+from recognition.options import LabelKind
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs, zip_folder
 
 PEOPLE, SAMPLES = 3, 2

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from recognition.heads import HeadConfig, MarginHead, MarginKind, add_margin
+from recognition.heads import MarginHead, add_margin
+from recognition.options import HeadConfig, MarginKind
 
 
 def config(kind, margin, scale=1.0):

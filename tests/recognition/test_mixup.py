@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from biometrics.embedding import Preprocessing
 from data.pixels import to_float
-from identities.conditions import condition_scale, read_conditions
 from identities.identity_sources import MixupSource, RandomSource
 from networks.snapshot import Snapshot
+from recognition.conditions import condition_scale, read_conditions
 from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces
-from recognition.heads import HeadConfig, MarginHead, MarginKind
-from recognition.learning_config import TrainingConfig
+from recognition.heads import MarginHead
 from recognition.mixup import DomainMixup, IdentityMixup, MixStep
+from recognition.options import HeadConfig, MarginKind, TrainingConfig
 from recognition.task import Mixups, RecognitionTask
 from recognition.training_items import TrainingItems, make_batch, read_steps
 from tests.helpers.images import random_pixels, write_image, write_json, write_pairs

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from recognition.heads import HeadConfig, MarginHead, MarginKind
+from recognition.heads import MarginHead
+from recognition.options import HeadConfig, MarginKind
 from recognition.partial_head import PartialHead, choose_people
 
 CONFIG = HeadConfig(kind=MarginKind.COSFACE, margin=0.1, scale=8.0)

@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from biometrics.features import IdentityFeatures, read_identity_features
-from data.grouping import MANIFEST
+from biometrics.features import IdentityFeatures, random_direction, read_identity_features
+from data.grouping import MANIFEST, SUMMARY
 from dnnlib import files
-from identities.identity_sources import RandomSource
-from identities.recognition_dataset import RECORD
 from metrics.nearest import unit_rows
 from networks.snapshot import Snapshot
 
@@ -54,7 +52,7 @@ def condition_scale(path: Path, snapshot: Snapshot) -> float:
     Raises: ValueError where the network was trained with features of their own lengths, and `path`
         has no features that tell them.
     """
-    record = path / RECORD
+    record = path / SUMMARY
     if path.is_dir() and record.is_file():
         return float(files.read_json(record)["identity"]["people"]["scale"])
     features = None
@@ -77,13 +75,12 @@ def _of_manifest(folder: Path, width: int, parents: Path | None) -> dict[str, np
     if features is not None:
         units = unit_rows(features.vectors)
         rows = dict(zip(features.stems, units, strict=True))
-    source = RandomSource(width)
     found: dict[str, np.ndarray] = {}
     for entry in files.read_json_lines(path):
         try:
             person, origin = f"id_{entry['identity']}", entry["origin"]
             if person not in found:
-                found[person] = _vector_of(source, int(entry["identity"]), origin, rows)
+                found[person] = _vector_of(width, int(entry["identity"]), origin, rows)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}: an entry does not tell how its person came about ({error}); mixed "
@@ -93,7 +90,7 @@ def _of_manifest(folder: Path, width: int, parents: Path | None) -> dict[str, np
 
 
 def _vector_of(
-    source: RandomSource, identity: int, origin: Mapping[str, Any], rows: Mapping[str, np.ndarray]
+    width: int, identity: int, origin: Mapping[str, Any], rows: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     if "mixed" in origin:
         first, second = (rows[stem] for stem in origin["mixed"])
@@ -101,4 +98,4 @@ def _vector_of(
         return unit_rows((phi * first + (1 - phi) * second)[None])[0]
     if "name" in origin:  # of a file that the manifest does not know
         raise KeyError(origin["name"])
-    return source.vector(int(origin["seed"]), identity, int(origin["vector"]))[0]
+    return random_direction(width, int(origin["seed"]), identity, int(origin["vector"]))

@@ -1,0 +1,159 @@
+"""From options to the training of a recogniser, every file looked at before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.apart import NamedSet, check_apart
+from dnnlib.config import to_dict
+from dnnlib.outputs import find_output
+from networks.sampling import Sampler, Truncation
+from networks.snapshot import load_generator
+from recognition.conditions import condition_scale, read_conditions
+from recognition.face_places import FaceSource
+from recognition.face_sets import FaceSet
+from recognition.face_sources import open_faces, take_part
+from recognition.mixup import DomainMixup, IdentityMixup
+from recognition.options import LabelKind, RecognitionOptions
+from recognition.task import RECORD_FILE, Mixups, RecognitionTask
+from recognition.verification import Verifier
+from torch_utils.checkpoints import state_sha256
+from torch_utils.devices import resolve_device
+from torch_utils.distributed import is_launched, launched_world, local_rank
+from torch_utils.trainer import Cadence, TrainingJob
+
+
+def prepare(options: RecognitionOptions) -> TrainingJob:
+    """Check that a recogniser can be trained, in this process and those beside it.
+
+    Raises: ValueError, FileNotFoundError.
+    """
+    number = local_rank() if is_launched() else None
+    device = torch.device(resolve_device(options.device, number))
+    sets = _TrainingSets(options)
+    part = (options.people, options.samples)
+    faces = sets.read("--data", options.data, options.labels, part)
+    identity: dict[str, Any] = {"data": faces.fingerprints, "heldout": None}
+    mixups, described = _mixups(options, sets, faces, device)
+    verify = None
+    if options.heldout is not None:
+        verify = Verifier(sets.read("--heldout", [options.heldout]), options.heldout)
+        identity["heldout"] = verify.faces.fingerprints
+    config = options.training
+    task = RecognitionTask(
+        faces,
+        config,
+        device,
+        verify,
+        mixups=mixups,
+        world=launched_world(),
+        workers=options.workers,
+    )
+    identity |= {
+        **described,
+        "modalities": list(options.modalities),
+        "joint": options.joint,
+        "labels": options.labels.value,
+        "training": to_dict(config),
+    }
+    cadence = Cadence(row_steps=task.steps_per_epoch, checkpoint_minutes=options.checkpoint_minutes)
+    return TrainingJob(
+        task=task,
+        output=find_output(options.outdir, RECORD_FILE, identity, fresh=options.fresh),
+        cadence=cadence,
+        facts={"people": len(task.people), "images": len(faces), "steps": task.steps},
+    )
+
+
+class _TrainingSets:
+    """Opens sets of faces, none of them twice.
+
+    People of different sets count as different people: in a set that came twice, everybody would be
+    two classes, and a set that is learned from measures nothing as the held-out one.
+    """
+
+    def __init__(self, options: RecognitionOptions) -> None:
+        self._modalities = ("rgb", "nir") if options.joint else options.modalities
+        self._is_joint, self._memory_gib = options.joint, options.memory_gib
+        self._known: list[NamedSet] = []
+
+    def read(
+        self,
+        option: str,
+        paths: Sequence[Path],
+        labels: LabelKind = LabelKind.PEOPLE,
+        part: tuple[int | None, int | None] = (None, None),
+    ) -> FaceSet:
+        """Return the images of an option.
+
+        Args:
+            option: named in messages.
+            paths: of its sets.
+            labels: whom mixed people count as.
+            part: how many people of each set, and how many samples of each; None for all.
+        Raises: FileNotFoundError; ValueError for a set that was read before (other labels or
+            another part of it make no difference), or one that cannot be read.
+        """
+        sources = [take_part(self._open(option, path, labels), *part) for path in paths]
+        return FaceSet(sources, self._modalities, joint=self._is_joint, memory_gib=self._memory_gib)
+
+    def _open(self, option: str, path: Path, labels: LabelKind) -> FaceSource:
+        source = open_faces(path, labels)
+        places = list(source.samples[0].places.values())
+        named = NamedSet(
+            option=option,
+            path=path,
+            content=source.fingerprint,
+            first_bytes=lambda: b"".join(place.read() for place in places),
+        )
+        check_apart(named, self._known)
+        self._known.append(named)
+        return source
+
+
+def _mixups(
+    options: RecognitionOptions, sets: _TrainingSets, faces: FaceSet, device: torch.device
+) -> tuple[Mixups, dict[str, Any]]:
+    """Return what is mixed in, and what decides it, as plain JSON values."""
+    given, described = options.mixups, {}
+    domain, identity = None, None
+    if given.mix_data is not None:
+        part = (given.mix_people, given.mix_samples)
+        real = sets.read("--mix-data", [given.mix_data], part=part)
+        domain = DomainMixup(real, given.mix_share)
+        described["domain_mixup"] = {"data": real.fingerprints, "share": given.mix_share}
+    if given.identity_mix is not None:
+        identity, described["identity_mixup"] = _identity_mixup(options, faces, device)
+    return Mixups(domain=domain, identity=identity), described
+
+
+def _identity_mixup(
+    options: RecognitionOptions, faces: FaceSet, device: torch.device
+) -> tuple[IdentityMixup, dict[str, Any]]:
+    """Return what generates images of mixed identities, and what decides them."""
+    given = options.mixups
+    assert given.identity_mix is not None, "asked by the caller"
+    if len(options.data) > 1:
+        raise ValueError(f"--identity-mix mixes the people of one --data, got {len(options.data)}")
+    generator, snapshot = load_generator(given.identity_mix, str(device))
+    if generator.config.c_dim == 0:
+        raise ValueError(
+            f"--identity-mix {given.identity_mix}: is unconditional, it generates no identity at"
+            " will"
+        )
+    sampler = Sampler(generator, truncation=Truncation(psi=given.truncation))
+    origin = given.conditions or options.data[0]
+    directions = read_conditions(origin, faces.people, sampler.c_dim, given.parents)
+    values = {
+        "scale": given.feature_scale or condition_scale(origin, snapshot),
+        "share": given.identity_share,
+        "images": given.identity_images,
+        "seed": options.training.seed,
+    }
+    mixup = IdentityMixup(
+        sampler, directions, modalities=faces.modalities, is_joint=faces.is_joint, **values
+    )
+    network = state_sha256(generator.state_dict())
+    return mixup, {**values, "network_sha256": network, "truncation": given.truncation}
