@@ -119,12 +119,12 @@ def _request(
     generator: "Generator",
     feature_scale: float | None,
 ) -> "AnnotationRequest":
+    from data.conditions import load_conditions  # noqa: PLC0415
     from interpreter.annotation_images import AnnotationRequest  # noqa: PLC0415  # torch is slow
-    from interpreter.arrays import load_labels  # noqa: PLC0415
 
     conditions = None
     if given["labels"] is not None:
-        conditions = load_labels(given["labels"], "--labels", feature_scale)
+        conditions = load_conditions(given["labels"], "--labels", feature_scale)
     return AnnotationRequest(
         generator=generator,
         truncation=experiment.truncation,

@@ -134,9 +134,9 @@ def _collect_auto(given: dict[str, Any]) -> tuple[list[Any], "ClassList", Path |
 
 
 def _numbers(text: str | None, drawn: Path) -> list[int] | None:
+    from data.number_files import load_rows  # noqa: PLC0415
     from dnnlib.text import parse_numbers  # noqa: PLC0415
     from interpreter.annotation_images import LATENT_FILE  # noqa: PLC0415  # torch is slow
-    from interpreter.arrays import load_rows  # noqa: PLC0415
 
     if text is None:
         return None

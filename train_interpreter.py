@@ -225,8 +225,8 @@ def _dataset_writer(
     feature_scale: float | None,
 ) -> tuple["DatasetWriter", dict[str, Any]]:
     """Return the writer, and what decides its output as plain JSON values."""
+    from data.conditions import load_conditions  # noqa: PLC0415
     from interpreter import learning, model_files  # noqa: PLC0415  # torch is slow
-    from interpreter.arrays import load_labels  # noqa: PLC0415
     from interpreter.dataset_writer import DatasetWriter, dataset_identity  # noqa: PLC0415
     from interpreter.features import feature_layout  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
@@ -240,7 +240,7 @@ def _dataset_writer(
     interpreter = NativeInterpreter(models.ensemble.to(device), layout)
     conditions = None
     if given["labels"] is not None:
-        conditions = load_labels(given["labels"], "--labels", feature_scale)
+        conditions = load_conditions(given["labels"], "--labels", feature_scale)
     sample_filter = _sample_filter(given, str(device))
     writer = DatasetWriter(
         generator,

@@ -1,4 +1,4 @@
-"""Conditions of a generator from a file of identity features."""
+"""Conditions of a generator from files: rows of numbers, or identity features."""
 
 from pathlib import Path
 from typing import Any
@@ -6,27 +6,33 @@ from typing import Any
 import numpy as np
 
 from data.identities import scale_features
+from data.number_files import load_rows
 from dnnlib import files
 
 
-def read_feature_conditions(path: Path, option: str, scale: float | None) -> np.ndarray:
-    """Read identity_features.json as conditions, in the order of sorted file names.
+def load_conditions(path: Path, option: str, scale: float | None) -> np.ndarray:
+    """Read conditions from a .npy file, or from identity features by sorted file names.
 
     Args:
-        path: JSON object {file name: [numbers]}.
+        path: .npy file of [N, c_dim] numbers, or JSON object {file name: [numbers]}.
         option: named in messages.
-        scale: length of a condition, which a snapshot of ours records; None leaves the features as
-            they are.
+        scale: length that identity features get, see `Snapshot.feature_scale`; None leaves them as
+            they are. A .npy file has conditions as they are.
     Returns: [N, c_dim] float32.
     Raises: FileNotFoundError; ValueError naming option and file.
     """
+    if path.suffix.lower() != ".json":
+        rows = load_rows(path, option)
+        if rows.ndim != 2:
+            raise ValueError(f"{option} {path}: shape must be [N, c_dim], got {list(rows.shape)}")
+        return rows.astype(np.float32)
     content = files.read_json(path)
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{option} {path}: expected an object of file names and numbers")
-    rows = [_row(content[name], f"{option} {path}: {name}") for name in sorted(content)]
-    if len({len(row) for row in rows}) != 1:
+    found = [_row(content[name], f"{option} {path}: {name}") for name in sorted(content)]
+    if len({len(row) for row in found}) != 1:
         raise ValueError(f"{option} {path}: all entries must be of one length")
-    matrix = np.stack(rows)
+    matrix = np.stack(found)
     if scale is not None and not matrix.any(axis=1).all():
         raise ValueError(f"{option} {path}: features must not all be zero")
     return scale_features(matrix, scale)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from data.grouping import SUMMARY
 from data.modalities import MODALITIES
+from data.number_files import save_array
 from data.parallel import map_in_threads
 from data.sheets import encode_png
 from dnnlib import files
@@ -133,8 +134,7 @@ class RecognitionWriter:
         entries, rejected, vectors = self._collect(results)
         files.write_json_lines(output.path / MANIFEST, entries)
         files.write_json_lines(output.path / REJECTED, rejected)
-        with files.atomic_write(output.path / FEATURES) as file:
-            np.save(file, vectors)
+        save_array(output.path / FEATURES, vectors)
         write_overview(output.path, selection.counts(), tuple(self._folders.values()))
         extra = {} if finish is None else finish(output.path, entries)
         requested = (self._options.identities, self._options.samples)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from data import sheets
 from data.modalities import MODALITIES
+from data.number_files import save_array
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from interpreter.arrays import save_array
 from interpreter.native import NativeInterpreter
 from networks.generator import Generator
 from networks.sampling import IndexedSampler, Truncation

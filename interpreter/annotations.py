@@ -11,12 +11,12 @@ import numpy as np
 from data import sheets
 from data.class_list import ClassList, class_list_as_json
 from data.modalities import MODALITIES
+from data.number_files import load_rows, save_array
 from data.pixels import decode_image
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from interpreter.annotation_images import LABEL_FILE, LATENT_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
-from interpreter.arrays import load_rows, save_array
 from interpreter.mask_files import AnnotationFile, find_annotations, image_number, read_mask
 
 RECORD = "annotations.json"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from data.class_list import AnnotationClass, ClassList
 from data.modalities import MODALITIES
+from data.number_files import load_rows
 from data.pixels import decode_image, to_float
 from dnnlib import files
 from interpreter.annotation_images import (
@@ -29,7 +30,6 @@ from interpreter.annotation_images import (
     SELECTION_FILE,
 )
 from interpreter.annotations import AnnotatedImage
-from interpreter.arrays import load_rows
 from renderer.classes import FACE_4, FACE_10, Palette, merge_face
 from renderer.render import check_resolution, render_sample
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint

@@ -9,14 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.conditions import read_feature_conditions
-from data.number_files import open_numbers
+from data.conditions import load_conditions
+from data.number_files import load_rows
 from data.pixels import to_uint8
 from data.sheets import Pixels, image_grid, save_image, side_by_side
 from dnnlib import files
 from networks import video
 from networks.generator import NoiseMode
-from networks.sampling import Sampler, Truncation, check_layers, latents_of_seeds, replace_layers
+from networks.sampling import (
+    Sampler,
+    Truncation,
+    check_conditions,
+    check_layers,
+    latents_of_seeds,
+    replace_layers,
+)
 from networks.snapshot import load_generator
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 from torch_utils.seeding import derive_seed
@@ -138,7 +145,7 @@ def prepare(options: GenerationOptions) -> Job:
     )
     z_dim = generator.config.z_dim
     if options.latents is not None:
-        z = read_rows(options.latents, "--latents", z_dim)
+        z = torch.from_numpy(load_rows(options.latents, "--latents", z_dim)).float()
         names = tuple(f"latent{index:04d}" for index in range(len(z)))
     else:
         z, names = latents_of_seeds(options.seeds, z_dim), _seed_names(options.seeds)
@@ -183,57 +190,27 @@ def read_conditions(
     Args:
         options: as the user gave them.
         c_dim: width of the network's condition.
-        names: of the samples; which identity a sample draws depends on its name alone.
+        names: of the samples; which of several identities a sample shows depends on its name alone.
         feature_scale: length of identity features.
+    Raises: ValueError for conditions that do not fit the network or the samples.
     """
-    count = len(names)
-    is_given = options.labels is not None or options.class_index is not None
-    if c_dim == 0:
-        if is_given:
-            raise ValueError(f"{options.network} is unconditional: leave out --labels and --class")
+    rows, path, count = None, options.labels, len(names)
+    if options.class_index is not None:
+        classes = max(c_dim, 1)
+        if not 0 <= options.class_index < classes:
+            raise ValueError(f"--class must be from 0 to {classes - 1}, got {options.class_index}")
+        rows = torch.eye(classes)[[options.class_index]]
+    elif path is not None:
+        rows = torch.from_numpy(load_conditions(path, "--labels", feature_scale))
+    source = "--labels or --class" if path is None else f"--labels {path}"
+    check_conditions(c_dim, rows, f"{options.network}: {source}")
+    if rows is None:
         return None
-    if not is_given:
-        raise ValueError(
-            f"{options.network} is conditional: give --labels FILE.npy with [N, {c_dim}] numbers,"
-            f" --labels identity_features.json, or --class INDEX"
-        )
-    if options.labels is not None and options.labels.suffix.lower() == ".json":
-        return _draw_identities(options.labels, c_dim, names, feature_scale)
-    if options.labels is not None:
-        rows = read_rows(options.labels, "--labels", c_dim)
-        if len(rows) not in (1, count):
-            raise ValueError(
-                f"--labels {options.labels}: 1 or {count} rows for {count} samples, got {len(rows)}"
-            )
-        return rows.expand(count, -1)
-    assert options.class_index is not None, "one of the two is given"
-    if not 0 <= options.class_index < c_dim:
-        raise ValueError(f"--class must be from 0 to {c_dim - 1}, got {options.class_index}")
-    return torch.eye(c_dim)[options.class_index].expand(count, -1)
-
-
-def _draw_identities(
-    path: Path, c_dim: int, names: Sequence[str], feature_scale: float | None
-) -> Tensor:
-    rows = read_feature_conditions(path, "--labels", feature_scale)
-    if rows.shape[1] != c_dim:
-        raise ValueError(
-            f"--labels {path}: {rows.shape[1]} numbers each, the network takes {c_dim}"
-        )
-    places = [derive_seed(0, "identity", name) % len(rows) for name in names]
-    return torch.from_numpy(rows[places])
-
-
-def read_rows(path: Path, option: str, width: int) -> Tensor:
-    """Return the finite numbers of a .npy file: [N, width] float32. Raises: ValueError."""
-    array = open_numbers(path, f"{option} {path}")
-    if array.ndim != 2 or array.shape[1] != width or len(array) == 0:
-        shape = list(array.shape)
-        raise ValueError(f"{option} {path}: shape must be [N, {width}], got {shape}")
-    rows = np.array(array, dtype=np.float32)
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{option} {path}: all numbers must be finite")
-    return torch.from_numpy(rows)
+    if path is not None and path.suffix.lower() == ".json":
+        return rows[[derive_seed(0, "identity", name) % len(rows) for name in names]]
+    if len(rows) not in (1, count):
+        raise ValueError(f"{source}: 1 or {count} rows for {count} samples, got {len(rows)}")
+    return rows.expand(count, -1)
 
 
 def run(job: Job, progress: Progress) -> list[Path]:

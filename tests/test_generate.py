@@ -272,7 +272,7 @@ def test_latents_with_a_hostile_header(network, tmp_path, shape):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ([], "is conditional: give --labels FILE.npy with [N, 3] numbers, --labels"),
+        ([], "--labels or --class: the network needs conditions [N, 3], got none"),
         (["--class=3"], "--class must be from 0 to 2, got 3"),
         (["--class=-1"], "--class must be from 0 to 2, got -1"),
         (["--labels=absent.npy"], "--labels absent.npy: no such file"),
@@ -370,5 +370,5 @@ def test_conditions_drawn_from_identity_features(tmp_path):
     assert torch.equal(part, rows[7:9])
     raw = read_conditions(options, 3, names, None)
     assert {tuple(row) for row in raw.tolist()} == {tuple(v) for v in features.values()}
-    with pytest.raises(ValueError, match=r"features.json: 3 numbers each, the network takes 5"):
+    with pytest.raises(ValueError, match=r"features.json: .* \[N, 5\], got \[5, 3\]"):
         read_conditions(options, 5, names, 4.0)

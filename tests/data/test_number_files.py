@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.number_files import open_numbers
+from data.number_files import load_rows, open_numbers
 
 
 def test_numbers_of_each_kind(tmp_path):
@@ -39,3 +39,24 @@ def test_a_header_that_lies_allocates_nothing(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="--z gone: no such file"):
         open_numbers(tmp_path / "gone", "--z gone")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros([0, 3]), "expected one row"),
+        (np.zeros(3), "expected one row"),
+        (np.full([2, 2], np.nan), "all numbers must be finite"),
+        (np.array([["a"]]), "not a .npy file of numbers"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path, array, message):
+    np.save(tmp_path / "r.npy", array)
+    with pytest.raises(ValueError, match=rf"--latents .*r\.npy: {message}"):
+        load_rows(tmp_path / "r.npy", "--latents")
+
+
+def test_rows_of_another_width_are_refused(tmp_path):
+    np.save(tmp_path / "r.npy", np.zeros([2, 4]))
+    with pytest.raises(ValueError, match=r"--z .* shape must be \[N, 3\], got \[2, 4\]"):
+        load_rows(tmp_path / "r.npy", "--z", 3)

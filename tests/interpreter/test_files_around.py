@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from dnnlib import files
-from interpreter import arrays
 from interpreter.archives import Archive, write_archive
 from interpreter.ensemble import member_state
 from interpreter.experiment import load_experiment
@@ -78,37 +77,6 @@ def test_paths_are_looked_up_as_they_are_and_below_exp_dir(tmp_path):
     path = experiment_file(tmp_path, annotation_mask_path="absent")
     with pytest.raises(FileNotFoundError, match="annotation_mask_path: neither absent nor"):
         load_experiment(path).path("annotation_mask_path")
-
-
-def test_labels_from_npy_and_identity_features(tmp_path):
-    np.save(tmp_path / "l.npy", np.eye(2))
-    assert arrays.load_labels(tmp_path / "l.npy", "--labels").dtype == np.float32
-    (tmp_path / "f.json").write_text('{"b.png": [3, 4], "a.png": [1, 2]}')
-    assert arrays.load_labels(tmp_path / "f.json", "--labels").tolist() == [[1, 2], [3, 4]]
-    for text, message in (
-        ("[1]", "expected an object"),
-        ('{"a": [1], "b": [1, 2]}', "one length"),
-        ('{"a": ["x"]}', "expected a list of numbers"),
-        ('{"a": [[1]]}', "finite numbers"),
-    ):
-        (tmp_path / "f.json").write_text(text)
-        with pytest.raises(ValueError, match=message):
-            arrays.load_labels(tmp_path / "f.json", "--labels")
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.zeros([0, 3]), "expected one row"),
-        (np.zeros(3), "expected one row"),
-        (np.full([2, 2], np.nan), "all numbers must be finite"),
-        (np.array([["a"]]), "not a .npy file of numbers"),
-    ],
-)
-def test_bad_rows_are_refused(tmp_path, array, message):
-    np.save(tmp_path / "r.npy", array)
-    with pytest.raises(ValueError, match=rf"--latents .*r\.npy: {message}"):
-        arrays.load_rows(tmp_path / "r.npy", "--latents")
 
 
 def test_models_survive_their_files(tmp_path):
