@@ -14,7 +14,6 @@ from data.number_files import load_rows
 from data.pixels import to_uint8
 from data.sheets import Pixels, image_grid, save_image, side_by_side
 from dnnlib import files
-from networks import video
 from networks.generator import NoiseMode
 from networks.sampling import (
     Sampler,
@@ -25,6 +24,7 @@ from networks.sampling import (
     replace_layers,
 )
 from networks.snapshot import load_generator
+from networks.video import check_video, save_video
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 from torch_utils.seeding import derive_seed
 
@@ -93,7 +93,7 @@ class GenerationOptions:
             if not 0 < value < math.inf:
                 raise ValueError(f"--{name} must be above 0, got {value}")
         if self.video is not None:
-            video.check_video(self.video)
+            check_video(self.video)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,8 @@ def prepare(options: GenerationOptions) -> Job:
         names = tuple(f"latent{index:04d}" for index in range(len(z)))
     else:
         z, names = latents_of_seeds(options.seeds, z_dim), _seed_names(options.seeds)
-    mix_seeds = options.mix_seeds or ()
+    num_ws, mix_seeds = generator.num_ws, options.mix_seeds or ()
+    check_layers(options.mix_layers or (), num_ws)
     c = read_conditions(
         options, generator.config.c_dim, [*names, *_seed_names(mix_seeds)], snapshot.feature_scale
     )
@@ -167,19 +168,12 @@ def prepare(options: GenerationOptions) -> Job:
         ),
         samples=Samples(names, z, None if c is None else c[: len(z)]),
         columns=columns,
-        mix_layers=_mix_layers(options, generator.num_ws),
+        mix_layers=options.mix_layers or tuple(range(min(_DEFAULT_MIX_LAYERS, num_ws))),
     )
 
 
 def _seed_names(seeds: Iterable[int]) -> tuple[str, ...]:
     return tuple(f"seed{seed:04d}" for seed in seeds)
-
-
-def _mix_layers(options: GenerationOptions, num_ws: int) -> tuple[int, ...]:
-    if options.mix_layers is None:
-        return tuple(range(min(_DEFAULT_MIX_LAYERS, num_ws)))
-    check_layers(options.mix_layers, num_ws)
-    return options.mix_layers
 
 
 def read_conditions(
@@ -214,23 +208,24 @@ def read_conditions(
 
 
 def run(job: Job, progress: Progress) -> list[Path]:
-    """Draw and write what the job's options ask for.
+    """Generate and write what the job's options ask for.
 
     Returns: the files, in the order written.
     """
+    ws = job.sampler.map(job.samples.z, job.samples.c)
     if job.columns is not None:
-        return _write_mixing_grid(job, job.columns, progress)
+        return _write_mixing_grid(job, ws, job.columns, progress)
     if job.options.video is not None:
-        return _write_video(job, job.options.video, progress)
-    return _write_images(job, progress)
+        return _write_video(job, ws, job.options.video, progress)
+    return _write_images(job, ws, progress)
 
 
-def _write_images(job: Job, progress: Progress) -> list[Path]:
+def _write_images(job: Job, ws: Tensor, progress: Progress) -> list[Path]:
     outdir, names = job.options.outdir, job.samples.names
     raw: list[dict[str, Tensor]] = []
     cells, paths = [], []
-    for name, images in _draw(job, _map(job, job.samples), names, progress):
-        pixels = to_pixels(images)
+    for name, images in zip(names, _generate(job, ws, names, progress), strict=True):
+        pixels = {modality: to_uint8(image).numpy() for modality, image in images.items()}
         paths += _save_sample(outdir / name, pixels)
         cells.append(side_by_side(pixels.values()))
         if job.options.raw:
@@ -245,20 +240,20 @@ def _write_images(job: Job, progress: Progress) -> list[Path]:
     return paths
 
 
-def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[Path]:
+def _write_mixing_grid(job: Job, ws: Tensor, columns: Samples, progress: Progress) -> list[Path]:
     """Write an image a pair, and a grid with the rows' and columns' own images at its edges."""
-    rows, row_ws, column_ws = job.samples, _map(job, job.samples), _map(job, columns)
-    mixed = mix_styles(row_ws, column_ws, job.mix_layers)
-    ws = torch.cat([row_ws, column_ws, mixed])
-    pairs = [f"mix_{row}-{column}" for row in rows.names for column in columns.names]
+    rows, width = job.samples.names, len(columns.names)
+    column_ws = job.sampler.map(columns.z, columns.c)
+    pairs = [f"mix_{row}-{column}" for row in rows for column in columns.names]
+    names = [*rows, *columns.names, *pairs]
+    ws = torch.cat([ws, column_ws, mix_styles(ws, column_ws, job.mix_layers)])
     cells, paths = [], []
-    for name, images in _draw(job, ws, [*rows.names, *columns.names, *pairs], progress):
-        pixels = to_pixels(images)
+    for name, images in zip(names, _generate(job, ws, names, progress), strict=True):
+        pixels = {modality: to_uint8(image).numpy() for modality, image in images.items()}
         cells.append(side_by_side(pixels.values()))
-        if len(cells) > len(rows.names) + len(columns.names):
+        if len(cells) > len(rows) + width:
             paths += _save_sample(job.options.outdir / name, pixels)
-    width = len(columns.names)
-    heads, tops, body = _split(cells, len(rows.names), width)
+    heads, tops, body = cells[: len(rows)], cells[len(rows) :][:width], cells[len(rows) + width :]
     layout = [np.zeros_like(cells[0]), *tops]
     for row, head in enumerate(heads):
         layout += [head, *body[row * width : (row + 1) * width]]
@@ -267,27 +262,33 @@ def _write_mixing_grid(job: Job, columns: Samples, progress: Progress) -> list[P
     return paths
 
 
-def _write_video(job: Job, path: Path, progress: Progress) -> list[Path]:
-    ws = interpolate_ws(_map(job, job.samples), job.options.frames)
+def _write_video(job: Job, ws: Tensor, path: Path, progress: Progress) -> list[Path]:
+    ws = interpolate_ws(ws, job.options.frames)
     # One name for all frames: random noise stands still instead of flickering.
-    drawn = _draw(job, ws, ["video"] * len(ws), progress)
-    frames = (side_by_side(to_pixels(images).values()) for _, images in drawn)
-    video.save_video(path, (frame.transpose(1, 2, 0) for frame in frames), job.options.fps)
+    frames = (
+        side_by_side(to_uint8(image).numpy() for image in images.values()).transpose(1, 2, 0)
+        for images in _generate(job, ws, ["video"] * len(ws), progress)
+    )
+    save_video(path, frames, job.options.fps)
     return [path]
 
 
-def _map(job: Job, samples: Samples) -> Tensor:
-    return job.sampler.map(samples.z, samples.c)
-
-
-def _draw(
-    job: Job, ws: Tensor, names: list[str] | tuple[str, ...], progress: Progress
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield name and images [C, R, R] of each sample."""
+def _generate(
+    job: Job, ws: Tensor, names: Sequence[str], progress: Progress
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the images [C, R, R] of each sample; random noise follows from its name."""
     advance = progress(0, len(ws))
-    for name, images in zip(names, job.sampler.images(ws, names), strict=True):
-        yield name, images
+    for images in job.sampler.images(ws, names):
+        yield images
         advance(1)
+
+
+def _save_sample(stem: Path, pixels: Mapping[str, Pixels]) -> list[Path]:
+    paths = []
+    for name, image in pixels.items():
+        paths.append(stem.with_name(f"{stem.name}_{name.upper()}.png"))
+        save_image(paths[-1], image)
+    return paths
 
 
 def mix_styles(rows: Tensor, columns: Tensor, layers: Sequence[int]) -> Tensor:
@@ -317,22 +318,3 @@ def interpolate_ws(keys: Tensor, frames: int) -> Tensor:
     closed = torch.cat([keys, keys[:1]]).double().numpy()
     path = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")
     return torch.from_numpy(path(np.arange(len(keys) * frames) / frames)).float()
-
-
-def to_pixels(images: Mapping[str, Tensor]) -> dict[str, Pixels]:
-    """Return images as uint8 0..255 arrays of the same shapes."""
-    return {name: to_uint8(image).numpy() for name, image in images.items()}
-
-
-def _split(
-    cells: list[Pixels], rows: int, columns: int
-) -> tuple[list[Pixels], list[Pixels], list[Pixels]]:
-    return cells[:rows], cells[rows : rows + columns], cells[rows + columns :]
-
-
-def _save_sample(stem: Path, pixels: dict[str, Pixels]) -> list[Path]:
-    paths = []
-    for name, image in pixels.items():
-        paths.append(stem.with_name(f"{stem.name}_{name.upper()}.png"))
-        save_image(paths[-1], image)
-    return paths
