@@ -1,0 +1,90 @@
+"""Each trainer's script as users start it: SIGTERM and SIGKILL amid a run, then once more."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.labelled import write_generated
+from tests.helpers.refinement import write_real, write_rendered
+
+ROOT = Path(__file__).resolve().parents[2]
+OFTEN = "--checkpoint-minutes=0.00001"  # after every step
+
+
+def segmentation(folder):
+    data, val = write_generated(folder / "data", 8), write_generated(folder / "val", 5)
+    line = (f"--data={data}", f"--val={val}", "--width=4", "--depth=2", "--steps=60", "--every=25",
+            "--batch=4", "--shift=0.1")  # fmt: skip
+    return line, ("segmenter.pth", "segmenter_best.pth")
+
+
+def refiner(folder):
+    data, real = write_rendered(folder / "a"), write_real(folder / "b")
+    line = (f"--data={data}", f"--real={real}", "--width=4", "--blocks=1", "--patch-width=0.1",
+            "--steps=40", "--discriminator-warmup=5", "--batch=4", "--history=6",
+            "--snap=20")  # fmt: skip
+    return line, ("refiner.pt", "before_after.png")
+
+
+def recognition(folder):
+    data = write_real(folder / "faces")
+    line = (f"--data={data}", "--backbone=r18", "--width=0.0625", "--embedding=8", "--size=16",
+            "--batch=2", "--epochs=30", "--dropout=0.2", "--sample-rate=0.7")  # fmt: skip
+    return line, ("recogniser.pth",)
+
+
+def start(script, line):
+    """Start a script, and return its process once the first step is done."""
+    command = [sys.executable, script, *line, OFTEN]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True,
+    )  # fmt: skip
+    log = []
+    for text in process.stderr:
+        log.append(text)
+        if "first" in text and "took" in text:
+            return process, log
+    raise AssertionError("".join(log))
+
+
+def finish(script, line):
+    """Run a script's command to its end in this process."""
+    importlib.import_module(script.removesuffix(".py")).main(list(line), standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("script", "prepare"),
+    [
+        ("train_segmentation.py", segmentation),
+        ("train_refiner.py", refiner),
+        ("train_recognition.py", recognition),
+    ],
+)
+def test_a_trainer_continues_to_the_same_bytes(script, prepare, tmp_path):
+    line, results = prepare(tmp_path)
+    line = (*line, "--device=cpu")
+    finish(script, (*line, f"--outdir={tmp_path / 'whole'}"))
+    torn = (*line, f"--outdir={tmp_path / 'torn'}")
+    process, log = start(script, torn)
+    with process:
+        process.send_signal(signal.SIGTERM)
+        log += list(process.stderr)
+    assert process.returncode == 0, "".join(log)
+    assert "the same command continues" in log[-1]
+    process, log = start(script, torn)
+    with process:
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert any("continuing at" in text for text in log)
+    assert not (tmp_path / "torn" / results[0]).exists()
+    finish(script, torn)
+    for name in results:
+        whole, continued = ((tmp_path / part / name).read_bytes() for part in ("whole", "torn"))
+        assert whole == continued, name
