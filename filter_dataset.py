@@ -56,7 +56,7 @@ def main(**given: Any) -> None:
 
 
 def _run(given: dict[str, Any]) -> None:
-    from data.grouping import group_images  # noqa: PLC0415
+    from data.samples import open_samples  # noqa: PLC0415
     from dnnlib.outputs import find_output  # noqa: PLC0415
     from identities import filter_loading as setup  # noqa: PLC0415  # torch is slow
     from identities import folder_filter  # noqa: PLC0415
@@ -71,25 +71,27 @@ def _run(given: dict[str, Any]) -> None:
     if given["dry_run"] and given["calibrate"] is not None:
         raise ValueError("--calibrate writes thresholds: leave out --dry-run")
     folder_filter.check_apart(given["data"], given["outdir"])
-    groups = group_images(given["data"])
+    if not given["data"].is_dir():
+        raise FileNotFoundError(f"--data {given['data']}: no such folder")
+    samples = open_samples(given["data"], is_complete=False)
     loaded = setup.load_filter(command_line.read_filter_options(given, device))
     auditor = command_line.load_auditor(given, loaded, device)
     identity = {
-        "files_sha256": folder_filter.fingerprint(given["data"], groups),
+        "files_sha256": folder_filter.fingerprint(samples),
         "list_only": given["list_only"],
         "filter": loaded.describe(),
         "audit": None if auditor is None else auditor.embedder.hash,
     }
     output = find_output(given["outdir"], folder_filter.RECORD, identity, fresh=given["fresh"])
     if given["dry_run"]:
-        content = {"outdir": str(output.path), "samples": len(groups), **output.identity}
+        content = {"outdir": str(output.path), "samples": len(samples), **output.identity}
         click.echo(json.dumps(content, indent=2))
         return
     if output.is_finished:
         click.echo(f"{output.path}: is finished")
         return
     work = folder_filter.FolderFilter(
-        given["data"], groups, loaded.scorer, is_strict=given["strict"]
+        given["data"], samples, loaded.scorer, is_strict=given["strict"]
     )
 
     def audit(folder: Path, names: list[str]) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def _run(given: dict[str, Any]) -> None:
 
     summary = work.write(
         output,
-        cli.progress_bar(0, len(groups)),
+        cli.progress_bar(0, len(samples)),
         is_list_only=given["list_only"],
         finish=audit,
     )

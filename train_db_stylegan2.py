@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from data.identities import DEFAULT_FEATURE_SCALE
+from data.conditions import DEFAULT_FEATURE_SCALE
 from dnnlib import cli
 from dnnlib.processes import is_first_process, restart_under_torchrun
 from evaluation.names import Metric, parse_metrics
@@ -345,7 +345,7 @@ def _evaluations(
     metrics: tuple[Metric, ...], extractor: str, plan: "Plan", data: Path
 ) -> list["SnapshotEvaluator"]:
     from evaluation.snapshot_metrics import prepare_snapshot_metrics  # noqa: PLC0415
-    from networks.sampling import evaluation_seed, labels_of_dataset  # noqa: PLC0415
+    from networks.sampling import evaluation_seed  # noqa: PLC0415
 
     seed = evaluation_seed(plan.config.seed)
     prepared = prepare_snapshot_metrics(
@@ -355,7 +355,7 @@ def _evaluations(
         seed=seed,
         device=plan.run.device,
     )
-    labels = labels_of_dataset(plan.dataset)
+    labels = plan.dataset.labels
     return [partial(_measure, prepared, labels, seed)]
 
 

@@ -189,6 +189,7 @@ def run(setting: Setting, single: Path, init: str, folder: Path) -> Judge:
     from training.loop import TrainingLoop  # noqa: PLC0415
 
     plan = make_plan(options_of(setting, single, init))
+    plan.dataset.cache(plan.cache_gib)
     judge = Judge(setting, plan.dataset)
     evaluate: Callable[[Path, TrainingState], Mapping[str, float]]
     evaluate = lambda _, state: judge.look(state)  # noqa: E731  # the path is of no use

@@ -76,10 +76,10 @@ def _load(roots: list[Path]) -> tuple["Tensor", "Tensor"]:
 
     images, masks = [], []
     for root in roots:
-        pairs = PairDataset(root)
+        pairs = PairDataset.open(root)
         joint = JointImages(pairs, [modality.name for modality in MODALITIES])
         images.append(joint.batch(range(len(pairs))))
-        masks.append(Masks(root, pairs.stems, pairs.resolution).batch(range(len(pairs))))
+        masks.append(Masks(pairs).batch(range(len(pairs))))
     return torch.cat(images), torch.cat(masks)
 
 

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,8 @@ from biometrics.features import (
     write_identity_features,
 )
 from biometrics.options import FeatureOptions
-from data.identities import identity_of
-from data.modalities import MODALITIES
-from data.pairs import PairSource, open_pairs
-from data.pixels import decode_image
+from data.pairs import open_pairs
+from data.sample_index import SampleIndex, identity_of
 from dnnlib.options import Job, Progress
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 
@@ -62,7 +60,7 @@ class ExtractionJob(Job):
 
     options: FeatureOptions
     target: Path
-    source: PairSource
+    source: SampleIndex
     embedder: Embedder
 
     def describe(self) -> dict[str, Any]:
@@ -134,7 +132,7 @@ def prepare(options: FeatureOptions) -> ExtractionJob:
 
 
 def extract_features(
-    source: PairSource,
+    source: SampleIndex,
     embedder: Embedder,
     *,
     vectors: str = "all",
@@ -157,19 +155,15 @@ def extract_features(
             -> reason; an error that it raises ends the work.
     Raises: ValueError where no image could be read.
     """
-    files = source.files[modality]
-    channels = next(m.channels for m in MODALITIES if m.name == modality)
 
     def load(index: int) -> Tensor:
-        with source.open(modality, index) as file:
-            image = decode_image(file, channels, source.describe(modality, index))
-        moved = embedder.align(torch.from_numpy(image))
+        moved = embedder.align(torch.from_numpy(source.image(modality, index)))
         if isinstance(moved, str):
             raise ValueError(moved)
         return moved
 
     def named(reasons: Mapping[int, str]) -> dict[str, str]:
-        return {files[index]: reason for index, reason in reasons.items()}
+        return {_name_of(source, modality, index): reason for index, reason in reasons.items()}
 
     found = embed_samples(
         load,
@@ -188,7 +182,7 @@ def extract_features(
     features = IdentityFeatures(stems=tuple(stems), vectors=matrix, info=info)
     return Extraction(
         features=features,
-        file_names=[files[index] for index in kept],
+        file_names=[_name_of(source, modality, index) for index in kept],
         failures=named(found.failures),
         representatives=representatives,
     )
@@ -229,3 +223,8 @@ def describe_people(stems: Sequence[str]) -> str:
     """Return how many people and images there are."""
     counts = Counter(identity_of(stem) for stem in stems)
     return f"{len(counts)} people, {min(counts.values())} to {max(counts.values())} images each"
+
+
+def _name_of(source: SampleIndex, modality: str, index: int) -> str:
+    """Return an image's name below the modality's folder, as feature files have it."""
+    return source.stems[index] + PurePosixPath(source.file(modality, index)).suffix

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from biometrics.embedding import Preprocessing
-from data.identities import identity_of
 from data.modalities import MODALITIES
+from data.sample_index import identity_of
 from dnnlib.config import from_dict, to_dict
 from dnnlib.files import atomic_write, check_place, read_json, sha256_file, write_json
 from metrics.nearest import unit_rows

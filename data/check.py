@@ -9,23 +9,16 @@ import numpy as np
 from PIL import Image
 
 from data import labels, pixels
-from data.modalities import MODALITIES
-from data.pairs import (
-    Layout,
-    PairSource,
-    describe_problems,
-    find_layout,
-    list_images,
-    match_stems,
-    source_of,
-)
-from data.parallel import map_in_threads
-from data.sizes import check_sizes
+from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
+from data.pairs import Layout, find_layout, index_matching, list_images, match_stems
+from data.sample_index import SampleIndex, shorten
+from data.storage import map_in_threads
 
 _EDGE_SIDE = 32  # edges are compared at this size, where small misalignments do not matter
 _MAX_COMPARED = 256
 _MIN_COMPARED = 8
 _MIN_STANDARD_ERRORS = 2.0
+_IMPORT_HINT = "`prepare_dataset.py import` crops and resizes to one power of two"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +72,11 @@ def check_pairs(
         for name, folder in layout.folders.items()
         if not names[name]
     ]
-    problems += describe_problems(layout, matching)
-    source = source_of(layout, matching)
+    problems += matching.problems({name: f.describe() for name, f in layout.folders.items()})
+    samples = index_matching(layout, matching)
     if on_start is not None:
-        on_start(len(source))
-    scan = _scan(source, workers, progress)
+        on_start(len(samples))
+    scan = _scan(samples, workers, progress)
     problems += scan.problems
     resolution = None
     if scan.sizes:
@@ -91,11 +84,11 @@ def check_pairs(
             resolution = check_sizes(scan.sizes, root)
         except ValueError as error:
             problems.append(str(error))
-    label_line, label_problems = _check_labels(source)
+    label_line, label_problems = _check_labels(samples)
     return CheckReport(
         name=layout.name,
         folders={name: folder.describe() for name, folder in layout.folders.items()},
-        num_pairs=len(source),
+        num_pairs=len(samples),
         resolution=resolution,
         kinds={name: dict(sorted(kinds.items())) for name, kinds in scan.kinds.items()},
         labels=label_line,
@@ -103,6 +96,36 @@ def check_pairs(
         problems=[*problems, *label_problems],
         warnings=_check_pairing(scan.edges),
     )
+
+
+def check_sizes(
+    sizes: Mapping[str, tuple[int, int]], root: str, expected: int | None = None
+) -> int:
+    """Return the side that all images share: one size for all, square, a power of two.
+
+    Args:
+        sizes: file -> (width, height), at least one.
+        root: the data set, for messages.
+        expected: the side that they must have, None for any.
+    Raises: ValueError where sizes differ, or are not square, a power of two of at least
+        MIN_RESOLUTION, or `expected`.
+    """
+    (usual, _), *others = Counter(sizes.values()).most_common()
+    width, height = usual
+    if others:
+        odd = [f"{file} ({w}x{h})" for file, (w, h) in sizes.items() if (w, h) != usual]
+        raise ValueError(
+            f"{root}: all images must have one size; most have {width}x{height}, but {len(odd)} "
+            f"not: {shorten(odd)}; {_IMPORT_HINT}"
+        )
+    if width != height or not is_resolution(width):
+        raise ValueError(
+            f"{root}: images must be square, with a side that is a power of two of at least "
+            f"{MIN_RESOLUTION}, got {width}x{height}; {_IMPORT_HINT}"
+        )
+    if expected not in (None, width):
+        raise ValueError(f"{root}: images must have {expected} pixels a side, got {width}")
+    return width
 
 
 def pairing_score(edges: np.ndarray) -> tuple[float, float, float]:
@@ -141,20 +164,22 @@ class _Seen:
     problem: str = ""
 
 
-def _scan(source: PairSource, workers: int | None, progress: Callable[[int], None] | None) -> _Scan:
-    step = max(1, len(source) // _MAX_COMPARED)
+def _scan(
+    samples: SampleIndex, workers: int | None, progress: Callable[[int], None] | None
+) -> _Scan:
+    step = max(1, len(samples) // _MAX_COMPARED)
 
     def see_pair(pair: int) -> list[_Seen]:
-        return [_see(source, m.name, pair, has_edges=pair % step == 0) for m in MODALITIES]
+        return [_see(samples, m.name, pair, has_edges=pair % step == 0) for m in MODALITIES]
 
     scan = _Scan(kinds={modality.name: Counter() for modality in MODALITIES})
-    for pair, seen in enumerate(map_in_threads(see_pair, range(len(source)), workers)):
+    for pair, seen in enumerate(map_in_threads(see_pair, range(len(samples)), workers)):
         for modality, image in zip(MODALITIES, seen, strict=True):
             if image.header is None:
                 scan.problems.append(image.problem)
                 continue
             size = (image.header.width, image.header.height)
-            scan.sizes[source.describe(modality.name, pair)] = size
+            scan.sizes[samples.describe(modality.name, pair)] = size
             kind = f"{image.header.format} {image.header.mode} {size[0]}x{size[1]}"
             scan.kinds[modality.name][kind] += 1
         edges = [image.edges for image in seen if image.edges is not None]
@@ -165,11 +190,10 @@ def _scan(source: PairSource, workers: int | None, progress: Callable[[int], Non
     return scan
 
 
-def _see(source: PairSource, modality: str, pair: int, *, has_edges: bool) -> _Seen:
-    name = source.describe(modality, pair)
+def _see(samples: SampleIndex, modality: str, pair: int, *, has_edges: bool) -> _Seen:
+    name = samples.describe(modality, pair)
     try:
-        with source.open(modality, pair) as file:
-            content = file.read()
+        content = samples.read(modality, pair)
         header = pixels.read_header(content, name)
         image = pixels.load_image(content, 1, name)
     except ValueError as error:
@@ -184,13 +208,13 @@ def _edges_of(image: Image.Image) -> np.ndarray:
     return np.hypot(down, right).ravel()
 
 
-def _check_labels(source: PairSource) -> tuple[str, list[str]]:
+def _check_labels(samples: SampleIndex) -> tuple[str, list[str]]:
     """Return a line about the labels, and their problems; a set without labels has none."""
     try:
-        tables = labels.read_label_tables(source.layout)
-        if not tables or not len(source):
+        tables = labels.read_label_tables(samples)
+        if not tables or not len(samples):
             return "none", []
-        matrix = labels.load_labels(source)
+        matrix = labels.load_labels(samples)
     except ValueError as error:
         return "unusable", [str(error)]
     return f"{tables[0].file}: {matrix.shape[0]} of {matrix.shape[1]} numbers", []

@@ -5,9 +5,27 @@ from typing import Any
 
 import numpy as np
 
-from data.identities import scale_features
 from data.number_files import load_rows
 from dnnlib import files
+
+DEFAULT_FEATURE_SCALE = 4.0  # what the published generate_recognition_data.py multiplies with
+
+
+def scale_features(vectors: np.ndarray, scale: float | None) -> np.ndarray:
+    """Return identity features as conditions: rows of length `scale`, or as they are for None.
+
+    The published training takes features as they are, the published generation 4 times a unit
+    vector; one recorded scale for both is ours.
+
+    Args:
+        vectors: [N, E] float; rows that are not zero.
+    Returns: [N, E] float32.
+    """
+    vectors = np.asarray(vectors, dtype=np.float32)
+    if scale is None:
+        return vectors
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors * (scale / lengths)).astype(np.float32)
 
 
 def load_conditions(path: Path, option: str, scale: float | None) -> np.ndarray:

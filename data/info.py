@@ -1,30 +1,62 @@
 """What a data set says about itself in its dataset_info.json."""
 
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
-from dnnlib.files import read_json
+from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
+from data.storage import Directory, Folder
 
 INFO_FILE = "dataset_info.json"
 FACE_CHECK_KEY = "face_check"
-FACE_CHECKS = ("none", "mtcnn")
 
 
-def read_face_check(root: Path) -> str | None:
-    """Return how images like a data set's are checked for faces.
+@dataclass(frozen=True, kw_only=True)
+class StatedClasses:
+    """What a data set says of the classes in its masks.
 
-    Args:
-        root: folder of the data set.
-    Returns: "none" where no detector is to judge them (drawings, eyes), "mtcnn" where every image
-        was checked; None where nothing is recorded.
-    Raises: ValueError where the record cannot be read or names another check.
+    Attributes:
+        count: of them; None where it says nothing.
+        names: of them; empty where it does not name them.
+        classes: with colours; None where it does not have them.
     """
-    file = root / INFO_FILE
-    if not file.is_file():
-        return None
-    content = read_json(file)
-    kind = content.get(FACE_CHECK_KEY) if isinstance(content, dict) else None
-    if kind is not None and kind not in FACE_CHECKS:
-        raise ValueError(
-            f"{file}: {FACE_CHECK_KEY} must be one of {', '.join(FACE_CHECKS)}, got {kind!r}"
-        )
-    return kind
+
+    count: int | None = None
+    names: tuple[str, ...] = ()
+    classes: ClassList | None = None
+
+
+def read_classes(base: Folder) -> StatedClasses:
+    """Return what the record in a data set, or above one of its splits, says.
+
+    Raises: ValueError where the record cannot be read.
+    """
+    places = [base]
+    if isinstance(base, Directory):
+        places.append(Directory(base.path.resolve().parent))
+    for place in places:
+        if place.exists(INFO_FILE):
+            return parse_classes(place.read_json(INFO_FILE), place.describe(INFO_FILE))
+    return StatedClasses()
+
+
+def parse_classes(info: Any, where: str) -> StatedClasses:
+    """Return what the content of a dataset_info.json says; `where` is named in messages.
+
+    Known are a class list under "classes", with or without colours, or its names under "names";
+    and a number of classes with a palette, which the interpreter wrote once.
+    """
+    content = info if isinstance(info, dict) else {}
+    classes, names, palette = (content.get(key) for key in ("classes", "names", "palette"))
+    if isinstance(classes, list) and any(isinstance(c, dict) and "color" in c for c in classes):
+        listed = class_list_from_json(classes, where)
+        return StatedClasses(count=len(listed), names=listed.names, classes=listed)
+    if isinstance(classes, list) and all(isinstance(c, dict) and "name" in c for c in classes):
+        names = [entry["name"] for entry in classes]
+    if isinstance(names, list) and names:
+        return StatedClasses(count=len(names), names=tuple(map(str, names)))
+    if type(classes) is not int or not 2 <= classes <= MAX_CLASSES + 1:
+        return StatedClasses()
+    if not isinstance(palette, list) or len(palette) < classes:
+        return StatedClasses(count=classes)
+    entries = [{"name": f"class {k}", "color": palette[k]} for k in range(classes)]
+    return StatedClasses(count=classes, classes=class_list_from_json(entries, where))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from data import pixels
-from data.identities import scale_features
+from data.conditions import scale_features
 from data.modalities import MODALITIES
-from data.pairs import Layout, PairSource, shorten
-from data.storage import DirectoryStorage, Storage
+from data.sample_index import SampleIndex, shorten
+from data.storage import Directory, Folder, Mounts
 
 IDENTITY_FILE = "identity_features.json"
 CLASS_FILE = "dataset.json"
@@ -42,60 +42,62 @@ class LabelTable:
     values: Mapping[str, Any]
 
 
-def has_identity_features(layout: Layout) -> bool:
+def has_identity_features(samples: SampleIndex) -> bool:
     """Return whether the data set has the folders VIS and NIR and an identity_features.json."""
-    return layout.has_standard_names and _find(layout, IDENTITY_FILE) is not None
+    folders = _image_folders(samples)
+    has_standard_names = all(folders[m.name].name == m.folders[0] for m in MODALITIES)
+    return has_standard_names and takes_identity_features(samples)
 
 
-def takes_identity_features(layout: Layout) -> bool:
+def takes_identity_features(samples: SampleIndex) -> bool:
     """Return whether the labels of the data set are identity features, not classes."""
-    return _find(layout, IDENTITY_FILE) is not None
+    return _find(samples, IDENTITY_FILE) is not None
 
 
-def read_label_tables(layout: Layout) -> list[LabelTable]:
-    """Read all label files of a data set; identity features come first.
+def read_label_tables(samples: SampleIndex) -> list[LabelTable]:
+    """Read all label files of a data set of pairs; identity features come first.
 
     Raises: ValueError where a file is no JSON or of another form.
     """
     tables = []
     for kind, entries_of in ((IDENTITY_FILE, _identity_entries), (CLASS_FILE, _class_entries)):
-        place = _find(layout, kind)
-        if place is None:
+        found = _find(samples, kind)
+        if found is None:
             continue
-        storage, name = place
-        file = storage.describe(name)
-        entries = entries_of(storage.read_json(name), file)
+        folder, name = found
+        file = folder.describe(name)
+        entries = entries_of(folder.read_json(name), file)
         if entries is not None:
-            values = _by_stem(entries, layout, file)
+            values = _by_stem(entries, samples, file)
             tables.append(LabelTable(file=file, kind=kind, values=values))
     return tables
 
 
-def load_labels(source: PairSource, feature_scale: float | None = None) -> np.ndarray:
+def load_labels(samples: SampleIndex, feature_scale: float | None = None) -> np.ndarray:
     """Return the labels of all pairs of a data set.
 
     Where both files exist, identity features are taken.
 
     Args:
-        source: the pairs.
+        samples: the pairs.
         feature_scale: length that identity features get; None leaves them as they are. Classes
             have none.
     Returns: [N, c_dim] float32; class numbers become one-hot rows, c_dim is the largest plus 1.
     Raises: ValueError where there are no labels, or a label is missing, of another length than
         the others, not finite or not a number. Messages name the label file and the image.
     """
-    tables = read_label_tables(source.layout)
+    tables = read_label_tables(samples)
     if not tables:
         raise ValueError(
-            f"{source.layout.base.describe()}: labels were asked for, but there is neither "
+            f"{samples.base.describe()}: labels were asked for, but there is neither "
             f"{IDENTITY_FILE} nor a {CLASS_FILE} with labels"
         )
     _log.info("labels from %s", tables[0].file)
-    labels = find_labels(tables[0], source.stems)
-    missing = [stem for stem in source.stems if stem not in labels]
+    labels = find_labels(tables[0], samples.stems)
+    missing = [stem for stem in samples.stems if stem not in labels]
     if missing:
         raise ValueError(
-            f"{tables[0].file}: no label for {len(missing)} of {len(source)} images: "
+            f"{tables[0].file}: no label for {len(missing)} of {len(samples)} images: "
             f"{shorten(missing)}"
         )
     matrix = _to_matrix(labels, tables[0].file)
@@ -141,17 +143,24 @@ def check_writable(labels: Mapping[str, Any], file: str) -> None:
             raise ValueError(f"{file}: label of {stem!r}: numbers must be finite") from error
 
 
-def _find(layout: Layout, name: str) -> tuple[Storage, str] | None:
-    """Return the first place of a label file: above the modalities, or in the first one's folder.
+def _image_folders(samples: SampleIndex) -> Mapping[str, Folder]:
+    """Return the folder of each modality's images."""
+    assert isinstance(samples.storage, Mounts), "pairs lie in a folder a modality"
+    places = samples.storage.places.items()
+    return {name: place for name, place in places if isinstance(place, Folder)}
+
+
+def _find(samples: SampleIndex, name: str) -> tuple[Folder, str] | None:
+    """Return the first label file: above the modalities, or in the first one's folder.
 
     The published create_training_identity_features.py joins folder and file name without a
-    separator, so that its file lies beside the folder: that place is the last.
+    separator, so that its file lies beside the folder: that is where is looked last.
     """
-    places = [(layout.base, name), (layout.folders[MODALITIES[0].name], name)]
-    if isinstance(layout.base, DirectoryStorage):
-        parent = DirectoryStorage(layout.base.path.parent)
-        places.append((parent, f"{layout.base.name}{name}"))
-    return next((place for place in places if place[0].exists(place[1])), None)
+    base = samples.base
+    known = [(base, name), (_image_folders(samples)[MODALITIES[0].name], name)]
+    if isinstance(base, Directory):
+        known.append((Directory(base.path.parent), f"{base.name}{name}"))
+    return next((found for found in known if found[0].exists(found[1])), None)
 
 
 def _identity_entries(content: Any, file: str) -> Iterable[tuple[Any, Any]]:
@@ -176,9 +185,9 @@ def _class_entries(content: Any, file: str) -> Iterable[tuple[Any, Any]] | None:
     return [(name, label) for name, label in entries]
 
 
-def _by_stem(entries: Iterable[tuple[Any, Any]], layout: Layout, file: str) -> dict[str, Any]:
+def _by_stem(entries: Iterable[tuple[Any, Any]], samples: SampleIndex, file: str) -> dict[str, Any]:
     folders = {name for modality in MODALITIES for name in modality.folders}
-    folders |= {storage.name for storage in layout.folders.values()}
+    folders |= {folder.name for folder in _image_folders(samples).values()}
     suffixes = pixels.image_suffixes()
     values: dict[str, Any] = {}
     for name, label in entries:

@@ -1,5 +1,9 @@
-"""The image modalities of a pair, in their fixed order. Everything else loops over this list."""
+"""The image modalities of a pair, in their fixed order, and the sizes that images may have.
 
+Everything else loops over this list.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -23,3 +27,34 @@ class Modality:
 RGB = Modality("rgb", 3, ("VIS", "images"), "")
 NIR = Modality("nir", 1, ("NIR",), "_NIR")
 MODALITIES = (RGB, NIR)
+
+MIN_RESOLUTION = 8
+
+
+def choose_modalities(names: Sequence[str]) -> tuple[Modality, ...]:
+    """Return the modalities of these names, in their fixed order.
+
+    Raises: ValueError for an unknown name, or none at all.
+    """
+    known = {modality.name: modality for modality in MODALITIES}
+    if not names or set(names) - set(known):
+        raise ValueError(f"modalities must be among {list(known)}, got {list(names)}")
+    return tuple(modality for modality in MODALITIES if modality.name in names)
+
+
+def is_resolution(side: int) -> bool:
+    """Return whether images may have this side.
+
+    >>> [side for side in (4, 8, 12, 64) if is_resolution(side)]
+    [8, 64]
+    """
+    return side >= MIN_RESOLUTION and side & (side - 1) == 0
+
+
+def largest_resolution(side: int) -> int:
+    """Return the largest power of two that is at most `side`.
+
+    >>> largest_resolution(100)
+    64
+    """
+    return 1 << (side.bit_length() - 1)

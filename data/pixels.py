@@ -26,6 +26,9 @@ _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 _MAX_16_BIT = 65535
 
+IGNORED = 255  # of a class mask: counts neither in training nor in evaluation
+MAX_UNCERTAINTY = _MAX_16_BIT  # of a map on disk: ln(classes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
@@ -132,6 +135,32 @@ def verify_image(file: ImageFile, name: str | None = None) -> ImageHeader:
         return header
 
 
+def read_mask(file: ImageFile, name: str) -> np.ndarray:
+    """Return the numbers of an indexed or grey PNG, which are the classes.
+
+    Args:
+        file: path or binary file.
+        name: shown in messages.
+    Returns: [H, W] uint8.
+    Raises: ValueError that names the file.
+    """
+    mode, values = _read_png(file, name, "mask")
+    if mode not in ("P", "L", "1"):
+        raise ValueError(f"{name}: a mask must be an indexed or grey PNG, got mode {mode}")
+    return values.astype(np.uint8)
+
+
+def read_uncertainty(file: ImageFile, name: str) -> np.ndarray:
+    """Return a map of uncertainty, [H, W] uint16; `MAX_UNCERTAINTY` is ln(classes).
+
+    Raises: ValueError that names a file that is no 16-bit grey PNG.
+    """
+    mode, values = _read_png(file, name, "map of uncertainty")
+    if not mode.startswith("I"):
+        raise ValueError(f"{name}: a map of uncertainty must be a 16-bit PNG, got mode {mode}")
+    return values.astype(np.uint16)
+
+
 def image_suffixes() -> frozenset[str]:
     """Return the lower-case file name endings that count as images, such as ".png"."""
     return frozenset(_known_formats())
@@ -219,3 +248,13 @@ def _over_black(image: Image.Image) -> Image.Image:
     values = np.asarray(image.convert("RGBA")).astype(np.uint16)
     colours, alpha = values[..., :3], values[..., 3:]
     return Image.fromarray(((colours * alpha + 127) // 255).astype(np.uint8))
+
+
+def _read_png(file: ImageFile, name: str, noun: str) -> tuple[str, np.ndarray]:
+    stream = io.BytesIO(file) if isinstance(file, bytes) else file
+    try:
+        with Image.open(stream, formats=["PNG"]) as image:
+            image.load()
+            return image.mode, np.asarray(image)
+    except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
+        raise ValueError(f"{name}: not a PNG {noun}: {error}") from error

@@ -8,12 +8,15 @@ Source: the layout of dmlc-core's recordio.h and of MXNet's IRHeader; the record
 with ranges are those that insightface's training reads.
 """
 
+import io
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
+from data.storage import Storage
 from dnnlib import files
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
@@ -114,8 +117,10 @@ def write_record(rec: IO[bytes], idx: IO[str], record: Record) -> None:
         rec.write(part + b"\0" * (-len(part) % 4))
 
 
-class RecordReader:
+class RecordReader(Storage):
     """Random access to the records of a .rec file with its .idx file beside it.
+
+    As a storage, it has the images of its records under their numbers.
 
     Args:
         path: .rec file.
@@ -127,38 +132,68 @@ class RecordReader:
         for file in (path, index):
             if not file.is_file():
                 raise FileNotFoundError(f"{file}: no such file")
-        self._path = path
-        self._places: dict[int, int] = {}
+        self.path, self.name = path, path.name
+        self._starts: dict[int, int] = {}
         lines = index.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines, start=1):
             words = line.split()
             if len(words) != 2 or not all(word.isdecimal() for word in words):
                 raise ValueError(f"{index}: line {number} must be two numbers, got {line[:60]!r}")
-            self._places[int(words[0])] = int(words[1])
+            self._starts[int(words[0])] = int(words[1])
+        self._bounds = sorted({*self._starts.values(), path.stat().st_size})
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._starts)
+
+    def describe(self, name: str = "") -> str:
+        """Return file and record."""
+        return f"{self.path}: record {name}" if name else str(self.path)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a record's image. Raises: ValueError for a damaged record."""
+        return io.BytesIO(self.record(int(name)).content)
+
+    def size(self, name: str) -> int:
+        """Return the size of a record in bytes, with its header."""
+        start = self._starts[int(name)]
+        return self._bounds[min(bisect_right(self._bounds, start), len(self._bounds) - 1)] - start
 
     def numbers(self) -> list[int]:
         """Return the records' numbers in the order of the index."""
-        return list(self._places)
+        return list(self._starts)
 
-    def read(self, number: int) -> Record:
+    def record(self, number: int) -> Record:
         """Read a record. Raises: ValueError naming file and record where it is damaged."""
-        where = f"{self._path}: record {number}"
-        if number not in self._places:
+        where = self.describe(str(number))
+        if number not in self._starts:
             raise ValueError(f"{where}: not in the index")
-        with self._path.open("rb") as file:
-            file.seek(self._places[number])
+        with self.path.open("rb") as file:
+            file.seek(self._starts[number])
             return Record.unpack(_read_data(file, where), where)
 
-    def images(self) -> Iterator[Record]:
-        """Yield the records of images: those between the first and the ranges, or all."""
+    def labels(self) -> Iterator[tuple[int, int]]:
+        """Yield number and label of each image; with the records of ranges no image is read.
+
+        Raises: ValueError where a label is no whole number from 0 on.
+        """
         numbers = self.numbers()
-        first = self.read(numbers[0]) if numbers and numbers[0] == 0 else None
-        end = int(first.labels[0]) if first is not None and first.has_list else None
-        for number in numbers if end is None else range(1, end):
-            yield self.read(number)
+        first = self.record(0) if numbers and numbers[0] == 0 else None
+        if first is None or not first.has_list:
+            for number in numbers:
+                yield number, self._label(number)
+            return
+        for number in range(int(first.labels[0]), int(first.labels[1])):
+            start, stop = (int(value) for value in self.record(number).labels[:2])
+            if start < stop:
+                label = self._label(start)
+                yield from ((image, label) for image in range(start, stop))
+
+    def _label(self, number: int) -> int:
+        label = self.record(number).labels[0]
+        if label < 0 or label != int(label):
+            where = self.describe(str(number))
+            raise ValueError(f"{where}: labels must be whole numbers from 0 on, got {label}")
+        return int(label)
 
 
 def _split(data: bytes) -> list[bytes]:

@@ -2,9 +2,11 @@
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
+
+from data.storage import Storage
 
 Sample = tuple[str, Mapping[str, bytes]]
 
@@ -27,28 +29,53 @@ def write_shard(file: IO[bytes], samples: Iterable[Sample]) -> None:
                 archive.addfile(member, io.BytesIO(content))
 
 
-def read_shard(path: Path) -> Iterator[Sample]:
-    """Yield the samples of a shard in their order.
+class ShardReader(Storage):
+    """Random access to the members of some shards, whose names begin with that of the shard.
 
-    Raises: FileNotFoundError; ValueError where the file is no whole tar file.
+    Args:
+        paths: .tar files of one folder.
+    Raises: FileNotFoundError; ValueError for a file that is no whole tar file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such shard")
-    key, parts = "", dict[str, bytes]()
-    try:
-        with tarfile.open(path, mode="r:") as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                if content is None:
-                    continue
-                folder, slash, name = member.name.rpartition("/")
-                stem, _, ending = name.partition(".")
-                if folder + slash + stem != key and parts:
-                    yield key, parts
-                    parts = {}
-                key = folder + slash + stem
-                parts[ending] = content.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a whole tar file: {error}") from error
-    if parts:
-        yield key, parts
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = {path.name: path for path in paths}
+        self.name = paths[0].name
+        self._spans: dict[str, tuple[int, int]] = {}
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no such file")
+            try:
+                with tarfile.open(path, mode="r:") as archive:
+                    for member in filter(tarfile.TarInfo.isfile, archive):
+                        span = (member.offset_data, member.size)
+                        self._spans[f"{path.name}/{member.name}"] = span
+            except (tarfile.TarError, EOFError, OSError) as error:
+                raise ValueError(f"{path}: not a whole tar file: {error}") from error
+
+    def describe(self, name: str = "") -> str:
+        """Return shard and member."""
+        first = next(iter(self._paths.values()))
+        return str(first.parent / name) if name else str(first)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a member. Raises: ValueError where the file ends before it."""
+        start, size = self._spans[name]
+        with self._paths[name.split("/", maxsplit=1)[0]].open("rb") as file:
+            file.seek(start)
+            content = file.read(size)
+        if len(content) < size:
+            raise ValueError(f"{self.describe(name)}: the file ends in it")
+        return io.BytesIO(content)
+
+    def size(self, name: str) -> int:
+        """Return a member's size in bytes."""
+        return self._spans[name][1]
+
+    def samples(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield each sample's key, with the shard's name, and its members' names by ending."""
+        found: dict[str, dict[str, str]] = {}
+        for name in self._spans:
+            folder, slash, file = name.rpartition("/")
+            key, _, ending = file.partition(".")
+            found.setdefault(folder + slash + key, {})[ending] = name
+        yield from found.items()

@@ -4,74 +4,100 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, TypeVar
 
 from dnnlib import files
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 _IGNORED_FOLDERS = ("__MACOSX",)
+_MAX_THREADS = 16
 
 
-class Storage(Protocol):
-    """A folder on disk or inside a zip archive. File names are relative, with "/" between."""
+class Storage(ABC):
+    """A place with files, read from several threads and processes.
 
-    @property
-    def name(self) -> str:
-        """Last part of the place's path, without ".zip"."""
+    File names are relative, with "/" between.
 
+    Attributes:
+        name: last part of the place's path, without ".zip".
+    """
+
+    name: str
+
+    @abstractmethod
     def describe(self, name: str = "") -> str:
         """Return how messages show the place, or the file `name` in it."""
 
-    def folders(self) -> list[str]:
-        """Return the names of the folders directly in it, sorted, without hidden ones."""
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading; the caller closes it. Raises: FileNotFoundError."""
 
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes. Raises: FileNotFoundError."""
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes."""
+        with self.open(name) as file:
+            return file.read()
+
+
+class Folder(Storage):
+    """A place whose files can be listed, and which has folders."""
+
+    @abstractmethod
     def names(self) -> list[str]:
         """Return the names of all files at any depth, sorted, without hidden ones."""
 
+    @abstractmethod
     def exists(self, name: str) -> bool:
         """Return whether `name` is a file in it."""
 
-    def size(self, name: str) -> int:
-        """Return a file's size in bytes."""
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading; the caller closes it."""
-
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file; errors name it."""
-
-    def enter(self, folder: str) -> "Storage":
+    @abstractmethod
+    def enter(self, folder: str) -> "Folder":
         """Return the folder of that name."""
 
+    def folders(self) -> list[str]:
+        """Return the names of the folders directly in it, sorted, without hidden ones."""
+        return sorted({name.split("/")[0] for name in self.names() if "/" in name})
 
-def open_storage(path: str | os.PathLike[str]) -> "DirectoryStorage | ZipStorage":
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file. Raises: ValueError that names it."""
+        try:
+            return json.loads(self.read(name).decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.describe(name)}: not valid JSON: {error}") from error
+
+
+def open_storage(path: str | os.PathLike[str]) -> "Directory | ZipArchive":
     """Return the folder or zip archive at `path`.
 
     Raises: FileNotFoundError where there is nothing; ValueError where it is neither of the two.
     """
     place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would leave a linked folder
     if place.is_dir():
-        return DirectoryStorage(place)
+        return Directory(place)
     if not place.exists():
         raise FileNotFoundError(f"{path}: no such folder or zip archive")
     if not zipfile.is_zipfile(place):
         raise ValueError(f"{path}: neither a folder nor a whole zip archive")
-    return ZipStorage(ZipReader(place))
+    return ZipArchive(ZipReader(place))
 
 
-class DirectoryStorage:
-    """A folder on disk; implements `Storage`."""
+class Directory(Folder):
+    """A folder on disk."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def name(self) -> str:
-        """Last part of the folder's path."""
-        return self.path.name
+        self.path, self.name = path, path.name
 
     def describe(self, name: str = "") -> str:
         """Return the path as messages show it."""
@@ -100,20 +126,25 @@ class DirectoryStorage:
         return (self.path / name).is_file()
 
     def size(self, name: str) -> int:
-        """Return a file's size in bytes."""
-        return (self.path / name).stat().st_size
+        """Return a file's size in bytes. Raises: FileNotFoundError."""
+        try:
+            return (self.path / name).stat().st_size
+        except OSError as error:
+            raise FileNotFoundError(f"{self.path / name}: no such file") from error
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading."""
+        """Open a file for reading. Raises: FileNotFoundError."""
+        if not self.exists(name):
+            raise FileNotFoundError(f"{self.path / name}: no such file")
         return (self.path / name).open("rb")
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON file."""
+        """Read a JSON file. Raises: ValueError that names it, with the line."""
         return files.read_json(self.path / name)
 
-    def enter(self, folder: str) -> "DirectoryStorage":
+    def enter(self, folder: str) -> "Directory":
         """Return the folder of that name."""
-        return DirectoryStorage(self.path / folder)
+        return Directory(self.path / folder)
 
 
 class ZipReader:
@@ -126,39 +157,33 @@ class ZipReader:
         self.path = path
         self._handle: zipfile.ZipFile | None = None
         self._process = 0
-        self.members: dict[str, str] = {}
+        self.members: dict[str, zipfile.ZipInfo] = {}
         with _named_zip_errors(str(path)), zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
         for info in infos:
-            self._add_member(info.filename)
-        self._sizes = {info.filename: info.file_size for info in infos}
+            name = info.filename.replace("\\", "/")
+            parts = PurePosixPath(name)
+            if parts.is_absolute() or ".." in parts.parts or ":" in name.split("/")[0]:
+                raise ValueError(f"{path}: member names must stay in the archive, got {name!r}")
+            if parts.as_posix() in self.members:
+                raise ValueError(f"{path}: two members are called {name!r}")
+            self.members[parts.as_posix()] = info
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handle": None, "_process": 0}
 
-    def size(self, name: str) -> int:
-        """Return a member's size in bytes."""
-        return self._sizes[self.members[name]]
-
     def read(self, name: str) -> bytes:
-        """Return a member's bytes."""
+        """Return a member's bytes. Raises: ValueError, FileNotFoundError."""
+        if name not in self.members:
+            raise FileNotFoundError(f"{self.path}:{name}: no such file")
         if self._handle is None or self._process != os.getpid():
             self._handle, self._process = zipfile.ZipFile(self.path), os.getpid()
         with _named_zip_errors(f"{self.path}:{name}"):
             return self._handle.read(self.members[name])
 
-    def _add_member(self, member: str) -> None:
-        name = member.replace("\\", "/")
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or ":" in name.split("/")[0]:
-            raise ValueError(f"{self.path}: member names must stay in the archive, got {member!r}")
-        if path.as_posix() in self.members:
-            raise ValueError(f"{self.path}: two members are called {member!r}")
-        self.members[path.as_posix()] = member
 
-
-class ZipStorage:
-    """A folder inside a zip archive; implements `Storage`.
+class ZipArchive(Folder):
+    """A folder inside a zip archive.
 
     Args:
         reader: the archive, shared by all its folders.
@@ -166,22 +191,13 @@ class ZipStorage:
     """
 
     def __init__(self, reader: ZipReader, prefix: str = "") -> None:
-        self._reader = reader
-        self._prefix = prefix
-
-    @property
-    def name(self) -> str:
-        """Name of the folder, or of the archive without ".zip"."""
-        return PurePosixPath(self._prefix).name or self._reader.path.stem
+        self._reader, self._prefix = reader, prefix
+        self.name = PurePosixPath(prefix).name or reader.path.stem
 
     def describe(self, name: str = "") -> str:
         """Return "archive.zip:folder/name"."""
         inside = f"{self._prefix}{name}"
         return f"{self._reader.path}:{inside}" if inside else str(self._reader.path)
-
-    def folders(self) -> list[str]:
-        """Return the names of the folders directly in it."""
-        return sorted({name.split("/")[0] for name in self.names() if "/" in name})
 
     def names(self) -> list[str]:
         """Return the names of all files at any depth."""
@@ -198,23 +214,85 @@ class ZipStorage:
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
-        return self._reader.size(f"{self._prefix}{name}")
+        return self._reader.members[f"{self._prefix}{name}"].file_size
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""
         return io.BytesIO(self._reader.read(f"{self._prefix}{name}"))
 
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file."""
-        content = self._reader.read(f"{self._prefix}{name}")
-        try:
-            return json.loads(content.decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.describe(name)}: not valid JSON: {error}") from error
-
-    def enter(self, folder: str) -> "ZipStorage":
+    def enter(self, folder: str) -> "ZipArchive":
         """Return the folder of that name."""
-        return ZipStorage(self._reader, f"{self._prefix}{folder}/")
+        return ZipArchive(self._reader, f"{self._prefix}{folder}/")
+
+
+class Mounts(Storage):
+    """Several places as one.
+
+    Args:
+        places: first part of a file's name -> the place that has the rest.
+    """
+
+    def __init__(self, places: Mapping[str, Storage]) -> None:
+        self.places = places
+        self.name = " and ".join(place.name for place in places.values())
+
+    def describe(self, name: str = "") -> str:
+        """Return how the place that holds `name` shows it; without a name, all of them."""
+        if not name:
+            return " and ".join(place.describe() for place in self.places.values())
+        place, below = self._find(name)
+        return place.describe(below)
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes."""
+        place, below = self._find(name)
+        return place.size(below)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading."""
+        place, below = self._find(name)
+        return place.open(below)
+
+    def _find(self, name: str) -> tuple[Storage, str]:
+        folder, _, below = name.partition("/")
+        return self.places[folder], below
+
+
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Iterator[Result]:
+    """Yield `function` of each item, in the order of the items.
+
+    For work that spends its time outside Python: reading, decoding and writing images.
+
+    Args:
+        function: called in several threads at once; the first error that it raises ends the work.
+        items: read at once.
+        workers: number of threads; None is one a processor, at most 16.
+    """
+    executor = ThreadPoolExecutor(workers or min(_MAX_THREADS, os.cpu_count() or 1))
+    try:
+        yield from executor.map(function, items)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def link_or_copy(source: Path, target: Path) -> bool:
+    """Make `target` a hard link to `source`, or a copy where links are impossible.
+
+    What is at `target` is replaced; `source` is never changed.
+
+    Returns: whether it is a link.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)  # noqa: PTH200
+    except OSError:  # another file system, or one without links
+        with source.open("rb") as original, files.atomic_write(target) as copy:
+            shutil.copyfileobj(original, copy)
+        return False
+    return True
 
 
 def _is_shown(name: str) -> bool:

@@ -93,14 +93,23 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise ValueError(f"{path}: not valid JSON, line {number}: {error}") from error
+    with path.open("rb") as file:
+        yield from parse_json_lines(file, str(path))
+
+
+def parse_json_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
+    """Yield the entry of each line that is not empty.
+
+    Raises: ValueError where a line, by its number, is no JSON.
+    """
+    for number, line in enumerate(lines, start=1):
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
+        if not text.strip():
+            continue
+        try:
+            yield json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{where}: not valid JSON, line {number}: {error}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

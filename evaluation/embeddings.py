@@ -11,7 +11,7 @@ from biometrics.comparisons import Side
 from biometrics.embedding import embed_samples
 
 if TYPE_CHECKING:
-    from evaluation.image_sets import ImageSet
+    from data.sample_index import SampleIndex
 
 Embed = Callable[[torch.Tensor], torch.Tensor]  # uint8 [N, C, H, W] -> float32 [N, E]
 Advance = Callable[[int], None]
@@ -43,7 +43,7 @@ class Embedded:
         failures: (file, reason) of those.
     """
 
-    images: "ImageSet"
+    images: "SampleIndex"
     modality: str
     vectors: np.ndarray
     failures: tuple[tuple[str, str], ...]
@@ -55,7 +55,7 @@ class Embedded:
 
     def side(self) -> Side:
         """Return what verification compares."""
-        return Side(vectors=self.vectors, people=self.images.people, captures=self.images.stems)
+        return Side(vectors=self.vectors, people=self.images.identities, captures=self.images.stems)
 
     def enrolled(self) -> "Embedded":
         """Return only the images that have an embedding. Raises: ValueError where none has."""
@@ -71,13 +71,13 @@ class Embedded:
 
 
 def embed_images(
-    images: "ImageSet", modality: str, embed: Embed, advance: Advance = lambda _count: None
+    images: "SampleIndex", modality: str, embed: Embed, advance: Advance = lambda _count: None
 ) -> Embedded:
     """Return the embeddings of one modality; damaged images are counted as failures.
 
     Raises: ValueError where the modality is absent, or the recogniser answers with another shape.
     """
-    if modality not in images.files:
+    if modality not in images.modalities:
         raise ValueError(f"{images.name}: has no {modality} images")
     found = embed_samples(
         lambda index: torch.from_numpy(images.image(modality, index)),

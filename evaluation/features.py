@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.parallel import map_in_threads
+from data.sample_index import SampleIndex
+from data.storage import map_in_threads
 from dnnlib import downloads, files
 from dnnlib.runs import slug
 from evaluation.extractors import Extractor
-from evaluation.image_sets import ImageSet, person_number
 from evaluation.names import JOINT
 from metrics.statistics import Features
 from networks.sampling import IndexedSampler
@@ -45,10 +45,10 @@ class FolderImages:
         images: which.
     """
 
-    def __init__(self, images: ImageSet) -> None:
+    def __init__(self, images: SampleIndex) -> None:
         self.images = images
         self.name = images.name
-        self.modalities = tuple(images.files)
+        self.modalities = images.modalities
         self._sizes: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
@@ -64,19 +64,7 @@ class FolderImages:
 
     def groups(self, count: int) -> np.ndarray:
         """Return the group of each of the first samples, by identities: see `split_groups`."""
-        return split_groups(person_number(self.images.people[:count]))
-
-    def content_hash(self) -> str:
-        """Return 64 hex digits that any other byte of any image, or another order, changes."""
-        digest = hashlib.sha256()
-        for modality, names in self.images.files.items():
-            for name, file_hash in zip(names, map_in_threads(self._hash, names), strict=True):
-                digest.update(json.dumps([modality, name, file_hash]).encode())
-        return digest.hexdigest()
-
-    def _hash(self, name: str) -> str:
-        with self.images.storage.open(name) as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        return split_groups(self.images.select(range(count)).identity_numbers())
 
     def _load(self, modality: str, indices: range) -> Tensor:
         decoded = map_in_threads(lambda index: self.images.image(modality, index), indices)
@@ -196,7 +184,7 @@ def extract(extractor: Extractor, images: Tensor) -> Features:
     return rows[: len(images)].cpu().numpy()
 
 
-def extract_all(extractor: Extractor, images: ImageSet) -> Features:
+def extract_all(extractor: Extractor, images: SampleIndex) -> Features:
     """Return the features of the first modality of a data set: [N, D] float32."""
     source = FolderImages(images)
     key = extractor.hash, source.modalities[0]

@@ -224,7 +224,7 @@ def _real_features(
     entries: dict[Key, dict[str, str | int]] = {}
     found: dict[Key, Features] = {}
     if plan.cache is not None and world.is_first:
-        content = plan.real.content_hash()
+        content = plan.real.images.content_hash()
         for key, count in counts.items():
             name = plan.by_hash[key[0]].name
             entries[key] = {"images": content, "extractor": key[0], "view": key[1], "count": count}

@@ -73,7 +73,7 @@ def compare_pairs(
                 raise ValueError(f"{where}, pair {number}: no {modality} image {stem!r}")
             place = places[modality][stem]
             rows.append(embedded[modality].vectors[place].astype(np.float64))
-            names.append(embedded[modality].images.people[place])
+            names.append(embedded[modality].images.identities[place])
         score = float(rows[0] @ rows[1])
         scores[pair.is_same].append(score if np.isfinite(score) else -np.inf)
         people[pair.is_same].append((names[0], names[1]))

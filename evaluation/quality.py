@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.samples import open_samples
 from evaluation.extractors import build_extractors
 from evaluation.features import FeatureCache, FolderImages, Images, SampledImages
 from evaluation.generator_metrics import (
@@ -12,7 +13,6 @@ from evaluation.generator_metrics import (
     count_images,
     evaluate,
 )
-from evaluation.image_sets import open_image_set
 from evaluation.names import Metric
 from networks.sampling import IndexedSampler, load_sampler
 from torch_utils.devices import use_repeatable_arithmetic
@@ -110,7 +110,7 @@ def prepare_quality(
         fake = SampledImages(sampler, count_images(options.metrics))
     else:
         assert options.images is not None, "checked by the options"
-        fake = FolderImages(open_image_set(options.images))
+        fake = FolderImages(open_samples(options.images))
     plan = MetricPlan(
         metrics=options.metrics,
         extractors=build_extractors(
@@ -119,7 +119,7 @@ def prepare_quality(
             device=options.device,
             progress=progress,
         ),
-        real=None if options.data is None else FolderImages(open_image_set(options.data)),
+        real=None if options.data is None else FolderImages(open_samples(options.data)),
         replicates=options.replicates,
         seed=options.seed,
         device=options.device,

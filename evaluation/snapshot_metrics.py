@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.pairs import open_pairs
 from dnnlib import files
 from dnnlib.text import format_seconds
 from evaluation.extractors import build_extractors
 from evaluation.features import FeatureCache, FolderImages, SampledImages
 from evaluation.generator_metrics import MetricPlan, MetricResult, count_images, evaluate
-from evaluation.image_sets import image_set_of_pairs
 from evaluation.names import Metric
 from evaluation.report.content import format_number
 from networks.sampling import IndexedSampler
@@ -77,7 +77,7 @@ def prepare_snapshot_metrics(
     plan = MetricPlan(
         metrics=tuple(metrics),
         extractors=build_extractors(extractor, roles, device=device),
-        real=FolderImages(image_set_of_pairs(data)),
+        real=FolderImages(open_pairs(data)),
         seed=seed,
         device=device,
         cache=FeatureCache(),

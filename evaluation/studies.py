@@ -12,8 +12,8 @@ import numpy as np
 from biometrics.comparisons import compare
 from biometrics.verification import VerificationScore, score_comparisons
 from data.modalities import MODALITIES
+from data.sample_index import SampleIndex
 from evaluation.embeddings import Advance, Embedded, Recogniser, embed_images
-from evaluation.image_sets import ImageSet
 from evaluation.report.dataset_section import DatasetScore
 from metrics.alignment import AlignmentScore, score_alignment
 from metrics.estimates import Estimate, wilson
@@ -34,7 +34,7 @@ PRIVACY_LEVELS = (1e-3, 1e-4)
 IDENTITY_LEVEL = 1e-3
 Gaps = list[tuple[str, str]]
 Attributes = Mapping[str, Mapping[str, Any]]  # sample -> name -> value
-Features = tuple[str, Callable[[ImageSet], np.ndarray]]  # name, images -> [N, F]
+Features = tuple[str, Callable[[SampleIndex], np.ndarray]]  # name, images -> [N, F]
 
 
 class Faces:
@@ -56,7 +56,7 @@ class Faces:
         self._advance = advance
         self._done: dict[tuple[int, str], Embedded] = {}
 
-    def of(self, images: ImageSet, modality: str) -> Embedded:
+    def of(self, images: SampleIndex, modality: str) -> Embedded:
         """Return the embeddings of one modality of a set."""
         key = id(images), modality
         if key not in self._done:
@@ -66,7 +66,7 @@ class Faces:
 
 
 def study_verification(
-    sets: Mapping[str, ImageSet], faces: Faces, *, device: str = "cpu", seed: int = 0
+    sets: Mapping[str, SampleIndex], faces: Faces, *, device: str = "cpu", seed: int = 0
 ) -> tuple[dict[str, VerificationScore], dict[str, Estimate], Gaps]:
     """Compare the images of each set: each modality, and RGB galleries with probes of the others.
 
@@ -76,7 +76,7 @@ def study_verification(
     enrolments: dict[str, Estimate] = {}
     gaps: Gaps = []
     for name, images in sets.items():
-        for modality in images.files:
+        for modality in images.modalities:
             embedded = faces.of(images, modality)
             enrolments[f"{name}, {modality.upper()}"] = wilson(len(embedded.failures), len(images))
         for label, gallery, probes in _comparisons(images):
@@ -90,12 +90,12 @@ def study_verification(
 
 
 def study_dataset(
-    images: ImageSet,
+    images: SampleIndex,
     faces: Faces | None,
     thresholds: Mapping[str, float],
     *,
     name: str,
-    real: ImageSet | None = None,
+    real: SampleIndex | None = None,
     features: Features | None = None,
     attributes: Attributes | None = None,
     seed: int = 0,
@@ -124,7 +124,7 @@ def study_dataset(
                 agreement = _agreement(images, faces, (modality, other), threshold, seed)
                 continue
             found = faces.of(images, modality).enrolled()
-            arguments = found.vectors, found.images.people
+            arguments = found.vectors, found.images.identities
             for store, compute in (
                 (
                     classes,
@@ -137,7 +137,7 @@ def study_dataset(
                 _try(store, modality, lambda c=compute, a=arguments: c(*a), name, gaps)
     return DatasetScore(
         images=len(images),
-        people=images.num_people,
+        people=images.num_identities,
         classes=classes,
         diversity=_diversity(images, real, features, (name, seed), gaps),
         capacity=capacity,
@@ -147,23 +147,23 @@ def study_dataset(
     ), gaps
 
 
-def read_attributes(images: ImageSet) -> Attributes | None:
+def read_attributes(images: SampleIndex) -> Attributes | None:
     """Return the attributes of a set's samples from its attributes.json; None without that file.
 
     Raises: ValueError naming the file where it is damaged or no object.
     """
-    if not images.storage.exists(ATTRIBUTES_FILE):
+    if not images.base.exists(ATTRIBUTES_FILE):
         return None
-    content = images.storage.read_json(ATTRIBUTES_FILE)
+    content = images.base.read_json(ATTRIBUTES_FILE)
     if not isinstance(content, dict):
-        raise ValueError(f"{images.storage.describe(ATTRIBUTES_FILE)}: expected an object")
+        raise ValueError(f"{images.base.describe(ATTRIBUTES_FILE)}: expected an object")
     return {key: entry for key, entry in content.items() if isinstance(entry, dict)}
 
 
 def study_privacy(
-    samples: ImageSet,
-    training: ImageSet,
-    heldout: ImageSet | None,
+    samples: SampleIndex,
+    training: SampleIndex,
+    heldout: SampleIndex | None,
     faces: Faces,
     thresholds: Mapping[float, float],
     *,
@@ -184,8 +184,8 @@ def study_privacy(
 
 def closest_pairs(
     score: PrivacyScore,
-    samples: ImageSet,
-    training: ImageSet,
+    samples: SampleIndex,
+    training: SampleIndex,
     faces: Faces,
     *,
     modality: str = MODALITIES[0].name,
@@ -209,7 +209,7 @@ def closest_pairs(
 
 def privacy_thresholds(
     given: Mapping[float, float],
-    real: ImageSet,
+    real: SampleIndex,
     faces: Faces,
     modality: str,
     device: str = "cpu",
@@ -224,7 +224,7 @@ def privacy_thresholds(
 
 
 def thresholds_of(
-    images: ImageSet,
+    images: SampleIndex,
     faces: Faces,
     modality: str = MODALITIES[0].name,
     other: str | None = None,
@@ -247,9 +247,9 @@ def thresholds_of(
     return strict or dict(sorted(usable.items())[:1])
 
 
-def _comparisons(images: ImageSet) -> Iterator[tuple[str, str, str | None]]:
+def _comparisons(images: SampleIndex) -> Iterator[tuple[str, str, str | None]]:
     """Yield (label, modality of galleries, modality of probes or None for the same)."""
-    names = list(images.files)
+    names = list(images.modalities)
     for name in names:
         yield name.upper(), name, None
     for name in names[1:]:
@@ -257,32 +257,32 @@ def _comparisons(images: ImageSet) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _agreement(
-    images: ImageSet, faces: Faces, names: tuple[str, str], threshold: float, seed: int
+    images: SampleIndex, faces: Faces, names: tuple[str, str], threshold: float, seed: int
 ) -> Agreement:
     first, second = (faces.of(images, name) for name in names)
     both = np.flatnonzero(first.is_enrolled & second.is_enrolled)
-    people = [images.people[i] for i in both]
+    people = [images.identities[i] for i in both]
     return identity_agreement(
         first.vectors[both], second.vectors[both], people, threshold, device=faces.device, seed=seed
     )
 
 
-def _alignment(images: ImageSet, known: tuple[str, int], gaps: Gaps) -> AlignmentScore | None:
-    (name, seed), names = known, list(images.files)
+def _alignment(images: SampleIndex, known: tuple[str, int], gaps: Gaps) -> AlignmentScore | None:
+    (name, seed), names = known, list(images.modalities)
     if len(names) < 2:
         gaps.append((f"alignment and agreement of {name}", "it has one modality only"))
         return None
     pairs = (tuple(images.image(modality, i) for modality in names[:2]) for i in range(len(images)))
     try:
-        return score_alignment(((a, b) for a, b in pairs), images.people, seed=seed)
+        return score_alignment(((a, b) for a, b in pairs), images.identities, seed=seed)
     except ValueError as error:
         gaps.append((f"alignment of {name}", str(error)))
         return None
 
 
 def _diversity(
-    images: ImageSet,
-    real: ImageSet | None,
+    images: SampleIndex,
+    real: SampleIndex | None,
     features: Features | None,
     known: tuple[str, int],
     gaps: Gaps,
@@ -293,7 +293,7 @@ def _diversity(
         return None
     network, compute = features
     try:
-        found = class_diversity(compute(images), images.people, compute(real), seed=seed)
+        found = class_diversity(compute(images), images.identities, compute(real), seed=seed)
     except ValueError as error:
         gaps.append((f"diversity D of {name}", str(error)))
         return None
@@ -301,12 +301,12 @@ def _diversity(
 
 
 def _entropies(
-    images: ImageSet, attributes: Attributes | None, known: tuple[str, int], gaps: Gaps
+    images: SampleIndex, attributes: Attributes | None, known: tuple[str, int], gaps: Gaps
 ) -> list[Any]:
     name, seed = known
     if attributes is None:
         return []
-    people = dict(zip(images.stems, images.people, strict=True))
+    people = dict(zip(images.stems, images.identities, strict=True))
     try:
         return attribute_entropies(attributes, people, seed=seed)
     except ValueError as error:
@@ -315,7 +315,7 @@ def _entropies(
 
 
 def _group(embedded: Embedded) -> Group:
-    return Group(vectors=embedded.vectors, people=embedded.images.people)
+    return Group(vectors=embedded.vectors, people=embedded.images.identities)
 
 
 def _try(
@@ -328,7 +328,7 @@ def _try(
 
 
 def choose_thresholds(
-    given: Mapping[float, float], real: ImageSet, faces: Faces, *, device: str = "cpu"
+    given: Mapping[float, float], real: SampleIndex, faces: Faces, *, device: str = "cpu"
 ) -> tuple[dict[str, float], str]:
     """Return the cosine from which two images show one person, and how it was chosen.
 
@@ -350,7 +350,7 @@ def choose_thresholds(
         if measured:
             level, found[label] = _nearest_level(measured)
             levels.add(f"{level:g}")
-    origin = f"measured on {real.num_people} people of {real.name}"
+    origin = f"measured on {real.num_identities} people of {real.name}"
     return found, f"cosine at FMR {', '.join(sorted(levels)) or '-'}, {origin}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from data import recordio, shards
 from data.modalities import MODALITIES
 from data.pixels import read_header
-from data.placing import place_file
+from data.storage import link_or_copy
 from dnnlib import files
 
 SHARD_SIZE = 5000
@@ -80,7 +80,7 @@ def export_people(folder: Path, images: Sequence[PersonImage], kind: ExportKind)
         return []
     if kind is ExportKind.IMAGEFOLDER:
         for image in images:
-            place_file(image.path, folder / image.person / image.name)
+            link_or_copy(image.path, folder / image.person / image.name)
         return sorted({folder / image.person for image in images})
     if kind is ExportKind.RECORDIO:
         _write_records(folder, images)

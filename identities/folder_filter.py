@@ -3,23 +3,18 @@
 Nothing is ever deleted or changed in the folder itself.
 """
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from biometrics.faces import FaceReason
-from data.grouping import MANIFEST, ImageGroup
-from data.masks import MASK_FOLDER
-from data.modalities import MODALITIES
-from data.parallel import map_in_threads
-from data.pixels import decode_image
-from data.placing import place_file
+from data.sample_index import SampleIndex, hash_rows
+from data.samples import MANIFEST
+from data.storage import link_or_copy, map_in_threads
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from identities.filtering import PairScorer, PairScores, reasons_alone
@@ -38,7 +33,7 @@ Entry = dict[str, Any]
 class _Loaded:
     """A sample's images, or why they cannot be read."""
 
-    group: ImageGroup
+    index: int
     images: Mapping[str, np.ndarray]
     error: str | None = None
 
@@ -48,15 +43,15 @@ class FolderFilter:
 
     Args:
         folder: of the images.
-        groups: samples in it.
+        samples: in it.
         scorer: with its rules.
         is_strict: an unreadable image ends the work.
     """
 
     def __init__(
-        self, folder: Path, groups: Sequence[ImageGroup], scorer: PairScorer, *, is_strict: bool
+        self, folder: Path, samples: SampleIndex, scorer: PairScorer, *, is_strict: bool
     ) -> None:
-        self._folder, self._groups, self._scorer = folder, groups, scorer
+        self._folder, self._samples, self._scorer = folder, samples, scorer
         self._is_strict = is_strict
 
     def judge(self, progress: Callable[[int], None]) -> list[Entry]:
@@ -64,16 +59,16 @@ class FolderFilter:
 
         Raises: ValueError for an unreadable image, where that is fatal.
         """
-        entries: dict[str, Entry] = {}
+        entries: dict[int, Entry] = {}
         for batch in self._batches():
             for loaded in batch:
                 if loaded.error is not None:
-                    entries[loaded.group.name] = self._unreadable(loaded)
+                    entries[loaded.index] = self._unreadable(loaded)
             good = [loaded for loaded in batch if loaded.error is None]
             if good:
                 entries |= self._judge_batch(good)
             progress(len(batch))
-        return [entries[group.name] for group in self._groups]
+        return [entries[index] for index in range(len(self._samples))]
 
     def write(
         self,
@@ -100,13 +95,13 @@ class FolderFilter:
         files.write_json_lines(output.path / SCORES, (entries[i] for i in kept))
         rejected = [entry for entry in entries if entry["reasons"]]
         files.write_json_lines(output.path / REJECTED, rejected)
-        lines = [name for i in kept for name in self._groups[i].files]
+        lines = [name for i in kept for name in self._samples.files_of(i)]
         with files.atomic_write(output.path / "kept.txt", "w") as file:
             file.writelines(f"{name}\n" for name in lines)
-        given = [self._groups[i].entry for i in kept]
-        if given and given[0] is not None:
-            files.write_json_lines(output.path / MANIFEST, given)
-        names = [_first_image(self._groups[i]) for i in kept]
+        if kept and self._samples.entries:
+            lines_kept = (self._samples.entries[i] for i in kept)
+            files.write_json_lines(output.path / MANIFEST, lines_kept)
+        names = [self._first_image(i) for i in kept]
         summary = {
             "samples": len(entries),
             "kept": len(kept),
@@ -126,7 +121,7 @@ class FolderFilter:
     def _batches(self) -> Iterator[list[_Loaded]]:
         """Yield samples whose images have the same modalities and sizes, and unreadable ones."""
         waiting: dict[tuple[Any, ...], list[_Loaded]] = {}
-        for loaded in map_in_threads(self._load, self._groups):
+        for loaded in map_in_threads(self._load, range(len(self._samples))):
             key = tuple((name, image.shape) for name, image in loaded.images.items())
             batch = waiting.setdefault(key, [])
             batch.append(loaded)
@@ -134,42 +129,39 @@ class FolderFilter:
                 yield waiting.pop(key)
         yield from waiting.values()
 
-    def _load(self, group: ImageGroup) -> _Loaded:
-        unseen = _unseen_image(group)
-        if unseen is not None:
-            return _Loaded(group, {}, f"{unseen}: a second image of {group.name}, rename it")
-        images = {}
-        for modality in MODALITIES:
-            if modality.name in group.images:
-                path = self._folder / group.images[modality.name]
-                try:
-                    images[modality.name] = decode_image(path, modality.channels)
-                except (ValueError, OSError) as error:
-                    return _Loaded(group, {}, str(error))
-        error = None if images else f"{group.name}: has no RGB or NIR image"
-        return _Loaded(group, images, error)
+    def _load(self, index: int) -> _Loaded:
+        try:
+            images = {
+                modality: self._samples.image(modality, index)
+                for modality in self._samples.modalities
+                if self._samples.has(modality, index)
+            }
+        except (ValueError, OSError) as error:
+            return _Loaded(index, {}, str(error))
+        return _Loaded(index, images)
 
     def _unreadable(self, loaded: _Loaded) -> Entry:
         if self._is_strict:
             raise ValueError(f"--strict: {loaded.error}")
-        entry = _entry(loaded.group, [Reason.UNREADABLE])
+        entry = self._entry(loaded.index, [Reason.UNREADABLE])
         return {**entry, "error": loaded.error}
 
-    def _judge_batch(self, batch: Sequence[_Loaded]) -> dict[str, Entry]:
+    def _judge_batch(self, batch: Sequence[_Loaded]) -> dict[int, Entry]:
         stacks = {
             name: torch.from_numpy(np.stack([loaded.images[name] for loaded in batch]))
             for name in batch[0].images
         }
         scores = self._scorer.score(stacks)
         return {
-            loaded.group.name: self._scored_entry(loaded.group, scores, index)
+            loaded.index: self._scored_entry(loaded.index, scores, index)
             for index, loaded in enumerate(batch)
         }
 
-    def _scored_entry(self, group: ImageGroup, scores: PairScores, index: int) -> Entry:
+    def _scored_entry(self, sample: int, scores: PairScores, index: int) -> Entry:
         face = _face(scores, index)
         reasons = [Reason.FACE] if face is not None else []
-        entry = _entry(group, [*reasons, *reasons_alone(scores, index, self._scorer.rules)])
+        reasons += reasons_alone(scores, index, self._scorer.rules)
+        entry = self._entry(sample, reasons)
         agreement = float(scores.agreement[index])
         return {
             **entry,
@@ -184,12 +176,28 @@ class FolderFilter:
             "agreement": None if np.isnan(agreement) else round(agreement, 6),
         }
 
+    def _entry(self, sample: int, reasons: Sequence[Reason]) -> Entry:
+        order = list(Reason)
+        return {
+            "name": self._samples.stems[sample],
+            "files": self._samples.files_of(sample),
+            "reasons": [reason.value for reason in sorted(reasons, key=order.index)],
+            "face": None,
+            "training": {},
+            "agreement": None,
+        }
+
+    def _first_image(self, sample: int) -> str:
+        modalities = self._samples.modalities
+        first = next(m for m in modalities if self._samples.has(m, sample))
+        return self._samples.file(first, sample)
+
     def _place(self, target: Path, kept: Sequence[int]) -> int:
         """Link kept files into the view; return how many had to be copied."""
-        names = [name for i in kept for name in self._groups[i].files]
+        names = [name for i in kept for name in self._samples.files_of(i)]
         names += [name for name in _COPIED if (self._folder / name).is_file()]
         names = [name for name in names if (self._folder / name).is_file()]
-        return sum(not place_file(self._folder / name, target / name) for name in names)
+        return sum(not link_or_copy(self._folder / name, target / name) for name in names)
 
 
 def check_apart(folder: Path, outdir: Path) -> None:
@@ -201,44 +209,21 @@ def check_apart(folder: Path, outdir: Path) -> None:
         )
 
 
-def fingerprint(folder: Path, groups: Sequence[ImageGroup]) -> str:
+def fingerprint(samples: SampleIndex) -> str:
     """Return a hash of names, sizes and times of all files: what a view was made from."""
-    digest = hashlib.sha256()
-    for group in groups:
-        for name in group.files:
+    folder = Path(samples.base.describe())
+    rows = []
+    for index in range(len(samples)):
+        for name in samples.files_of(index):
             path = folder / name
             known = path.stat() if path.is_file() else None
             size = None if known is None else (known.st_size, known.st_mtime_ns)
-            digest.update(f"{name}{os.sep}{size}\n".encode())
-    return digest.hexdigest()
-
-
-def _entry(group: ImageGroup, reasons: Sequence[Reason]) -> Entry:
-    order = list(Reason)
-    return {
-        "name": group.name,
-        "files": group.files,
-        "reasons": [reason.value for reason in sorted(reasons, key=order.index)],
-        "face": None,
-        "training": {},
-        "agreement": None,
-    }
-
-
-def _unseen_image(group: ImageGroup) -> str | None:
-    """Return a file that is one image too many, such as a.png beside a.jpg; None without one."""
-    if group.entry is not None:  # a manifest says what its files are
-        return None
-    images = (n for n in group.others if MASK_FOLDER not in PurePosixPath(n).parts[:-1])
-    return next(images, None)
+            rows.append([name, size])
+    return hash_rows(rows)
 
 
 def _face(scores: PairScores, index: int) -> FaceReason | None:
     return next((found[index] for found in scores.faces.values() if found[index]), None)
-
-
-def _first_image(group: ImageGroup) -> str:
-    return next(group.images[m.name] for m in MODALITIES if m.name in group.images)
 
 
 def _training_scores(entries: Any) -> list[float | None]:

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from data.grouping import SUMMARY
 from data.modalities import MODALITIES
 from data.number_files import save_array
-from data.parallel import map_in_threads
+from data.samples import SUMMARY
 from data.sheets import encode_png
+from data.storage import map_in_threads
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
 from identities.candidates import Candidate, CandidateDrawer

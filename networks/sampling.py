@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.dataset import PairDataset
+from data.labels import load_labels
+from data.pairs import open_pairs
 from data.pixels import to_uint8
 from networks.generator import Generator, NoiseMode
 from networks.snapshot import load_generator
@@ -310,9 +311,7 @@ def load_sampler(
     if generator.config.c_dim:
         if data is None:
             raise ValueError(f"{path}: is conditional and needs --data with labels")
-        scale = snapshot.feature_scale
-        dataset = PairDataset(data, use_labels=True, cache_gib=0.0, feature_scale=scale)
-        labels = labels_of_dataset(dataset)
+        labels = torch.from_numpy(load_labels(open_pairs(data), snapshot.feature_scale))
     return snapshot_sampler(generator, labels, name=path.name, truncation=truncation, seed=seed)
 
 
@@ -334,11 +333,6 @@ def snapshot_sampler(
         noise_mode=NoiseMode.RANDOM,
         seed=seed,
     )
-
-
-def labels_of_dataset(dataset: PairDataset) -> Tensor:
-    """Return the labels of all pairs: [n, c_dim] float32."""
-    return torch.stack([dataset.label(index) for index in range(len(dataset.stems))])
 
 
 def evaluation_seed(seed: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from biometrics.features import IdentityFeatures, random_direction, read_identity_features
-from data.grouping import MANIFEST, SUMMARY
+from data.samples import MANIFEST, SUMMARY
 from dnnlib import files
 from metrics.nearest import unit_rows
 from networks.snapshot import Snapshot

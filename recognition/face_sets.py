@@ -1,10 +1,9 @@
-"""Images with the number of the person they show, for training a recogniser."""
+"""Images with the number of the identity that they show, for training a recogniser."""
 
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.modalities import MODALITIES
-from data.parallel import map_in_threads
-from data.pixels import decode_image, read_header
+from data.sample_index import SampleIndex
+from data.storage import map_in_threads
 from recognition.face_sources import FaceSource
 
 MEMORY_GIB = 2.0
@@ -24,7 +23,7 @@ _CHANNELS = {modality.name: modality.channels for modality in MODALITIES}
 
 @dataclass(frozen=True)
 class Target:
-    """Whom an image shows: one person, or several with weights that sum to 1."""
+    """Whom an image shows: one identity, or several with weights that sum to 1."""
 
     people: tuple[int, ...]
     weights: tuple[float, ...]
@@ -33,18 +32,18 @@ class Target:
 class FaceSet(Dataset[tuple[Tensor, int]]):
     """The images of some sources, of one modality or of several.
 
-    Item i is ([C, H, W] uint8 0..255; number of the person). Several modalities are separate
+    Item i is ([C, H, W] uint8 0..255; number of the identity). Several modalities are separate
     images of 3 channels, grey repeated: first all of one, then all of the other. With `joint`
-    they are one image of 4 channels. People are numbered source by source, in the order of their
-    names; people of different sources are different people.
+    they are one image of 4 channels. Identities are numbered source by source, in the order of
+    their names; those of different sources are different. No file is read before `verify` or
+    `cache`.
 
     Args:
         sources: of images.
         modalities: names, such as ("rgb",) or ("rgb", "nir").
         joint: RGB and NIR as one image.
-        memory_gib: decoded images are kept where all of them fit into this.
-    Raises: ValueError for fewer than two people, an unknown or missing modality, a damaged image
-        where all are kept, or images of unequal sizes in a joint one, which are named.
+        memory_gib: what `cache` may take.
+    Raises: ValueError for fewer than two identities, or an unknown or missing modality.
     """
 
     def __init__(
@@ -57,21 +56,21 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
     ) -> None:
         _check_modalities(sources, modalities, joint=joint)
         self.modalities, self.is_joint = tuple(modalities), joint
+        self._memory_gib = memory_gib
         self.channels = sum(_CHANNELS.values()) if joint else max(_CHANNELS.values())
-        self.people, self._targets = _number_people(sources)
+        self.people, self._targets = _number_identities(sources)
         if len(self.people) < 2:
             raise ValueError(
-                f"{sources[0].name}: recognition needs at least 2 people, got {len(self.people)}: "
-                f"names must be {{person}}_{{sample}} or lie in a folder a person"
+                f"{sources[0].samples.name}: recognition needs at least 2 identities, got "
+                f"{len(self.people)}: names must be {{identity}}_{{sample}} or lie in a folder an "
+                "identity"
             )
         self.fingerprints = [source.fingerprint for source in sources]
-        self._samples = [sample for source in sources for sample in source.samples]
+        self._sets = [source.samples for source in sources]
+        self._starts = np.cumsum([0, *map(len, self._sets)])
         repeats = 1 if joint else len(modalities)
         self.labels = torch.tensor([t.people[0] for t in self._targets]).repeat(repeats)
-        self._cache = self._build_cache(memory_gib)
-        if joint:
-            for _ in map_in_threads(self._check_size, range(self.moments)):
-                pass
+        self._cache: dict[str, list[np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,7 +81,7 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
     @property
     def moments(self) -> int:
         """Number of samples; each has an image a modality, or one where they are joint."""
-        return len(self._samples)
+        return len(self._targets)
 
     @property
     def is_cached(self) -> bool:
@@ -91,76 +90,70 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
 
     def column(self, index: int) -> int:
         """Return the number of the modality of item `index`; 0 where they are joint."""
-        return index // len(self._samples)
+        return index // self.moments
 
     def target(self, index: int) -> Target:
         """Return whom item `index` shows."""
-        return self._targets[index % len(self._samples)]
+        return self._targets[index % self.moments]
 
     def image(self, index: int) -> Tensor:
         """Return item `index`'s image: [3 or 4, H, W] uint8 0..255."""
-        column, sample = divmod(index, len(self._samples))
+        column, sample = divmod(index, self.moments)
         wanted = self.modalities if self.is_joint else (self.modalities[column],)
-        parts = [self._pixels(modality, sample) for modality in wanted]
-        return as_input(parts, is_joint=self.is_joint)
+        return as_input([self._pixels(name, sample) for name in wanted], is_joint=self.is_joint)
 
-    def check_images(self) -> None:
-        """Decode all images that are not in memory, and forget them.
+    def verify(self) -> None:
+        """Look at the header and the end of every image.
 
-        Raises: ValueError or FileNotFoundError that names an image which cannot be read.
+        Raises: ValueError or FileNotFoundError that names an image which cannot be read, or, of
+            joint ones, one of another size than its partner.
         """
-        if not self.is_cached:
-            for modality in self.modalities:
-                for _ in map_in_threads(partial(self._checked, modality), range(self.moments)):
-                    pass
+        for _ in map_in_threads(self._verify, range(self.moments)):
+            pass
 
-    def _checked(self, modality: str, sample: int) -> None:
-        self._decode(modality, sample)  # not handed on: all of them could fill the memory
+    def cache(self) -> None:
+        """Decode the images and keep them where they are likely to fit into the memory.
 
-    def _check_size(self, sample: int) -> None:
-        """Refuse a joint image of several sizes."""
-        sizes = {modality: self._size(modality, sample) for modality in self.modalities}
-        (first, size), *others = sizes.items()
-        for modality, other in others:
-            if other != size:
-                places = self._samples[sample].places
+        Raises: ValueError naming a damaged image.
+        """
+        samples, place = self._locate(0)
+        header = samples.verify(self.modalities[0], place)
+        channels = sum(_CHANNELS[modality] for modality in self.modalities)
+        num_bytes = self.moments * header.width * header.height * channels
+        if self._cache or num_bytes > self._memory_gib * 2**30:
+            return
+        for name in self.modalities:
+            indices = range(self.moments)
+            self._cache[name] = list(map_in_threads(lambda i, n=name: self._decode(n, i), indices))
+        _log.info("%d samples of about %d pixels kept in memory", self.moments, header.width)
+
+    def _verify(self, sample: int) -> None:
+        samples, place = self._locate(sample)
+        sizes = {}
+        for name in self.modalities:
+            header = samples.verify(name, place)
+            sizes[name] = (header.width, header.height)
+        first = self.modalities[0]
+        for name, size in sizes.items():
+            if self.is_joint and size != sizes[first]:
                 raise ValueError(
-                    f"{places[modality].describe()}: joint images must be of one size, got "
-                    f"{other[0]}x{other[1]} beside {size[0]}x{size[1]} of "
-                    f"{places[first].describe()}"
+                    f"{samples.describe(name, place)}: joint images must be of one size, got "
+                    f"{size[0]}x{size[1]} beside {sizes[first][0]}x{sizes[first][1]} of "
+                    f"{samples.describe(first, place)}"
                 )
 
-    def _size(self, modality: str, sample: int) -> tuple[int, int]:
-        """Return width and height."""
-        if self.is_cached:
-            _, height, width = self._pixels(modality, sample).shape
-            return width, height
-        place = self._samples[sample].places[modality]
-        header = read_header(place.read(), place.describe())
-        return header.width, header.height
+    def _locate(self, sample: int) -> tuple[SampleIndex, int]:
+        part = int(np.searchsorted(self._starts, sample, side="right")) - 1
+        return self._sets[part], sample - int(self._starts[part])
 
     def _pixels(self, modality: str, sample: int) -> np.ndarray:
-        if self._cache:
-            return self._cache[self.modalities.index(modality)][sample]
+        if modality in self._cache:
+            return self._cache[modality][sample]
         return self._decode(modality, sample)
 
     def _decode(self, modality: str, sample: int) -> np.ndarray:
-        place = self._samples[sample].places[modality]
-        return decode_image(place.read(), _CHANNELS[modality], place.describe())
-
-    def _build_cache(self, memory_gib: float) -> list[list[np.ndarray]]:
-        """Return the images of each modality where they are likely to fit into the memory."""
-        place = self._samples[0].places[self.modalities[0]]
-        header = read_header(place.read(), place.describe())
-        channels = sum(_CHANNELS[modality] for modality in self.modalities)
-        num_bytes = len(self._samples) * header.width * header.height * channels
-        if num_bytes > memory_gib * 2**30:
-            return []
-        _log.info("%d samples of about %d pixels kept in memory", self.moments, header.width)
-        return [
-            list(map_in_threads(partial(self._decode, modality), range(self.moments)))
-            for modality in self.modalities
-        ]
+        samples, place = self._locate(sample)
+        return samples.image(modality, place)
 
 
 def as_input(parts: Sequence[np.ndarray], *, is_joint: bool) -> Tensor:
@@ -182,32 +175,29 @@ def _check_modalities(
         raise ValueError(f"modalities must be among {list(_CHANNELS)}, got {list(modalities)}")
     if joint and tuple(modalities) != tuple(_CHANNELS):
         raise ValueError(f"joint images take {list(_CHANNELS)}, got {list(modalities)}")
-    for source in sources:
+    for samples in (source.samples for source in sources):
         for name in modalities:
-            lacking = [s for s in source.samples if name not in s.places]
+            lacking = [i for i in range(len(samples)) if not samples.has(name, i)]
             if lacking:
-                shown = next(iter(lacking[0].places.values())).describe()
                 raise ValueError(
-                    f"{source.name}: {len(lacking)} of {len(source.samples)} samples have no "
-                    f"{name} image, such as that of {shown}"
+                    f"{samples.name}: {len(lacking)} of {len(samples)} samples have no {name} "
+                    f"image, such as {samples.stems[lacking[0]]}"
                 )
 
 
-def _number_people(sources: Sequence[FaceSource]) -> tuple[tuple[str, ...], list[Target]]:
+def _number_identities(sources: Sequence[FaceSource]) -> tuple[tuple[str, ...], list[Target]]:
     names: list[str] = []
     targets: list[Target] = []
-    shared: dict[int, Target] = {}  # one object a person: there may be millions of images
-    known = Counter(source.name for source in sources)
+    shared: dict[Target, Target] = {}  # one object an identity: there may be millions of images
+    known = Counter(source.samples.name for source in sources)
     for place, source in enumerate(sources):
-        own = {s.person for s in source.samples} | {s.other for s in source.samples if s.other}
-        number = {name: len(names) + i for i, name in enumerate(sorted(own))}
-        for sample in source.samples:
-            if sample.other is None:
-                person = number[sample.person]
-                targets.append(shared.setdefault(person, Target((person,), (1.0,))))
-            else:
-                pair = (number[sample.person], number[sample.other])
-                targets.append(Target(pair, (sample.share, 1 - sample.share)))
-        prefix = source.name if known[source.name] == 1 else f"{source.name} {place + 1}"
-        names += sorted(own) if len(sources) == 1 else [f"{prefix}/{n}" for n in sorted(own)]
+        own = sorted({name for shown in source.shown for name, _ in shown})
+        number = {name: len(names) + i for i, name in enumerate(own)}
+        for shown in source.shown:
+            people, weights = zip(*shown, strict=True)
+            target = Target(tuple(number[name] for name in people), weights)
+            targets.append(shared.setdefault(target, target))
+        name = source.samples.name
+        prefix = name if known[name] == 1 else f"{name} {place + 1}"
+        names += own if len(sources) == 1 else [f"{prefix}/{n}" for n in own]
     return tuple(names), targets

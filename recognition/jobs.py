@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 
-from data.apart import NamedSet, check_apart
+from data.sample_index import SampleIndex, check_disjoint
 from dnnlib.config import to_dict
 from dnnlib.outputs import find_output
 from networks.sampling import Sampler, Truncation
 from networks.snapshot import load_generator
 from recognition.conditions import condition_scale, read_conditions
-from recognition.face_places import FaceSource
 from recognition.face_sets import FaceSet
-from recognition.face_sources import open_faces, take_part
+from recognition.face_sources import FaceSource, open_faces, take_part
 from recognition.mixup import DomainMixup, IdentityMixup
 from recognition.options import LabelKind, RecognitionOptions
 from recognition.task import RECORD_FILE, Mixups, RecognitionTask
@@ -34,12 +33,12 @@ def prepare(options: RecognitionOptions) -> TrainingJob:
     device = torch.device(resolve_device(options.device, number))
     sets = _TrainingSets(options)
     part = (options.people, options.samples)
-    faces = sets.read("--data", options.data, options.labels, part)
+    faces = sets.open("--data", options.data, options.labels, part)
     identity: dict[str, Any] = {"data": faces.fingerprints, "heldout": None}
     mixups, described = _mixups(options, sets, faces, device)
     verify = None
     if options.heldout is not None:
-        verify = Verifier(sets.read("--heldout", [options.heldout]), options.heldout)
+        verify = Verifier(sets.open("--heldout", [options.heldout]), options.heldout)
         identity["heldout"] = verify.faces.fingerprints
     config = options.training
     task = RecognitionTask(
@@ -77,9 +76,9 @@ class _TrainingSets:
     def __init__(self, options: RecognitionOptions) -> None:
         self._modalities = ("rgb", "nir") if options.joint else options.modalities
         self._is_joint, self._memory_gib = options.joint, options.memory_gib
-        self._known: list[NamedSet] = []
+        self._known: dict[str, SampleIndex] = {}
 
-    def read(
+    def open(
         self,
         option: str,
         paths: Sequence[Path],
@@ -97,19 +96,17 @@ class _TrainingSets:
             another part of it make no difference), or one that cannot be read.
         """
         sources = [take_part(self._open(option, path, labels), *part) for path in paths]
-        return FaceSet(sources, self._modalities, joint=self._is_joint, memory_gib=self._memory_gib)
+        faces = FaceSet(
+            sources, self._modalities, joint=self._is_joint, memory_gib=self._memory_gib
+        )
+        if self._is_joint:
+            faces.verify()
+        return faces
 
     def _open(self, option: str, path: Path, labels: LabelKind) -> FaceSource:
         source = open_faces(path, labels)
-        places = list(source.samples[0].places.values())
-        named = NamedSet(
-            option=option,
-            path=path,
-            content=source.fingerprint,
-            first_bytes=lambda: b"".join(place.read() for place in places),
-        )
-        check_apart(named, self._known)
-        self._known.append(named)
+        check_disjoint(f"{option} {path}", source.samples, self._known)
+        self._known[f"{option} {path}"] = source.samples
         return source
 
 
@@ -121,7 +118,7 @@ def _mixups(
     domain, identity = None, None
     if given.mix_data is not None:
         part = (given.mix_people, given.mix_samples)
-        real = sets.read("--mix-data", [given.mix_data], part=part)
+        real = sets.open("--mix-data", [given.mix_data], part=part)
         domain = DomainMixup(real, given.mix_share)
         described["domain_mixup"] = {"data": real.fingerprints, "share": given.mix_share}
     if given.identity_mix is not None:

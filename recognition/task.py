@@ -83,7 +83,7 @@ class RecognitionTask(Task):
         super().__init__(self.steps_per_epoch * config.epochs, device, world)
         self.faces, self.config, self.verify = faces, config, verify
         self.mixups = mixups or Mixups()
-        self.workers = 0 if faces.is_cached else workers
+        self.workers = workers
         self.precision = Precision(config.precision)
         self._check_fit()
         further = () if self.mixups.domain is None else self.mixups.domain.faces.people
@@ -115,11 +115,18 @@ class RecognitionTask(Task):
         self._done = 0
 
     def begin(self, index: int) -> None:
-        """Read images from this step on."""
+        """Read images from this step on; those that fit are kept in memory."""
+        for user in (self, self.mixups.domain):
+            if user is not None:
+                user.faces.cache()
         items = TrainingItems(self.faces, self.config.seed, self.mixups.domain)
         self._done = index
         self._items = read_steps(
-            items, batch=self.config.batch, start=index, world=self.world, workers=self.workers
+            items,
+            batch=self.config.batch,
+            start=index,
+            world=self.world,
+            workers=0 if self.faces.is_cached else self.workers,
         )
 
     def step(self, index: int) -> None:

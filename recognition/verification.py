@@ -29,12 +29,13 @@ class Verifier:
         images = Counter(int(label) for label in faces.labels[: faces.moments])
         if max(images.values()) < 2:
             raise ValueError(f"--heldout {path}: verification needs two images of one identity")
-        faces.check_images()
+        faces.verify()
         self.faces = faces
 
     def __call__(self, embedder: Embedder) -> dict[str, float]:
         """Return error rates, under names that end in _nir for that modality."""
         faces, row = self.faces, {}
+        faces.cache()
         for column in range(1 if faces.is_joint else len(faces.modalities)):
             indices = range(column * faces.moments, (column + 1) * faces.moments)
             vectors = embedder.embed(faces.image(index) for index in indices)

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from data.dataset import PairDataset
-from data.info import FACE_CHECK_KEY, INFO_FILE
+from data.info import FACE_CHECK_KEY, INFO_FILE, read_classes
 from data.modalities import MODALITIES
-from data.pairs import open_pairs
 from data.sheets import before_after, encode_png, save_image, spread_indices
-from data.storage import DirectoryStorage, Storage
+from data.storage import Directory, Folder, Mounts
 from dnnlib import files
 from dnnlib.outputs import OutputFolder
-from refinement.images import Masks, class_names, kept_table
+from refinement.images import Masks, kept_table
 from refinement.model_files import MICRO_BATCH, TrainedRefiner
 
 RECORD = INFO_FILE
@@ -45,19 +44,23 @@ class RefinedDataset:
 
     def __init__(self, source: Path, refiner: TrainedRefiner, keep: Sequence[str] = ()) -> None:
         self._source, self._refiner = source, refiner
-        self._parts = {folder: PairDataset(source / folder) for folder in find_parts(source)}
-        self._keep = kept_table(keep, class_names(source)) if keep else None
-        self._masks = {
-            folder: Masks(source / folder, pairs.stems, pairs.resolution)
-            for folder, pairs in self._parts.items()
-            if keep
+        self._parts = {folder: PairDataset.open(source / folder) for folder in find_parts(source)}
+        samples = self._parts[""].samples
+        self._base = samples.base
+        self._keep = kept_table(keep, read_classes(self._base).names) if keep else None
+        self._masks = {folder: Masks(pairs) for folder, pairs in self._parts.items() if keep}
+        assert isinstance(samples.storage, Mounts), "pairs lie in a folder a modality"
+        self._image_folders = _IMAGE_FOLDERS | {
+            samples.storage.places[modality.name].name for modality in MODALITIES
         }
-        layout = open_pairs(source).layout
-        self._base = layout.base
-        self._image_folders = _IMAGE_FOLDERS | {folder.name for folder in layout.folders.values()}
 
     def __len__(self) -> int:
         return sum(len(pairs) for pairs in self._parts.values())
+
+    def verify(self) -> None:
+        """Look at all files. Raises: ValueError naming a damaged image or mask."""
+        for part in (*self._parts.values(), *self._masks.values()):
+            part.verify()
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the images, as plain JSON values."""
@@ -80,6 +83,7 @@ class RefinedDataset:
         """
         with output.at_work():
             for folder, pairs in self._parts.items():
+                pairs.cache()
                 for start in range(0, len(pairs), MICRO_BATCH):
                     places = range(start, min(start + MICRO_BATCH, len(pairs)))
                     self._write_batch(output.path / folder, folder, places)
@@ -158,13 +162,13 @@ def find_parts(source: Path) -> list[str]:
     """Return the folders of a data set that hold pairs: "" for itself, then subfolders by name."""
     if not source.is_dir():
         return [""]
-    storage = DirectoryStorage(source)
+    storage = Directory(source)
     first = [modality.folders[0] for modality in MODALITIES]
     below = [name for name in storage.folders() if name not in _IMAGE_FOLDERS]
     return ["", *(name for name in below if set(first) <= set(storage.enter(name).folders()))]
 
 
-def _read_info(base: Storage) -> dict[str, Any]:
+def _read_info(base: Folder) -> dict[str, Any]:
     """Return a data set's record; nothing where it has none."""
     if not base.exists(INFO_FILE):
         return {}

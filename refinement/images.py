@@ -2,20 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from data.class_list import class_list_from_json
 from data.dataset import PairDataset
-from data.info import INFO_FILE
-from data.masks import MASK_FOLDER, read_mask
-from data.modalities import MODALITIES, Modality
-from data.parallel import map_in_threads
+from data.modalities import choose_modalities
+from data.sample_index import MASK, hash_rows
+from data.storage import map_in_threads
 from dnnlib.config import suggest
-from dnnlib.files import read_json, sha256_file
 
 _MAX_CLASSES = 256
 
@@ -52,73 +47,49 @@ class JointImages:
 
 
 class Masks:
-    """The class masks of a data set: PNG files with the names of the images; all are checked.
+    """The class masks of pairs.
 
     Args:
-        root: the data set's folder.
-        stems: names of its images.
-        resolution: side of the images, in pixels.
-    Raises: FileNotFoundError where a mask is missing; ValueError that names one which is damaged or
-        does not measure what the images do.
+        pairs: the data set, with a mask a pair.
+    Raises: FileNotFoundError where a mask is missing.
     """
 
-    def __init__(self, root: Path, stems: Sequence[str], resolution: int) -> None:
-        self._files = [root / MASK_FOLDER / f"{stem}.png" for stem in stems]
-        self._resolution = resolution
-        missing = [file for file in self._files if not file.is_file()]
+    def __init__(self, pairs: PairDataset) -> None:
+        self._samples, self._side = pairs.samples, pairs.resolution
+        missing = [i for i in range(len(self._samples)) if not self._samples.has(MASK, i)]
         if missing:
+            where = f"{self._samples.base.describe()}: {self._samples.stems[missing[0]]}"
             raise FileNotFoundError(
-                f"{missing[0]}: no such mask; {len(missing)} of {len(stems)} images have none"
+                f"{where}: no such mask; {len(missing)} of {len(self._samples)} images have none"
             )
-        for _ in map_in_threads(self._read, self._files):
-            pass
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return [R, R] uint8 classes."""
-        return torch.from_numpy(self._read(self._files[index]))
+        """Return [R, R] uint8 classes.
 
-    def _read(self, file: Path) -> np.ndarray:
-        classes = read_mask(file, str(file))
-        if classes.shape != (self._resolution, self._resolution):
+        Raises: ValueError that names a mask which is damaged or does not measure what images do.
+        """
+        classes = self._samples.mask(index)
+        assert classes is not None, "all pairs have a mask"
+        if classes.shape != (self._side, self._side):
             raise ValueError(
-                f"{file}: must measure {self._resolution}x{self._resolution} as the images do, "
-                f"got {classes.shape[1]}x{classes.shape[0]}"
+                f"{self._samples.describe(MASK, index)}: must measure {self._side}x{self._side} "
+                f"as the images do, got {classes.shape[1]}x{classes.shape[0]}"
             )
-        return classes
+        return torch.from_numpy(classes)
+
+    def verify(self) -> None:
+        """Read all masks. Raises: ValueError as for one."""
+        for _ in map_in_threads(self.__getitem__, range(len(self._samples))):
+            pass
 
     def fingerprint(self) -> str:
         """Return 64 hex digits that any other byte of a file changes."""
-        digest = hashlib.sha256()
-        for file in self._files:
-            digest.update(sha256_file(file).encode())
-        return digest.hexdigest()
+        contents = (self._samples.read(MASK, i) for i in range(len(self._samples)))
+        return hash_rows(hashlib.sha256(content).hexdigest() for content in contents)
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """Return [n, R, R] uint8 classes."""
         return torch.stack([self[index] for index in indices])
-
-
-def choose_modalities(names: Sequence[str]) -> tuple[Modality, ...]:
-    """Return the modalities of these names, in their fixed order.
-
-    Raises: ValueError for an unknown name, or none at all.
-    """
-    known = {modality.name: modality for modality in MODALITIES}
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise ValueError(f"modalities must be among {list(known)}, got {list(names)}")
-    return tuple(modality for modality in MODALITIES if modality.name in names)
-
-
-def class_names(root: Path) -> tuple[str, ...]:
-    """Return the names of a data set's classes, as its record has them; none where it has none.
-
-    Raises: ValueError where the record cannot be read.
-    """
-    file = root / INFO_FILE
-    content = read_json(file) if file.is_file() else {}
-    classes = content.get("classes") if isinstance(content, dict) else None
-    return class_list_from_json(classes, str(file)).names if isinstance(classes, list) else ()
 
 
 def class_number(name: str, names: Sequence[str], option: str) -> int:

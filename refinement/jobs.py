@@ -6,12 +6,13 @@ from typing import Any
 import torch
 
 from data.dataset import PairDataset
+from data.info import read_classes
 from dnnlib.config import to_dict
 from dnnlib.files import sha256_file
 from dnnlib.options import Job, Progress
 from dnnlib.outputs import OutputFolder, find_output
 from refinement.dataset_writer import RECORD, RefinedDataset
-from refinement.images import JointImages, Masks, class_names, weight_table
+from refinement.images import JointImages, Masks, weight_table
 from refinement.model_files import load_refiner
 from refinement.objective import load_feature_network
 from refinement.options import RefinementOptions
@@ -60,6 +61,7 @@ def _prepare_refining(options: RefinementOptions) -> RefiningJob:
         raise ValueError("--refine writes a data set; --data and --real are for training")
     refiner = load_refiner(options.refiner, torch.device(resolve_device(options.device)))
     dataset = RefinedDataset(options.refine, refiner, options.keep)
+    dataset.verify()
     output = find_output(options.outdir, RECORD, dataset.identity(), fresh=options.fresh)
     return RefiningJob(dataset=dataset, output=output)
 
@@ -74,13 +76,16 @@ def _prepare_training(options: RefinementOptions) -> TrainingJob:
     if options.keep:
         raise ValueError("--keep: is for --refine; --region-weight is for training")
     config, device = options.training.resolved(), torch.device(resolve_device(options.device))
-    rendered, real = (
-        JointImages(PairDataset(path), options.modalities) for path in (options.data, options.real)
-    )
+    pairs = [PairDataset.open(path) for path in (options.data, options.real)]
+    for side in pairs:
+        side.verify()
+    rendered, real = (JointImages(side, options.modalities) for side in pairs)
     masks, table, network = None, None, None
     if config.region_weights:
-        table = weight_table(dict(config.region_weights), class_names(options.data))
-        masks = Masks(options.data, rendered.pairs.stems, rendered.pairs.resolution)
+        names = read_classes(rendered.pairs.samples.base).names
+        table = weight_table(dict(config.region_weights), names)
+        masks = Masks(rendered.pairs)
+        masks.verify()
     if options.features is not None:
         side = rendered.pairs.resolution
         network = load_feature_network(options.features, sum(rendered.channels), side, device)

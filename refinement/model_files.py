@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.modalities import Modality
+from data.modalities import Modality, choose_modalities
 from data.pixels import to_float, to_uint8
 from dnnlib import config as configs
 from dnnlib.files import sha256_file
-from refinement.images import choose_modalities
 from refinement.networks import Refiner, RefinerConfig
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 

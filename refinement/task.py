@@ -87,6 +87,11 @@ class RefinementTask(Task):
         }
         self.drawn = dict.fromkeys(self.samplers, 0)
 
+    def begin(self, index: int) -> None:
+        """Keep the images in memory where they fit."""
+        for side in (self.rendered, self.real):
+            side.pairs.cache()
+
     def step(self, index: int) -> None:
         """Take one step of its phase, and report its terms."""
         for name, term in self.update(index).items():

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from data.class_list import AnnotationClass, ClassList, class_list_from_json
-from data.masks import IGNORED
+from data.info import StatedClasses
+from data.pixels import IGNORED
 from dnnlib import files
 from renderer.classes import FACE_4, OCULAR_4, Palette, merge_face, merge_ocular
 
@@ -29,21 +30,6 @@ class ClassMerge:
 
     classes: ClassList
     numbers: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatedClasses:
-    """What a data set says of its classes.
-
-    Attributes:
-        count: of them; None where it says nothing.
-        names: of them; empty where it does not name them.
-        classes: with colours; None where it does not have them.
-    """
-
-    count: int | None = None
-    names: tuple[str, ...] = ()
-    classes: ClassList | None = None
 
 
 def load_merge(text: str) -> ClassMerge:
@@ -67,25 +53,6 @@ def load_merge(text: str) -> ClassMerge:
         raise ValueError(f"{text}: map must be a list with a class for each old class")
     numbers = tuple(_merged_number(entry, classes, text) for entry in entries)
     return ClassMerge(classes=classes, numbers=numbers)
-
-
-def stated_classes(info: Any, where: str) -> StatedClasses:
-    """Return what the content of a dataset_info.json says; `where` is named in messages.
-
-    Known are a class list under "classes" (as the example has) and a number of classes with a
-    palette (as the interpreter writes).
-    """
-    content = info if isinstance(info, dict) else {}
-    classes, palette = content.get("classes"), content.get("palette")
-    if isinstance(classes, list):
-        named = class_list_from_json(classes, where)
-        return StatedClasses(count=len(named), names=named.names, classes=named)
-    if not isinstance(classes, int):
-        return StatedClasses()
-    if not isinstance(palette, list) or len(palette) < classes:
-        return StatedClasses(count=classes)
-    entries = [{"name": f"class {k}", "color": palette[k]} for k in range(classes)]
-    return StatedClasses(count=classes, classes=class_list_from_json(entries, where))
 
 
 def choose_classes(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data.identities import identity_of
+from data.sample_index import identity_of
 from data.sheets import save_image
 from metrics.segmentation import confusion_matrix, intersection_over_union, score_masks
 from segmentation.labelled_set import LabelledSet

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from data.class_list import class_list_as_json, load_class_list
+from data.modalities import choose_modalities
 from dnnlib.config import to_dict
 from dnnlib.files import sha256_file
 from dnnlib.options import Job, Progress
@@ -17,7 +18,6 @@ from segmentation.labelled_files import (
     drop_most_uncertain,
     open_source,
     open_training_sources,
-    wanted_modalities,
 )
 from segmentation.labelled_set import LabelledSet
 from segmentation.model_files import Segmenter, load_segmenter, save_masks
@@ -111,7 +111,7 @@ def _open_sets(options: SegmentationOptions) -> tuple[LabelledSet, Mapping[str, 
     learned, others = open_training_sources(
         options.data,
         {name: path for name, path in paths.items() if path is not None},
-        wanted_modalities(options.modalities),
+        choose_modalities(options.modalities),
     )
     sources = [drop_most_uncertain(source, options.drop_uncertain) for source in learned]
     merge = None if options.merge is None else load_merge(options.merge)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from data.class_list import ClassList
 from data.dataset import choose_subset
-from data.masks import IGNORED, MAX_UNCERTAINTY, read_mask, read_uncertainty
 from data.modalities import Modality
-from data.parallel import map_in_threads
-from data.pixels import load_image, verify_image
+from data.pixels import IGNORED, MAX_UNCERTAINTY
+from data.sample_index import MASK, UNCERTAINTY
+from data.storage import map_in_threads
 from segmentation.classes import ClassMerge, map_mask, table_for
-from segmentation.labelled_files import LabelledSource, SampleFiles
+from segmentation.labelled_files import LabelledSource
 from segmentation.options import UncertaintyKind
 
 Size = tuple[int, int]  # height, width
@@ -37,14 +37,6 @@ class Sample:
     image: Tensor
     mask: Tensor
     uncertainty: Tensor
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Checked:
-    """What a look at one sample's files found."""
-
-    size: Size
-    pixels: np.ndarray
 
 
 class LabelledSet:
@@ -85,16 +77,15 @@ class LabelledSet:
     ) -> None:
         self.classes, self.modalities = classes, sources[0].modalities
         self._side, self._uncertainty = side, uncertainty
-        tables = [table_for(s.stated, classes, merge, s.describe()) for s in sources]
-        places = [(source, files) for source, s in enumerate(sources) for files in s.samples]
-        kept = choose_subset(len(places), subset, seed)
-        self._sources, self._tables = list(sources), tables
-        self._places: list[tuple[int, SampleFiles]] = [places[k] for k in kept]
-        self.stems = tuple(files.stem for _, files in self._places)
+        self._sources = list(sources)
+        self._tables = [table_for(s.stated, classes, merge, s.describe()) for s in sources]
+        places = [(s, index) for s, source in enumerate(sources) for index in range(len(source))]
+        self._places = [places[k] for k in choose_subset(len(places), subset, seed)]
+        self.stems = tuple(sources[s].samples.stems[index] for s, index in self._places)
         self._check_uncertainty()
-        checked = list(map_in_threads(self._check, range(len(self))))
-        self.size = self._common_size([entry.size for entry in checked])
-        self.pixels = np.stack([entry.pixels for entry in checked])
+        sizes, pixels = zip(*map_in_threads(self._check, range(len(self))), strict=True)
+        self.size = self._common_size(sizes)
+        self.pixels = np.stack(pixels)
         total = len(self) * self.size[0] * self.size[1]
         self.has_ignored = bool(self.pixels.sum() < total)
         if not self.pixels.any():
@@ -124,19 +115,25 @@ class LabelledSet:
         Pixels of images are not read: one that is edited to a file of the same size keeps it.
         """
         digest = hashlib.sha256()
-        for (source, files), pixels in zip(self._places, self.pixels, strict=True):
-            storage = self._sources[source].storage
-            names = [*files.images, files.mask, *filter(None, [files.uncertainty])]
-            sizes = [storage.size(name) for name in names]
-            digest.update(json.dumps([files.stem, sizes, files.score, pixels.tolist()]).encode())
+        kinds = [*(modality.name for modality in self.modalities), MASK, UNCERTAINTY]
+        for stem, (source, index), pixels in zip(
+            self.stems, self._places, self.pixels, strict=True
+        ):
+            samples, scores = self._sources[source].samples, self._sources[source].scores
+            sizes = [samples.size(kind, index) for kind in kinds if samples.has(kind, index)]
+            digest.update(json.dumps([stem, sizes, scores[index], pixels.tolist()]).encode())
         digest.update(json.dumps([self.size, self._uncertainty.value]).encode())
         return digest.hexdigest()
 
     def _check_uncertainty(self) -> None:
         known = {
             UncertaintyKind.NONE: True,
-            UncertaintyKind.PIXEL: any(files.uncertainty for _, files in self._places),
-            UncertaintyKind.SAMPLE: any(files.score is not None for _, files in self._places),
+            UncertaintyKind.PIXEL: any(
+                self._sources[s].samples.has(UNCERTAINTY, index) for s, index in self._places
+            ),
+            UncertaintyKind.SAMPLE: any(
+                self._sources[s].scores[index] is not None for s, index in self._places
+            ),
         }
         if not known[self._uncertainty]:
             what = "maps" if self._uncertainty is UncertaintyKind.PIXEL else "scores"
@@ -146,27 +143,26 @@ class LabelledSet:
                 "(train_interpreter.py --generate-data --save-uncertainty writes them)"
             )
 
-    def _check(self, index: int) -> _Checked:
-        mask = self._mask(index)
-        source, files = self._places[index]
-        storage = self._sources[source].storage
-        for name in files.images:
-            with storage.open(name) as file:
-                header = verify_image(file, storage.describe(name))
+    def _check(self, place: int) -> tuple[Size, np.ndarray]:
+        """Return the size of a sample's files and the pixels of each class."""
+        mask = self._mask(place)
+        source, index = self._places[place]
+        samples = self._sources[source].samples
+        for modality in self.modalities:
+            header = samples.verify(modality.name, index)
             if (header.height, header.width) != mask.shape:
                 raise ValueError(
-                    f"{storage.describe(files.mask)}: the mask must measure "
+                    f"{samples.describe(MASK, index)}: the mask must measure "
                     f"{header.width}x{header.height} as its image, got "
                     f"{mask.shape[1]}x{mask.shape[0]}"
                 )
         resized = self._resized(mask)
         counts = np.bincount(resized[resized != IGNORED], minlength=len(self.classes))
-        height, width = mask.shape
-        return _Checked(size=(height, width), pixels=counts.astype(np.int64))
+        return (mask.shape[0], mask.shape[1]), counts.astype(np.int64)
 
-    def _common_size(self, sizes: list[Size]) -> Size:
-        for size, (source, files) in zip(sizes, self._places, strict=True):
-            where = self._sources[source].storage.describe(files.mask)
+    def _common_size(self, sizes: Sequence[Size]) -> Size:
+        for size, (source, index) in zip(sizes, self._places, strict=True):
+            where = self._sources[source].samples.describe(MASK, index)
             if self._side is not None and size[0] != size[1]:
                 raise ValueError(f"{where}: --size needs square images, got {size[1]}x{size[0]}")
             if self._side is None and size != sizes[0]:
@@ -176,43 +172,40 @@ class LabelledSet:
                 )
         return sizes[0] if self._side is None else (self._side, self._side)
 
-    def _read(self, index: int) -> Sample:
-        source, files = self._places[index]
-        storage = self._sources[source].storage
-        planes = []
-        for modality, name in zip(self.modalities, files.images, strict=True):
-            with storage.open(name) as file:
-                image = load_image(file, modality.channels, storage.describe(name))
-            if self._side is not None and image.width != self._side:
-                image = image.resize((self._side, self._side), Image.Resampling.BILINEAR)
-            values = np.asarray(image)
-            planes.append(values.reshape(*values.shape[:2], modality.channels).transpose(2, 0, 1))
-        mask = self._resized(self._mask(index))
+    def _read(self, place: int) -> Sample:
+        source, index = self._places[place]
+        samples, planes = self._sources[source].samples, []
+        for modality in self.modalities:
+            pixels = samples.image(modality.name, index)
+            if self._side is not None and pixels.shape[2] != self._side:
+                pixels = _shrunk(pixels, self._side)
+            planes.append(pixels)
+        mask = self._resized(self._mask(place))
         return Sample(
             image=torch.from_numpy(np.concatenate(planes)),
             mask=torch.from_numpy(mask.copy()),
-            uncertainty=torch.from_numpy(self._uncertainty_of(index, mask.shape)),
+            uncertainty=torch.from_numpy(self._uncertainty_of(place, mask.shape)),
         )
 
-    def _mask(self, index: int) -> np.ndarray:
-        source, files = self._places[index]
-        storage = self._sources[source].storage
-        where = storage.describe(files.mask)
-        with storage.open(files.mask) as file:
-            mask = read_mask(file, where)
+    def _mask(self, place: int) -> np.ndarray:
+        source, index = self._places[place]
+        samples = self._sources[source].samples
+        mask = samples.mask(index)
+        assert mask is not None, "labelled samples have masks"
+        where = samples.describe(MASK, index)
         return map_mask(mask, self._tables[source], len(self.classes), where)
 
-    def _uncertainty_of(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        source, files = self._places[index]
+    def _uncertainty_of(self, place: int, shape: tuple[int, ...]) -> np.ndarray:
+        source, index = self._places[place]
+        samples, scores = self._sources[source].samples, self._sources[source].scores
         if self._uncertainty is UncertaintyKind.SAMPLE:
-            return np.full(shape, files.score or 0.0, np.float32)
-        if self._uncertainty is UncertaintyKind.NONE or files.uncertainty is None:
+            return np.full(shape, scores[index] or 0.0, np.float32)
+        found = samples.uncertainty(index) if self._uncertainty is UncertaintyKind.PIXEL else None
+        if found is None:
             return np.zeros(shape, np.float32)
-        storage = self._sources[source].storage
-        where = storage.describe(files.uncertainty)
-        with storage.open(files.uncertainty) as file:
-            values = self._resized(read_uncertainty(file, where))
+        values = self._resized(found)
         if values.shape != shape:
+            where = samples.describe(UNCERTAINTY, index)
             raise ValueError(f"{where}: must measure {shape} as its mask, got {values.shape}")
         return values.astype(np.float32) / MAX_UNCERTAINTY
 
@@ -224,6 +217,13 @@ class LabelledSet:
             (np.arange(self._side) * 2 + 1) * length // (2 * self._side) for length in plane.shape
         )
         return plane[rows[:, None], columns]
+
+
+def _shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Return [C, H, H] pixels with another side, by Pillow's bilinear filter, which widens."""
+    plane = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    image = Image.fromarray(plane).resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(side, side, len(pixels)).transpose(2, 0, 1)
 
 
 def channels_of(modalities: Sequence[Modality]) -> int:

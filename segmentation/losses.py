@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.masks import IGNORED
+from data.pixels import IGNORED
 from segmentation.options import ClassWeighting
 
 _EPSILON = 1e-6

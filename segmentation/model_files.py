@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from data import sheets
 from data.class_list import ClassList, class_list_as_json, class_list_from_json
-from data.masks import IGNORED
-from data.modalities import Modality
-from data.pixels import to_float
+from data.modalities import Modality, choose_modalities
+from data.pixels import IGNORED, to_float
 from data.sheets import Pixels
 from dnnlib.config import from_dict, to_dict
-from segmentation.labelled_files import wanted_modalities
 from segmentation.labelled_set import LabelledSet, channels_of
 from segmentation.networks import build_network, smallest_side
 from segmentation.options import NetworkConfig
@@ -157,7 +155,7 @@ def _build(content: dict[str, Any], where: str, device: torch.device) -> Segment
         network=network.to(device),
         config=config,
         classes=class_list_from_json(content["classes"], where),
-        modalities=wanted_modalities(content["modalities"]),
+        modalities=choose_modalities(content["modalities"]),
         side=content["side"],
         device=device,
     )

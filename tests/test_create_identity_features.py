@@ -12,6 +12,7 @@ import train_recognition
 from biometrics import extraction
 from biometrics.features import read_identity_features
 from data.dataset import PairDataset
+from data.sample_index import SampleIndex
 from recognition.task import MODEL_FILE
 from tests.helpers.images import write_pairs
 
@@ -94,7 +95,7 @@ class TestFeatures:
         found = read_identity_features(faces / "identity_features.json")
         assert found.stems == tuple(STEMS)
         assert np.linalg.norm(found.vectors, axis=1) == pytest.approx(np.ones(6), rel=1e-6)
-        pairs = PairDataset(faces, use_labels=None, feature_scale=4.0)
+        pairs = PairDataset.open(faces, use_labels=None, feature_scale=4.0)
         assert pairs.c_dim == 8
         torch.testing.assert_close(pairs.label(3), torch.tensor(4 * found.vectors[3]))
 
@@ -214,13 +215,13 @@ class TestFeatures:
         assert len(read_identity_features(faces / "identity_features.json").stems) == 5
 
     def test_strict_ends_at_the_first_bad_image(self, people, faces, monkeypatch):
-        decoded, original = [], extraction.decode_image
+        decoded, original = [], SampleIndex.image
 
         def decode(*arguments):
             decoded.append(arguments)
             return original(*arguments)
 
-        monkeypatch.setattr(extraction, "decode_image", decode)
+        monkeypatch.setattr(SampleIndex, "image", decode)
         (faces / "VIS/1_1.png").write_bytes(b"no image")
         embed(people, faces, "--strict", code=2)
         assert len(decoded) == 2

@@ -190,10 +190,9 @@ def test_no_image_passes_under_the_name_of_another(shop, tmp_path, planted, othe
     write_image(folder / "a.png", random_pixels(5000, 16))
     (folder / "a.png").rename(folder / other)
     shutil.copy(shop / "data" / "VIS" / "2_1.png", folder / planted)
-    assert "1 of 2 samples kept" in run(shop, folder, "--outdir", tmp_path / "view")
-    assert {path.name for path in (tmp_path / "view").glob("a.*")} == set()
-    (entry,) = lines(tmp_path / "view" / "rejected.jsonl")
-    assert "a second image of a" in entry["error"]
+    output = run(shop, folder, "--outdir", tmp_path / "view", code=2)
+    assert "a.jpg and a.png are both the rgb of 'a'" in output
+    assert not (tmp_path / "view").exists()
 
 
 def test_a_limit_that_is_given_needs_no_calibration(shop, images, tmp_path):

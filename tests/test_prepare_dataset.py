@@ -40,7 +40,7 @@ def test_import_then_check(tmp_path):
     assert "3 pairs of 32x32 pixels, from 4 rgb, 3 nir images" in result.output
     assert "left out: 1 no partner" in result.output
     assert "images/2_1.png: no partner" in result.output
-    assert PairDataset(out).resolution == 32
+    assert PairDataset.open(out).resolution == 32
     again = run(*arguments)
     assert again.exit_code == 0
     assert "nothing to do" in again.output
@@ -118,7 +118,7 @@ def test_example_is_a_data_set(tmp_path):
     assert result.exit_code == 0
     assert "rendered; pairs: " in result.output
     assert run("check", out).exit_code == 0
-    dataset = PairDataset(out)
+    dataset = PairDataset.open(out)
     assert (dataset.name, dataset.resolution) == ("example", 16)
     again = run("example", "--outdir", out, *options)
     assert "already there" in again.output

@@ -35,7 +35,8 @@ class Plan:
         config: what it computes.
         gpus: processes that compute it.
         run: how long and where.
-        dataset: its pairs.
+        dataset: its pairs, verified but not decoded.
+        cache_gib: memory for decoded pairs.
         start: what a run from a snapshot begins with; None from scratch, or while the snapshot is
             not here.
         description: of its folder's name.
@@ -45,6 +46,7 @@ class Plan:
     gpus: int
     run: RunConfig
     dataset: PairDataset
+    cache_gib: float
     start: Start | None
     description: str
 
@@ -67,15 +69,15 @@ def make_plan(
     options = replace(options, gpus=gpus)
     device = _choose_device(options, gpus)
     backends.use(options.ops)
-    dataset = PairDataset(
+    dataset = PairDataset.open(
         options.data,
         use_labels=options.cond,
         mirror=options.mirror,
         subset=options.subset,
         seed=options.seed,
         feature_scale=options.feature_scale,
-        cache_gib=options.cache,
     )
+    dataset.verify()
     if options.cond and dataset.c_dim == 0:
         raise ValueError(f"--cond=1: {options.data} has no labels")
     resume = None
@@ -105,6 +107,7 @@ def make_plan(
         gpus=gpus,
         run=run,
         dataset=dataset,
+        cache_gib=options.cache,
         start=start,
         description=describe(options, dataset.name, config.batch),
     )
@@ -179,6 +182,7 @@ def train(
         else:
             world.wait()
             folder = _find_folder(plan, outdir)
+        plan.dataset.cache(plan.cache_gib)
         loop = TrainingLoop(
             plan.config,
             plan.run,

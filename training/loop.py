@@ -79,8 +79,9 @@ class TrainingLoop:
             self.state.load_state_dict(load_checkpoint(self.checkpoint_path, self.device))
         elif start is not None:
             begin(self.state, start)
-        labels = torch.stack([dataset.label(index) for index in range(len(dataset.stems))])
-        self.iteration = Iteration(config, self.state, batch_gpu=run.batch_gpu, labels=labels)
+        self.iteration = Iteration(
+            config, self.state, batch_gpu=run.batch_gpu, labels=dataset.labels
+        )
         self.grid = SampleGrid(dataset, self.state.generator, config.seed)
         self.records: Records | None = None
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.identities import DEFAULT_FEATURE_SCALE
+from data.conditions import DEFAULT_FEATURE_SCALE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
 
-from data.modalities import MODALITIES
-from data.sizes import MIN_RESOLUTION, is_resolution
+from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
 
 _MAX_MARGIN = 4.0
 _CROP_RULE = "center, none or X,Y,W,H with W = H"

@@ -9,20 +9,10 @@ from typing import Any
 
 from data import labels, pixels
 from data.importing.options import Crop, CropKind, FaceMethod, ImportOptions
-from data.modalities import MODALITIES
-from data.pairs import (
-    Layout,
-    PairSource,
-    find_layout,
-    list_images,
-    match_stems,
-    shorten,
-    source_of,
-    stem_of,
-)
-from data.parallel import map_in_threads
-from data.sizes import MIN_RESOLUTION, largest_resolution
-from data.storage import DirectoryStorage, open_storage
+from data.modalities import MIN_RESOLUTION, MODALITIES, largest_resolution
+from data.pairs import Layout, find_layout, index_matching, list_images, match_stems, stem_of
+from data.sample_index import SampleIndex, shorten
+from data.storage import Directory, map_in_threads, open_storage
 
 
 class Reason(Enum):
@@ -88,7 +78,7 @@ class Plan:
         labels: of the pairs, one entry a label file.
     """
 
-    source: PairSource
+    source: SampleIndex
     resolution: int
     smallest: str
     left_out: Sequence[LeftOut]
@@ -119,7 +109,6 @@ def build_plan(options: ImportOptions, workers: int | None = None) -> Plan:
         label file is broken or holds numbers that are not finite.
     """
     layout = _open_layout(options)
-    tables = labels.read_label_tables(layout)
     names, found, unnamed = _list_names(layout, options)
     matching = match_stems(
         {name: list(files) for name, files in names.items()},
@@ -134,7 +123,8 @@ def build_plan(options: ImportOptions, workers: int | None = None) -> Plan:
         left_out.append(
             LeftOut(name=f"{where}: {', '.join(files)}", reason=Reason.SAME_NAME, detail=stem)
         )
-    source = source_of(layout, matching)
+    source = index_matching(layout, matching)
+    tables = labels.read_label_tables(source)
     sides, bad = _measure(source, Crop.parse(options.crop), workers)
     kept, resolution, smallest, small = _choose_resolution(source, sides, options)
     left_out += [*bad, *small]
@@ -186,9 +176,9 @@ def _open_layout(options: ImportOptions) -> Layout:
     storages = {path: open_storage(path) for path in paths.values()}
     folders = {m.name: storages[paths[m.name]] for m in MODALITIES}
     first = folders[MODALITIES[0].name]
-    is_split = options.source is None and isinstance(first, DirectoryStorage)
-    base = DirectoryStorage(first.path.parent) if is_split else first  # type: ignore[union-attr]
-    return Layout(name=base.name, base=base, folders=folders, has_standard_names=False)
+    is_split = options.source is None and isinstance(first, Directory)
+    base = Directory(first.path.parent) if is_split else first  # type: ignore[union-attr]
+    return Layout(name=base.name, base=base, folders=folders)
 
 
 def _list_names(
@@ -214,7 +204,7 @@ def _list_names(
 
 
 def _measure(
-    source: PairSource, crop: Crop, workers: int | None
+    source: SampleIndex, crop: Crop, workers: int | None
 ) -> tuple[dict[int, int], list[LeftOut]]:
     """Return pair -> side of its crop in pixels, and the pairs that have none."""
 
@@ -241,7 +231,7 @@ def _measure(
 
 
 def find_square(
-    source: PairSource, pair: int, sizes: Sequence[tuple[int, int]], crop: Crop
+    source: SampleIndex, pair: int, sizes: Sequence[tuple[int, int]], crop: Crop
 ) -> tuple[int, int, int] | LeftOut:
     """Return (x, y, side) of a pair's crop, or why there is none.
 
@@ -265,7 +255,7 @@ def find_square(
 
 
 def _choose_resolution(
-    source: PairSource, sides: Mapping[int, int], options: ImportOptions
+    source: SampleIndex, sides: Mapping[int, int], options: ImportOptions
 ) -> tuple[list[int], int, str, list[LeftOut]]:
     """Return the pairs to keep, the resolution, what decided on it, and what is too small."""
     first = MODALITIES[0].name
@@ -294,8 +284,9 @@ def _choose_resolution(
     return [pair for pair, side in sides.items() if side >= wanted], wanted, "", small
 
 
-def _plan_labels(table: labels.LabelTable, source: PairSource) -> PlannedLabels:
-    stems = [stem_of(file) for file in source.files[MODALITIES[0].name]]
+def _plan_labels(table: labels.LabelTable, source: SampleIndex) -> PlannedLabels:
+    first = MODALITIES[0].name
+    stems = [stem_of(file).removeprefix(f"{first}/") for file in map(str, source.files[first])]
     found = labels.find_labels(table, stems)
     labels.check_writable(found, table.file)
     values = {pair: found[stem] for pair, stem in enumerate(stems) if stem in found}

@@ -31,8 +31,7 @@ from data.importing.stage import Stage
 from data.info import FACE_CHECK_KEY, INFO_FILE
 from data.labels import IDENTITY_FILE
 from data.modalities import MODALITIES
-from data.parallel import map_in_threads
-from data.storage import DirectoryStorage
+from data.storage import Directory, Mounts, map_in_threads
 from dnnlib.config import to_dict
 from dnnlib.files import read_json, write_json
 
@@ -218,8 +217,9 @@ def _options_dict(options: ImportOptions) -> dict[str, Any]:
 
 
 def _check_apart(outdir: Path, plan: Plan) -> None:
-    for folder in plan.source.layout.folders.values():
-        if isinstance(folder, DirectoryStorage) and outdir.is_relative_to(folder.path.resolve()):
+    assert isinstance(plan.source.storage, Mounts), "pairs lie in a folder a modality"
+    for folder in plan.source.storage.places.values():
+        if isinstance(folder, Directory) and outdir.is_relative_to(folder.path.resolve()):
             raise ValueError(f"--outdir {outdir}: must not lie in {folder.describe()}")
 
 

@@ -11,7 +11,7 @@ from evaluation.commands import shared
 from evaluation.commands.tools import Tools
 
 if TYPE_CHECKING:
-    from evaluation.image_sets import ImageSet
+    from data.sample_index import SampleIndex
     from evaluation.studies import Attributes, Faces, Features
 
 
@@ -27,14 +27,14 @@ class _Inputs:
         attributes: of the sets that have them.
     """
 
-    sets: "Mapping[str, ImageSet]"
-    real: "ImageSet | None"
+    sets: "Mapping[str, SampleIndex]"
+    real: "SampleIndex | None"
     faces: "Faces | None"
     features: "Features | None"
     attributes: "Mapping[str, Attributes | None]"
 
     @property
-    def all_sets(self) -> "dict[str, ImageSet]":
+    def all_sets(self) -> "dict[str, SampleIndex]":
         """The sets and the real people."""
         return {**self.sets, **({"real": self.real} if self.real else {})}
 

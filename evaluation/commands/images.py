@@ -124,6 +124,7 @@ def _measure(study: "QualityStudy", outdir: Path) -> None:
 
 def _report(study: "QualityStudy", results: "list[MetricResult]", outdir: Path) -> None:
     from dnnlib import files  # noqa: PLC0415
+    from evaluation.features import FolderImages  # noqa: PLC0415
     from evaluation.report.quality_section import quality_section  # noqa: PLC0415
 
     real, options = study.plan.real, study.options
@@ -133,7 +134,7 @@ def _report(study: "QualityStudy", results: "list[MetricResult]", outdir: Path) 
     if options.network is not None:
         inputs[f"snapshot {options.network.name}"] = files.sha256_file(options.network)
     for source in (study.fake, real):
-        if hasattr(source, "content_hash"):
-            inputs[f"images {source.name}"] = source.content_hash()
+        if isinstance(source, FolderImages):
+            inputs[f"images {source.name}"] = source.images.content_hash()
     subtitle = study.fake.name + (f" against {against}" if against else "")
     shared.finish("Image quality", subtitle, [section], inputs, (outdir, "images"), options.seed)

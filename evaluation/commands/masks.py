@@ -10,7 +10,7 @@ from dnnlib.cli import CONTEXT, friendly_errors
 from evaluation.commands import shared
 
 if TYPE_CHECKING:
-    from evaluation.mask_sets import MaskSet
+    from data.sample_index import SampleIndex
     from evaluation.report.content import Section
 
 _TOLERANCE = 0.0075  # as metrics.segmentation has it
@@ -21,14 +21,12 @@ class OpenMasks:
     """Two folders of masks that fit together.
 
     Attributes:
-        sets: the true masks, and those to judge.
-        samples: of both.
+        sets: the true masks, and those to judge, of the same samples.
         classes: names, class 0 first.
         names: of the folders, for tables.
     """
 
-    sets: tuple["MaskSet", "MaskSet"]
-    samples: list[str]
+    sets: tuple["SampleIndex", "SampleIndex"]
     classes: list[str]
     names: tuple[str, str]
 
@@ -64,7 +62,7 @@ def masks(
     with friendly_errors():
         opened = open_masks(truth, found)
         if dry_run:
-            shared.print_plan({"masks": len(opened.samples), "classes": opened.classes})
+            shared.print_plan({"masks": len(opened.sets[0]), "classes": opened.classes})
             return
         section = build_section(opened, tolerance=tolerance, seed=seed)
         subtitle = f"{found} against {truth}"
@@ -78,27 +76,21 @@ def open_masks(truth: Path, found: Path) -> OpenMasks:
     """
     from evaluation import mask_sets  # noqa: PLC0415
 
-    sets = mask_sets.open_mask_set(truth), mask_sets.open_mask_set(found)
-    samples = mask_sets.shared_samples(*sets)
-    return OpenMasks(
-        sets=sets,
-        samples=samples,
-        classes=mask_sets.class_names(*sets, samples),
-        names=(str(truth), str(found)),
-    )
+    sets = mask_sets.open_mask_sets(truth, found)
+    names = (str(truth), str(found))
+    return OpenMasks(sets=sets, classes=mask_sets.class_names(*sets), names=names)
 
 
 def build_section(masks: OpenMasks, *, tolerance: float = _TOLERANCE, seed: int = 0) -> "Section":
     """Return the section on the masks of two folders."""
-    from data.identities import identity_of  # noqa: PLC0415
     from evaluation.mask_sets import mask_pairs  # noqa: PLC0415
     from evaluation.report.mask_section import mask_section  # noqa: PLC0415
     from metrics.segmentation import score_masks  # noqa: PLC0415
 
     score = score_masks(
-        mask_pairs(*masks.sets, masks.samples),
+        mask_pairs(*masks.sets),
         masks.classes,
-        groups=[identity_of(sample) for sample in masks.samples],
+        groups=masks.sets[0].identities,
         tolerance=tolerance,
         seed=seed,
     )

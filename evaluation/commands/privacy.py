@@ -11,7 +11,7 @@ from evaluation.commands import shared
 from evaluation.commands.tools import Tools
 
 if TYPE_CHECKING:
-    from evaluation.image_sets import ImageSet
+    from data.sample_index import SampleIndex
     from evaluation.report.content import Section
     from evaluation.studies import Faces
 
@@ -65,7 +65,7 @@ def privacy(tools: Tools, *, dry_run: bool, **given: Any) -> None:
         roles = {role: given[role] for role in ("samples", "data", "heldout")}
         sets = shared.open_sets(roles)
         if "heldout" in sets:
-            check_strangers(sets["heldout"].people, sets["data"].people)
+            check_strangers(sets["heldout"].identities, sets["data"].identities)
         faces = all_faces(tools, given, sets)
         if dry_run:
             shared.print_plan(shared.describe_sets(sets))
@@ -82,7 +82,7 @@ def privacy(tools: Tools, *, dry_run: bool, **given: Any) -> None:
 
 
 def all_faces(
-    tools: Tools, given: Mapping[str, Any], sets: Mapping[str, "ImageSet"]
+    tools: Tools, given: Mapping[str, Any], sets: Mapping[str, "SampleIndex"]
 ) -> list["Faces"]:
     """Return the recogniser and the auditing one, as far as they are given.
 
@@ -98,7 +98,7 @@ def all_faces(
 
 
 def build_section(
-    sets: Mapping[str, "ImageSet"],
+    sets: Mapping[str, "SampleIndex"],
     faces: Sequence["Faces"],
     thresholds: Mapping[float, float],
     seed: int,
@@ -117,8 +117,10 @@ def build_section(
 
     heldout, samples, training = sets.get("heldout"), sets["samples"], sets["data"]
     known = heldout or training
-    source = f"measured on {known.num_people} people of {known.name}"
-    shared_modalities = [m for m in samples.files if all(m in s.files for s in sets.values())]
+    source = f"measured on {known.num_identities} people of {known.name}"
+    shared_modalities = [
+        m for m in samples.modalities if all(m in s.modalities for s in sets.values())
+    ]
     scores, panels = {}, []
     for number, one in enumerate(faces):
         for modality in shared_modalities:

@@ -11,7 +11,7 @@ from evaluation.commands.report_inputs import ReportInputs, read_inputs
 from evaluation.commands.tools import Tools
 
 if TYPE_CHECKING:
-    from evaluation.image_sets import ImageSet
+    from data.sample_index import SampleIndex
     from evaluation.report.content import Section
 
 _TITLES = {"samples": "Samples", "data": "Training data", "heldout": "Held-out people"}
@@ -113,14 +113,14 @@ def _or_gap(key: str, title: str, build: Callable[[], "Section"]) -> "Section":
         return Section(key=key, title=title, lead="Not computed.", omitted=((title, reason),))
 
 
-def _samples(sets: Mapping[str, "ImageSet"]) -> "Section":
+def _samples(sets: Mapping[str, "SampleIndex"]) -> "Section":
     from evaluation.report.content import Section  # noqa: PLC0415
     from evaluation.report.pictures import sample_panels  # noqa: PLC0415
 
     omitted = [
         (f"masks of {_TITLES[role].lower()}", "the data set holds none")
         for role in ("samples", "data")
-        if not sets[role].masks
+        if not sets[role].num_masks
     ]
     return Section(
         key="samples",
@@ -128,7 +128,7 @@ def _samples(sets: Mapping[str, "ImageSet"]) -> "Section":
         lead="The same place in each grid is the same sample: RGB, NIR and masks.",
         blocks=tuple(sample_panels(images, _TITLES[role]) for role, images in sets.items()),
         data={
-            role: {"name": s.name, "samples": len(s), "people": s.num_people}
+            role: {"name": s.name, "samples": len(s), "people": s.num_identities}
             for role, s in sets.items()
         },
         omitted=tuple(omitted),

@@ -13,7 +13,7 @@ from evaluation.commands.masks import OpenMasks, open_masks
 from evaluation.commands.tools import Tools
 
 if TYPE_CHECKING:
-    from evaluation.image_sets import ImageSet
+    from data.sample_index import SampleIndex
     from evaluation.names import Metric
     from evaluation.quality import QualityStudy
     from evaluation.studies import Attributes, Faces, Features
@@ -39,7 +39,7 @@ class ReportInputs:
         device: "cpu" or "cuda:N".
     """
 
-    sets: "Mapping[str, ImageSet]"
+    sets: "Mapping[str, SampleIndex]"
     faces: "Sequence[Faces]"
     quality: "QualityStudy | str"
     masks: OpenMasks | None
@@ -94,7 +94,7 @@ def _open_snapshot(given: Mapping[str, Any], device: str) -> "IndexedSampler | N
 
 
 def _prepare_quality(
-    sets: "Mapping[str, ImageSet]",
+    sets: "Mapping[str, SampleIndex]",
     given: Mapping[str, Any],
     metrics: "tuple[Metric, ...] | None",
     sampler: "IndexedSampler | None",
@@ -106,7 +106,7 @@ def _prepare_quality(
     if given["extractor"] is None:
         return _EXTRACTOR_ADVICE
     count = len(sets["samples"]) if sampler is None else _DRAWN
-    default = _default_metrics(count, list(sets["samples"].files))
+    default = _default_metrics(count, list(sets["samples"].modalities))
     try:
         return prepare_quality(
             QualityOptions(

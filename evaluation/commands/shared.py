@@ -14,8 +14,8 @@ from dnnlib import cli, files
 from evaluation.commands.tools import Tools
 
 if TYPE_CHECKING:
+    from data.sample_index import SampleIndex
     from evaluation.embeddings import Recogniser
-    from evaluation.image_sets import ImageSet
     from evaluation.report.content import Section
     from evaluation.studies import Faces, Features
 
@@ -94,20 +94,20 @@ thresholds = click.option(
 )
 
 
-def open_sets(paths: Mapping[str, Path | None]) -> dict[str, "ImageSet"]:
+def open_sets(paths: Mapping[str, Path | None]) -> dict[str, "SampleIndex"]:
     """Return the data sets that are given, by their role."""
-    from evaluation.image_sets import open_image_set  # noqa: PLC0415
+    from data.samples import open_samples  # noqa: PLC0415
 
-    return {role: open_image_set(path) for role, path in paths.items() if path is not None}
+    return {role: open_samples(path) for role, path in paths.items() if path is not None}
 
 
-def named_sets(paths: Sequence[Path]) -> dict[str, "ImageSet"]:
+def named_sets(paths: Sequence[Path]) -> dict[str, "SampleIndex"]:
     """Return data sets by their names; equal names are told apart by their folders."""
-    from evaluation.image_sets import open_image_set  # noqa: PLC0415
+    from data.samples import open_samples  # noqa: PLC0415
 
-    sets: dict[str, ImageSet] = {}
+    sets: dict[str, SampleIndex] = {}
     for path in paths:
-        images = open_image_set(path)
+        images = open_samples(path)
         name = images.name if images.name not in sets else str(path)
         if name in sets:
             raise ValueError(f"--data: {path} is given twice")
@@ -132,7 +132,7 @@ def faces_of(
     tools: Tools,
     path: Path,
     device: str,
-    sets: Mapping[str, "ImageSet"],
+    sets: Mapping[str, "SampleIndex"],
     among: Sequence[Path] = (),
 ) -> "Faces":
     """Return a recogniser with a progress bar over all images of the sets.
@@ -151,18 +151,18 @@ def faces_of(
         hash=embedder.hash,
         embed=embedder.embed,
     )
-    total = sum(len(images) * len(images.files) for images in sets.values())
+    total = sum(len(images) * len(images.modalities) for images in sets.values())
     return Faces(recogniser, cli.progress_bar(0, total), device)
 
 
-def describe_sets(sets: Mapping[str, "ImageSet"]) -> dict[str, Any]:
+def describe_sets(sets: Mapping[str, "SampleIndex"]) -> dict[str, Any]:
     """Return what a dry run says about data sets."""
     return {
         name: {
             "samples": len(images),
-            "people": images.num_people,
-            "modalities": list(images.files),
-            "masks": sum(mask is not None for mask in images.masks),
+            "people": images.num_identities,
+            "modalities": list(images.modalities),
+            "masks": images.num_masks,
         }
         for name, images in sets.items()
     }
@@ -200,15 +200,10 @@ def finish(
 
 
 def hashes_of(
-    sets: Mapping[str, "ImageSet"], recognisers: Sequence["Recogniser"]
+    sets: Mapping[str, "SampleIndex"], recognisers: Sequence["Recogniser"]
 ) -> dict[str, str]:
     """Return the SHA-256 of data sets and recognisers."""
-    from evaluation.features import FolderImages  # noqa: PLC0415
-
-    found = {
-        f"{name} ({images.name})": FolderImages(images).content_hash()
-        for name, images in sets.items()
-    }
+    found = {f"{name} ({images.name})": images.content_hash() for name, images in sets.items()}
     return {**found, **{f"recogniser {r.name}": r.hash for r in recognisers}}
 
 

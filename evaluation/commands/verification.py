@@ -11,8 +11,8 @@ from evaluation.commands import shared
 from evaluation.commands.tools import Tools
 
 if TYPE_CHECKING:
+    from data.sample_index import SampleIndex
     from evaluation.folds import FoldScore
-    from evaluation.image_sets import ImageSet
     from evaluation.pair_lists import Pair
     from evaluation.studies import Faces
 
@@ -80,7 +80,7 @@ def verification(tools: Tools, *, dry_run: bool, **given: Any) -> None:
         _run(sets, faces, pairs, folds, given)
 
 
-def _read_lists(sets: Mapping[str, "ImageSet"], given: Mapping[str, Any]) -> "list[Pair]":
+def _read_lists(sets: Mapping[str, "SampleIndex"], given: Mapping[str, Any]) -> "list[Pair]":
     """Return the pairs of --pairs; read it and each --bin before any image is embedded."""
     from evaluation.folds import read_pair_archive  # noqa: PLC0415
     from evaluation.pair_lists import read_pair_list  # noqa: PLC0415
@@ -94,19 +94,19 @@ def _read_lists(sets: Mapping[str, "ImageSet"], given: Mapping[str, Any]) -> "li
     return pairs
 
 
-def _check_pairs(pairs: "Sequence[Pair]", images: "ImageSet", path: Path) -> None:
+def _check_pairs(pairs: "Sequence[Pair]", images: "SampleIndex", path: Path) -> None:
     """Check that a set has a list's images. Raises: ValueError; also for pairs of one kind only."""
     stems = set(images.stems)
     for number, pair in enumerate(pairs, start=1):
         for modality, stem in (pair.first, pair.second):
-            if modality not in images.files or stem not in stems:
+            if modality not in images.modalities or stem not in stems:
                 raise ValueError(f"{path}, pair {number}: no {modality} image {stem!r}")
     if len({pair.is_same for pair in pairs}) < 2:
         raise ValueError(f"{path}: pairs must be of both kinds")
 
 
 def _run(
-    sets: Mapping[str, "ImageSet"],
+    sets: Mapping[str, "SampleIndex"],
     faces: "Faces",
     pairs: "Sequence[Pair]",
     folds: "Mapping[str, FoldScore]",
@@ -137,14 +137,14 @@ def _run(
 
 
 def _of_list(
-    pairs: "Sequence[Pair]", path: Path, images: "ImageSet", faces: "Faces", seed: int
+    pairs: "Sequence[Pair]", path: Path, images: "SampleIndex", faces: "Faces", seed: int
 ) -> Any:
     from biometrics.verification import score_comparisons  # noqa: PLC0415
     from evaluation.pair_lists import compare_pairs  # noqa: PLC0415
     from metrics.estimates import wilson  # noqa: PLC0415
 
     used = {modality for pair in pairs for modality, _ in (pair.first, pair.second)}
-    embedded = {name: faces.of(images, name) for name in images.files if name in used}
+    embedded = {name: faces.of(images, name) for name in images.modalities if name in used}
     score = score_comparisons(compare_pairs([*pairs], embedded, str(path)), seed=seed)
     shares = {
         f"{images.name}, {name.upper()}": wilson(len(e.failures), len(images))

@@ -11,19 +11,19 @@ from data.sheets import Pixels
 from evaluation.report.content import Panels, Picture
 
 if TYPE_CHECKING:
-    from evaluation.image_sets import ImageSet
+    from data.sample_index import SampleIndex
 
 _CELL_PX = 96  # a sample's side on the page
 _COLUMNS = 6
 
 
-def sample_panels(images: "ImageSet", title: str, *, wanted: int = 24) -> Panels:
+def sample_panels(images: "SampleIndex", title: str, *, wanted: int = 24) -> Panels:
     """Return one grid a modality, and one of the masks, of the same samples in the same places."""
     chosen = sheets.spread_indices(len(images), wanted)
     columns = min(_COLUMNS, len(chosen))
     grids = []
     for modality in MODALITIES:
-        if modality.name in images.files:
+        if modality.name in images.modalities:
             cells = [sheets.as_rgb(images.image(modality.name, i)) for i in chosen]
             grids.append((modality.name.upper(), cells))
     masks = [images.mask(i) for i in chosen]
@@ -37,8 +37,8 @@ def sample_panels(images: "ImageSet", title: str, *, wanted: int = 24) -> Panels
 
 
 def neighbour_panels(
-    samples: "ImageSet",
-    training: "ImageSet",
+    samples: "SampleIndex",
+    training: "SampleIndex",
     pairs: Sequence[tuple[int, int, float]],
     recogniser: str,
 ) -> Panels:
@@ -47,7 +47,7 @@ def neighbour_panels(
     Args:
         pairs: (sample, training image, similarity), in the order to be shown.
     """
-    shared = [name for name in samples.files if name in training.files]
+    shared = [name for name in samples.modalities if name in training.modalities]
     pictures = []
     for sample, image, similarity in pairs:
         cells = [

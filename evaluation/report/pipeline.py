@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from evaluation.image_sets import open_image_set
+from data.samples import open_samples
 from evaluation.report.content import Block, Link, Picture, Report, Section, Table, Text
 from evaluation.report.pictures import sample_panels
 
@@ -72,7 +72,7 @@ def _section(number: int, step: PipelineStep, folder: Path) -> Section:
 
 def _shown(made: Path, folder: Path) -> Iterator[Block]:
     if made.is_dir():
-        yield sample_panels(open_image_set(made), made.name)
+        yield sample_panels(open_samples(made), made.name)
     elif made.suffix == ".html":
         yield Link(text=made.name, href=made.relative_to(folder).as_posix())
     else:

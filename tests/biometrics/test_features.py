@@ -17,9 +17,10 @@ from biometrics.features import (
     read_identity_features,
     write_identity_features,
 )
+from data.conditions import scale_features
 from data.dataset import PairDataset
-from data.identities import identity_of, scale_features
 from data.pairs import open_pairs
+from data.sample_index import identity_of
 from dnnlib.files import write_json
 from tests.biometrics.test_embedding import embedder
 from tests.helpers.images import write_pairs
@@ -153,7 +154,7 @@ def test_one_vector_a_person():
 def test_extraction(tmp_path):
     root = write_pairs(tmp_path)
     found = extract_features(open_pairs(root), embedder(), batch=3)
-    pairs = PairDataset(root)
+    pairs = PairDataset.open(root)
     expected = embedder().embed(
         torch.stack([pair["rgb"] for pair in map(pairs.__getitem__, range(4))])
     )
@@ -161,7 +162,7 @@ def test_extraction(tmp_path):
     assert found.features.stems == tuple(pairs.stems)
     assert found.features.recogniser == "h"
     write_identity_features(root / "identity_features.json", found.features, found.file_names)
-    labels = PairDataset(root, use_labels=True, feature_scale=4.0)
+    labels = PairDataset.open(root, use_labels=True, feature_scale=4.0)
     torch.testing.assert_close(torch.stack([labels.label(i) for i in range(4)]), 4 * expected)
 
 

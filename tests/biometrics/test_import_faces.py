@@ -12,7 +12,7 @@ from data.importing import writer
 from data.importing.faces import SHEET_FILE, Refusal
 from data.importing.options import FaceMethod, ImportOptions
 from data.importing.plan import Reason, build_plan
-from data.info import INFO_FILE, read_face_check
+from data.info import INFO_FILE
 from dnnlib.files import read_json
 from tests.helpers.faces import FakeDetector, face_at, frontal_face
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs, zip_folder
@@ -213,7 +213,7 @@ def test_the_written_image_is_what_is_checked(tmp_path, raw):
     (entry,) = summary.report["left_out_files"]
     assert entry["name"].endswith("1_1.png")
     assert entry["reason"] == Reason.NOT_FRONTAL.value
-    assert read_face_check(tmp_path / "out") == "mtcnn"
+    assert read_json(tmp_path / "out" / INFO_FILE)["face_check"] == "mtcnn"
 
 
 def test_records(tmp_path, raw):
@@ -222,23 +222,14 @@ def test_records(tmp_path, raw):
     assert info["face_check"] is None
     assert info["alignment"] is None
     assert info["faces"] is None
-    assert read_face_check(tmp_path / "plain") is None
+    assert read_json(tmp_path / "plain" / INFO_FILE)["face_check"] is None
     run(tmp_path / "eyes", None, source=str(raw), face_check=FaceMethod.NONE)
-    assert read_face_check(tmp_path / "eyes") == "none"
+    assert read_json(tmp_path / "eyes" / INFO_FILE)["face_check"] == "none"
     run(tmp_path / "aligned", source=str(raw), align_margin=0.1, align_max_outside=1.0, **ALIGNED)
     info = read_json(tmp_path / "aligned" / INFO_FILE)
     assert info["alignment"] == {"template": "arcface", "margin": 0.1}
     assert info["faces"]["detector"] == {"name": "fake"}
     assert (info["resolution"], info["pairs"]) == (SIDE, 4)
-
-
-def test_records_of_others(tmp_path):
-    assert read_face_check(tmp_path) is None
-    (tmp_path / INFO_FILE).write_text('{"format": "biface-example"}')
-    assert read_face_check(tmp_path) is None
-    (tmp_path / INFO_FILE).write_text('{"face_check": "yolo"}')
-    with pytest.raises(ValueError, match="face_check must be one of none, mtcnn, got 'yolo'"):
-        read_face_check(tmp_path)
 
 
 def test_imports_from_before_these_options_are_known_again(tmp_path, raw):
@@ -312,7 +303,7 @@ def test_import_with_mtcnn(tmp_path):
     example = tmp_path / "example"
     options = ["--identities", 2, "--samples", 1, "--resolution", 128, "--workers", 1]
     assert invoke("example", "--outdir", example, *options).exit_code == 0
-    assert read_face_check(example) == "none"
+    assert read_json(example / INFO_FILE)["face_check"] == "none"
     for folder in ("VIS", "NIR"):
         write_image(example / folder / "9_0.png", np.zeros((128, 128), np.uint8))
     arguments = ["--source", example, "--resolution", 64, "--align", "mtcnn"]

@@ -32,7 +32,8 @@ def stored(root, stem, folder):
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0.0])
 def test_items_are_the_stored_pixels(tmp_path, cache_gib):
-    dataset = PairDataset(write_pairs(tmp_path / "faces"), cache_gib=cache_gib)
+    dataset = PairDataset.open(write_pairs(tmp_path / "faces"))
+    dataset.cache(cache_gib)
     assert (dataset.name, dataset.resolution, dataset.c_dim) == ("faces", 16, 0)
     assert (len(dataset), list(dataset.stems)) == (4, STEMS)
     assert dataset.modalities == MODALITIES
@@ -48,7 +49,8 @@ def test_items_are_the_stored_pixels(tmp_path, cache_gib):
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0.0])
 def test_changing_an_item_leaves_the_data_alone(tmp_path, cache_gib):
-    dataset = PairDataset(write_pairs(tmp_path), cache_gib=cache_gib, mirror=True)
+    dataset = PairDataset.open(write_pairs(tmp_path), mirror=True)
+    dataset.cache(cache_gib)
     before = dataset[0]["rgb"].clone()
     dataset[0]["rgb"].zero_()
     dataset[4]["rgb"].zero_()
@@ -56,8 +58,8 @@ def test_changing_an_item_leaves_the_data_alone(tmp_path, cache_gib):
 
 
 def test_mirror_flips_both_of_a_pair(tmp_path):
-    plain = PairDataset(write_pairs(tmp_path))
-    mirrored = PairDataset(tmp_path, mirror=True)
+    plain = PairDataset.open(write_pairs(tmp_path))
+    mirrored = PairDataset.open(tmp_path, mirror=True)
     assert len(mirrored) == 8
     assert list(mirrored.stems) == STEMS
     for i in range(4):
@@ -70,33 +72,33 @@ def test_mirror_flips_both_of_a_pair(tmp_path):
 def test_subset_is_random_seeded_and_in_order(tmp_path):
     stems = [f"{i:02}" for i in range(20)]
     write_pairs(tmp_path, stems, size=8)
-    first = PairDataset(tmp_path, subset=5, seed=1)
+    first = PairDataset.open(tmp_path, subset=5, seed=1)
     assert len(first) == 5
     assert list(first.stems) == sorted(first.stems)
-    assert list(PairDataset(tmp_path, subset=5, seed=1).stems) == list(first.stems)
-    others = {tuple(PairDataset(tmp_path, subset=5, seed=seed).stems) for seed in range(2, 6)}
+    assert list(PairDataset.open(tmp_path, subset=5, seed=1).stems) == list(first.stems)
+    others = {tuple(PairDataset.open(tmp_path, subset=5, seed=seed).stems) for seed in range(2, 6)}
     assert len(others) > 1
-    assert list(PairDataset(tmp_path, subset=20).stems) == stems
-    whole = PairDataset(tmp_path)
+    assert list(PairDataset.open(tmp_path, subset=20).stems) == stems
+    whole = PairDataset.open(tmp_path)
     index = stems.index(first.stems[3])
     assert torch.equal(first[3]["rgb"], whole[index]["rgb"])
-    assert len(PairDataset(tmp_path, subset=5, mirror=True)) == 10
+    assert len(PairDataset.open(tmp_path, subset=5, mirror=True)) == 10
 
 
 @pytest.mark.parametrize("subset", [0, 5, -1])
 def test_subset_out_of_range_is_refused(tmp_path, subset):
     write_pairs(tmp_path)
     with pytest.raises(ValueError, match=f"--subset must be in 1..4, .* got {subset}"):
-        PairDataset(tmp_path, subset=subset)
+        PairDataset.open(tmp_path, subset=subset)
     with pytest.raises(ValueError, match="--seed must be at least 0, got -1"):
-        PairDataset(tmp_path, subset=2, seed=-1)
+        PairDataset.open(tmp_path, subset=2, seed=-1)
 
 
 def test_labels_follow_pairs_subsets_and_flips(tmp_path):
     write_pairs(tmp_path)
     features = {f"{stem}.png": [float(i), 7.0] for i, stem in enumerate(STEMS)}
     write_json(tmp_path / IDENTITY_FILE, features)
-    dataset = PairDataset(tmp_path, use_labels=True, mirror=True, subset=3, seed=4)
+    dataset = PairDataset.open(tmp_path, use_labels=True, mirror=True, subset=3, seed=4)
     assert dataset.c_dim == 2
     for i in range(6):
         expected = torch.tensor(features[f"{dataset.stems[i % 3]}.png"])
@@ -109,15 +111,13 @@ def test_labels_are_used_by_themselves_only_beside_vis_and_nir(tmp_path):
     features = {stem: [0.0] * 3 for stem in STEMS}
     for name, rgb in (("a", "VIS"), ("b", "images")):
         write_json(write_pairs(tmp_path / name, rgb=rgb) / IDENTITY_FILE, features)
-    assert PairDataset(tmp_path / "a", use_labels=None).c_dim == 3
-    assert PairDataset(tmp_path / "a").c_dim == 0
-    assert PairDataset(tmp_path / "a").has_identity_features
-    assert PairDataset(tmp_path / "b", use_labels=None).c_dim == 0
-    assert not PairDataset(tmp_path / "b").has_identity_features
+    assert PairDataset.open(tmp_path / "a", use_labels=None).c_dim == 3
+    assert PairDataset.open(tmp_path / "a").c_dim == 0
+    assert PairDataset.open(tmp_path / "b", use_labels=None).c_dim == 0
     (tmp_path / "a" / IDENTITY_FILE).unlink()
-    assert PairDataset(tmp_path / "a", use_labels=None).c_dim == 0
+    assert PairDataset.open(tmp_path / "a", use_labels=None).c_dim == 0
     with pytest.raises(ValueError, match="labels were asked for"):
-        PairDataset(tmp_path / "a", use_labels=True)
+        PairDataset.open(tmp_path / "a", use_labels=True)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 and later
@@ -126,7 +126,7 @@ def test_loader_workers_give_what_the_data_set_gives(tmp_path, archived):
     root = write_pairs(tmp_path / "faces")
     if archived:
         root = zip_folder(root, tmp_path / "faces.zip", compression=zipfile.ZIP_DEFLATED)
-    dataset = PairDataset(root, cache_gib=0, mirror=True)
+    dataset = PairDataset.open(root, mirror=True)
     dataset[0]
     loader = DataLoader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")
     batches = list(loader)
@@ -137,13 +137,13 @@ def test_loader_workers_give_what_the_data_set_gives(tmp_path, archived):
 
 def test_data_set_can_be_pickled(tmp_path):
     archive = zip_folder(write_pairs(tmp_path / "faces"), tmp_path / "faces.zip")
-    dataset = PairDataset(archive, cache_gib=0)
+    dataset = PairDataset.open(archive)
     copy = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(copy[3]["nir"], dataset[3]["nir"])
 
 
 def test_index_out_of_range(tmp_path):
-    dataset = PairDataset(write_pairs(tmp_path))
+    dataset = PairDataset.open(write_pairs(tmp_path))
     assert len(list(dataset)) == 4
     for index in (4, -1):
         with pytest.raises(IndexError, match=rf"index must be in 0..3, got {index}"):
@@ -152,33 +152,41 @@ def test_index_out_of_range(tmp_path):
 
 def test_fingerprint_tells_data_apart(tmp_path):
     root = write_pairs(tmp_path / "a")
-    first = PairDataset(root).fingerprint()
+    first = PairDataset.open(root).fingerprint()
     assert len(first) == 64
-    assert PairDataset(root, mirror=True).fingerprint() == first
+    assert PairDataset.open(root, mirror=True).fingerprint() == first
     shutil.copytree(root, tmp_path / "b")
-    assert PairDataset(tmp_path / "b").fingerprint() == first
+    assert PairDataset.open(tmp_path / "b").fingerprint() == first
     write_json(root / IDENTITY_FILE, {stem: [1.0] for stem in STEMS})
     others = {
         first,
-        PairDataset(root, use_labels=True).fingerprint(),
-        PairDataset(root, subset=3).fingerprint(),
-        PairDataset(write_pairs(tmp_path / "c", ["1_0", "1_1", "2_0", "2_2"])).fingerprint(),
-        PairDataset(write_pairs(tmp_path / "d", size=32)).fingerprint(),
+        PairDataset.open(root, use_labels=True).fingerprint(),
+        PairDataset.open(root, subset=3).fingerprint(),
+        PairDataset.open(write_pairs(tmp_path / "c", ["1_0", "1_1", "2_0", "2_2"])).fingerprint(),
+        PairDataset.open(write_pairs(tmp_path / "d", size=32)).fingerprint(),
     }
     assert len(others) == 5
 
 
-@pytest.mark.parametrize("cache_gib", [1.0, 0.0])
+def test_opening_and_verifying_decode_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("decoded"))
+    dataset = PairDataset.open(write_pairs(tmp_path))
+    dataset.verify()
+    assert len(dataset.fingerprint()) == 64
+    assert not dataset.is_cached
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
-def test_truncated_image_is_found_at_once(tmp_path, cache_gib, suffix):
+def test_truncated_images_are_found(tmp_path, suffix):
     write_pairs(tmp_path, suffix=suffix, size=32)
     truncate(tmp_path / "NIR" / f"2_0{suffix}")
-    with pytest.raises(ValueError, match=f"NIR/2_0{suffix}: damaged"):
-        PairDataset(tmp_path, cache_gib=cache_gib)
+    for look in (PairDataset.verify, PairDataset.cache):
+        with pytest.raises(ValueError, match=f"NIR/2_0{suffix}: damaged"):
+            look(PairDataset.open(tmp_path))
 
 
 def test_file_that_breaks_later_is_named(tmp_path):
-    dataset = PairDataset(write_pairs(tmp_path), cache_gib=0)
+    dataset = PairDataset.open(write_pairs(tmp_path))
     truncate(tmp_path / "VIS" / "1_1.png")
     with pytest.raises(ValueError, match="VIS/1_1.png: damaged"):
         dataset[1]
@@ -188,7 +196,7 @@ def test_text_that_is_called_an_image_is_named(tmp_path):
     write_pairs(tmp_path)
     (tmp_path / "VIS" / "1_1.png").write_text("no image\n")
     with pytest.raises(ValueError, match="VIS/1_1.png: not an image"):
-        PairDataset(tmp_path)
+        PairDataset.open(tmp_path).verify()
 
 
 def test_sizes_that_differ_are_named(tmp_path):
@@ -196,7 +204,7 @@ def test_sizes_that_differ_are_named(tmp_path):
     write_image(tmp_path / "NIR" / "2_0.png", random_pixels(0, 32, 1))
     message = r"one size; most have 16x16, but 1 not: .*NIR/2_0.png \(32x32\); .*import"
     with pytest.raises(ValueError, match=message):
-        PairDataset(tmp_path)
+        PairDataset.open(tmp_path).verify()
 
 
 @pytest.mark.parametrize("shape", [(16, 8), (4, 4), (12, 12)])
@@ -204,21 +212,21 @@ def test_other_shapes_are_refused(tmp_path, shape):
     for folder in ("VIS", "NIR"):
         write_image(tmp_path / folder / "1.png", np.zeros(shape, dtype=np.uint8))
     with pytest.raises(ValueError, match=f"power of two of at least 8, got {shape[1]}x{shape[0]}"):
-        PairDataset(tmp_path)
+        PairDataset.open(tmp_path)
 
 
 def test_another_resolution_than_expected_is_refused(tmp_path):
     write_pairs(tmp_path)
-    assert PairDataset(tmp_path, resolution=16).resolution == 16
+    assert PairDataset.open(tmp_path, resolution=16).resolution == 16
     with pytest.raises(ValueError, match="images must have 32 pixels a side, got 16"):
-        PairDataset(tmp_path, resolution=32)
+        PairDataset.open(tmp_path, resolution=32)
 
 
 @pytest.mark.skipif(not OCULAR.is_dir(), reason="shared/ocular is not beside the checkout")
 def test_published_pairs():
-    dataset = PairDataset(OCULAR / "images")
+    dataset = PairDataset.open(OCULAR / "images")
     assert (dataset.name, len(dataset), dataset.resolution) == ("pairs", 16, 256)
-    assert PairDataset(OCULAR).fingerprint() == dataset.fingerprint()
+    assert PairDataset.open(OCULAR).fingerprint() == dataset.fingerprint()
     rgb, nir = dataset[0]["rgb"].float(), dataset[0]["nir"].float()
     assert rgb.shape == (3, 256, 256)
     assert torch.corrcoef(torch.stack([rgb.mean(0).flatten(), nir.flatten()]))[0, 1] > 0.5

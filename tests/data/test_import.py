@@ -49,7 +49,7 @@ def test_images_of_the_right_size_keep_their_pixels(tmp_path):
         for old, new in (("images", "VIS"), ("NIR", "NIR")):
             written = pixels_of(tmp_path / "out" / new / f"{stem}.png")
             assert np.array_equal(written, pixels_of(root / old / f"{stem}.png"))
-    assert PairDataset(tmp_path / "out").name == "out"
+    assert PairDataset.open(tmp_path / "out").name == "out"
 
 
 def test_centre_crop_takes_the_same_square_of_both(tmp_path):
@@ -112,7 +112,7 @@ def test_all_reasons_are_reported(tmp_path):
         "VIS: twice.bmp, twice.png": Reason.SAME_NAME,
     }
     assert summary.report["pairs"] == 4
-    assert list(PairDataset(tmp_path / "out").stems) == STEMS
+    assert list(PairDataset.open(tmp_path / "out").stems) == STEMS
     assert json.loads((tmp_path / "out" / writer.REPORT_FILE).read_text()) == summary.report
 
 
@@ -193,7 +193,7 @@ def test_labels_of_kept_pairs_are_kept(tmp_path):
     written = json.loads((tmp_path / "out" / CLASS_FILE).read_text())
     assert written == {"labels": [[f"{stem}.jpg", 3] for stem in STEMS]}
     with pytest.raises(ValueError, match="no label for 1 of 5 images: bare"):
-        PairDataset(tmp_path / "out", use_labels=True)
+        PairDataset.open(tmp_path / "out", use_labels=True)
 
 
 def test_labels_follow_new_names(tmp_path):
@@ -202,7 +202,7 @@ def test_labels_follow_new_names(tmp_path):
     write_json(tmp_path / "colour" / IDENTITY_FILE, {"7_vis.png": [1.5]})
     folders = {"rgb": str(tmp_path / "colour"), "nir": str(tmp_path / "infra")}
     run(tmp_path / "out", folders=folders, pair_regex=r"(\d+)_")
-    assert PairDataset(tmp_path / "out", use_labels=None).label(0).tolist() == [1.5]
+    assert PairDataset.open(tmp_path / "out", use_labels=None).label(0).tolist() == [1.5]
 
 
 def test_jpeg_keeps_colours_close(tmp_path):

@@ -30,7 +30,7 @@ def test_places_of_identity_features(tmp_path, place):
     write_json(tmp_path / f"faces/{place}{labels.IDENTITY_FILE}", FEATURES)
     assert np.array_equal(load(root), MATRIX)
     assert np.array_equal(load(root / "VIS"), MATRIX)
-    assert labels.has_identity_features(open_pairs(root).layout)
+    assert labels.has_identity_features(open_pairs(root))
 
 
 def test_labels_in_an_archive(tmp_path):
@@ -38,14 +38,14 @@ def test_labels_in_an_archive(tmp_path):
     write_json(root / labels.IDENTITY_FILE, FEATURES)
     archive = zip_folder(root, tmp_path / "a.zip", "faces/")
     assert np.array_equal(load(archive), MATRIX)
-    assert labels.has_identity_features(open_pairs(archive).layout)
+    assert labels.has_identity_features(open_pairs(archive))
 
 
 def test_identity_features_make_data_conditional_only_beside_vis_and_nir(tmp_path):
-    assert not labels.has_identity_features(open_pairs(write_pairs(tmp_path / "a")).layout)
+    assert not labels.has_identity_features(open_pairs(write_pairs(tmp_path / "a")))
     root = write_pairs(tmp_path / "b", rgb="images")
     write_json(root / labels.IDENTITY_FILE, FEATURES)
-    assert not labels.has_identity_features(open_pairs(root).layout)
+    assert not labels.has_identity_features(open_pairs(root))
     assert np.array_equal(load(root), MATRIX)
 
 
@@ -69,7 +69,7 @@ def test_identity_features_go_before_classes(tmp_path):
     write_json(tmp_path / labels.IDENTITY_FILE, FEATURES)
     write_json(tmp_path / labels.CLASS_FILE, {"labels": [[stem, 0] for stem in STEMS]})
     assert np.array_equal(load(tmp_path), MATRIX)
-    kinds = [table.kind for table in labels.read_label_tables(open_pairs(tmp_path).layout)]
+    kinds = [table.kind for table in labels.read_label_tables(open_pairs(tmp_path))]
     assert kinds == [labels.IDENTITY_FILE, labels.CLASS_FILE]
 
 
@@ -179,7 +179,7 @@ def test_classes_have_no_scale(tmp_path):
     entries = [[f"{stem}.png", index % 2] for index, stem in enumerate(STEMS)]
     write_json(root / labels.CLASS_FILE, {"labels": entries})
     assert labels.load_labels(open_pairs(root), 4.0).max() == 1
-    assert PairDataset(root, use_labels=True, feature_scale=4.0).feature_scale is None
+    assert PairDataset.open(root, use_labels=True, feature_scale=4.0).feature_scale is None
 
 
 def test_zero_features_have_no_direction(tmp_path):

@@ -24,8 +24,7 @@ def test_folders_vis_and_nir(tmp_path):
     root = write_pairs(tmp_path / "faces")
     source = pairs.open_pairs(root)
     assert list(source.stems) == STEMS
-    assert source.layout.name == "faces"
-    assert source.layout.has_standard_names
+    assert source.name == "faces"
     assert source.describe("nir", 2) == str(root / "NIR" / "2_0.png")
     for (stem, modality), content in read_all(source).items():
         folder = {"rgb": "VIS", "nir": "NIR"}[modality]
@@ -38,15 +37,14 @@ def test_images_with_sibling_nir(tmp_path, given):
     write_pairs(tmp_path / "eyes", rgb="images")
     source = pairs.open_pairs(f"{tmp_path}/eyes/{given}")
     assert list(source.stems) == STEMS
-    assert source.layout.name == "eyes"
-    assert not source.layout.has_standard_names
+    assert source.name == "eyes"
 
 
 def test_folder_of_any_name_beside_nir(tmp_path, monkeypatch):
     write_pairs(tmp_path / "x", rgb="colour")
     assert len(pairs.open_pairs(tmp_path / "x" / "colour")) == 4
     monkeypatch.chdir(tmp_path / "x" / "colour")
-    assert pairs.open_pairs(".").layout.name == "x"
+    assert pairs.open_pairs(".").name == "x"
 
 
 @pytest.mark.parametrize("top", ["", "faces/"])
@@ -56,7 +54,7 @@ def test_archives(tmp_path, top, compression, rgb):
     root = write_pairs(tmp_path / "faces", rgb=rgb)
     archive = zip_folder(root, tmp_path / "my.set.zip", top, compression)
     source = pairs.open_pairs(archive)
-    assert source.layout.name == "my.set"
+    assert source.name == "my.set"
     assert read_all(source) == read_all(pairs.open_pairs(root))
     assert source.describe("rgb", 0) == f"{archive}:{top}{rgb}/1_0.png"
     assert source.size("rgb", 0) == (root / rgb / "1_0.png").stat().st_size
@@ -78,7 +76,7 @@ def test_subfolders_and_mixed_endings(tmp_path):
             write_image(tmp_path / folder / f"{stem}.{suffix}", random_pixels(0))
     source = pairs.open_pairs(tmp_path)
     assert list(source.stems) == ["10", "a/1.v2", "b/1.v2"]
-    assert list(source.files["nir"]) == ["10.PNG", "a/1.v2.PNG", "b/1.v2.PNG"]
+    assert list(source.files["nir"]) == [f"nir/{stem}.PNG" for stem in source.stems]
 
 
 def test_pairs_are_matched_by_name_not_by_order(tmp_path):
@@ -141,7 +139,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
 
 def test_matching_names_pairs_strangers_and_twins():
     matching = pairs.match_stems({"rgb": ["a.png", "b.png", "b.jpg"], "nir": ["c.png", "b.png"]})
-    assert matching.pairs == {}
+    assert matching.samples == {}
     assert matching.alone == {"rgb": ["a.png"], "nir": ["c.png"]}
     assert matching.duplicates == [("rgb", "b", ["b.jpg", "b.png"])]
 

@@ -35,7 +35,7 @@ def test_records_come_back(tmp_path, size):
     content = np.random.default_rng(size).bytes(size)
     records = [Record(5, (2.0,), content), Record(6, (1.0, 2.0, 3.0), content, has_list=True)]
     reader = write(tmp_path, records)
-    assert [reader.read(number) for number in reader.numbers()] == records
+    assert [reader.record(number) for number in reader.numbers()] == records
     assert len(reader) == 2
 
 
@@ -44,8 +44,8 @@ def test_records_come_back(tmp_path, size):
 def test_the_magic_number_inside_a_record(tmp_path, place, repeats):
     content = b"x" * place + MAGIC * repeats + b"yz"
     reader = write(tmp_path, [Record(1, (0.0,), content), Record(2, (1.0,), b"next")])
-    assert reader.read(1).content == content
-    assert reader.read(2).content == b"next"
+    assert reader.record(1).content == content
+    assert reader.record(2).content == b"next"
     data = (tmp_path / "a.rec").read_bytes()
     found = [i for i in range(0, len(data), 4) if data[i : i + 4] == MAGIC]
     parts = 1 + repeats * (place % 4 == 0)
@@ -75,9 +75,9 @@ def test_people_are_laid_out_as_insightface_reads_them(tmp_path):
         people.append(images)
     write_people(tmp_path / "out", people, 112)
     reader = RecordReader(tmp_path / "out" / "train.rec")
-    assert reader.read(0).labels == (6.0, 9.0)
-    assert [(r.labels[0], r.content) for r in reader.images()] == contents
-    spans = [reader.read(number).labels for number in (6, 7, 8)]
+    assert reader.record(0).labels == (6.0, 9.0)
+    assert [(label, reader.read(str(n))) for n, label in reader.labels()] == contents
+    spans = [reader.record(number).labels for number in (6, 7, 8)]
     assert spans == [(1.0, 3.0), (3.0, 3.0), (3.0, 6.0)]
     assert (tmp_path / "out" / "property").read_text() == "3,112,112\n"
     listed = (tmp_path / "out" / "train.lst").read_text().splitlines()
@@ -87,7 +87,8 @@ def test_people_are_laid_out_as_insightface_reads_them(tmp_path):
 
 def test_without_a_first_record_of_ranges_all_are_images(tmp_path):
     reader = write(tmp_path, [Record(0, (4.0,), b"a"), Record(1, (5.0,), b"b")])
-    assert [record.content for record in reader.images()] == [b"a", b"b"]
+    assert [(reader.read(str(n)), label) for n, label in reader.labels()] == [(b"a", 4), (b"b", 5)]
+    assert [reader.size(str(number)) for number in (0, 1)] == [36, 36]
 
 
 @pytest.mark.parametrize(
@@ -104,13 +105,13 @@ def test_damaged_files_are_named(tmp_path, change, message):
     path = tmp_path / "a.rec"
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ValueError, match=message):
-        RecordReader(path).read(1)
+        RecordReader(path).record(1)
 
 
 def test_bad_indices_are_named(tmp_path):
     reader = write(tmp_path, [Record(1, (0.0,), b"abcd")])
     with pytest.raises(ValueError, match="record 2: not in the index"):
-        reader.read(2)
+        reader.record(2)
     (tmp_path / "a.idx").write_text("1\t0\none\n")
     with pytest.raises(ValueError, match=r"a\.idx: line 2 must be two numbers, got 'one'"):
         RecordReader(tmp_path / "a.rec")

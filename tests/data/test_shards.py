@@ -4,7 +4,7 @@ import tarfile
 
 import pytest
 
-from data.shards import read_shard, write_shard
+from data.shards import ShardReader, write_shard
 
 SAMPLES = [
     ("000000001", {"rgb.png": b"one", "json": b"{}"}),
@@ -20,7 +20,15 @@ def write(path, samples=SAMPLES):
 
 
 def test_samples_come_back(tmp_path):
-    assert list(read_shard(write(tmp_path / "a.tar"))) == SAMPLES
+    reader = ShardReader([write(tmp_path / "a.tar"), write(tmp_path / "b.tar", SAMPLES[:1])])
+    found = [
+        (key, {ending: reader.read(name) for ending, name in names.items()})
+        for key, names in reader.samples()
+    ]
+    assert found == [(f"a.tar/{key}", parts) for key, parts in SAMPLES] + [
+        ("b.tar/000000001", SAMPLES[0][1])
+    ]
+    assert reader.size("a.tar/folder/000000002.rgb.png") == 3000
 
 
 def test_equal_samples_give_equal_bytes(tmp_path):
@@ -48,9 +56,9 @@ def test_damaged_shards_are_named(tmp_path):
     path = write(tmp_path / "a.tar")
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"a\.tar: not a whole tar file"):
-        list(read_shard(path))
+        ShardReader([path])
     path.write_bytes(b"nonsense" * 100)
     with pytest.raises(ValueError, match=r"a\.tar: not a whole tar file"):
-        list(read_shard(path))
-    with pytest.raises(FileNotFoundError, match=r"b\.tar: no such shard"):
-        list(read_shard(tmp_path / "b.tar"))
+        ShardReader([path])
+    with pytest.raises(FileNotFoundError, match=r"b\.tar"):
+        ShardReader([tmp_path / "b.tar"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from data.samples import open_samples
 from evaluation.features import (
     BLOCK,
     GROUPS,
@@ -16,7 +17,6 @@ from evaluation.features import (
     extract,
     split_groups,
 )
-from evaluation.image_sets import open_image_set
 from tests.helpers.images import write_image
 from tests.helpers.measures import Numbers, Pixels, write_people
 from torch_utils.distributed import World
@@ -117,7 +117,7 @@ def test_few_people_are_few_groups():
 
 
 def open_folder(path):
-    return FolderImages(open_image_set(path))
+    return FolderImages(open_samples(path))
 
 
 class TestFolders:
@@ -138,7 +138,7 @@ class TestFolders:
             if change == "name":
                 for folder in ("VIS", "NIR"):
                     (root / folder / "00_0.png").rename(root / folder / "00_9.png")
-            hashes.append(open_folder(root).content_hash())
+            hashes.append(open_folder(root).images.content_hash())
         assert hashes[0] == hashes[3]
         assert len(set(hashes)) == 3
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from data.samples import open_samples
 from evaluation.extractors import Extractor
 from evaluation.features import BLOCK, FeatureCache, FeatureSet, FolderImages, SampledImages
 from evaluation.generator_metrics import MetricPlan, compute_scores, evaluate
-from evaluation.image_sets import open_image_set
 from evaluation.names import Role, parse_metrics
 from metrics.distances import frechet_distance, kernel_distance
 from metrics.diversity import vendi_score
@@ -27,7 +27,7 @@ def real(tmp_path_factory):
 
 
 def folder(path):
-    return FolderImages(open_image_set(path))
+    return FolderImages(open_samples(path))
 
 
 def plan_of(names, real, *, extractors=None, replicates=0, cache=None):

@@ -1,12 +1,10 @@
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from data.samples import open_samples
 from evaluation import mask_sets
 from evaluation.embeddings import embed_images
-from evaluation.image_sets import open_image_set
 from evaluation.pair_lists import compare_pairs, read_pair_list
 from tests.helpers.images import random_pixels, write_image, write_json, write_pairs
 
@@ -57,10 +55,10 @@ def test_damaged_lists(tmp_path, name, text, message):
 
 
 def test_scores_of_a_list(tmp_path):
-    images = open_image_set(write_pairs(tmp_path / "set"))
+    images = open_samples(write_pairs(tmp_path / "set"))
     embedded = {
         name: embed_images(images, name, lambda x: x.float().flatten(1)[:, :200] - 99)
-        for name in images.files
+        for name in images.modalities
     }
     path = tmp_path / "pairs.csv"
     path.write_text("first,second,same\n1_0,NIR/1_1,1\n1_0,2_0,0\n1_1,2_1,0\n", encoding="utf-8")
@@ -79,47 +77,38 @@ def test_scores_of_a_list(tmp_path):
 
 
 def test_masks_of_two_layouts_meet(tmp_path):
-    truth = mask_sets.open_mask_set(write_masks(tmp_path / "a" / "masks", ["0.png", "1.png"]))
+    write_masks(tmp_path / "a" / "masks", ["0.png", "1.png"])
     folder = write_masks(tmp_path / "b", ["image_0_label.png", "image_1_label.png"])
     write_image(folder / "0_RGB.png", random_pixels(0))
-    found = mask_sets.open_mask_set(folder)
-    samples = mask_sets.shared_samples(truth, found)
-    assert samples == ["0", "1"]
-    assert mask_sets.class_names(truth, found, samples) == ["class 0", "class 1", "class 2"]
-    for a, b in mask_sets.mask_pairs(truth, found, samples):
+    sets = mask_sets.open_mask_sets(tmp_path / "a", folder)
+    assert sets[0].stems == ("0", "1")
+    assert mask_sets.class_names(*sets) == ["class 0", "class 1", "class 2"]
+    for a, b in mask_sets.mask_pairs(*sets):
         assert (a == b).all()
 
 
 @pytest.mark.parametrize(
     ("info", "names"),
     [
-        ({"classes": [{"name": "skin"}, {"name": "hair"}]}, ("skin", "hair")),
-        ({"classes": 2}, ("class 0", "class 1")),
-        ({"names": ["a", "b"]}, ("a", "b")),
-        ({"classes": "many"}, ()),
-        ([1], ()),
+        ({"classes": [{"name": "skin"}, {"name": "hair"}]}, ["skin", "hair"]),
+        ({"classes": 2}, ["class 0", "class 1"]),
+        ({"names": ["a", "b"]}, ["a", "b"]),
+        ({"classes": "many"}, ["class 0", "class 1", "class 2"]),
+        ([1], ["class 0", "class 1", "class 2"]),
     ],
 )
 def test_names_of_classes(tmp_path, info, names):
     write_masks(tmp_path / "masks", ["0.png"])
     write_json(tmp_path / "dataset_info.json", info)
-    assert mask_sets.open_mask_set(tmp_path).classes == names
-    assert json.loads((tmp_path / "dataset_info.json").read_text()) == info
+    for folder in (tmp_path, tmp_path / "masks"):
+        assert mask_sets.class_names(*mask_sets.open_mask_sets(folder, folder)) == names
 
 
 def test_masks_that_do_not_fit(tmp_path):
-    a = mask_sets.open_mask_set(write_masks(tmp_path / "a", ["0.png", "1.png"]))
-    b = mask_sets.open_mask_set(write_masks(tmp_path / "b", ["0.png"]))
-    with pytest.raises(ValueError, match="a: 1 masks have no counterpart in .*b: 1"):
-        mask_sets.shared_samples(a, b)
-    with pytest.raises(ValueError, match="b: 1 masks have no counterpart|a: 1 masks"):
-        mask_sets.shared_samples(b, a)
-    c = mask_sets.open_mask_set(write_masks(tmp_path / "c", ["0.png", "1.png"], size=9))
+    for name, files, size in (("a", 2, 8), ("b", 1, 8), ("c", 2, 9)):
+        write_masks(tmp_path / name, [f"{i}.png" for i in range(files)], size=size)
+    for pair in ("ab", "ba"):
+        with pytest.raises(ValueError, match="a: 1 masks have no counterpart in .*b: 1"):
+            mask_sets.open_mask_sets(*(tmp_path / name for name in pair))
     with pytest.raises(ValueError, match=r"0.png: the mask must measure \(8, 8\)"):
-        list(mask_sets.mask_pairs(a, c, ["0"]))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no masks"):
-        mask_sets.open_mask_set(tmp_path / "empty")
-    write_masks(tmp_path / "d", ["image_0_label.png", "0_mask.png"])
-    with pytest.raises(ValueError, match="several masks belong to one sample"):
-        mask_sets.open_mask_set(tmp_path / "d")
+        list(mask_sets.mask_pairs(*mask_sets.open_mask_sets(tmp_path / "a", tmp_path / "c")))

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from data.samples import open_samples
 from evaluation.features import FolderImages
-from evaluation.image_sets import open_image_set
 from evaluation.names import parse_metrics
 from evaluation.snapshot_metrics import SnapshotMetrics, prepare_snapshot_metrics
 from tests.evaluation.test_generator_metrics import plan_of
@@ -17,7 +17,7 @@ FILE = "metric-fd40_full.pixels.jsonl"
 
 @pytest.fixture
 def measured(tmp_path):
-    real = FolderImages(open_image_set(write_people(tmp_path / "set")))
+    real = FolderImages(open_samples(write_people(tmp_path / "set")))
     metrics = SnapshotMetrics(plan_of("fid40_full,pr403_full_NIR", real))
 
     def measure(kimg, nimg=None, offset=0):

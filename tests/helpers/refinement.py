@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 
 from data.dataset import PairDataset
+from data.modalities import choose_modalities
 from dnnlib.outputs import find_output
-from refinement.images import JointImages, choose_modalities
+from refinement.images import JointImages
 from refinement.model_files import save_refiner
 from refinement.networks import Refiner, RefinerConfig
 from refinement.options import RefinementConfig
@@ -60,7 +61,7 @@ def write_real(root, **options):
 
 
 def joint(root, modalities=("rgb", "nir")):
-    return JointImages(PairDataset(root), modalities)
+    return JointImages(PairDataset.open(root), modalities)
 
 
 def run(rendered, real, config, outdir, snap=3, progress=None, **options):

@@ -146,10 +146,12 @@ def test_conditional_run_with_an_unconditional_nir_discriminator(data, tmp_path)
     }
 
 
-def test_images_are_kept_in_memory_only_where_they_fit(data, tmp_path):
-    assert make_plan(tiny_options(data, tmp_path)).dataset.is_cached
-    assert not make_plan(tiny_options(data, tmp_path, cache=0.0)).dataset.is_cached
-    assert not make_plan(tiny_options(data, tmp_path, cache=1e-9)).dataset.is_cached
+@pytest.mark.parametrize(("gib", "is_kept"), [(1.0, True), (0.0, False), (1e-9, False)])
+def test_images_are_kept_in_memory_only_where_they_fit(data, tmp_path, gib, is_kept):
+    plan = make_plan(tiny_options(data, tmp_path, cache=gib))
+    assert not plan.dataset.is_cached
+    plan.dataset.cache(plan.cache_gib)
+    assert plan.dataset.is_cached == is_kept
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.info import parse_classes
 from dnnlib import files
 from dnnlib.files import read_json_lines
 from dnnlib.outputs import find_output
@@ -21,7 +22,6 @@ from interpreter.features import feature_layout
 from interpreter.learning import class_list_of
 from interpreter.native import NativeInterpreter
 from networks.sampling import IndexedSampler
-from segmentation.classes import stated_classes
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
 
 
@@ -204,7 +204,7 @@ def test_classes_keep_names_colours_and_mirrors(tmp_path):
     ]
     classes = class_list_of(listed, 3)
     write(tmp_path, DatasetOptions(count=1), classes=classes)
-    stated = stated_classes(files.read_json(tmp_path / "dataset_info.json"), "info")
+    stated = parse_classes(files.read_json(tmp_path / "dataset_info.json"), "info")
     assert stated.classes.names == ("skin", "left eye", "right eye")
     assert stated.classes.mirrored() == (0, 2, 1)
     assert np.array_equal(stated.classes.palette(), [entry["color"] for entry in listed])
@@ -212,5 +212,5 @@ def test_classes_keep_names_colours_and_mirrors(tmp_path):
 
 def test_classes_without_names_are_numbered(tmp_path):
     write(tmp_path, DatasetOptions(count=1))
-    stated = stated_classes(files.read_json(tmp_path / "dataset_info.json"), "info")
+    stated = parse_classes(files.read_json(tmp_path / "dataset_info.json"), "info")
     assert stated.classes.names == ("class 0", "class 1", "class 2")

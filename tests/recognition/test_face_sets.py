@@ -110,6 +110,9 @@ def test_people_of_several_sets_are_different_people(tmp_path):
 def test_memory_changes_nothing(tmp_path):
     source = open_faces(write_pairs(tmp_path))
     kept, read = (FaceSet([source], ["rgb", "nir"], memory_gib=gib) for gib in (1, 0))
+    for faces in (kept, read):
+        assert not faces.is_cached
+        faces.cache()
     assert kept.is_cached
     assert not read.is_cached
     assert pixels_of(kept) == pixels_of(read)
@@ -132,9 +135,9 @@ def test_parts_are_nested(tmp_path):
     write_pairs(tmp_path, [f"{p}_{i}" for p in range(6) for i in range(4)])
     source = open_faces(tmp_path)
     small, large = (take_part(source, people, samples) for people, samples in ((2, 1), (4, 3)))
-    assert len(small.samples) == 2
+    assert len(small.samples) == len(small.shown) == 2
     assert len(large.samples) == 12
-    assert all(sample in large.samples for sample in small.samples)
+    assert set(small.samples.stems) < set(large.samples.stems)
     assert take_part(source, None, None) is source
     assert len({part.fingerprint for part in (source, small, large)}) == 3
     with pytest.raises(ValueError, match="people must be 1..6, got 7"):
@@ -148,7 +151,7 @@ def test_parts_are_nested(tmp_path):
 
 def test_one_person_is_refused(tmp_path):
     write_image(tmp_path / "anna/a.png", random_pixels(0))
-    with pytest.raises(ValueError, match="at least 2 people, got 1"):
+    with pytest.raises(ValueError, match="at least 2 identities, got 1"):
         FaceSet([open_faces(tmp_path)])
 
 
@@ -156,14 +159,14 @@ def test_a_person_without_images_is_refused(tmp_path):
     for name in ("anna", "berta"):
         write_image(tmp_path / name / "a.png", random_pixels(0))
     (tmp_path / "carla").mkdir()
-    with pytest.raises(ValueError, match="carla: the folder of a person without images"):
+    with pytest.raises(ValueError, match="carla: .*without images"):
         open_faces(tmp_path)
 
 
 def test_missing_modalities_are_refused(tmp_path):
     for name in ("anna", "berta"):
         write_image(tmp_path / name / "a.png", random_pixels(0))
-    with pytest.raises(ValueError, match="2 of 2 samples have no nir image, such as .*anna"):
+    with pytest.raises(ValueError, match="2 of 2 samples have no nir image, such as anna"):
         FaceSet([open_faces(tmp_path)], ["rgb", "nir"])
     with pytest.raises(ValueError, match=r"joint images take \['rgb', 'nir'\], got \['rgb'\]"):
         FaceSet([open_faces(tmp_path)], ["rgb"], joint=True)
@@ -173,30 +176,29 @@ def test_joint_images_of_unequal_sizes_are_refused(tmp_path):
     root = write_pairs(tmp_path)
     write_image(root / "NIR/1_0.png", random_pixels(0, size=8, channels=1))
     reason = r"NIR/1_0\.png: joint images must be of one size, got 8x8 beside 16x16 of .*VIS/1_0"
-    for gib in (0, 1):
-        with pytest.raises(ValueError, match=reason):
-            FaceSet([open_faces(root)], ["rgb", "nir"], joint=True, memory_gib=gib)
+    with pytest.raises(ValueError, match=reason):
+        FaceSet([open_faces(root)], ["rgb", "nir"], joint=True).verify()
     parts = [random_pixels(0, size=size, channels=1)[None] for size in (16, 8)]
     with pytest.raises(ValueError, match="joint images must be of one size, got 16x16 and 8x8"):
         as_input(parts, is_joint=True)
 
 
-def test_images_that_are_not_kept_can_be_checked(tmp_path):
+def test_images_can_be_verified(tmp_path):
     root = write_pairs(tmp_path)
-    faces = FaceSet([open_faces(root)], ["rgb", "nir"], memory_gib=0)
-    faces.check_images()
+    faces = FaceSet([open_faces(root)], ["rgb", "nir"])
+    faces.verify()
     assert not faces.is_cached
     truncate(root / "NIR/2_1.png")
     with pytest.raises(ValueError, match=r"NIR/2_1\.png: damaged or unusable image"):
-        faces.check_images()
+        faces.verify()
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("2,16,16", "label 2 is outside 0..1 of property"),
-        ("4,16,16", "person 3 of 4 in property has no image"),
-        ("many", "expected PEOPLE,HEIGHT,WIDTH, got 'many'"),
+        ("4,16,16", "identity 3 of 4 in property has no image"),
+        ("many", "expected IDENTITIES,HEIGHT,WIDTH, got 'many'"),
     ],
 )
 def test_labels_of_records_must_agree_with_their_property(made, text, reason):
@@ -225,9 +227,9 @@ def test_shards_need_labels(made, tmp_path):
 
     content = (made / "id_0/VIS/sample_0_VIS.png").read_bytes()
     for parts, reason in (
-        ({"png": content}, "sample 0 has no person"),
-        ({"png": content, "cls": b"-1"}, "must be a whole number from 0 on, got '-1'"),
-        ({"cls": b"1"}, "sample 0 has no image"),
+        ({"png": content}, "has no identity"),
+        ({"png": content, "cls": b"-1"}, "must be a whole number"),
+        ({"cls": b"1"}, "the sample has no image"),
     ):
         path = tmp_path / "one.tar"
         with path.open("wb") as file:
@@ -241,7 +243,7 @@ def test_shards_need_labels(made, tmp_path):
 
 def test_manifests_must_name_people_and_parents(tmp_path):
     write_manifest(tmp_path, lambda entry: {"files": entry["files"]})
-    with pytest.raises(ValueError, match="names no person"):
+    with pytest.raises(ValueError, match="names no identity"):
         open_faces(tmp_path)
     with pytest.raises(ValueError, match="names no two parents"):
         open_faces(tmp_path, LabelKind.PARENTS)
@@ -251,7 +253,7 @@ def test_manifests_must_name_people_and_parents(tmp_path):
 
 
 def test_missing_places_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone: no such data set"):
+    with pytest.raises(FileNotFoundError, match="gone"):
         open_faces(tmp_path / "gone")
     write_manifest(tmp_path)
     (tmp_path / "id_0/VIS/sample_0_VIS.png").unlink()

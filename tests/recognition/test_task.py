@@ -124,7 +124,6 @@ def test_global_random_numbers_play_no_part(faces, tmp_path):
 
 def test_workers_and_memory_change_nothing(faces, tmp_path):
     read = FaceSet([open_faces(tmp_path / "faces")], memory_gib=0)
-    assert faces.is_cached
     run(faces, small(epochs=1), tmp_path / "kept")
     run(read, small(epochs=1), tmp_path / "read", workers=2)
     kept, decoded = (tmp_path / name / MODEL_FILE for name in ("kept", "read"))
@@ -198,7 +197,7 @@ def test_both_modalities_are_images_of_the_person(tmp_path):
 
 def test_people_and_modalities_are_checked(tmp_path):
     pairs = [open_faces(write_pairs(tmp_path, ["1_0", "1_1"]))]
-    with pytest.raises(ValueError, match="at least 2 people, got 1"):
+    with pytest.raises(ValueError, match="at least 2 identities, got 1"):
         FaceSet(pairs)
     with pytest.raises(ValueError, match=r"among \['rgb', 'nir'\], got \['x'\]"):
         FaceSet(pairs, ["x"])

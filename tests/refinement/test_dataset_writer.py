@@ -53,7 +53,7 @@ def contents(root):
 def test_images_are_the_refiners(source, refiner, tmp_path):
     out = write(source, refiner, tmp_path / "out")
     for folder, count in (("", len(STEMS)), ("heldout", 2)):
-        before, after = PairDataset(source / folder), PairDataset(out / folder)
+        before, after = PairDataset.open(source / folder), PairDataset.open(out / folder)
         assert list(before.stems) == list(after.stems)
         assert len(after) == count
         for i in range(count):
@@ -95,7 +95,7 @@ def test_kept_parts_stay_bit_by_bit(source, refiner, tmp_path):
         output = find_output(tmp_path / name, RECORD, dataset.identity(), fresh=False)
         dataset.write(output, lambda _: None)
         for folder in ("", "heldout"):
-            sets = [PairDataset(root / folder) for root in (source, free, tmp_path / name)]
+            sets = [PairDataset.open(root / folder) for root in (source, free, tmp_path / name)]
             for before, changed, kept in zip(*sets, strict=True):
                 for modality in ("rgb", "nir"):
                     assert torch.equal(kept[modality][..., 8:], before[modality][..., 8:])
@@ -107,7 +107,7 @@ def test_kept_parts_stay_bit_by_bit(source, refiner, tmp_path):
 def test_other_modalities_stay(source, tmp_path):
     refiner = load_refiner(save_random_refiner(tmp_path / "nir.pt", ("nir",)), CPU)
     out = write(source, refiner, tmp_path / "out")
-    before, after = PairDataset(source), PairDataset(out)
+    before, after = PairDataset.open(source), PairDataset.open(out)
     for i in range(len(before)):
         assert torch.equal(before[i]["rgb"], after[i]["rgb"])
         assert not torch.equal(before[i]["nir"], after[i]["nir"])
@@ -150,7 +150,7 @@ def test_archives_are_read(source, refiner, tmp_path):
 def test_other_formats_keep_their_stems(refiner, tmp_path):
     source = write_pairs(tmp_path / "source", ("s1/1_0", "s1/1_1"), suffix=".jpg")
     out = write(source, refiner, tmp_path / "out")
-    assert list(PairDataset(out).stems) == ["s1/1_0", "s1/1_1"]
+    assert list(PairDataset.open(out).stems) == ["s1/1_0", "s1/1_1"]
     assert (out / "VIS" / "s1" / "1_0.png").is_file()
 
 

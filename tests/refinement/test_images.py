@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from refinement.images import Masks, class_names, weight_table
-from tests.helpers.images import truncate, write_image, write_json, write_pairs
+from data.dataset import PairDataset
+from refinement.images import Masks, weight_table
+from tests.helpers.images import truncate, write_image, write_pairs
 from tests.helpers.refinement import RENDERED, joint, write_masks, write_rendered
 
 
@@ -25,31 +26,27 @@ def test_modalities_are_checked(tmp_path, names):
 
 
 def test_masks_are_read_by_stem(tmp_path):
-    masks = Masks(write_rendered(tmp_path), RENDERED, 16)
+    masks = Masks(PairDataset.open(write_rendered(tmp_path)))
     assert masks.batch([0, 3]).shape == (2, 16, 16)
     assert masks[2].unique().tolist() == [0, 1]
     assert (masks[2][:, :8] == 0).all()
 
 
 def test_masks_are_checked(tmp_path):
-    write_masks(tmp_path, RENDERED[:2])
-    with pytest.raises(FileNotFoundError, match=r"2_0.png: no such mask; 2 of 4 images have none"):
-        Masks(tmp_path, RENDERED, 16)
-    with pytest.raises(ValueError, match="1_0.png: must measure 8x8 as the images do, got 16x16"):
-        Masks(tmp_path, RENDERED[:1], 8)
-    write_image(tmp_path / "masks" / "1_1.png", np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"1_1.png: .*got mode RGB"):
-        Masks(tmp_path, RENDERED[:2], 16)
+    write_masks(write_pairs(tmp_path, RENDERED), RENDERED[:2])
+    with pytest.raises(FileNotFoundError, match=r"2 of 4 images have none"):
+        Masks(PairDataset.open(tmp_path))
+    write_masks(tmp_path, RENDERED)
+    for values, reason in (
+        (np.zeros((8, 8), np.uint8), "1_1.png: must measure 16x16 as the images do, got 8x8"),
+        (np.zeros((16, 16, 3), np.uint8), r"1_1.png: .*got mode RGB"),
+    ):
+        write_image(tmp_path / "masks" / "1_1.png", values)
+        with pytest.raises(ValueError, match=reason):
+            Masks(PairDataset.open(tmp_path)).verify()
     truncate(tmp_path / "masks" / "1_1.png")
     with pytest.raises(ValueError, match=r"1_1.png: not a PNG mask"):
-        Masks(tmp_path, RENDERED[:2], 16)
-
-
-def test_names_of_classes(tmp_path):
-    assert class_names(tmp_path) == ()
-    assert class_names(write_masks(tmp_path)) == ("back", "face")
-    write_json(tmp_path / "dataset_info.json", {"classes": 4})
-    assert class_names(tmp_path) == ()
+        Masks(PairDataset.open(tmp_path)).verify()
 
 
 def test_weights_by_name_or_number():

@@ -144,7 +144,7 @@ def test_weights_keep_regions(sides):
 
 def test_regularisation_is_weighted_by_region(sides, tmp_path):
     config = small_config(region_weights=(("1", 0.0),))
-    masks = Masks(tmp_path / "a", sides[0].pairs.stems, 16)
+    masks = Masks(sides[0].pairs)
     table = weight_table(dict(config.region_weights), ())
     task = RefinementTask(*sides, config, CPU, masks=masks, class_weights=table)
     x, pixel_weights = task._draw_rendered(4)

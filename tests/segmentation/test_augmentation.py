@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from data.masks import IGNORED
+from data.pixels import IGNORED
 from segmentation.augmentation import augment
 from segmentation.options import AugmentationConfig
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from data.class_list import class_list_from_json
-from data.masks import IGNORED
+from data.info import parse_classes
+from data.pixels import IGNORED
 from renderer.classes import FACE_4, FACE_10, merge_face, merge_ocular
 from segmentation.classes import (
     ClassMerge,
     choose_classes,
     load_merge,
     map_mask,
-    stated_classes,
     table_for,
 )
 from tests.helpers.labelled import CLASSES
@@ -23,8 +23,8 @@ def listed(palette):
     return [{"id": k, "name": n, "color": list(c)} for k, (n, c) in enumerate(palette)]
 
 
-TEN = stated_classes({"classes": listed(FACE_10)}, "ten")
-FOUR = stated_classes({"classes": 4, "palette": [list(c) for _, c in FACE_4]}, "four")
+TEN = parse_classes({"classes": listed(FACE_10)}, "ten")
+FOUR = parse_classes({"classes": 4, "palette": [list(c) for _, c in FACE_4]}, "four")
 
 
 @pytest.mark.parametrize(("name", "merge"), [("face4", merge_face), ("ocular4", merge_ocular)])
@@ -47,7 +47,7 @@ def test_a_file_maps_by_name_number_or_to_nothing(tmp_path):
     path.write_text(json.dumps({"classes": CLASSES, "map": ["ground", 2, "LEFT", None]}))
     merge = load_merge(str(path))
     assert merge.numbers == (0, 2, 1, IGNORED)
-    table = table_for(stated_classes(None, "x"), merge.classes, merge, "x")
+    table = table_for(parse_classes(None, "x"), merge.classes, merge, "x")
     found = map_mask(np.array([[0, 1, 2, 3, 255]], np.uint8), table, 3, "x")
     assert found.tolist() == [[0, 2, 1, IGNORED, IGNORED]]
 
@@ -72,7 +72,7 @@ def test_bad_merges_are_refused(tmp_path, content, message):
 
 def test_a_class_beyond_the_list_is_named():
     classes = class_list_from_json(CLASSES, "x")
-    table = table_for(stated_classes(None, "x"), classes, None, "x")
+    table = table_for(parse_classes(None, "x"), classes, None, "x")
     with pytest.raises(ValueError, match=r"a\.png: masks must hold 0\.\.2 or 255 .* got 7"):
         map_mask(np.array([[0, 7, 1]], np.uint8), table, 3, "a.png")
 
@@ -84,7 +84,7 @@ def test_sets_with_other_classes_are_refused():
     merge = ClassMerge(classes=classes, numbers=(0, 1, 2, 2))
     with pytest.raises(ValueError, match="set: --merge maps 4 classes, the set has 10"):
         table_for(TEN, classes, merge, "set")
-    others = stated_classes({"classes": listed(FACE_10[:3])}, "x")
+    others = parse_classes({"classes": listed(FACE_10[:3])}, "x")
     with pytest.raises(ValueError, match="classes are background, skin, hair, learned are ground"):
         table_for(others, classes, None, "set")
 
@@ -96,6 +96,6 @@ def test_classes_come_from_the_merge_the_option_or_the_data():
     assert choose_classes(None, None, [FOUR, TEN]) is TEN.classes
     assert choose_classes(None, None, [FOUR]).names == ("class 0", "class 1", "class 2", "class 3")
     with pytest.raises(ValueError, match="--classes must name a class list"):
-        choose_classes(None, None, [stated_classes({"classes": 4}, "x")])
+        choose_classes(None, None, [parse_classes({"classes": 4}, "x")])
     with pytest.raises(ValueError, match="--classes: leave it out"):
         choose_classes(given, merge, [])

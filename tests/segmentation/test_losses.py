@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.masks import IGNORED
+from data.pixels import IGNORED
 from segmentation.losses import certainty, class_weights, dice_loss, weighted_cross_entropy
 from segmentation.options import ClassWeighting
 

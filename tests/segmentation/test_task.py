@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from data.class_list import class_list_from_json
+from data.modalities import choose_modalities
 from dnnlib.outputs import find_output
-from segmentation.labelled_files import open_source, wanted_modalities
+from segmentation.labelled_files import open_source
 from segmentation.labelled_set import LabelledSet
 from segmentation.model_files import load_segmenter, predicted_masks, save_segmenter
 from segmentation.options import (
@@ -34,7 +35,7 @@ from torch_utils.trainer import CHECKPOINT_FILE, STATS_FILE, Cadence, train
 
 CPU = torch.device("cpu")
 LIST = class_list_from_json(CLASSES, "classes")
-RGB = wanted_modalities(["rgb"])
+RGB = choose_modalities(["rgb"])
 NETWORK = NetworkConfig(channels=3, classes=3, width=4, depth=2)
 
 

@@ -24,7 +24,7 @@ def test_grid_size(resolution, modalities, size):
 
 @pytest.fixture
 def dataset(tmp_path):
-    return PairDataset(write_pairs(tmp_path / "pairs", size=16))
+    return PairDataset.open(write_pairs(tmp_path / "pairs", size=16))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_latents_are_a_function_of_the_seed(dataset, generator):
 
 def test_conditions_are_the_labels_of_the_reals(dataset, generator, monkeypatch):
     labels = torch.arange(8.0).reshape(4, 2)
-    monkeypatch.setattr(dataset, "_labels", labels)
+    monkeypatch.setattr(dataset, "labels", labels)
     grid = SampleGrid(dataset, generator, 0)
     assert torch.equal(grid.c, labels.repeat(24, 1))  # four pairs fill 96 places in turn
 
