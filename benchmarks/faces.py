@@ -81,19 +81,19 @@ def time_side(photograph: "np.ndarray", side: int, batch: int, repeats: int, dev
     from PIL import Image  # noqa: PLC0415
 
     from benchmarks import common  # noqa: PLC0415
-    from biometrics.alignment import align_images  # noqa: PLC0415
+    from biometrics.alignment import fit_similarity, template_points, warp  # noqa: PLC0415
     from biometrics.detection import MtcnnDetector  # noqa: PLC0415
 
     image = np.asarray(Image.fromarray(photograph).resize((side, side), Image.Resampling.LANCZOS))
     alone = MtcnnDetector(device=device)
     together = MtcnnDetector(device=device, batch_size=batch)
     faces = alone.detect([image])[0]
-    pair = {"rgb": photograph, "nir": photograph[..., 1]}
     landmarks = alone.detect([photograph])[0][0].landmarks
+    move = fit_similarity(landmarks, template_points(side, MARGIN))
     work = {
         "alone": lambda: alone.detect([image]),
         "batch": lambda: together.detect([image] * batch),
-        "align": lambda: align_images(pair, landmarks, side, MARGIN),
+        "align": lambda: [warp(part, move, side) for part in (photograph, photograph[..., 1])],
     }
     for function in work.values():
         function()

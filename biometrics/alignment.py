@@ -1,10 +1,15 @@
 """Faces moved to one place: the similarity transform of five landmarks, and its resampling."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import affine_transform
+
+from biometrics.detection import FaceDetector, MtcnnDetector
+from biometrics.faces import FaceRules, check_face
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -18,8 +23,20 @@ TEMPLATE = (
     (70.7299, 92.2041),
 )
 
+_MAX_SIDE = 1024  # larger photographs are searched at this side
+_RULES = FaceRules(max_asymmetry=None)
 _PAD_PX = 8  # of output pixels around what is resampled, where filters reach
 _GRID_SIDE = 64  # points a side at which the part outside an image is measured
+
+
+Aligner = Callable[[np.ndarray], np.ndarray | str]
+
+
+class AlignKind(StrEnum):
+    """How images become what the recogniser was trained on."""
+
+    NONE = "none"
+    MTCNN = "mtcnn"
 
 
 @dataclass(frozen=True)
@@ -38,11 +55,6 @@ class Similarity:
     def scale(self) -> float:
         """Target pixels a source pixel."""
         return float(np.hypot(self.a, self.b))
-
-    @property
-    def angle_deg(self) -> float:
-        """Turn from x towards y, which is clockwise as images are shown."""
-        return float(np.degrees(np.arctan2(self.b, self.a)))
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Return where [N, 2] points go."""
@@ -100,27 +112,6 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> Similarity:
     return Similarity(*(float(v) for v in (factor.real, factor.imag, shift.real, shift.imag)))
 
 
-def align_images(
-    images: Mapping[str, Pixels], landmarks: np.ndarray, side: int, margin: float = 0.0
-) -> dict[str, Pixels]:
-    """Bring all images of a pair to the template by the very same transform.
-
-    Args:
-        images: modality -> [H, W] or [H, W, C] uint8, all of one height and width.
-        landmarks: [5, 2], see Face.landmarks.
-        side: of the aligned images.
-        margin: see template_points.
-    Returns: modality -> [side, side] or [side, side, C] uint8.
-    Raises: ValueError where sizes differ or landmarks define no transform.
-    """
-    sizes = {image.shape[:2] for image in images.values()}
-    if len(sizes) != 1:
-        shown = ", ".join(f"{name} {i.shape[1]}x{i.shape[0]}" for name, i in images.items())
-        raise ValueError(f"images of a pair must have one size, got {shown}")
-    transform = fit_similarity(landmarks, template_points(side, margin))
-    return {name: warp(image, transform, side) for name, image in images.items()}
-
-
 def warp(image: Pixels, transform: Similarity, side: int) -> Pixels:
     """Resample an image without aliasing; beyond its border it is mirrored.
 
@@ -134,12 +125,15 @@ def warp(image: Pixels, transform: Similarity, side: int) -> Pixels:
         side: of the result.
     Returns: [side, side] or [side, side, C] uint8.
     """
-    channels = image if image.ndim == 3 else image[..., None]
-    region, to_region = _cut_region(channels, transform, side)
+    inverse = transform.inverse()
+    rows, columns = _needed_window(image.shape, inverse, side)
+    region = image[rows, columns]
+    to_region = replace(inverse, tx=inverse.tx - columns.start, ty=inverse.ty - rows.start)
+    planes = region.reshape(*region.shape[:2], -1).transpose(2, 0, 1)
     scale = min(1.0, transform.scale)
-    planes = [_resample(region[..., c], scale, to_region, side) for c in range(region.shape[2])]
-    result = np.clip(np.floor(np.stack(planes, axis=-1) + 0.5), 0, 255).astype(np.uint8)
-    return result if image.ndim == 3 else result[..., 0]
+    result = np.stack([_resample(plane, scale, to_region, side) for plane in planes], axis=-1)
+    rounded = np.floor(result + 0.5).clip(0, 255).astype(np.uint8)
+    return rounded.reshape(side, side, *image.shape[2:])
 
 
 def part_outside(transform: Similarity, width: int, height: int, side: int) -> float:
@@ -150,41 +144,46 @@ def part_outside(transform: Similarity, width: int, height: int, side: int) -> f
     return float(1 - inside.all(axis=-1).mean())
 
 
-def _cut_region(image: Pixels, transform: Similarity, side: int) -> tuple[Pixels, Similarity]:
-    """Return the part of the image that the result depends on, mirrored beyond the border.
+def align_face(image: np.ndarray, detector: FaceDetector, side: int) -> np.ndarray | str:
+    """Return an image with its one face on ArcFace's template, or why not.
 
-    Returns: the part, and the transform from pixels of the result to pixels of the part.
+    Args:
+        image: [H, W, 1 or 3] uint8.
+        detector: finds the face.
+        side: of the result, in pixels.
+    Returns: [side, side, 1 or 3] uint8, or the reason, such as "several faces".
     """
-    inverse = transform.inverse()
+    verdict = check_face(detector.detect([np.repeat(image, 3 // image.shape[2], 2)])[0], _RULES)
+    if verdict.face is None or not verdict.is_accepted:
+        return verdict.reasons[0].value
+    return warp(image, fit_similarity(verdict.face.landmarks, template_points(side)), side)
+
+
+def build_aligner(kind: AlignKind, side: int, device: str = "cpu") -> Aligner | None:
+    """Return what aligns images of any size, None for images that are aligned already.
+
+    Raises: ValueError where the detector's package is not installed.
+    """
+    if kind is AlignKind.NONE:
+        return None
+    detector = MtcnnDetector(device=device, max_side=_MAX_SIDE)
+    return lambda image: align_face(image, detector, side)
+
+
+def _needed_window(shape: tuple[int, ...], inverse: Similarity, side: int) -> tuple[slice, slice]:
+    """Return rows and columns of an image that a result depends on, by mirroring too."""
     low, high = -0.5 - _PAD_PX, side - 0.5 + _PAD_PX
     corners = inverse.apply(np.array([[low, low], [low, high], [high, low], [high, high]]))
-    first = np.floor(corners.min(axis=0)).astype(int) - _PAD_PX
-    last = np.ceil(corners.max(axis=0)).astype(int) + _PAD_PX
-    columns = _mirrored(np.arange(first[0], last[0] + 1), image.shape[1])
-    rows = _mirrored(np.arange(first[1], last[1] + 1), image.shape[0])
-    moved = Similarity(
-        inverse.a, inverse.b, inverse.tx - float(first[0]), inverse.ty - float(first[1])
-    )
-    return image[rows[:, None], columns], moved
-
-
-def _mirrored(indices: np.ndarray, count: int) -> np.ndarray:
-    """Return indices in 0..count - 1; beyond an edge they run back, the edge pixel once.
-
-    >>> _mirrored(np.arange(-2, 5), 3).tolist()
-    [2, 1, 0, 1, 2, 1, 0]
-    """
-    if count == 1:
-        return np.zeros_like(indices)
-    period = 2 * (count - 1)
-    folded = indices % period
-    return np.minimum(folded, period - folded)
+    first = np.floor(corners.min(axis=0)).astype(int)[::-1] - _PAD_PX
+    last = np.ceil(corners.max(axis=0)).astype(int)[::-1] + _PAD_PX
+    end = np.array(shape[:2]) - 1
+    start = np.minimum(first, 2 * end - last).clip(0, end)
+    stop = np.maximum(last, -first).clip(0, end) + 1
+    return slice(start[0], stop[0]), slice(start[1], stop[1])
 
 
 def _resample(plane: Pixels, scale: float, to_plane: Similarity, side: int) -> np.ndarray:
     """Return [side, side] float64 of a [H, W] plane, which is first reduced by `scale`."""
-    from scipy.ndimage import affine_transform  # noqa: PLC0415  # slow to import
-
     height, width = plane.shape
     reduced = plane.astype(np.float32)
     if scale < 1:

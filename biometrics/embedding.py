@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biometrics.aligning import Aligner, AlignKind, build_aligner
+from biometrics.alignment import Aligner, AlignKind, build_aligner
 from biometrics.backbones import load_backbone
 from data.pixels import to_float
 from dnnlib.files import sha256_file
 
 MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 
+_UNIT = 1e-6  # float32 rows of length 1 are not more exact
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
@@ -173,7 +174,7 @@ def embed_samples(
     for index, row in rows.items():
         length = np.linalg.norm(row.astype(np.float64))
         if np.isfinite(length) and length > 0:
-            vectors[index] = row / length
+            vectors[index] = row if abs(length - 1) < _UNIT else row / length
         else:
             failures[index] = "the recogniser gives no embedding"
     return Embeddings(vectors, failures)

@@ -135,10 +135,3 @@ def sort_faces(faces: Iterable[Face]) -> tuple[Face, ...]:
         return face.probability, float((right - left) * (lower - upper))
 
     return tuple(sorted(faces, key=key, reverse=True))
-
-
-def count_reasons(verdicts: Iterable[FaceVerdict]) -> dict[str, int]:
-    """Return {gravest reason: number of refused images}, without those of zero."""
-    first = [verdict.reasons[0] for verdict in verdicts if verdict.reasons]
-    counts = {reason.value: first.count(reason) for reason in FaceReason}
-    return {reason: count for reason, count in counts.items() if count}

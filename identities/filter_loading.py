@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from biometrics.aligning import AlignKind
+from biometrics.alignment import AlignKind
 from biometrics.detection import FaceCheckKind, face_check
 from biometrics.embedding import Embedder, load_embedder
 from biometrics.faces import FaceRules

@@ -1,14 +1,10 @@
 """The embedding path: what preprocessing does, and what never changes a vector."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from biometrics.aligning import align_face
-from biometrics.alignment import template_points
 from biometrics.backbones import build_backbone, named_backbone, state_of
 from biometrics.embedding import (
     Embedder,
@@ -17,7 +13,6 @@ from biometrics.embedding import (
     load_embedder,
     preprocess,
 )
-from biometrics.faces import Face
 from tests.biometrics.test_backbones import randomised, tiny
 
 
@@ -212,19 +207,3 @@ class TestAlignment:
         assert model.align(x[1]) == "no face"
         assert torch.equal(model.align(x[0]), x[0, :, 4:36, 4:36])
         assert torch.equal(embedder().align(x[1]), x[1])
-
-
-def test_five_points_go_to_the_template():
-    template = template_points(112)
-    face = Face(box=np.array([0.0, 0, 60, 60]), probability=0.99, landmarks=template / 2 + 10)
-    image = np.zeros([100, 100, 1], np.uint8)
-    x, y = (template[2] / 2 + 10).round().astype(int)
-    image[y - 1 : y + 2, x - 1 : x + 2] = 255
-    detector = SimpleNamespace(detect=lambda images: [(face,)] * len(images))
-    moved = align_face(image, detector, 112)
-    assert moved.shape == (112, 112, 1)
-    rows, columns = np.nonzero(moved[..., 0] > 128)
-    assert abs(columns.mean() - template[2, 0]) < 1.5
-    assert abs(rows.mean() - template[2, 1]) < 1.5
-    nobody = SimpleNamespace(detect=lambda images: [()] * len(images))
-    assert align_face(image, nobody, 112) == "no face"

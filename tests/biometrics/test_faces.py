@@ -4,10 +4,8 @@ import pytest
 from biometrics.faces import (
     FaceReason,
     FaceRules,
-    FaceVerdict,
     asymmetry,
     check_face,
-    count_reasons,
 )
 from dnnlib.config import from_dict, to_dict
 from tests.helpers.faces import face_at, frontal_face
@@ -93,9 +91,3 @@ def test_rules_survive_json():
         assert from_dict(FaceRules, to_dict(rules)) == rules
     with pytest.raises(ValueError, match="min_probability must be in 0..1, got 97"):
         FaceRules(min_probability=97)
-
-
-def test_reasons_are_counted_once_an_image():
-    both = FaceVerdict(reasons=(FaceReason.SEVERAL_FACES, FaceReason.NOT_FRONTAL))
-    none = FaceVerdict(reasons=(FaceReason.NO_FACE,))
-    assert count_reasons([both, FaceVerdict(), none, both]) == {"no face": 1, "several faces": 2}

@@ -178,5 +178,5 @@ def test_extraction_skips_and_counts_what_is_no_image(tmp_path):
     assert found.file_names == ["1_0.png", "2_0.png", "2_1.png"]
     for file in (root / "VIS").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(ValueError, match="no image could be read"):
+    with pytest.raises(ValueError, match="none of 4 images could be read.*VIS.1_0.png"):
         extract_features(open_pairs(root), embedder())

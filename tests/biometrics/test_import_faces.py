@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import prepare_dataset
-from biometrics.alignment import align_images, template_points
+from biometrics.alignment import fit_similarity, template_points, warp
 from biometrics.import_faces import ImportFaces, build_import_faces
 from data.importing import writer
 from data.importing.faces import SHEET_FILE, Refusal
@@ -63,7 +63,8 @@ def test_both_images_of_a_pair_are_moved_alike(tmp_path, raw):
             "nir": pixels_of(raw / f"NIR/{stem}.png"),
         }
         (face,) = tilted(images["rgb"])
-        expected = align_images(images, face.landmarks, SIDE, 0.25)
+        transform = fit_similarity(face.landmarks, template_points(SIDE, 0.25))
+        expected = {name: warp(image, transform, SIDE) for name, image in images.items()}
         assert np.array_equal(pixels_of(tmp_path / f"out/VIS/{stem}.png"), expected["rgb"])
         assert np.array_equal(pixels_of(tmp_path / f"out/NIR/{stem}.png"), expected["nir"])
 
