@@ -57,7 +57,7 @@ def main(**given: Any) -> None:
 
 def _run(given: dict[str, Any]) -> None:
     from data.samples import open_samples  # noqa: PLC0415
-    from dnnlib.outputs import find_output  # noqa: PLC0415
+    from dnnlib.runs import find_output  # noqa: PLC0415
     from identities import filter_loading as setup  # noqa: PLC0415  # torch is slow
     from identities import folder_filter  # noqa: PLC0415
     from torch_utils.devices import (  # noqa: PLC0415

@@ -167,7 +167,7 @@ def _generate(given: dict[str, Any], device: str) -> None:
     import torch  # noqa: PLC0415  # slow
 
     from dnnlib import files  # noqa: PLC0415
-    from dnnlib.outputs import find_output  # noqa: PLC0415
+    from dnnlib.runs import find_output  # noqa: PLC0415
     from identities import filter_loading as setup  # noqa: PLC0415
     from identities import recognition_dataset  # noqa: PLC0415
     from torch_utils.distributed import join_world  # noqa: PLC0415

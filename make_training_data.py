@@ -74,7 +74,7 @@ def main(**given: Any) -> None:
 
 
 def _run(given: dict[str, Any]) -> None:
-    from dnnlib.outputs import find_output  # noqa: PLC0415
+    from dnnlib.runs import find_output  # noqa: PLC0415
     from interpreter import annotation_images  # noqa: PLC0415  # torch is slow
     from interpreter.experiment import load_experiment  # noqa: PLC0415
 

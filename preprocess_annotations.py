@@ -86,7 +86,7 @@ def main(**given: Any) -> None:
 
 
 def _run(given: dict[str, Any]) -> None:
-    from dnnlib.outputs import find_output  # noqa: PLC0415
+    from dnnlib.runs import find_output  # noqa: PLC0415
     from interpreter import annotations  # noqa: PLC0415  # NumPy is slow
 
     if (given["annotations"] is None) == (given["auto"] is None):

@@ -138,7 +138,7 @@ def _check_filter(given: dict[str, Any]) -> None:
 
 
 def _train(given: dict[str, Any]) -> None:
-    from dnnlib.outputs import find_output  # noqa: PLC0415
+    from dnnlib.runs import find_output  # noqa: PLC0415
     from interpreter import learning, model_files  # noqa: PLC0415  # torch is slow
     from interpreter.annotations import load_annotations  # noqa: PLC0415
 
@@ -168,7 +168,7 @@ def _train(given: dict[str, Any]) -> None:
 
 
 def _generate(given: dict[str, Any]) -> None:
-    from dnnlib.outputs import find_output  # noqa: PLC0415
+    from dnnlib.runs import find_output  # noqa: PLC0415
     from interpreter import dataset_writer  # noqa: PLC0415  # torch is slow
 
     if given["resume"] is None:

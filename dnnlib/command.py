@@ -83,13 +83,11 @@ def command(
         with cli.friendly_errors():
             _check_companions(schema)
             job = prepare(build(schema, values))
-            if not dry_run:
-                message = job.run(cli.progress_bar)
-            elif is_first_process():
+            if dry_run:
                 message = json.dumps(job.describe(), indent=2, default=str)
             else:
-                message = None
-        if message is not None:
+                message = job.run(cli.progress_bar)
+        if message is not None and is_first_process():
             click.echo(message)
 
     built = [_Built(field, hint, heading) for field, hint, heading in walk(schema)]

@@ -51,7 +51,7 @@ class Job(ABC):
 
         Args:
             progress: as `cli.progress_bar`: total, done -> function of further items done.
-        Returns: what the user is told at the end; None where another process speaks.
+        Returns: what the user is told at the end by the first process; None for nothing.
         """
 
 

@@ -1,7 +1,13 @@
-"""Run folders: a number, a name, what was asked for, and a lock against a second process."""
+"""Folders that belong to what was asked for: one rule of continuing, refusing and locking for all.
+
+A folder is known by its identity, plain JSON values without duration, workers and device. With the
+same identity, unfinished work goes on and finished work is left alone; `fresh` starts another
+folder; a folder of another identity is refused, by the first option that differs. A script that
+writes one result names the folder itself (`find_output`); training numbers a folder for each run
+(`find_run`).
+"""
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -9,82 +15,180 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from dnnlib import files
+from dnnlib.options import Job, Progress
 
 OPTIONS_FILE = "training_options.json"
 LOCK_FILE = ".lock"
-_NAME_LENGTH = 200  # file systems end at 255
 PACKAGES = ("torch", "torchvision", "numpy", "pillow")
+_NAME_LENGTH = 200  # file systems end at 255
 
 
-@dataclasses.dataclass(frozen=True)
-class RunFolder:
-    """A folder of one run.
+@dataclass(kw_only=True)
+class OutputFolder:
+    """A folder, and what its record says of the work in it.
 
     Attributes:
-        path: the folder.
-        is_new: made by this call; False where an earlier process had begun.
+        path: the folder; a new one is made when the work begins.
+        record: name of the JSON file in it that tells what it was made with.
+        identity: decides what is computed.
+        settings: recorded besides: duration, device and the like.
+        is_new: there is no earlier work in it.
+        is_finished: it holds everything already.
+        is_numbered: a new one takes the first number that is free when the work begins.
     """
 
     path: Path
-    is_new: bool
+    record: str
+    identity: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    is_new: bool = True
+    is_finished: bool = False
+    is_numbered: bool = False
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Make the folder, keep other processes out while the block runs, note that it began.
+
+        Raises: ValueError where another process is at work in it; its record is left alone.
+        """
+        if self.is_numbered and self.is_new:
+            self.path = _make_numbered(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with lock_folder(self.path):
+            self.begin()
+            yield
+
+    def begin(self) -> None:
+        """Note that work began; by itself for processes that share a folder without the lock."""
+        if self.is_new or self.settings:
+            self._write(is_finished=False, result={})
+
+    def finish(self, result: Mapping[str, Any] | None = None) -> None:
+        """Mark the work as done, with what is to be known of it; the last write of all."""
+        self._write(is_finished=True, result=result or {})
+        self.is_finished = True
+
+    def _write(self, *, is_finished: bool, result: Mapping[str, Any]) -> None:
+        content = {
+            "identity": self.identity,
+            "settings": self.settings,
+            "finished": is_finished,
+            **result,
+            "command": sys.argv,
+            "environment": describe_environment(),
+        }
+        files.write_json(self.path / self.record, content)
 
 
-def find_run(outdir: Path, identity: dict[str, Any]) -> Path | None:
-    """Return the newest run folder in `outdir` that was made with this identity, or None.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FolderJob(Job):
+    """A job whose result is one folder; a subclass says how the work is done.
+
+    Attributes:
+        output: the folder.
+        facts: what --dry-run tells besides the folder and its identity.
+    """
+
+    output: OutputFolder
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @abstractmethod
+    def work(self, progress: Progress) -> str | None:
+        """Do or continue the work under `output.at_work()`; return what the user is told."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return folder, facts and identity."""
+        return {"outdir": str(self.output.path), **self.facts, **self.output.identity}
+
+    def run(self, progress: Progress) -> str | None:
+        """Do what is left of the work."""
+        if self.output.is_finished:
+            return f"{self.output.path}: finished before; --fresh makes another"
+        return self.work(progress)
+
+
+def find_output(
+    path: Path,
+    record: str,
+    identity: Mapping[str, Any],
+    *,
+    fresh: bool = False,
+    option: str = "--outdir",
+) -> OutputFolder:
+    """Return the folder that the user named, for work with this identity; nothing is written.
 
     Args:
-        outdir: holds folders NNNNN-name; may be absent.
-        identity: plain JSON containers that decide what a run computes.
+        path: wanted folder.
+        record: name of the JSON file that tells what a folder was made with.
+        identity: plain values.
+        fresh: take the first free of path, path-2, path-3, ... instead.
+        option: named in messages.
+    Raises: ValueError where the folder holds anything else.
     """
-    wanted = json.loads(json.dumps(identity))
-    for folder in sorted(_numbered(outdir), key=_number, reverse=True):
-        options = folder / OPTIONS_FILE
-        if options.is_file() and files.read_json(options).get("identity") == wanted:
-            return folder
-    return None
+    folder = OutputFolder(path=path, record=record, identity=_plain(identity))
+    if fresh:
+        folder.path = path = _first_free(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{option} {path}: must be a folder or absent, got a file")
+    if not path.exists() or not _has_content(path):
+        return folder
+    if not (path / record).is_file():
+        raise ValueError(f"{option} {path}: must be absent or empty, it holds other files")
+    content = files.read_json(path / record)
+    made = content.get("identity") if isinstance(content, dict) else None
+    if made != folder.identity:
+        raise ValueError(
+            f"{option} {path}: was made with other options"
+            f" ({first_difference(made, folder.identity)});"
+            " choose another folder, or --fresh to start one beside it"
+        )
+    folder.is_new, folder.is_finished = False, content.get("finished") is True
+    return folder
 
 
-@contextlib.contextmanager
-def open_run(
+def find_run(
     outdir: Path,
     description: str,
-    identity: dict[str, Any],
-    settings: dict[str, Any],
+    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
     *,
-    fresh: bool,
-) -> Iterator[RunFolder]:
-    """Give the folder of the run with this identity, an earlier one or a new one, under its lock.
+    fresh: bool = False,
+) -> OutputFolder:
+    """Return the newest numbered folder with this identity, or a new one; nothing is written.
 
     Args:
-        outdir: holds the run folders; made where absent.
-        description: of the new folder's name, behind its number.
-        identity: decides what is computed; equal identities are one run.
-        settings: duration, device and the like, recorded beside it.
+        outdir: holds folders NNNNN-description; may be absent.
+        description: of a new folder's name.
+        identity: plain values.
+        settings: recorded besides.
         fresh: start another run even where there is one.
-    Raises: ValueError where another process is at work on it, whose record is left alone.
     """
-    found = None if fresh else find_run(outdir, identity)
-    path = found or _make_numbered(outdir, description)
-    record = {
-        "identity": identity,
-        "settings": settings,
-        "command": sys.argv,
-        "environment": describe_environment(),
-    }
-    with lock_run(path):
-        files.write_json(path / OPTIONS_FILE, record)
-        yield RunFolder(path, is_new=found is None)
+    folder = OutputFolder(
+        path=outdir / f"{_next_number(outdir):05d}-{slug(description)[:_NAME_LENGTH]}",
+        record=OPTIONS_FILE,
+        identity=_plain(identity),
+        settings=_plain(settings),
+        is_numbered=True,
+    )
+    for earlier in [] if fresh else sorted(_numbered(outdir), key=_number, reverse=True):
+        options = earlier / OPTIONS_FILE
+        if options.is_file() and files.read_json(options).get("identity") == folder.identity:
+            folder.path, folder.is_new = earlier, False
+            break
+    return folder
 
 
-def lock_run(path: Path) -> filelock.BaseFileLock:
-    """Take the lock of a run folder; it ends with the process, however that ends.
+def lock_folder(path: Path) -> filelock.BaseFileLock:
+    """Take the lock of a folder; it ends with the process, however that ends.
 
     Raises: ValueError where another process holds it.
     """
@@ -92,8 +196,23 @@ def lock_run(path: Path) -> filelock.BaseFileLock:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise ValueError(f"{path}: another process is at work on this run") from error
+        raise ValueError(f"{path}: another process is at work in this folder") from error
     return lock
+
+
+def first_difference(made: Any, wanted: Any, name: str = "") -> str:
+    """Return 'name made -> wanted' of the first value that differs.
+
+    >>> first_difference({"batch": 2, "loss": {"gamma": 1}}, {"batch": 2, "loss": {"gamma": 3}})
+    'loss.gamma 1 -> 3'
+    """
+    if isinstance(made, dict) and isinstance(wanted, dict):
+        key = next(key for key in {**made, **wanted} if made.get(key) != wanted.get(key))
+        path = f"{name}.{key}" if name else key
+        return first_difference(made.get(key), wanted.get(key), path)
+    if not name:
+        return "none are recorded"
+    return f"{name} {_short(made)} -> {_short(wanted)}"
 
 
 def describe_environment() -> dict[str, Any]:
@@ -115,6 +234,28 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-")
 
 
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(values))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _has_content(path: Path) -> bool:
+    """Tell whether there is anything but hidden files, which are locks and unfinished writes."""
+    return not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())
+
+
+def _first_free(path: Path) -> Path:
+    free, number = path, 2
+    while free.exists() and _has_content(free):
+        free = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return free
+
+
 def _numbered(outdir: Path) -> list[Path]:
     if not outdir.is_dir():
         return []
@@ -125,15 +266,18 @@ def _number(path: Path) -> int:
     return int(path.name[:5])
 
 
-def _make_numbered(outdir: Path, description: str) -> Path:
-    outdir.mkdir(parents=True, exist_ok=True)
-    number = max((_number(path) for path in _numbered(outdir)), default=-1) + 1
+def _next_number(outdir: Path) -> int:
+    return max((_number(path) for path in _numbered(outdir)), default=-1) + 1
+
+
+def _make_numbered(path: Path) -> Path:
+    """Make a folder with this number, or the next that no other process took just now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        path = outdir / f"{number:05d}-{slug(description)[:_NAME_LENGTH]}"
         try:
             path.mkdir()
-        except FileExistsError:  # another process took the number just now
-            number += 1
+        except FileExistsError:
+            path = path.with_name(f"{_number(path) + 1:05d}{path.name[5:]}")
         else:
             return path
 

@@ -16,7 +16,7 @@ from data.sample_index import SampleIndex, hash_rows
 from data.samples import MANIFEST
 from data.storage import link_or_copy, map_in_threads
 from dnnlib import files
-from dnnlib.outputs import OutputFolder
+from dnnlib.runs import OutputFolder
 from identities.filtering import PairScorer, PairScores, reasons_alone
 from identities.rules import Reason
 from identities.summary import count_reasons, describe_scores

@@ -20,7 +20,7 @@ from data.samples import SUMMARY
 from data.sheets import encode_png
 from data.storage import map_in_threads
 from dnnlib import files
-from dnnlib.outputs import OutputFolder
+from dnnlib.runs import OutputFolder
 from identities.candidates import Candidate, CandidateDrawer
 from identities.filtering import PairScorer, PairScores, reasons_alone
 from identities.people_sheets import write_overview, write_person_sheets

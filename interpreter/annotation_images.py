@@ -14,7 +14,7 @@ from data import sheets
 from data.modalities import MODALITIES
 from data.number_files import save_array
 from dnnlib import files
-from dnnlib.outputs import OutputFolder
+from dnnlib.runs import OutputFolder
 from interpreter.native import NativeInterpreter
 from networks.generator import Generator
 from networks.sampling import IndexedSampler, Truncation

@@ -14,7 +14,7 @@ from data.modalities import MODALITIES
 from data.number_files import load_rows, save_array
 from data.pixels import decode_image
 from dnnlib import files
-from dnnlib.outputs import OutputFolder
+from dnnlib.runs import OutputFolder
 from interpreter.annotation_images import LABEL_FILE, LATENT_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
 from interpreter.mask_files import AnnotationFile, find_annotations, image_number, read_mask

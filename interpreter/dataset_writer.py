@@ -22,8 +22,7 @@ from data.class_list import ClassList, class_list_as_json
 from data.sheets import encode_png
 from dnnlib import config as configs
 from dnnlib import files
-from dnnlib.outputs import OutputFolder
-from dnnlib.runs import LOCK_FILE
+from dnnlib.runs import LOCK_FILE, OutputFolder
 from interpreter.archives import Archive, write_archive
 from interpreter.ensemble import PixelEnsemble, member_state
 from interpreter.learning import class_list_of

@@ -14,7 +14,7 @@ from torch import Tensor
 from data import sheets
 from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
 from dnnlib import config as configs
-from dnnlib.outputs import OutputFolder
+from dnnlib.runs import OutputFolder
 from interpreter.annotations import TrainingAnnotations
 from interpreter.experiment import Experiment
 from interpreter.features import FeatureLayout, FeatureTable, feature_layout

@@ -8,7 +8,7 @@ import torch
 
 from data.sample_index import SampleIndex, check_disjoint
 from dnnlib.config import to_dict
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from networks.sampling import Sampler, Truncation
 from networks.snapshot import load_generator
 from recognition.conditions import condition_scale, read_conditions

@@ -17,7 +17,7 @@ from data.modalities import MODALITIES
 from data.sheets import before_after, encode_png, save_image, spread_indices
 from data.storage import Directory, Folder, Mounts
 from dnnlib import files
-from dnnlib.outputs import OutputFolder
+from dnnlib.runs import OutputFolder
 from refinement.images import Masks, kept_table
 from refinement.model_files import MICRO_BATCH, TrainedRefiner
 

@@ -1,7 +1,6 @@
 """From options to a training or a refined data set, every file looked at before."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -9,8 +8,8 @@ from data.dataset import PairDataset
 from data.info import read_classes
 from dnnlib.config import to_dict
 from dnnlib.files import sha256_file
-from dnnlib.options import Job, Progress
-from dnnlib.outputs import OutputFolder, find_output
+from dnnlib.options import Progress
+from dnnlib.runs import FolderJob, find_output
 from refinement.dataset_writer import RECORD, RefinedDataset
 from refinement.images import JointImages, Masks, weight_table
 from refinement.model_files import load_refiner
@@ -22,26 +21,17 @@ from torch_utils.trainer import Cadence, TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RefiningJob(Job):
+class RefiningJob(FolderJob):
     """A data set to be refined.
 
     Attributes:
         dataset: what is read and what becomes of it.
-        output: its folder.
     """
 
     dataset: RefinedDataset
-    output: OutputFolder
 
-    def describe(self) -> dict[str, Any]:
-        """Return folder, number of pairs, and what decides the images."""
-        pairs = len(self.dataset)
-        return {"outdir": str(self.output.path), "pairs": pairs, **self.output.identity}
-
-    def run(self, progress: Progress) -> str:
+    def work(self, progress: Progress) -> str:
         """Write the refined data set."""
-        if self.output.is_finished:
-            return f"{self.output.path}: the data set is refined"
         self.dataset.write(self.output, progress(0, len(self.dataset), "pair"))
         return f"{self.output.path}: {len(self.dataset)} pairs refined"
 
@@ -63,7 +53,7 @@ def _prepare_refining(options: RefinementOptions) -> RefiningJob:
     dataset = RefinedDataset(options.refine, refiner, options.keep)
     dataset.verify()
     output = find_output(options.outdir, RECORD, dataset.identity(), fresh=options.fresh)
-    return RefiningJob(dataset=dataset, output=output)
+    return RefiningJob(dataset=dataset, output=output, facts={"pairs": len(dataset)})
 
 
 def _prepare_training(options: RefinementOptions) -> TrainingJob:

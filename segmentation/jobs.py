@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -10,8 +9,8 @@ from data.class_list import class_list_as_json, load_class_list
 from data.modalities import choose_modalities
 from dnnlib.config import to_dict
 from dnnlib.files import sha256_file
-from dnnlib.options import Job, Progress
-from dnnlib.outputs import OutputFolder, find_output
+from dnnlib.options import Progress
+from dnnlib.runs import FolderJob, find_output
 from segmentation.classes import choose_classes, load_merge
 from segmentation.evaluation import EVALUATION_FILE, evaluate_masks, report_sentence, save_sheet
 from segmentation.labelled_files import (
@@ -28,29 +27,20 @@ from torch_utils.trainer import Cadence, TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EvaluationJob(Job):
+class EvaluationJob(FolderJob):
     """A trained network to be measured.
 
     Attributes:
         segmenter: the network.
         labelled: the test samples.
-        output: of the report, the sheet and the masks.
     """
 
     segmenter: Segmenter
     labelled: LabelledSet
-    output: OutputFolder
 
-    def describe(self) -> dict[str, Any]:
-        """Return folder, number of samples, and what is measured."""
-        samples = len(self.labelled)
-        return {"outdir": str(self.output.path), "samples": samples, **self.output.identity}
-
-    def run(self, progress: Progress) -> str:
-        """Measure the network, and write its masks."""
+    def work(self, progress: Progress) -> str:
+        """Measure the network, and write the report, its masks and a sheet."""
         path = self.output.path
-        if self.output.is_finished:
-            return f"{path}: the model is measured"
         with self.output.at_work():
             report = evaluate_masks(self.segmenter, self.labelled)
             save_sheet(path, self.segmenter, self.labelled)
@@ -76,7 +66,8 @@ def _prepare_test(options: SegmentationOptions) -> EvaluationJob:
     labelled = LabelledSet([source], segmenter.classes, merge=merge, side=segmenter.side)
     identity = {"model": sha256_file(options.evaluate), "test": labelled.fingerprint()}
     output = find_output(options.outdir, EVALUATION_FILE, identity, fresh=options.fresh)
-    return EvaluationJob(segmenter=segmenter, labelled=labelled, output=output)
+    facts = {"samples": len(labelled)}
+    return EvaluationJob(segmenter=segmenter, labelled=labelled, output=output, facts=facts)
 
 
 def _prepare_training(options: SegmentationOptions) -> TrainingJob:

@@ -212,9 +212,9 @@ def test_two_processes_write_the_same_bytes(shop, tmp_path, monkeypatch):
 
 
 def test_two_runs_in_one_folder_are_kept_apart(shop, tmp_path):
-    from dnnlib.runs import lock_run  # noqa: PLC0415
+    from dnnlib.runs import lock_folder  # noqa: PLC0415
 
-    with lock_run(make(tmp_path / "o")):
+    with lock_folder(make(tmp_path / "o")):
         output = run(shop, "--outdir", tmp_path / "o", code=2)
     assert "another process is at work" in output
 

@@ -92,13 +92,13 @@ def test_a_trained_network_is_measured_as_it_was(sets, trained, tmp_path):
         truth = np.asarray(Image.open(sets / "real" / "masks" / path.name))
         np.add.at(counts, (truth, np.asarray(Image.open(path))), 1)
     assert counts.tolist() == found["confusion"]
-    assert "is measured" in run(*line)
+    assert "finished before" in run(*line)
 
 
 def test_a_repeated_command_is_done_and_fresh_starts_another(sets, tmp_path):
     line = arguments(sets, tmp_path / "out", "--steps=2")
     run(*line)
-    assert "is trained" in run(*line)
+    assert "finished before" in run(*line)
     run(*line, "--fresh")
     first, second = (tmp_path / name / "segmenter.pth" for name in ("out", "out-2"))
     assert first.read_bytes() == second.read_bytes()

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from dnnlib.outputs import OutputFolder
+from dnnlib.runs import OutputFolder
 from torch_utils.distributed import World
 
 

@@ -25,9 +25,8 @@ import torch
 from torch import nn
 
 from dnnlib import files
-from dnnlib.options import Job
 from dnnlib.options import Progress as JobProgress
-from dnnlib.outputs import OutputFolder
+from dnnlib.runs import FolderJob, OutputFolder
 from dnnlib.text import format_seconds
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.distributed import World, join_world
@@ -358,30 +357,20 @@ def train(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingJob(Job):
+class TrainingJob(FolderJob):
     """A training whose options were checked.
 
     Attributes:
         task: what is trained.
-        output: its folder.
         cadence: how often it writes.
-        facts: what --dry-run says besides the folder's identity.
     """
 
     task: Task
-    output: OutputFolder
     cadence: Cadence
-    facts: Mapping[str, Any]
 
-    def describe(self) -> dict[str, Any]:
-        """Return the folder, facts, and what decides the result."""
-        return {"outdir": str(self.output.path), **self.facts, **self.output.identity}
-
-    def run(self, progress: JobProgress) -> str | None:
-        """Train and export, or say that this was done before."""
+    def work(self, progress: JobProgress) -> str | None:
+        """Train and export."""
         task, path = self.task, self.output.path
-        if self.output.is_finished:
-            return f"{path}: the network is trained" if task.world.is_first else None
         with join_world(task.device) if task.world.size > 1 else contextlib.nullcontext():
             task.load()
             bar = functools.partial(progress, unit="step")

@@ -172,16 +172,17 @@ def train(
     """
     with join_world(torch.device(plan.run.device)) as world, contextlib.ExitStack() as stack:
         if world.is_first:
-            record = _record(plan)
-            identity, settings = record["identity"], record["settings"]
-            folder = stack.enter_context(
-                runs.open_run(outdir, plan.description, identity, settings, fresh=fresh)
-            ).path
+            run = _find_run(plan, outdir, fresh=fresh)
+            stack.enter_context(run.at_work())
+            folder = run.path
             log_to(folder / "log.txt")
             world.wait()
         else:
             world.wait()
-            folder = _find_folder(plan, outdir)
+            run = _find_run(plan, outdir)
+            if run.is_new:
+                raise ValueError(f"--outdir {outdir}: must be a folder that all processes see")
+            folder = run.path
         plan.dataset.cache(plan.cache_gib)
         loop = TrainingLoop(
             plan.config,
@@ -195,11 +196,8 @@ def train(
         return _run_loop(loop, progress)
 
 
-def _find_folder(plan: Plan, outdir: Path) -> Path:
-    folder = runs.find_run(outdir, _record(plan)["identity"])
-    if folder is None:
-        raise ValueError(f"--outdir {outdir}: must be a folder that all processes see")
-    return folder
+def _find_run(plan: Plan, outdir: Path, *, fresh: bool = False) -> runs.OutputFolder:
+    return runs.find_run(outdir, plan.description, **_record(plan), fresh=fresh)
 
 
 def _run_loop(loop: TrainingLoop, progress: Callable[[int, int], Callable[[int], None]]) -> bool:

@@ -1,90 +1,158 @@
-"""Run folders: numbers, identities, the record of a run, and the lock."""
+"""Folders of runs and outputs: identity, continuing, refusing, records and the lock."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from dnnlib import runs
+from dnnlib import files, runs
+from dnnlib.runs import find_output
 
 ROOT = Path(__file__).parents[2]
 IDENTITY = {"batch": 4, "taps": (1, 2), "name": "pairs"}
 
 
-def open_run(outdir, *, identity=None, description="pairs-auto", settings=None, fresh=False):
-    with runs.open_run(
-        outdir, description, identity or IDENTITY, settings or {}, fresh=fresh
-    ) as folder:
-        return folder
+def begin_run(outdir, *, identity=IDENTITY, description="pairs-auto", settings=None, fresh=False):
+    run = runs.find_run(outdir, description, identity, settings or {"kimg": 1}, fresh=fresh)
+    is_new = run.is_new
+    with run.at_work():
+        pass
+    assert run.is_new is is_new
+    return run
+
+
+def read(folder):
+    return files.read_json(folder.path / folder.record)
+
+
+# Numbered folders
 
 
 def test_numbers_follow_the_highest(tmp_path):
-    assert open_run(tmp_path / "runs").path == tmp_path / "runs" / "00000-pairs-auto"
+    assert begin_run(tmp_path / "runs").path == tmp_path / "runs" / "00000-pairs-auto"
     for name in ("00007-other", "notes", "12-short", "00009"):
         (tmp_path / "runs" / name).mkdir()
     (tmp_path / "runs" / "00042-file").write_text("")
-    second = open_run(tmp_path / "runs", identity={"batch": 8})
+    second = begin_run(tmp_path / "runs", identity={"batch": 8})
     assert second.path.name == "00008-pairs-auto"
 
 
+def test_finding_writes_nothing(tmp_path):
+    assert runs.find_run(tmp_path / "runs", "pairs", IDENTITY, {}).is_new
+    assert find_output(tmp_path / "out", "r.json", IDENTITY).is_new
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_long_descriptions_are_cut(tmp_path):
-    first = open_run(tmp_path, description="x" * 300)
+    first = begin_run(tmp_path, description="x" * 300)
     assert first.path.name == "00000-" + "x" * 200
-    assert open_run(tmp_path, description="y" * 300).path == first.path
+    assert begin_run(tmp_path, description="y" * 300).path == first.path
 
 
-def test_a_number_taken_by_another_process_is_skipped(tmp_path, monkeypatch):
-    (tmp_path / "00000-pairs-auto").mkdir()
-    monkeypatch.setattr(runs, "_numbered", lambda _: [])
-    assert open_run(tmp_path, fresh=True).path.name == "00001-pairs-auto"
+def test_a_number_taken_by_another_process_is_skipped(tmp_path):
+    runs_found = [runs.find_run(tmp_path, "a", {"n": n}, {}) for n in range(2)]
+    for run in runs_found:
+        with run.at_work():
+            pass
+    assert [run.path.name for run in runs_found] == ["00000-a", "00001-a"]
 
 
 def test_equal_identities_are_one_run(tmp_path):
-    first = open_run(tmp_path, settings={"kimg": 1})
-    again = open_run(tmp_path, identity=dict(reversed(IDENTITY.items())), settings={"kimg": 2})
+    first = begin_run(tmp_path, settings={"kimg": 1})
+    again = begin_run(tmp_path, identity=dict(reversed(IDENTITY.items())), settings={"kimg": 2})
     assert (first.is_new, again.is_new) == (True, False)
     assert first.path == again.path
-    record = json.loads((first.path / "training_options.json").read_text())
-    assert record["identity"] == {**IDENTITY, "taps": [1, 2]}
-    assert record["settings"] == {"kimg": 2}
+    assert read(first)["identity"] == {**IDENTITY, "taps": [1, 2]}
+    assert read(first)["settings"] == {"kimg": 2}
 
 
 @pytest.mark.parametrize(
     "identity", [{**IDENTITY, "batch": 5}, {**IDENTITY, "new": None}, {"batch": 4}]
 )
 def test_other_identities_are_other_runs(tmp_path, identity):
-    assert open_run(tmp_path).path != open_run(tmp_path, identity=identity).path
+    assert begin_run(tmp_path).path != begin_run(tmp_path, identity=identity).path
 
 
 def test_fresh_starts_another_which_is_then_the_one_found(tmp_path):
-    first, second = open_run(tmp_path), open_run(tmp_path, fresh=True)
+    first, second = begin_run(tmp_path), begin_run(tmp_path, fresh=True)
     assert second.is_new
     assert second.path.name == "00001-pairs-auto"
     assert first.path.exists()
-    assert open_run(tmp_path).path == second.path == runs.find_run(tmp_path, IDENTITY)
+    assert begin_run(tmp_path).path == second.path
 
 
-def test_nothing_is_found_in_absent_or_foreign_folders(tmp_path):
-    assert runs.find_run(tmp_path / "none", IDENTITY) is None
-    assert not (tmp_path / "none").exists()
+def test_nothing_is_found_in_foreign_folders(tmp_path):
     (tmp_path / "00000-empty").mkdir()
     (tmp_path / "00001-published").mkdir()
     (tmp_path / "00001-published" / "training_options.json").write_text('{"batch_size": 4}')
-    assert runs.find_run(tmp_path, IDENTITY) is None
+    assert begin_run(tmp_path).path.name == "00002-pairs-auto"
 
 
 def test_a_damaged_record_is_named(tmp_path):
-    run = open_run(tmp_path)
+    run = begin_run(tmp_path)
     (run.path / "training_options.json").write_text('{"identity":')
-    with pytest.raises(ValueError, match="training_options.json: not valid JSON"):
-        runs.find_run(tmp_path, IDENTITY)
+    with pytest.raises(ValueError, match="training_options.json"):
+        begin_run(tmp_path)
+
+
+# Folders that the user names
+
+
+def test_a_folder_belongs_to_its_identity(tmp_path):
+    first = find_output(tmp_path / "out", "r.json", {"a": (1, 2)})
+    with first.at_work():
+        again = find_output(tmp_path / "out", "r.json", {"a": [1, 2]})
+        assert (again.is_new, again.is_finished) == (False, False)
+    again.finish({"n": 3})
+    assert find_output(tmp_path / "out", "r.json", {"a": [1, 2]}).is_finished
+    assert read(again)["n"] == 3
+    with pytest.raises(ValueError, match=r"--outdir .*other options \(a \[1, 2\] -> 5\)"):
+        find_output(tmp_path / "out", "r.json", {"a": 5})
+    assert find_output(tmp_path / "out", "r.json", {"a": 5}, fresh=True).path.name == "out-2"
+
+
+def test_a_record_of_earlier_code_is_read(tmp_path):
+    content = {"identity": {"a": 1}, "finished": True, "environment": {}}
+    files.write_json(tmp_path / "r.json", content)
+    assert find_output(tmp_path, "r.json", {"a": 1}).is_finished
+
+
+def test_foreign_folders_and_files_are_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    assert find_output(tmp_path / "out", "r.json", {}).is_new
+    (tmp_path / "out" / "photo.jpg").touch()
+    with pytest.raises(ValueError, match="--outdir"):
+        find_output(tmp_path / "out", "r.json", {})
+    with pytest.raises(ValueError, match="--sv"):
+        find_output(tmp_path / "out" / "photo.jpg", "r.json", {}, option="--sv")
+
+
+class Counting(runs.FolderJob):
+    def work(self, progress):
+        with self.output.at_work():
+            self.output.finish({"counted": 3})
+        return "counted"
+
+
+def test_a_job_is_done_once(tmp_path):
+    def job():
+        return Counting(output=find_output(tmp_path / "out", "r.json", {"a": 1}), facts={"n": 3})
+
+    assert job().describe() == {"outdir": str(tmp_path / "out"), "n": 3, "a": 1}
+    assert job().run(None) == "counted"
+    written = (tmp_path / "out/r.json").read_bytes()
+    assert "--fresh" in job().run(None)
+    assert (tmp_path / "out/r.json").read_bytes() == written
+
+
+# Records
 
 
 def test_record_says_how_the_run_was_made(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--batch=4"])
-    record = json.loads((open_run(tmp_path).path / "training_options.json").read_text())
+    record = read(begin_run(tmp_path))
     assert record["command"] == ["train.py", "--batch=4"]
     environment = record["environment"]
     assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
@@ -116,7 +184,7 @@ import sys
 from pathlib import Path
 from dnnlib import runs
 try:
-    lock = runs.lock_run(Path(sys.argv[1]))
+    lock = runs.lock_folder(Path(sys.argv[1]))
 except ValueError as error:
     sys.exit(str(error))
 print("locked", flush=True)
@@ -136,25 +204,25 @@ def start(folder):
 
 
 def test_a_second_process_is_refused(tmp_path):
-    with runs.lock_run(tmp_path), start(tmp_path) as process:
+    with runs.lock_folder(tmp_path), start(tmp_path) as process:
         _, errors = process.communicate()
     assert process.returncode == 1
-    assert errors.strip() == f"{tmp_path}: another process is at work on this run"
+    assert str(tmp_path) in errors
 
 
 def test_a_refused_process_leaves_the_record_alone(tmp_path):
-    with runs.open_run(tmp_path, "pairs", IDENTITY, {"kimg": 1}, fresh=False) as run:
-        with pytest.raises(ValueError, match="another process is at work"):
-            open_run(tmp_path, settings={"kimg": 2})
-        record = json.loads((run.path / "training_options.json").read_text())
-    assert record["settings"] == {"kimg": 1}
+    run = runs.find_run(tmp_path, "pairs", IDENTITY, {"kimg": 1})
+    with run.at_work():
+        with pytest.raises(ValueError, match="another process"):
+            begin_run(tmp_path, settings={"kimg": 2})
+        assert read(run)["settings"] == {"kimg": 1}
 
 
 def test_the_lock_ends_with_its_process_even_when_that_is_killed(tmp_path):
     with start(tmp_path) as process:
         assert process.stdout.readline() == "locked\n"
-        with pytest.raises(ValueError, match="another process is at work"):
-            runs.lock_run(tmp_path)
+        with pytest.raises(ValueError, match="another process"):
+            runs.lock_folder(tmp_path)
         process.kill()
-    with runs.lock_run(tmp_path) as lock:
+    with runs.lock_folder(tmp_path) as lock:
         assert lock.is_locked

@@ -8,7 +8,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dnnlib.outputs import find_output  # noqa: E402
+from dnnlib.runs import find_output  # noqa: E402
 from recognition.face_sets import FaceSet  # noqa: E402
 from recognition.face_sources import open_faces  # noqa: E402
 from recognition.mixup import DomainMixup  # noqa: E402

@@ -6,7 +6,7 @@ from PIL import Image
 
 from data.dataset import PairDataset
 from data.modalities import choose_modalities
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from refinement.images import JointImages
 from refinement.model_files import save_refiner
 from refinement.networks import Refiner, RefinerConfig

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dnnlib import files
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from interpreter.annotation_images import (
     RECORD,
     AnnotationRequest,

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from data.class_list import AnnotationClass, ClassList
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from interpreter.annotations import (
     RECORD,
     annotations_identity,

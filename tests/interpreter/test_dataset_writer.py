@@ -8,7 +8,7 @@ from PIL import Image
 from data.info import parse_classes
 from dnnlib import files
 from dnnlib.files import read_json_lines
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from interpreter import dataset_writer
 from interpreter.archives import Archive
 from interpreter.dataset_writer import (

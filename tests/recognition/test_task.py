@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from biometrics.embedding import load_embedder
 from data.pixels import decode_image
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from recognition.augmentation import augment, blur_images
 from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data.dataset import PairDataset
 from data.pixels import to_float, to_uint8
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from refinement.dataset_writer import RECORD, SHEET_FILE, RefinedDataset, find_parts
 from refinement.model_files import MICRO_BATCH, load_refiner
 from tests.helpers.images import random_pixels, write_image, write_json, write_pairs, zip_folder

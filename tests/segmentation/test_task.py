@@ -9,7 +9,7 @@ import torch
 
 from data.class_list import class_list_from_json
 from data.modalities import choose_modalities
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from segmentation.labelled_files import open_source
 from segmentation.labelled_set import LabelledSet
 from segmentation.model_files import load_segmenter, predicted_masks, save_segmenter

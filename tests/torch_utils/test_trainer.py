@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dnnlib.outputs import find_output
+from dnnlib.runs import find_output
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
 from torch_utils.trainer import CHECKPOINT_FILE, STATS_FILE, Cadence, Task, Trainer, train
@@ -213,7 +213,10 @@ def test_other_checkpoints_are_refused(tmp_path):
 
 
 def test_folder_is_kept_from_other_processes(tmp_path):
-    with opened(tmp_path / "out").at_work(), pytest.raises(ValueError, match="at work on this run"):
+    with (
+        opened(tmp_path / "out").at_work(),
+        pytest.raises(ValueError, match="another process"),
+    ):
         run(tmp_path / "out")
 
 
