@@ -126,9 +126,8 @@ def warp(image: Pixels, transform: Similarity, side: int) -> Pixels:
     Returns: [side, side] or [side, side, C] uint8.
     """
     inverse = transform.inverse()
-    rows, columns = _needed_window(image.shape, inverse, side)
-    region = image[rows, columns]
-    to_region = replace(inverse, tx=inverse.tx - columns.start, ty=inverse.ty - rows.start)
+    region, (x, y) = _mirrored_region(image, inverse, side)
+    to_region = replace(inverse, tx=inverse.tx - x, ty=inverse.ty - y)
     planes = region.reshape(*region.shape[:2], -1).transpose(2, 0, 1)
     scale = min(1.0, transform.scale)
     result = np.stack([_resample(plane, scale, to_region, side) for plane in planes], axis=-1)
@@ -170,16 +169,27 @@ def build_aligner(kind: AlignKind, side: int, device: str = "cpu") -> Aligner | 
     return lambda image: align_face(image, detector, side)
 
 
-def _needed_window(shape: tuple[int, ...], inverse: Similarity, side: int) -> tuple[slice, slice]:
-    """Return rows and columns of an image that a result depends on, by mirroring too."""
+def _mirrored_region(
+    image: Pixels, inverse: Similarity, side: int
+) -> tuple[Pixels, tuple[int, int]]:
+    """Return the part of an image that a result depends on, and where its first pixel is, (x, y).
+
+    Beyond a border the image is mirrored, the pixel at the border once.
+    """
     low, high = -0.5 - _PAD_PX, side - 0.5 + _PAD_PX
     corners = inverse.apply(np.array([[low, low], [low, high], [high, low], [high, high]]))
-    first = np.floor(corners.min(axis=0)).astype(int)[::-1] - _PAD_PX
-    last = np.ceil(corners.max(axis=0)).astype(int)[::-1] + _PAD_PX
-    end = np.array(shape[:2]) - 1
-    start = np.minimum(first, 2 * end - last).clip(0, end)
-    stop = np.maximum(last, -first).clip(0, end) + 1
-    return slice(start[0], stop[0]), slice(start[1], stop[1])
+    left, top = (int(v) - _PAD_PX for v in np.floor(corners.min(axis=0)))
+    right, bottom = (int(v) + _PAD_PX + 1 for v in np.ceil(corners.max(axis=0)))
+    height, width = image.shape[:2]
+    pads = [
+        (max(0, -top), max(0, bottom - height)),
+        (max(0, -left), max(0, right - width)),
+        *[(0, 0)] * (image.ndim - 2),
+    ]
+    padded = np.pad(image, pads, mode="reflect") if np.any(pads) else image
+    (above, _), (before, _), *_ = pads
+    region = padded[top + above : bottom + above, left + before : right + before]
+    return region, (left, top)
 
 
 def _resample(plane: Pixels, scale: float, to_plane: Similarity, side: int) -> np.ndarray:
