@@ -10,6 +10,7 @@ from dnnlib import cli
 
 if TYPE_CHECKING:
     from data.class_list import ClassList
+    from interpreter.annotations import Annotate
 
 EPILOG = """\b
 Examples:
@@ -122,15 +123,24 @@ def _collect(given: dict[str, Any]) -> tuple[list[Any], "ClassList", Path | None
 
 
 def _collect_auto(given: dict[str, Any]) -> tuple[list[Any], "ClassList", Path | None]:
-    from interpreter.auto_annotate import annotate_drawn  # noqa: PLC0415  # torch is slow
+    from interpreter.annotation_images import RECORD  # noqa: PLC0415  # torch is slow
+    from interpreter.annotations import annotate_drawn  # noqa: PLC0415
+    from renderer import auto_annotate  # noqa: PLC0415
 
     if given["drawn"] is None:
         raise ValueError("--auto needs --drawn, the folder that make_training_data.py wrote")
     if given["classes"] is not None:
         raise ValueError("--classes: --auto has the example renderer's classes, leave it out")
-    numbers = _numbers(given["select"], given["drawn"])
+    drawn, seed = given["drawn"], given["seed"]
     classes = 4 if given["auto"] == "example4" else 10
-    return annotate_drawn(given["drawn"], numbers, given["seed"], classes)
+
+    def build(resolution: int) -> "Annotate":
+        options = auto_annotate.AnnotatorOptions(resolution=resolution, classes=classes, seed=seed)
+        folder = drawn / f"annotator_{classes}_classes_seed_{seed}"
+        return auto_annotate.build_annotator(options, folder).annotate
+
+    collected = annotate_drawn(drawn, _numbers(given["select"], drawn), build)
+    return collected, auto_annotate.example_classes(classes), drawn / RECORD
 
 
 def _numbers(text: str | None, drawn: Path) -> list[int] | None:

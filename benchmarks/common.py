@@ -1,5 +1,6 @@
 """What all benchmarks share: timing, a description of the machine, tables and JSON."""
 
+import math
 import os
 import platform
 import resource
@@ -135,3 +136,13 @@ def report(title: str, content: dict[str, Any], json_path: Path | None) -> None:
     click.echo(f"{title}\n{machine}\n\n{format_table(content['rows'])}")
     if json_path is not None:
         files.write_json(json_path, {"benchmark": title, **content})
+
+
+def class_ious(confusion: Any) -> list[float | None]:
+    """Return the intersection over union of each class, None for one that is in no mask."""
+    import numpy as np  # noqa: PLC0415
+
+    from metrics.segmentation import intersection_over_union  # noqa: PLC0415
+
+    values = intersection_over_union(np.asarray(confusion)).tolist()
+    return [None if math.isnan(value) else value for value in values]

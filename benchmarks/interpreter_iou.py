@@ -58,23 +58,21 @@ def _measure(
     """Return accuracy and IoU, and rows of RGB, NIR, labels, annotator's mask, uncertainty."""
     import numpy as np  # noqa: PLC0415
 
+    from benchmarks.common import class_ious  # noqa: PLC0415
     from data import sheets  # noqa: PLC0415
-    from interpreter.auto_annotate import (  # noqa: PLC0415
-        AnnotatorOptions,
-        build_annotator,
-        class_iou,
-    )
     from interpreter.features import feature_layout  # noqa: PLC0415
     from interpreter.model_files import load_models  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
+    from metrics.segmentation import confusion_matrix  # noqa: PLC0415
     from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415
     from networks.snapshot import load_generator  # noqa: PLC0415
+    from renderer.auto_annotate import AnnotatorOptions, build_annotator  # noqa: PLC0415
 
     generator, _ = load_generator(network)
     layout = feature_layout(generator.config)
     interpreter = NativeInterpreter(load_models(models).ensemble, layout)
     options = AnnotatorOptions(resolution=generator.config.resolution, classes=interpreter.classes)
-    annotator = build_annotator(options, outdir / "auto_annotator.pt")
+    annotator = build_annotator(options, outdir / "auto_annotator")
     palette = annotator.classes.palette()
     truncation = Truncation(psi=given["truncation"], cutoff=8)
     sampler = IndexedSampler(
@@ -93,9 +91,12 @@ def _measure(
     labels, masks = np.stack(found), np.stack(truth)
     result = {
         "accuracy": float((labels == masks).mean()),
-        "iou": class_iou(labels, masks, interpreter.classes),
+        "iou": class_ious(confusion_matrix(masks, labels, interpreter.classes)),
         "names": [entry.name for entry in annotator.classes.classes],
-        "annotator": annotator.report,
+        "annotator": {
+            "accuracy": annotator.report["accuracy"],
+            "iou": class_ious(annotator.report["confusion"]),
+        },
     }
     return result, sheets.image_grid(rows, 1)
 

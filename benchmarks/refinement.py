@@ -111,18 +111,17 @@ def _two_sample_tests(sets: dict[str, Any], seeds: int, steps: int) -> dict[str,
 
 
 def _masks(sets: dict[str, Any], outdir: Path) -> dict[str, Any]:
-    from interpreter.auto_annotate import (  # noqa: PLC0415
-        AnnotatorOptions,
-        build_annotator,
-        class_iou,
-    )
+    from benchmarks.common import class_ious  # noqa: PLC0415
+    from metrics.segmentation import confusion_matrix  # noqa: PLC0415
+    from renderer.auto_annotate import AnnotatorOptions, build_annotator  # noqa: PLC0415
 
     options = AnnotatorOptions(resolution=sets["real"][0].shape[-1])
-    annotator = build_annotator(options, outdir / "auto_annotator.pt")
+    annotator = build_annotator(options, outdir / "auto_annotator")
     result: dict[str, Any] = {"classes": list(annotator.classes.names)}
     for name, (images, masks) in sets.items():
         found = [annotator.annotate({"rgb": x[:3].numpy(), "nir": x[3:].numpy()}) for x in images]
-        iou = class_iou(_stack(found), masks.numpy(), len(result["classes"]))
+        confusion = confusion_matrix(masks.numpy(), _stack(found), len(result["classes"]))
+        iou = class_ious(confusion)
         known = [value for value in iou if value is not None]
         result[name] = {"iou": iou, "mean_iou": sum(known) / len(known)}
     return result

@@ -130,10 +130,10 @@ class _Task:
 
 
 def _annotator(resolution: int) -> Any:
-    from interpreter.auto_annotate import AnnotatorOptions, build_annotator  # noqa: PLC0415
+    from renderer.auto_annotate import AnnotatorOptions, build_annotator  # noqa: PLC0415
 
-    cache = Path(f"/tmp/biface-annotator-{resolution}.pt")  # noqa: S108  # read with weights only
-    return build_annotator(AnnotatorOptions(resolution=resolution), cache)
+    folder = Path(f"/tmp/biface-annotator-{resolution}")  # noqa: S108  # read with weights only
+    return build_annotator(AnnotatorOptions(resolution=resolution), folder)
 
 
 def _peak_gib() -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from data.number_files import load_rows, save_array
 from data.pixels import decode_image
 from dnnlib import files
 from dnnlib.runs import OutputFolder
-from interpreter.annotation_images import LABEL_FILE, LATENT_FILE
+from interpreter.annotation_images import IMAGE_FOLDER, LABEL_FILE, LATENT_FILE, SELECTION_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
 from interpreter.mask_files import AnnotationFile, find_annotations, image_number, read_mask
 
@@ -23,6 +24,8 @@ RECORD = "annotations.json"
 CLASSES_FILE = "classes.json"
 CHECK_SHEET = "check_sheet.jpg"
 _ENDINGS = (".jpg", ".jpeg", ".png")
+# Makes the mask [H, W] uint8 of images [C, H, W] uint8 by modality.
+Annotate = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 _logger = logging.getLogger(__name__)
 
 
@@ -78,7 +81,7 @@ def sources_beside(annotations: Path, drawn: Path | None, **changes: Any) -> Ann
     """
     found: dict[str, Any] = {"annotations": annotations, "images": None}
     if drawn is not None:
-        found |= {"images": drawn / "images_to_annotate", "latents": drawn / LATENT_FILE}
+        found |= {"images": drawn / IMAGE_FOLDER, "latents": drawn / LATENT_FILE}
         for field, name in (("labels", LABEL_FILE), ("training_data", TRAINING_DATA_RECORD)):
             found[field] = drawn / name if (drawn / name).is_file() else None
     found |= {key: value for key, value in changes.items() if value is not None}
@@ -114,6 +117,57 @@ def collect_annotations(sources: AnnotationSources, classes: ClassList) -> list[
             )
         )
     return collected
+
+
+def annotate_drawn(
+    drawn: Path, numbers: Sequence[int] | None, build: Callable[[int], Annotate]
+) -> list[AnnotatedImage]:
+    """Annotate images that make_training_data.py wrote without people.
+
+    Args:
+        drawn: its folder.
+        numbers: which images; None takes selection.json's, or all where there is none.
+        build: makes what annotates, for the images' side in pixels.
+    Raises: FileNotFoundError; ValueError for a number without an image.
+    """
+    record = drawn / TRAINING_DATA_RECORD
+    if not files.read_json(record).get("finished"):
+        raise ValueError(f"{drawn}: is not finished; repeat make_training_data.py")
+    latents = load_rows(drawn / LATENT_FILE, "--latents")
+    labels = drawn / LABEL_FILE
+    conditions = load_rows(labels, "--labels") if labels.is_file() else None
+    if numbers is None:
+        proposed = drawn / SELECTION_FILE
+        numbers = range(len(latents))
+        if proposed.is_file():
+            numbers = [int(number) for number in files.read_json(proposed)["images"]]
+    found = {number: _drawn_paths(drawn, number, len(latents)) for number in sorted(numbers)}
+    annotate = None
+    collected = []
+    for number, paths in found.items():
+        images = {m.name: decode_image(paths[m.name], m.channels) for m in MODALITIES}
+        annotate = annotate or build(images["rgb"].shape[1])
+        collected.append(
+            AnnotatedImage(
+                number=number,
+                source=None,
+                mask=annotate(images),
+                images=paths,
+                latent=latents[number],
+                condition=None if conditions is None else conditions[number].astype(np.float32),
+            )
+        )
+    return collected
+
+
+def _drawn_paths(drawn: Path, number: int, count: int) -> dict[str, Path]:
+    if not 0 <= number < count:
+        raise ValueError(f"--select: {drawn} has images 0 to {count - 1}, got {number}")
+    paths = {m.name: drawn / IMAGE_FOLDER / f"image_{number}{m.suffix}.jpg" for m in MODALITIES}
+    for path in paths.values():
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; --auto needs all modalities")
+    return paths
 
 
 def annotations_identity(

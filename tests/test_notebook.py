@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from interpreter import auto_annotate
+from renderer import auto_annotate
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = json.loads((ROOT / "main.ipynb").read_text(encoding="utf-8"))

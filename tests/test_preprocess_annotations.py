@@ -80,7 +80,7 @@ def test_far_colours_can_be_let_in(painted, tmp_path):
 
 
 def test_automatic_annotation_of_drawn_faces(tmp_path, monkeypatch):
-    from interpreter import auto_annotate  # noqa: PLC0415  # torch after the script's --help
+    from renderer import auto_annotate  # noqa: PLC0415  # torch after the script's --help
 
     save_small_snapshot(tmp_path / "net.pkl")
     (tmp_path / "exp.json").write_text("{}")

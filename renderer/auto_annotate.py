@@ -1,0 +1,263 @@
+"""Annotates pictures of example faces without people: a small network trained on renders.
+
+The example renderer knows the class of each pixel it draws; a generator trained on its images
+does not. This network learns the renderer's classes from RGB and NIR together, in which materials
+are easy to tell apart, and so stands in for the person with GIMP where the whole path runs
+unattended.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data.class_list import AnnotationClass, ClassList
+from data.modalities import MODALITIES
+from data.pixels import to_float
+from dnnlib import files
+from dnnlib.config import to_dict
+from dnnlib.runs import find_output
+from renderer.classes import FACE_4, FACE_10, merge_face
+from renderer.render import check_resolution, render_sample
+from torch_utils.checkpoints import load_checkpoint, save_checkpoint
+from torch_utils.seeding import derive_seed, generator_for
+from torch_utils.trainer import Cadence, Task, train
+
+RECORD_FILE = "annotator.json"
+NETWORK_FILE = "annotator.pt"
+_ROW_STEPS = 100
+_CHANNELS = sum(modality.channels for modality in MODALITIES)
+_COORDINATES = 2
+_DILATIONS = (1, 1, 2, 4, 8, 1)
+_RENDER_SEED_OFFSET = 0x5EED  # other identities than a data set of the same seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatorOptions:
+    """How the network is trained.
+
+    Attributes:
+        resolution: side of the images in pixels.
+        classes: 10, or 4 (see renderer.classes.merge_face).
+        seed: of renders, weights and batches.
+        renders: rendered identities to learn from, one image each.
+        heldout: further identities to measure on.
+        width: channels of the hidden layers.
+        steps: batches.
+        batch: crops a batch.
+        crop: largest side of a crop in pixels.
+        learning_rate: peak of Adam's, which falls along a half cosine.
+    """
+
+    resolution: int
+    classes: int = 10
+    seed: int = 0
+    renders: int = 600
+    heldout: int = 100
+    width: int = 32
+    steps: int = 700
+    batch: int = 24
+    crop: int = 64
+    learning_rate: float = 4e-3
+
+    def __post_init__(self) -> None:
+        check_resolution(self.resolution)
+        if self.classes not in (len(FACE_10), len(FACE_4)):
+            raise ValueError(f"classes: must be 10 or 4, got {self.classes}")
+
+
+class MaterialNetwork(nn.Module):
+    """A small stack of dilated convolutions on pixels and their coordinates."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        into = _CHANNELS + _COORDINATES
+        for dilation in _DILATIONS:
+            layers += [
+                nn.Conv2d(into, width, 3, padding=dilation, dilation=dilation, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            into = width
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [N, 6, H, W] pixels -1..1 and coordinates -1..1 -> logits [N, K, H, W]."""
+        return self.layers(x)
+
+
+class AutoAnnotator:
+    """Masks for pictures of example faces.
+
+    Attributes:
+        classes: the renderer's, as a class list.
+        report: pixel accuracy and confusion, [K][K] pixels by true and found class, on held-out
+            renders.
+    """
+
+    def __init__(self, network: MaterialNetwork, classes: int, report: Mapping[str, Any]) -> None:
+        self._network = network.eval()
+        self.classes, self.report = example_classes(classes), report
+
+    @torch.inference_mode()
+    def annotate(self, images: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the mask of one sample.
+
+        Args:
+            images: [C, R, R] uint8 by modality.
+        Returns: [R, R] uint8.
+        """
+        pixels = np.concatenate([images[modality.name] for modality in MODALITIES])
+        return _find_classes(self._network, torch.from_numpy(pixels)).to(torch.uint8).numpy()
+
+
+def example_classes(count: int) -> ClassList:
+    """Return the example renderer's 10 or 4 classes."""
+    palette = FACE_10 if count == len(FACE_10) else FACE_4
+    return ClassList(tuple(AnnotationClass(name=name, colour=colour) for name, colour in palette))
+
+
+def build_annotator(options: AnnotatorOptions, folder: Path) -> AutoAnnotator:
+    """Train an annotator on renders, or read the one that the folder holds.
+
+    Args:
+        options: how.
+        folder: of the network and its training; one that was stopped goes on.
+    Raises: ValueError where the folder holds another annotator; KeyboardInterrupt after a signal.
+    """
+    output = find_output(folder, RECORD_FILE, to_dict(options), fresh=False, option="annotator")
+    if not output.is_finished:
+        task = AnnotatorTask(options)
+        task.load()
+        if train(task, output, Cadence(row_steps=_ROW_STEPS)) is None:
+            raise KeyboardInterrupt
+    network = _new_network(options)
+    network.load_state_dict(load_checkpoint(folder / NETWORK_FILE, torch.device("cpu")))
+    return AutoAnnotator(network, options.classes, files.read_json(folder / RECORD_FILE)["report"])
+
+
+class AnnotatorTask(Task):
+    """The annotator in training, on the CPU."""
+
+    def __init__(self, options: AnnotatorOptions) -> None:
+        super().__init__(options.steps, torch.device("cpu"))
+        self.options = options
+        self.network = _new_network(options)
+        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, options.steps)
+
+    def load(self) -> None:
+        """Render the identities to learn from and to measure on."""
+        everybody = range(self.options.renders + self.options.heldout)
+        self._pixels, self._masks = render_people(self.options, everybody)
+
+    def step(self, index: int) -> None:
+        """Train on one batch of crops."""
+        x, y = self._crops(generator_for(self.options.seed, "material batch", index))
+        self.network.train()
+        loss = F.cross_entropy(self.network(x), y)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self._schedule.step()
+        self.statistics.report("Loss/total", loss.detach())
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the network."""
+        return {"annotator": self.network}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimiser and schedule."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+
+    def export(self, folder: Path) -> dict[str, Any]:
+        """Write the network; measure it on held-out renders."""
+        save_checkpoint(folder / NETWORK_FILE, self.network.state_dict())
+        classes = self.options.classes
+        confusion = torch.zeros(classes * classes, dtype=torch.int64)
+        self.network.eval()
+        heldout = slice(self.options.renders, None)
+        for image, mask in zip(self._pixels[heldout], self._masks[heldout], strict=True):
+            found = _find_classes(self.network, image)
+            places = mask.long() * classes + found
+            confusion += torch.bincount(places.flatten(), minlength=len(confusion))
+        table = confusion.view(classes, classes)
+        accuracy = float(table.trace() / table.sum())
+        return {"report": {"accuracy": accuracy, "confusion": table.tolist()}}
+
+    def _crops(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return augmented crops [B, 6, s, s], half of them mirrored, and classes [B, s, s]."""
+        options = self.options
+        side = min(options.crop, options.resolution)
+        index = torch.randint(options.renders, [options.batch], generator=random)
+        room = options.resolution - side + 1
+        top, left = (int(v) for v in torch.randint(room, [2], generator=random))
+        x, y = _with_coordinates(to_float(self._pixels[index])), self._masks[index].long()
+        is_mirrored = torch.rand(options.batch, generator=random) < 0.5
+        x[is_mirrored, :_CHANNELS] = x[is_mirrored, :_CHANNELS].flip(3)
+        y[is_mirrored] = y[is_mirrored].flip(2)
+        x = x[:, :, top : top + side, left : left + side].clone()
+        x[:, :_CHANNELS] = _disturb(x[:, :_CHANNELS], random)
+        return x, y[:, top : top + side, left : left + side]
+
+
+def render_people(options: AnnotatorOptions, identities: range) -> tuple[Tensor, Tensor]:
+    """Render one image of each identity.
+
+    Returns: pixels [n, 4, R, R] uint8 (RGB, then NIR) and masks [n, R, R] uint8.
+    """
+    seed = derive_seed(options.seed, _RENDER_SEED_OFFSET) % (1 << 32)
+    is_merged = options.classes == len(FACE_4)
+    pixels, masks = [], []
+    for identity in identities:
+        sample = render_sample(seed, identity, 0, options.resolution)
+        pixels.append(np.concatenate([sample.rgb.transpose(2, 0, 1), sample.nir[None]]))
+        masks.append(merge_face(sample.mask) if is_merged else sample.mask)
+    return torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(masks))
+
+
+def _new_network(options: AnnotatorOptions) -> MaterialNetwork:
+    with torch.random.fork_rng(devices=[]):  # layers draw from the global stream
+        torch.manual_seed(derive_seed(options.seed, "material network"))
+        return MaterialNetwork(options.width, options.classes)
+
+
+@torch.inference_mode()
+def _find_classes(network: MaterialNetwork, pixels: Tensor) -> Tensor:
+    """pixels: [4, R, R] uint8 -> classes [R, R] int64."""
+    return network(_with_coordinates(to_float(pixels[None]))).argmax(dim=1)[0]
+
+
+def _disturb(x: Tensor, random: torch.Generator) -> Tensor:
+    """Blur, shift and add noise a little, as a generator's imperfect images are."""
+    n = len(x)
+    softness = torch.rand([n, 1, 1, 1], generator=random) * 0.5
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    gain = 1 + 0.1 * torch.randn([n, x.shape[1], 1, 1], generator=random)
+    offset = 0.05 * torch.randn([n, x.shape[1], 1, 1], generator=random)
+    noise = 0.04 * torch.randn(x.shape, generator=random)
+    return (x.lerp(blurred, softness)) * gain + offset + noise
+
+
+def _with_coordinates(x: Tensor) -> Tensor:
+    """Append row and column, -1..1."""
+    n, _, height, width = x.shape
+    rows = torch.linspace(-1, 1, height)[None, None, :, None].expand(n, 1, height, width)
+    columns = torch.linspace(-1, 1, width)[None, None, None].expand(n, 1, height, width)
+    return torch.cat([x, rows, columns], dim=1)
