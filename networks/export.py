@@ -1,7 +1,6 @@
 """Snapshots in other forms: safetensors with JSON, there and back, and ONNX for other programs."""
 
 import importlib.util
-import math
 import warnings
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dnnlib import files
-from networks.generator import Generator, NoiseMode
+from dnnlib.options import Job, Progress
+from networks.generator import Generator
+from networks.options import GenerationOptions, NoiseMode
 from networks.snapshot import (
     Snapshot,
     as_content,
@@ -38,53 +39,56 @@ class Form(StrEnum):
 _NEEDS = {Form.SAFETENSORS: ("safetensors",), Form.ONNX: ("onnx", "onnxscript")}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConversionOptions:
-    """What to convert to what; all but the first two are of ONNX only.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConversionJob(Job):
+    """A snapshot to be written in another form.
 
     Attributes:
-        network: snapshot of ours, a published pickle, or safetensors that we wrote.
+        options: truncation, cutoff and noise mode become part of an exported generator.
         target: its ending decides the form.
-        truncation, truncation_cutoff: fixed in the exported generator; see `Generator.map`.
-        noise_mode: const or none; random noise would make it give other images each time.
-        use_raw_g: export G instead of its average G_ema.
+        snapshot: as read.
+        generator: that is exported to ONNX; None for the other forms.
     """
 
-    network: Path
+    options: GenerationOptions
     target: Path
-    truncation: float = 1.0
-    truncation_cutoff: int | None = None
-    noise_mode: NoiseMode = NoiseMode.CONST
-    use_raw_g: bool = False
+    snapshot: Snapshot
+    generator: Generator | None
 
-    def __post_init__(self) -> None:
-        form = form_of(self.target, "--convert-to")
-        if form is Form.ONNX and self.noise_mode is NoiseMode.RANDOM:
-            raise ValueError("--noise-mode=random cannot be exported: use const or none")
-        if not math.isfinite(self.truncation):
-            raise ValueError(f"--truncation must be a number, got {self.truncation}")
-        check_installed(form)
+    def describe(self) -> dict[str, Any]:
+        """Return the file, and what the snapshot holds."""
+        return {"convert_to": str(self.target), "networks": list(self.snapshot.networks)}
+
+    def run(self, progress: Progress) -> str:
+        """Write the file."""
+        if self.generator is not None:
+            save_onnx(self.target, self.generator, self.options)
+        elif form_of(self.target, "--convert-to") is Form.SAFETENSORS:
+            save_safetensors(self.target, self.snapshot)
+        else:
+            save_snapshot(self.target, self.snapshot)
+        names = ", ".join(self.snapshot.networks)
+        origin = self.snapshot.origin
+        return f"{self.options.network}: {names} in the {origin} form -> {self.target}"
 
 
-def convert(options: ConversionOptions, *, dry_run: bool = False) -> Snapshot:
-    """Read a snapshot and write it in another form; a dry run only reads.
+def prepare_conversion(options: GenerationOptions) -> ConversionJob:
+    """Read the snapshot of --convert-to.
 
     Raises: FileNotFoundError; ValueError naming file or option, rule and value.
     """
-    snapshot = read_snapshot(options.network)
-    form = form_of(options.target, "--convert-to")
+    target = options.convert_to
+    if target is None:
+        raise ValueError("--convert-to must name the file to write")
+    form = form_of(target, "--convert-to")
+    if form is Form.ONNX and options.noise_mode is NoiseMode.RANDOM:
+        raise ValueError("--noise-mode=random cannot be exported: use const or none")
+    check_installed(form)
+    snapshot, generator = read_snapshot(options.network), None
     if form is Form.ONNX:
         name = "G" if options.use_raw_g else "G_ema"
         generator = build_generator(snapshot, name, fp32=True)
-        if not dry_run:
-            save_onnx(options.target, generator, options)
-    elif dry_run:
-        return snapshot
-    elif form is Form.SAFETENSORS:
-        save_safetensors(options.target, snapshot)
-    else:
-        save_snapshot(options.target, snapshot)
-    return snapshot
+    return ConversionJob(options=options, target=target, snapshot=snapshot, generator=generator)
 
 
 def form_of(path: Path, option: str) -> Form:
@@ -170,7 +174,7 @@ def _json_of(path: Path) -> Path:
 class _Drawing(nn.Module):
     """A generator with its options fixed, whose images are a tuple."""
 
-    def __init__(self, generator: Generator, options: ConversionOptions) -> None:
+    def __init__(self, generator: Generator, options: GenerationOptions) -> None:
         super().__init__()
         self.generator, self.options = generator, options
 
@@ -186,7 +190,7 @@ class _Drawing(nn.Module):
         return tuple(images.values())
 
 
-def save_onnx(path: Path, generator: Generator, options: ConversionOptions) -> None:
+def save_onnx(path: Path, generator: Generator, options: GenerationOptions) -> None:
     """Write a generator as ONNX.
 
     Inputs: z [N, z_dim] float32 and, of a conditional one, c [N, c_dim] float32; any N.

@@ -1,9 +1,10 @@
 """Images, style mixing grids and videos from a snapshot, as files."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ from data.number_files import load_rows
 from data.pixels import to_uint8
 from data.sheets import Pixels, image_grid, save_image, side_by_side
 from dnnlib import files
-from networks.generator import NoiseMode
+from dnnlib.config import to_dict
+from dnnlib.options import Job, Progress
+from networks.export import ConversionJob, prepare_conversion
+from networks.options import GenerationOptions
 from networks.sampling import (
     Sampler,
     Truncation,
@@ -28,72 +32,7 @@ from networks.video import check_video, save_video
 from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 from torch_utils.seeding import derive_seed
 
-# Takes how many samples are done and how many there are; returns what counts further ones.
-Progress = Callable[[int, int], Callable[[int], None]]
 _DEFAULT_MIX_LAYERS = 7
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationOptions:
-    """What to draw, from which snapshot, and where to.
-
-    Attributes:
-        network: snapshot of ours or a published pickle.
-        outdir: folder of the images.
-        seeds: one latent each, as in the published tools.
-        latents: instead of seeds, a .npy file of [N, z_dim] numbers.
-        labels: for a conditional network, a .npy file of [N, c_dim] or [1, c_dim] conditions, or
-            identity features (.json), of which each sample draws one.
-        class_index: instead of labels, a one-hot condition for all samples.
-        truncation: 1 leaves w as it is, 0 gives the mean image.
-        truncation_cutoff: number of first layers to truncate; None is all.
-        noise_mode: const, random or none.
-        mix_seeds: draw a grid: samples are rows, these seeds columns; None draws single images.
-        mix_layers: layers that come from the column; None is the first seven.
-        video: draw a closed path through the samples to this file; None draws images.
-        frames: of the video from one sample to the next.
-        fps: frames a second.
-        raw: also write images.npz with float32 images, not clipped.
-        use_raw_g: draw from G instead of its average G_ema.
-        fp32: compute in 32 bits on CUDA too.
-        device: auto, cpu or cuda.
-        seed: of random noise.
-    """
-
-    network: Path
-    outdir: Path
-    seeds: tuple[int, ...] = ()
-    latents: Path | None = None
-    labels: Path | None = None
-    class_index: int | None = None
-    truncation: float = 1.0
-    truncation_cutoff: int | None = None
-    noise_mode: NoiseMode = NoiseMode.CONST
-    mix_seeds: tuple[int, ...] | None = None
-    mix_layers: tuple[int, ...] | None = None
-    video: Path | None = None
-    frames: int = 60
-    fps: float = 30.0
-    raw: bool = False
-    use_raw_g: bool = False
-    fp32: bool = False
-    device: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if bool(self.seeds) == (self.latents is not None):
-            raise ValueError("one of --seeds and --latents must say what to draw")
-        if self.labels is not None and self.class_index is not None:
-            raise ValueError("--labels and --class are two ways to say the same; give one")
-        if (self.mix_seeds is not None) + (self.video is not None) + self.raw > 1:
-            raise ValueError("--mix-seeds, --video and --raw cannot be combined")
-        if not math.isfinite(self.truncation):
-            raise ValueError(f"--truncation must be a number, got {self.truncation}")
-        for name, value in (("frames", self.frames), ("fps", self.fps)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"--{name} must be above 0, got {value}")
-        if self.video is not None:
-            check_video(self.video)
 
 
 @dataclass(frozen=True)
@@ -111,32 +50,57 @@ class Samples:
     c: Tensor | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Everything that has been read and checked before the first file is written.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GenerationJob(Job):
+    """Images to be generated, with everything read and checked.
 
     Attributes:
         options: what was asked for.
+        outdir: where the images go.
         sampler: of the generator on its device.
-        samples: what to draw; the rows of a mixing grid.
+        samples: what to generate; the rows of a mixing grid.
         columns: of a mixing grid; None for single images and videos.
         mix_layers: layers that come from the column.
     """
 
     options: GenerationOptions
+    outdir: Path
     sampler: Sampler
     samples: Samples
     columns: Samples | None
     mix_layers: tuple[int, ...]
 
+    def describe(self) -> dict[str, Any]:
+        """Return the options, the network and the samples' names."""
+        return {
+            "options": to_dict(self.options),
+            "generator": to_dict(self.sampler.generator.config),
+            "samples": list(self.samples.names),
+        }
 
-def prepare(options: GenerationOptions) -> Job:
+    def run(self, progress: Progress) -> str:
+        """Generate and write the images."""
+        ws = self.sampler.map(self.samples.z, self.samples.c)
+        if self.columns is not None:
+            paths = _write_mixing_grid(self, ws, self.columns, progress)
+        elif self.options.video is not None:
+            paths = _write_video(self, ws, self.options.video, progress)
+        else:
+            paths = _write_images(self, ws, progress)
+        return f"wrote {len(paths)} files, the last is {paths[-1]}"
+
+
+def prepare(options: GenerationOptions) -> GenerationJob | ConversionJob:
     """Read snapshot, latents and labels.
 
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
+    if options.convert_to is not None or options.outdir is None:
+        return prepare_conversion(options)
     if options.outdir.exists() and not options.outdir.is_dir():
         raise ValueError(f"--outdir {options.outdir}: is a file, must be a folder")
+    if options.video is not None:
+        check_video(options.video)
     device = torch.device(resolve_device(options.device))
     if device.type == "cuda":
         use_repeatable_arithmetic()
@@ -149,17 +113,18 @@ def prepare(options: GenerationOptions) -> Job:
         names = tuple(f"latent{index:04d}" for index in range(len(z)))
     else:
         z, names = latents_of_seeds(options.seeds, z_dim), _seed_names(options.seeds)
-    num_ws, mix_seeds = generator.num_ws, options.mix_seeds or ()
-    check_layers(options.mix_layers or (), num_ws)
+    check_layers(options.mix_layers, generator.num_ws)
+    mix_names = _seed_names(options.mix_seeds)
     c = read_conditions(
-        options, generator.config.c_dim, [*names, *_seed_names(mix_seeds)], snapshot.feature_scale
+        options, generator.config.c_dim, [*names, *mix_names], snapshot.feature_scale
     )
     columns = None
-    if mix_seeds:
-        column_z = latents_of_seeds(mix_seeds, z_dim)
-        columns = Samples(_seed_names(mix_seeds), column_z, None if c is None else c[len(z) :])
-    return Job(
+    if mix_names:
+        column_z = latents_of_seeds(options.mix_seeds, z_dim)
+        columns = Samples(mix_names, column_z, None if c is None else c[len(z) :])
+    return GenerationJob(
         options=options,
+        outdir=options.outdir,
         sampler=Sampler(
             generator,
             truncation=Truncation(psi=options.truncation, cutoff=options.truncation_cutoff),
@@ -168,7 +133,7 @@ def prepare(options: GenerationOptions) -> Job:
         ),
         samples=Samples(names, z, None if c is None else c[: len(z)]),
         columns=columns,
-        mix_layers=options.mix_layers or tuple(range(min(_DEFAULT_MIX_LAYERS, num_ws))),
+        mix_layers=options.mix_layers or tuple(range(min(_DEFAULT_MIX_LAYERS, generator.num_ws))),
     )
 
 
@@ -207,21 +172,8 @@ def read_conditions(
     return rows.expand(count, -1)
 
 
-def run(job: Job, progress: Progress) -> list[Path]:
-    """Generate and write what the job's options ask for.
-
-    Returns: the files, in the order written.
-    """
-    ws = job.sampler.map(job.samples.z, job.samples.c)
-    if job.columns is not None:
-        return _write_mixing_grid(job, ws, job.columns, progress)
-    if job.options.video is not None:
-        return _write_video(job, ws, job.options.video, progress)
-    return _write_images(job, ws, progress)
-
-
-def _write_images(job: Job, ws: Tensor, progress: Progress) -> list[Path]:
-    outdir, names = job.options.outdir, job.samples.names
+def _write_images(job: GenerationJob, ws: Tensor, progress: Progress) -> list[Path]:
+    outdir, names = job.outdir, job.samples.names
     raw: list[dict[str, Tensor]] = []
     cells, paths = [], []
     for name, images in zip(names, _generate(job, ws, names, progress), strict=True):
@@ -240,7 +192,9 @@ def _write_images(job: Job, ws: Tensor, progress: Progress) -> list[Path]:
     return paths
 
 
-def _write_mixing_grid(job: Job, ws: Tensor, columns: Samples, progress: Progress) -> list[Path]:
+def _write_mixing_grid(
+    job: GenerationJob, ws: Tensor, columns: Samples, progress: Progress
+) -> list[Path]:
     """Write an image a pair, and a grid with the rows' and columns' own images at its edges."""
     rows, width = job.samples.names, len(columns.names)
     column_ws = job.sampler.map(columns.z, columns.c)
@@ -252,17 +206,17 @@ def _write_mixing_grid(job: Job, ws: Tensor, columns: Samples, progress: Progres
         pixels = {modality: to_uint8(image).numpy() for modality, image in images.items()}
         cells.append(side_by_side(pixels.values()))
         if len(cells) > len(rows) + width:
-            paths += _save_sample(job.options.outdir / name, pixels)
+            paths += _save_sample(job.outdir / name, pixels)
     heads, tops, body = cells[: len(rows)], cells[len(rows) :][:width], cells[len(rows) + width :]
     layout = [np.zeros_like(cells[0]), *tops]
     for row, head in enumerate(heads):
         layout += [head, *body[row * width : (row + 1) * width]]
-    paths.append(job.options.outdir / "grid.png")
+    paths.append(job.outdir / "grid.png")
     save_image(paths[-1], image_grid(layout, width + 1))
     return paths
 
 
-def _write_video(job: Job, ws: Tensor, path: Path, progress: Progress) -> list[Path]:
+def _write_video(job: GenerationJob, ws: Tensor, path: Path, progress: Progress) -> list[Path]:
     ws = interpolate_ws(ws, job.options.frames)
     # One name for all frames: random noise stands still instead of flickering.
     frames = (
@@ -274,7 +228,7 @@ def _write_video(job: Job, ws: Tensor, path: Path, progress: Progress) -> list[P
 
 
 def _generate(
-    job: Job, ws: Tensor, names: Sequence[str], progress: Progress
+    job: GenerationJob, ws: Tensor, names: Sequence[str], progress: Progress
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the images [C, R, R] of each sample; random noise follows from its name."""
     advance = progress(0, len(ws))

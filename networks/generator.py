@@ -6,13 +6,13 @@ Tomašević et al. 2022 (arXiv:2205.01536) for the second head.
 
 import math
 from collections.abc import Sequence
-from enum import StrEnum
 
 import torch
 from torch import Tensor, nn
 
 from networks.config import Architecture, GeneratorConfig
 from networks.layers import SQRT_HALF, Convolution, FullyConnected, Mapping, scaled_clamp
+from networks.options import NoiseMode
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, scale_noise_bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import setup_filter, upsample2d
@@ -22,14 +22,6 @@ Images = dict[str, Tensor]
 NoiseSource = torch.Generator | Sequence[torch.Generator] | None
 
 _DEMODULATION_EPS = 1e-8
-
-
-class NoiseMode(StrEnum):
-    """What is added to each layer: fresh noise, the stored constant one, or nothing."""
-
-    RANDOM = "random"
-    CONST = "const"
-    NONE = "none"
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:

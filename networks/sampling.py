@@ -18,7 +18,8 @@ from torch import Tensor
 from data.labels import load_labels
 from data.pairs import open_pairs
 from data.pixels import to_uint8
-from networks.generator import Generator, NoiseMode
+from networks.generator import Generator
+from networks.options import NoiseMode
 from networks.snapshot import load_generator
 from torch_utils.seeding import derive_seed, generator_for
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from networks.config import MappingConfig
-from networks.generator import Generator, NoiseMode, SynthesisLayer
+from networks.generator import Generator, SynthesisLayer
+from networks.options import NoiseMode
 from tests.helpers import naive_networks
 from tests.helpers.golden import assert_golden, read_shared, read_shared_json, read_small
 from tests.helpers.networks import (

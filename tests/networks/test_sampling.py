@@ -6,7 +6,7 @@ import torch
 
 from data.pixels import to_uint8
 from networks.generation import interpolate_ws, mix_styles
-from networks.generator import NoiseMode
+from networks.options import NoiseMode
 from networks.sampling import (
     IndexedSampler,
     Sampler,
