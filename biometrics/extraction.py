@@ -13,7 +13,6 @@ from torch import Tensor
 
 from biometrics.embedding import Embedder, embed_samples, load_embedder
 from biometrics.features import (
-    FEATURES_FILE,
     FeatureInfo,
     IdentityFeatures,
     check_replaceable,
@@ -21,6 +20,7 @@ from biometrics.features import (
     write_identity_features,
 )
 from biometrics.options import FeatureOptions
+from data.labels import IDENTITY_FILE
 from data.pairs import open_pairs
 from data.sample_index import SampleIndex, identity_of
 from dnnlib.options import Job, Progress
@@ -117,7 +117,7 @@ def prepare(options: FeatureOptions) -> ExtractionJob:
     if target is None:
         if options.data_folder.is_file():
             raise ValueError(f"--data-folder {options.data_folder}: an archive needs --out, too")
-        target = options.data_folder / FEATURES_FILE
+        target = options.data_folder / IDENTITY_FILE
     check_writable(target)
     source = open_pairs(options.data_folder)
     device = resolve_device(options.device, options.gpu_device_number)

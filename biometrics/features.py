@@ -7,27 +7,25 @@ recogniser's hash and preprocessing, so that embeddings of two recognisers are n
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from biometrics.embedding import Preprocessing
-from data.modalities import MODALITIES
-from data.sample_index import identity_of
+from data.labels import stem_of_key
+from data.number_files import rows_of
+from data.pixels import image_suffixes
+from data.sample_index import MODALITY_FOLDERS, identity_of
 from dnnlib.config import from_dict, to_dict
 from dnnlib.files import atomic_write, check_place, read_json, sha256_file, write_json
 from metrics.nearest import unit_rows
 from torch_utils.seeding import generator_for
 
-FEATURES_FILE = "identity_features.json"
 INFO_FILE = "identity_features.info.json"
-
-_MODALITY_FOLDERS = frozenset(name for modality in MODALITIES for name in modality.folders)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +151,17 @@ def read_identity_features(path: Path) -> IdentityFeatures:
     content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: expected an object {{file name: [numbers]}} that is not empty")
-    stems = tuple(_stem_of(name) for name in content)
+    suffixes = image_suffixes()
+    stems = tuple(stem_of_key(name, MODALITY_FOLDERS, suffixes) for name in content)
     if len(set(stems)) < len(stems):
         repeated, _ = Counter(stems).most_common(1)[0]
         raise ValueError(f"{path}: two entries for {repeated!r}")
-    vectors = _to_matrix(content, path)
+    vectors = rows_of(content, str(path))
+    is_zero = ~vectors.any(axis=1)
+    if is_zero.any():
+        raise ValueError(
+            f"{path}: {[*content][int(is_zero.argmax())]!r}: features must not be zero"
+        )
     return IdentityFeatures(stems=stems, vectors=vectors, info=_read_info(path))
 
 
@@ -204,29 +208,6 @@ def _stated_info(path: Path) -> FeatureInfo | None:
     """Return what the info file says, whether or not the features are those that it is for."""
     place = _info_path(path)
     return from_dict(FeatureInfo, read_json(place), str(place)) if place.exists() else None
-
-
-def _stem_of(name: str) -> str:
-    path = PurePosixPath(name.replace("\\", "/"))
-    parts = path.parts[1:] if path.parts and path.parts[0] in _MODALITY_FOLDERS else path.parts
-    return "/".join(parts).removesuffix(path.suffix)
-
-
-def _to_matrix(content: Mapping[str, Any], path: Path) -> np.ndarray:
-    width = None
-    for name, vector in content.items():
-        if not isinstance(vector, list) or not all(type(v) in (int, float) for v in vector):
-            raise ValueError(f"{path}: {name!r}: expected a list of numbers")
-        width = len(vector) if width is None else width
-        if len(vector) != width or not vector:
-            raise ValueError(f"{path}: {name!r}: {len(vector)} numbers, the first has {width}")
-    with np.errstate(over="ignore"):
-        matrix = np.array(list(content.values()), dtype=np.float64).astype(np.float32)
-    names = list(content)
-    for test, rule in ((np.isfinite(matrix).all(1), "finite"), (matrix.any(1), "other than zero")):
-        if not test.all():
-            raise ValueError(f"{path}: {names[int(test.argmin())]!r}: vectors must be {rule}")
-    return matrix
 
 
 def random_direction(width: int, seed: int, identity: int, attempt: int) -> np.ndarray:

@@ -1,11 +1,10 @@
 """Conditions of a generator from files: rows of numbers, or identity features."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data.number_files import load_rows
+from data.number_files import load_rows, rows_of
 from dnnlib import files
 
 DEFAULT_FEATURE_SCALE = 4.0  # what the published generate_recognition_data.py multiplies with
@@ -47,20 +46,7 @@ def load_conditions(path: Path, option: str, scale: float | None) -> np.ndarray:
     content = files.read_json(path)
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{option} {path}: expected an object of file names and numbers")
-    found = [_row(content[name], f"{option} {path}: {name}") for name in sorted(content)]
-    if len({len(row) for row in found}) != 1:
-        raise ValueError(f"{option} {path}: all entries must be of one length")
-    matrix = np.stack(found)
+    matrix = rows_of({name: content[name] for name in sorted(content)}, f"{option} {path}")
     if scale is not None and not matrix.any(axis=1).all():
         raise ValueError(f"{option} {path}: features must not all be zero")
     return scale_features(matrix, scale)
-
-
-def _row(values: Any, where: str) -> np.ndarray:
-    try:
-        row = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected a list of numbers") from error
-    if row.ndim != 1 or not row.size or not np.isfinite(row).all():
-        raise ValueError(f"{where}: expected a list of finite numbers")
-    return row

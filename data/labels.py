@@ -7,7 +7,7 @@ ending, subfolder and the folder of its modality.
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,7 +17,8 @@ import numpy as np
 from data import pixels
 from data.conditions import scale_features
 from data.modalities import MODALITIES
-from data.sample_index import SampleIndex, shorten
+from data.number_files import rows_of
+from data.sample_index import MODALITY_FOLDERS, SampleIndex, shorten
 from data.storage import Directory, Folder, Mounts
 
 IDENTITY_FILE = "identity_features.json"
@@ -186,21 +187,27 @@ def _class_entries(content: Any, file: str) -> Iterable[tuple[Any, Any]] | None:
 
 
 def _by_stem(entries: Iterable[tuple[Any, Any]], samples: SampleIndex, file: str) -> dict[str, Any]:
-    folders = {name for modality in MODALITIES for name in modality.folders}
-    folders |= {folder.name for folder in _image_folders(samples).values()}
+    folders = MODALITY_FOLDERS | {folder.name for folder in _image_folders(samples).values()}
     suffixes = pixels.image_suffixes()
     values: dict[str, Any] = {}
     for name, label in entries:
         if not isinstance(name, str) or not name:
             raise ValueError(f"{file}: file names must be text, got {name!r:.80}")
-        stem = _stem_of_key(name, folders, suffixes)
+        stem = stem_of_key(name, folders, suffixes)
         if stem in values and values[stem] != label:
             raise ValueError(f"{file}: two different labels for {stem!r}")
         values[stem] = label
     return values
 
 
-def _stem_of_key(name: str, folders: set[str], suffixes: frozenset[str]) -> str:
+def stem_of_key(name: str, folders: Collection[str], suffixes: Collection[str]) -> str:
+    """Return an image's name as a stem.
+
+    Args:
+        name: of a label file, with either kind of slash.
+        folders: of modalities, not part of a stem.
+        suffixes: of images, see `data.pixels.image_suffixes`.
+    """
     path = PurePosixPath(name.replace("\\", "/"))
     parts = path.parts[1:] if len(path.parts) > 1 and path.parts[0] in folders else path.parts
     stem = "/".join(parts)
@@ -208,36 +215,9 @@ def _stem_of_key(name: str, folders: set[str], suffixes: frozenset[str]) -> str:
 
 
 def _to_matrix(labels: Mapping[str, Any], file: str) -> np.ndarray:
-    first = next(iter(labels.values()))
-    if not isinstance(first, list):
-        return _one_hot([_checked_class(label, stem, file) for stem, label in labels.items()])
-    for stem, label in labels.items():
-        _check_vector(label, len(first), f"{file}: label of {stem!r}")
-    # What float32 cannot hold becomes infinite, and is refused with the rest.
-    with np.errstate(over="ignore"):
-        matrix = np.array([_floats(label) for label in labels.values()]).astype(np.float32)
-    bad = ~np.isfinite(matrix).all(axis=1)
-    if bad.any():
-        stem = list(labels)[int(bad.argmax())]
-        raise ValueError(f"{file}: label of {stem!r}: numbers must be finite in float32")
-    return matrix
-
-
-def _floats(label: Sequence[Any]) -> list[float]:
-    try:
-        return [float(number) for number in label]
-    except OverflowError:  # whole numbers of more than 308 digits
-        return [float("inf")] * len(label)
-
-
-def _check_vector(label: Any, length: int, where: str) -> None:
-    if not isinstance(label, list) or not label:
-        raise ValueError(f"{where} must be a list of numbers like the others, got {label!r:.80}")
-    if len(label) != length:
-        raise ValueError(f"{where} must have {length} numbers as the first, got {len(label)}")
-    for number in label:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise ValueError(f"{where} must be a list of numbers, got {number!r:.80} in it")
+    if isinstance(next(iter(labels.values())), list):
+        return rows_of(labels, file)
+    return _one_hot([_checked_class(label, stem, file) for stem, label in labels.items()])
 
 
 def _checked_class(label: Any, stem: str, file: str) -> int:

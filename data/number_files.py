@@ -1,6 +1,8 @@
-"""Numbers in .npy files: nothing is executed, and a header that lies allocates nothing."""
+"""Numbers in .npy and JSON files: nothing is executed, a header that lies allocates nothing."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +49,42 @@ def load_rows(path: Path, option: str, width: int | None = None) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise ValueError(f"{option} {path}: all numbers must be finite")
     return rows
+
+
+def rows_of(entries: Mapping[str, Any], where: str) -> np.ndarray:
+    """Return lists of numbers, such as those of identity_features.json, as rows: [N, E] float32.
+
+    Args:
+        entries: name -> [numbers], at least one.
+        where: option or file, for messages.
+    Raises: ValueError naming the entry that is no list, or of another length or not finite.
+    """
+    width = None
+    for name, values in entries.items():
+        is_list = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        if not is_list or not values:
+            raise ValueError(
+                f"{where}: {name!r:.60}: expected a list of numbers, got {values!r:.80}"
+            )
+        width = len(values) if width is None else width
+        if len(values) != width:
+            raise ValueError(
+                f"{where}: {name!r:.60}: {len(values)} numbers, but the first has {width}"
+            )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        rows = np.array([_floats(values) for values in entries.values()]).astype(np.float32)
+    is_finite = np.isfinite(rows).all(axis=1)
+    if not is_finite.all():
+        name = [*entries][int(is_finite.argmin())]
+        raise ValueError(f"{where}: {name!r:.60}: numbers must be finite in float32")
+    return rows
+
+
+def _floats(values: Sequence[float]) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except OverflowError:  # whole numbers of more than 308 digits
+        return [float("inf")] * len(values)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from data.storage import Folder, Storage, map_in_threads
 MASK = "mask"
 UNCERTAINTY = "uncertainty"
 _CHANNELS = {modality.name: modality.channels for modality in MODALITIES}
-_MODALITY_FOLDERS = frozenset(name for modality in MODALITIES for name in modality.folders)
+MODALITY_FOLDERS = frozenset(name for modality in MODALITIES for name in modality.folders)
 _NAMES_IN_MESSAGES = 5
 
 
@@ -199,7 +199,7 @@ def identity_of(stem: str) -> str:
     "0007", "person/IMG_5" shows "person". A name without "_" is an identity of its own.
     """
     path = PurePosixPath(stem)
-    folders = [part for part in path.parts[:-1] if part not in _MODALITY_FOLDERS]
+    folders = [part for part in path.parts[:-1] if part not in MODALITY_FOLDERS]
     if folders:
         return "/".join(folders)
     prefix, _, sample = path.name.rpartition("_")

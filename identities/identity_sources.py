@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from biometrics.features import IdentityFeatures, random_direction
-from data.number_files import open_numbers
+from data.number_files import open_numbers, rows_of
 from dnnlib import files
 from metrics.nearest import unit_rows
 from torch_utils.seeding import generator_for
@@ -133,13 +133,4 @@ def _read_json_vectors(path: Path) -> tuple[list[str], np.ndarray]:
         raise ValueError(
             f"--identity-source {path}: expected lists of numbers, or an object of them"
         )
-    lengths = set()
-    for name, vector in content.items():
-        if not isinstance(vector, list) or not all(type(v) in (int, float) for v in vector):
-            raise ValueError(f"--identity-source {path}: {name!r:.60}: expected a list of numbers")
-        lengths.add(len(vector))
-    if len(lengths) > 1:
-        raise ValueError(
-            f"--identity-source {path}: vectors of different lengths {sorted(lengths)}"
-        )
-    return list(content), np.array(list(content.values()), dtype=np.float64)
+    return list(content), rows_of(content, f"--identity-source {path}")
