@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from evaluation.snapshot_metrics import SnapshotMetrics
     from training.launch import Plan
-    from training.loop import SnapshotEvaluator
     from training.state import TrainingState
+    from training.task import SnapshotEvaluator
 
 EPILOG = """\b
 Examples:

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,20 +186,21 @@ class Judge:
 
 def run(setting: Setting, single: Path, init: str, folder: Path) -> Judge:
     """Train one beginning; return what was seen, with the losses of each tick."""
+    from torch_utils.trainer import Trainer  # noqa: PLC0415
     from training.launch import make_plan  # noqa: PLC0415
-    from training.loop import TrainingLoop  # noqa: PLC0415
+    from training.task import GanTask, tick_cadence  # noqa: PLC0415
 
     plan = make_plan(options_of(setting, single, init))
     plan.dataset.cache(plan.cache_gib)
     judge = Judge(setting, plan.dataset)
     evaluate: Callable[[Path, TrainingState], Mapping[str, float]]
     evaluate = lambda _, state: judge.look(state)  # noqa: E731  # the path is of no use
-    loop = TrainingLoop(
+    task = GanTask(
         plan.config, plan.run, folder, plan.dataset, start=plan.start, evaluations=[evaluate]
     )
-    judge.look(loop.state)
-    loop.progress = cli.progress_bar(0, setting.kimg * 1000)
-    loop.run()
+    judge.look(task.state)
+    progress = partial(cli.progress_bar, unit="step")
+    Trainer(task, folder, tick_cadence(plan.config, plan.run), progress=progress).run()
     lines = (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     for row, line in zip(judge.rows[1:], lines, strict=True):
         row.update({name: json.loads(line)[name]["mean"] for name in LOSSES})

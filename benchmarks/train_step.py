@@ -51,11 +51,11 @@ def build_iteration(setting: Setting) -> "Iteration":
 
     from torch_utils.devices import resolve_device  # noqa: PLC0415
     from training.config import DataConfig  # noqa: PLC0415
-    from training.loop import set_up_backends  # noqa: PLC0415
     from training.options import TrainingOptions  # noqa: PLC0415
     from training.presets import resolve  # noqa: PLC0415
     from training.state import TrainingState  # noqa: PLC0415
     from training.step import Iteration  # noqa: PLC0415
+    from training.task import set_up_backends  # noqa: PLC0415
 
     options = TrainingOptions(
         data=Path("benchmark"),

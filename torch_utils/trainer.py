@@ -154,6 +154,14 @@ class Task(abc.ABC):
         """Say how far the training has come."""
         return f"step {index}"
 
+    def global_step(self, index: int) -> int:
+        """Return the x axis of TensorBoard."""
+        return index
+
+    def status_line(self, index: int, means: Mapping[str, float]) -> str:
+        """Return one line about the row that ends before step `index`."""
+        return f"step {index} of {self.steps}  {describe_result(means)}"
+
     def check(self, index: int) -> None:
         """Raise FloatingPointError where gradients stay non-finite, or a weight is."""
         for guard in self.guards:
@@ -210,7 +218,10 @@ class Trainer:
         task = self.task
         if self.checkpoint_path.is_file():
             self._restore()
-            self._say("continuing at %s", self._where())
+            if self.is_finished:
+                self._say("%s: finished before, at %s", self.folder, task.where(self.index))
+                return True
+            self._say("continuing at %s", task.where(self.index))
         task.world.wait()
         task.begin(self.index)
         advance = None
@@ -225,7 +236,8 @@ class Trainer:
             if records is not None:
                 records.close()
         if not is_complete:
-            self._say("%s: stopped at %s; the same command continues", self.folder, self._where())
+            where = task.where(self.index)
+            self._say("%s: stopped at %s; the same command continues", self.folder, where)
         return is_complete
 
     def _train(
@@ -277,8 +289,8 @@ class Trainer:
         self.rows, self.row_began_at = self.rows + 1, self.index
         self.last = {name: entry["mean"] for name, entry in row.items()}
         if records is not None:
-            records.write(row, self.index)
-            _log.info("step %d of %d  %s", self.index, task.steps, describe_result(self.last))
+            records.write(row, task.global_step(self.index))
+            _log.info("%s", task.status_line(self.index, self.last))
         every = self.cadence.checkpoint_rows
         is_due = every > 0 and (self.rows - 1) % every == 0
         if self.is_finished or (is_due and self._is_sound()):
@@ -324,9 +336,6 @@ class Trainer:
     def _say(self, text: str, *values: object) -> None:
         if self.task.world.is_first:
             _log.info(text, *values)
-
-    def _where(self) -> str:
-        return f"{self.task.where(self.index)} of {self.task.steps}"
 
 
 def train(

@@ -17,11 +17,12 @@ from networks.snapshot import load_snapshot
 from torch_utils.devices import resolve_device
 from torch_utils.distributed import is_launched, join_world, local_rank, world_size
 from torch_utils.ops import backends
+from torch_utils.trainer import Trainer
 from training.config import DataConfig, RunConfig, TrainingConfig
-from training.loop import SnapshotEvaluator, TrainingLoop
 from training.options import TrainingOptions
 from training.presets import resolve
 from training.published_files import find_snapshot
+from training.task import GanTask, SnapshotEvaluator, tick_cadence
 from training.transfer import Start, plan_start
 
 _log = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ def train(
                 raise ValueError(f"--outdir {outdir}: must be a folder that all processes see")
             folder = run.path
         plan.dataset.cache(plan.cache_gib)
-        loop = TrainingLoop(
+        task = GanTask(
             plan.config,
             plan.run,
             folder,
@@ -193,26 +194,22 @@ def train(
             start=plan.start,
             evaluations=evaluations,
         )
-        return _run_loop(loop, progress)
+        batch = plan.config.batch
+
+        def show_images(done: int, total: int) -> Callable[[int], None]:
+            advance = progress(done * batch, total * batch)
+            return lambda steps: advance(steps * batch)
+
+        cadence = tick_cadence(plan.config, plan.run)
+        trainer = Trainer(task, folder, cadence, progress=show_images, has_tensorboard=True)
+        is_complete = trainer.run()
+        if is_complete and world.is_first:
+            _log.info("%s: %d kimg shown", folder, task.state.nimg // 1000)
+        return is_complete
 
 
 def _find_run(plan: Plan, outdir: Path, *, fresh: bool = False) -> runs.OutputFolder:
     return runs.find_run(outdir, plan.description, **_record(plan), fresh=fresh)
-
-
-def _run_loop(loop: TrainingLoop, progress: Callable[[int, int], Callable[[int], None]]) -> bool:
-    shown, kimg = loop.state.nimg, loop.run_config.kimg
-    if loop.is_done:
-        _log.info("%s: finished before, %d kimg shown", loop.folder, shown // 1000)
-        return True
-    word = "continues" if loop.is_continued else "starts"
-    _log.info("%s: %s at %.1f of %d kimg", loop.folder, word, shown / 1000, kimg)
-    if loop.world.is_first:
-        loop.progress = progress(shown, kimg * 1000)
-    is_complete = loop.run()
-    verdict = "finished" if is_complete else "stopped; the same command continues it"
-    _log.info("%s: %s at %.1f kimg", loop.folder, verdict, loop.state.nimg / 1000)
-    return is_complete
 
 
 def _record(plan: Plan) -> dict[str, Any]:

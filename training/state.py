@@ -19,11 +19,7 @@ from training.ada import AdaController
 from training.config import TrainingConfig
 from training.optimization import build_adam
 
-CHECKPOINT_FILE = "checkpoint.pt"
-CHECKPOINT_FORMAT = "biface-checkpoint"
-CHECKPOINT_VERSION = 1
-
-_COUNTERS = ("nimg", "step", "tick", "tick_start_nimg", "seconds")
+_COUNTERS = ("nimg", "step", "tick")
 
 
 class TrainingState:
@@ -35,12 +31,10 @@ class TrainingState:
         optimizers: "G" and one a modality.
         ada: strength of the augmentation by modality.
         pl_mean: [] float32, running mean of path lengths.
-        statistics: gathered since the last status line.
+        statistics: gathered since the last tick.
         nimg: images shown.
         step: iterations done.
-        tick: status lines written.
-        tick_start_nimg: images shown at the last status line.
-        seconds: time spent in training over all restarts.
+        tick: ticks done, each a row of stats.jsonl.
     """
 
     def __init__(
@@ -61,8 +55,7 @@ class TrainingState:
         self.ada = {name: AdaController(config.ada) for name in self.discriminators}
         self.pl_mean = torch.zeros([], device=device)
         self.statistics = Statistics(device, self.world)
-        self.nimg, self.step, self.tick, self.tick_start_nimg = 0, 0, 0, 0
-        self.seconds = 0.0
+        self.nimg, self.step, self.tick = 0, 0, 0
 
     def networks(self) -> dict[str, nn.Module]:
         """Return all networks under their published snapshot names: G, G_ema, D, D_NIR."""
@@ -82,30 +75,24 @@ class TrainingState:
         All processes call it together; the state of the first is the one to keep.
         """
         return {
-            "format": CHECKPOINT_FORMAT,
-            "version": CHECKPOINT_VERSION,
             "networks": {name: net.state_dict() for name, net in self.networks().items()},
             "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
             "ada": {name: controller.state_dict() for name, controller in self.ada.items()},
             "pl_mean": self.pl_mean,
-            "statistics": self.statistics.state_dict(),
             "counters": {name: getattr(self, name) for name in _COUNTERS},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`.
 
-        Raises: ValueError for a state of another format; RuntimeError for one of other networks.
+        Raises: RuntimeError for a state of other networks.
         """
-        if (state.get("format"), state.get("version")) != (CHECKPOINT_FORMAT, CHECKPOINT_VERSION):
-            raise ValueError(f"not a {CHECKPOINT_FORMAT} of version {CHECKPOINT_VERSION}")
         self.load_networks(state["networks"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         for name, controller in self.ada.items():
             controller.load_state_dict(state["ada"][name])
         self.pl_mean.copy_(state["pl_mean"])
-        self.statistics.load_state_dict(state["statistics"])
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
 

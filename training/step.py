@@ -1,7 +1,6 @@
 """One training iteration: a generator step, then a step of each discriminator."""
 
 import contextlib
-import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -58,26 +57,6 @@ class Iteration:
             )
             for phase in self.phases
         }
-
-    def check(self) -> None:
-        """Raise FloatingPointError where a phase's gradients stay non-finite, or a weight is."""
-        kimg = self.state.nimg / 1000
-        for guard in self.guards.values():
-            guard.check(f"kimg {kimg:.1f}")
-        for name, network in self.state.networks().items():
-            norms = torch.stack(torch._foreach_norm([*network.parameters()], math.inf))
-            if not bool(norms.isfinite().all()):
-                raise FloatingPointError(
-                    f"{name}: weights are no longer finite at kimg {kimg:.1f}: {ADVICE}"
-                )
-
-    def is_sound(self) -> bool:
-        """Tell whether the state is worth keeping: each phase's last gradient was finite.
-
-        Raises: FloatingPointError, see `check`.
-        """
-        self.check()
-        return not any(guard.is_bad for guard in self.guards.values())
 
     def run(self, batch: Mapping[str, Tensor]) -> None:
         """Do one iteration.

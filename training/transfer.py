@@ -14,17 +14,12 @@ from data.modalities import NIR, RGB
 from networks.config import DiscriminatorConfig, GeneratorConfig
 from networks.snapshot import NetworkState, Snapshot
 from torch_utils.checkpoints import load_checkpoint
+from torch_utils.trainer import CHECKPOINT_FILE, CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from training.ada import AdaMode
 from training.conditioning import add_condition
 from training.config import TrainingConfig
 from training.fitting import check_fit
-from training.state import (
-    CHECKPOINT_FILE,
-    CHECKPOINT_FORMAT,
-    CHECKPOINT_VERSION,
-    TrainingState,
-    snapshot_name,
-)
+from training.state import TrainingState, snapshot_name
 
 # Rec. 601 luma, as Pillow's conversion to grey uses it.
 LUMA = (0.299, 0.587, 0.114)
@@ -168,16 +163,18 @@ def find_checkpoint(snapshot: Snapshot, path: Path) -> dict[str, Any] | None:
     if snapshot.origin != "biface" or not place.is_file():
         return None
     content = load_checkpoint(place, torch.device("cpu"))
-    kind = CHECKPOINT_FORMAT, CHECKPOINT_VERSION
-    kept = ("optimizers", "ada", "pl_mean")
     match content:
-        case {"format": str(name), "version": int(version)} if (name, version) == kind:
-            is_same = _is_same(snapshot, content["counters"]["nimg"], content["networks"]["G"])
+        case {"format": "biface-checkpoint", "version": 1}:  # written before the common trainer
+            state = content
+        case {"format": str(name), "version": int(version), "task": dict(state)}:
+            if (name, version) != (CHECKPOINT_FORMAT, CHECKPOINT_VERSION):
+                raise ValueError(f"{place}: not a {CHECKPOINT_FORMAT}")
         case _:
-            raise ValueError(f"{place}: not a {kind[0]} of version {kind[1]}")
-    if not is_same:
+            raise ValueError(f"{place}: not a {CHECKPOINT_FORMAT}")
+    if not _is_same(snapshot, state["counters"]["nimg"], state["networks"]["G"]):
         _log.info("%s: of another moment than %s, not used", place, path.name)
-    return {name: content[name] for name in kept} if is_same else None
+        return None
+    return {name: state[name] for name in ("optimizers", "ada", "pl_mean")}
 
 
 def _is_same(snapshot: Snapshot, nimg: int, other: Mapping[str, Tensor]) -> bool:

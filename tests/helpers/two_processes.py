@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.helpers.training import tiny_options  # noqa: E402
 from torch_utils.distributed import join_world  # noqa: E402
 from training.launch import make_plan  # noqa: E402
-from training.loop import TrainingLoop  # noqa: E402
+from training.task import GanTask  # noqa: E402
 
 
 def train_four_steps(data, target):
@@ -23,27 +23,27 @@ def train_four_steps(data, target):
     ada = dataclasses.replace(plan.config.ada, interval=2)
     config = dataclasses.replace(plan.config, generator=generator, ada=ada)
     with join_world(torch.device("cpu")) as world:
-        loop = TrainingLoop(config, plan.run, target.parent, plan.dataset, world=world)
-        gradients = record_gradients(loop)
-        batches = loop._load_batches()
-        loop.iteration.run(next(batches))
+        task = GanTask(config, plan.run, target.parent, plan.dataset, world=world)
+        gradients = record_gradients(task)
+        batches = task._load_batches()
+        task.iteration.run(next(batches))
         first = dict(gradients)
         for _ in range(3):
-            loop.iteration.run(next(batches))
-        loop.state.statistics.collect()
+            task.iteration.run(next(batches))
+        task.state.statistics.collect()
         if world.is_first:
             content = {
                 "gradients": first,
-                "parameters": flat_parameters(loop),
-                "strengths": {name: ada.p for name, ada in loop.state.ada.items()},
-                "statistics": loop.state.statistics.summary(),
+                "parameters": flat_parameters(task),
+                "strengths": {name: ada.p for name, ada in task.state.ada.items()},
+                "statistics": task.state.statistics.summary(),
             }
             torch.save(content, target)
 
 
-def record_gradients(loop):
+def record_gradients(task):
     found = {}
-    for phase, guard in loop.iteration.guards.items():
+    for phase, guard in task.iteration.guards.items():
         average = guard.world.average_gradients
 
         def keep(gradients, name=phase.name, average=average):
@@ -56,10 +56,10 @@ def record_gradients(loop):
     return found
 
 
-def flat_parameters(loop):
+def flat_parameters(task):
     return {
         name: torch.cat([p.detach().flatten() for p in network.parameters()])
-        for name, network in loop.state.networks().items()
+        for name, network in task.state.networks().items()
     }
 
 

@@ -101,7 +101,7 @@ def test_script_trains_with_two_processes_and_continues_with_one(tmp_path):
         check=False,
     )
     assert one.returncode == 0, one.stderr
-    assert "continues at 1.0 of 2 kimg" in one.stderr
+    assert "continuing at kimg 1.0" in one.stderr
     assert (run_folder(tmp_path / "out") / "network-snapshot-000002.pkl").is_file()
 
 

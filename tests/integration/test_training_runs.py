@@ -15,8 +15,9 @@ import torch
 from networks.snapshot import load_snapshot
 from tests.helpers.images import write_json
 from tests.helpers.training import BATCH, STEPS, run, run_folder, tiny_data, tiny_options
+from torch_utils.trainer import Trainer
 from training.launch import make_plan
-from training.loop import TrainingLoop
+from training.task import GanTask, tick_cadence
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT = "network-snapshot-000001.pkl"
@@ -37,6 +38,7 @@ DECLARED = [
             "r1_penalty",
         )
     ],
+    "Progress/step",
     "Progress/tick",
     "Progress/kimg",
     "Progress/augment",
@@ -110,12 +112,8 @@ def test_every_declared_statistic_is_reported(whole_run):
 
 
 def test_training_moves_every_network(data, whole_run, tmp_path):
-    untrained = TrainingLoop(
-        make_plan(tiny_options(data, tmp_path)).config,
-        make_plan(tiny_options(data, tmp_path)).run,
-        tmp_path,
-        make_plan(tiny_options(data, tmp_path)).dataset,
-    ).state.networks()
+    plan = make_plan(tiny_options(data, tmp_path))
+    untrained = GanTask(plan.config, plan.run, tmp_path, plan.dataset).networks()
     trained = load_snapshot(whole_run / SNAPSHOT).networks
     assert list(trained) == ["G", "G_ema", "D", "D_NIR"]
     for name, network in untrained.items():
@@ -229,7 +227,7 @@ def test_nir_weight_zero_leaves_nir_heads_to_path_length_only(data, tmp_path):
     run(tiny_options(data, tmp_path, **changes))
     trained = load_snapshot(run_folder(tmp_path) / SNAPSHOT).networks["G"].state
     plan = make_plan(tiny_options(data, tmp_path / "new", **changes))
-    start = TrainingLoop(plan.config, plan.run, tmp_path, plan.dataset).state.generator.state_dict()
+    start = GanTask(plan.config, plan.run, tmp_path, plan.dataset).state.generator.state_dict()
     for name, tensor in start.items():
         if ".heads.nir." in name:
             assert torch.equal(tensor, trained[name]), name
@@ -253,10 +251,11 @@ def test_resume_begins_with_the_snapshots_networks(data, whole_run, tmp_path):
     options = tiny_options(data, tmp_path, resume=str(whole_run / SNAPSHOT), freezed=2)
     plan = make_plan(options)
     assert plan.config.ema_rampup is None
-    loop = TrainingLoop(plan.config, plan.run, tmp_path, plan.dataset, start=plan.start)
-    assert loop.state.nimg == 0
+    task = GanTask(plan.config, plan.run, tmp_path, plan.dataset, start=plan.start)
+    task.begin(0)
+    assert task.state.nimg == 0
     snapshot = load_snapshot(whole_run / SNAPSHOT)
-    for name, network in loop.state.networks().items():
+    for name, network in task.networks().items():
         for key, tensor in network.state_dict().items():
             assert torch.equal(tensor, snapshot.networks[name].state[key]), (name, key)
     run(options)
@@ -272,11 +271,11 @@ def test_resume_begins_with_the_snapshots_networks(data, whole_run, tmp_path):
 
 def test_gradients_that_stay_bad_end_the_run(data, tmp_path):
     plan = make_plan(tiny_options(data, tmp_path, batch=50, mbstd_group=5))
-    loop = TrainingLoop(plan.config, plan.run, tmp_path, plan.dataset)
+    task = GanTask(plan.config, plan.run, tmp_path, plan.dataset)
     with torch.no_grad():
-        loop.state.generator.mapping.fc0.weight.fill_(float("nan"))
+        task.state.generator.mapping.fc0.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="Gmain: gradients were not finite in 20 steps"):
-        loop.run()
+        Trainer(task, tmp_path, tick_cadence(plan.config, plan.run)).run()
 
 
 def test_environment_is_recorded(whole_run):

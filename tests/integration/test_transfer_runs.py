@@ -12,7 +12,7 @@ from tests.helpers.training import run, run_folder, tiny_data, tiny_options
 from tests.helpers.web import serve
 from train_db_stylegan2 import main
 from training.launch import make_plan
-from training.loop import TrainingLoop, set_up_backends
+from training.task import GanTask, set_up_backends
 
 SNAPSHOT = "network-snapshot-000001.pkl"
 ADAPTIVE = {"aug": "ada", "p": None, "target": -1.0}  # every signal is above -1: p rises
@@ -46,16 +46,18 @@ def single(earlier, tmp_path_factory):
     return path
 
 
-def build_loop(options, folder):
+def build_task(options, folder):
     plan = make_plan(options)
-    return TrainingLoop(plan.config, plan.run, folder, plan.dataset, start=plan.start)
+    task = GanTask(plan.config, plan.run, folder, plan.dataset, start=plan.start)
+    task.begin(0)
+    return task
 
 
 def test_optimisers_strength_and_path_length_go_on_but_counters_do_not(data, earlier, tmp_path):
-    state = build_loop(
+    state = build_task(
         tiny_options(data, tmp_path, resume=str(earlier), **ADAPTIVE), tmp_path
     ).state
-    kept = torch.load(earlier.parent / "checkpoint.pt", weights_only=True)
+    kept = torch.load(earlier.parent / "checkpoint.pt", weights_only=True)["task"]
     assert kept["counters"]["nimg"] == 1000
     assert (state.nimg, state.step, state.tick) == (0, 0, 0)
     assert {name: c.p for name, c in state.ada.items()} == {
@@ -174,5 +176,5 @@ def test_switches_of_backends_and_layout(data, tmp_path, is_on):
     assert torch.backends.cudnn.allow_tf32 is is_on
     assert torch.backends.cuda.matmul.allow_tf32 is is_on
     assert torch.backends.cudnn.benchmark is not is_on
-    weight = build_loop(options, tmp_path).state.discriminators["rgb"].blocks.b8.conv0.weight
+    weight = build_task(options, tmp_path).state.discriminators["rgb"].blocks.b8.conv0.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) is is_on

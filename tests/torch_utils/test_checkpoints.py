@@ -56,7 +56,7 @@ def train_a_little(state):
             parameter.grad = torch.full_like(parameter, 0.5)
         optimizer.step()
     state.statistics.report("Loss/x", torch.tensor([1.0, 2.0]))
-    state.nimg, state.step, state.seconds = 12, 3, 1.5
+    state.nimg, state.step, state.tick = 12, 3, 2
 
 
 def test_a_continued_training_state_is_saved_as_the_same_bytes(tmp_path):
@@ -67,14 +67,7 @@ def test_a_continued_training_state_is_saved_as_the_same_bytes(tmp_path):
     again.load_state_dict(load_checkpoint(first, CPU))
     second = save(tmp_path / "b.pt", again.state_dict())
     assert second.read_bytes() == first.read_bytes()
-    assert (again.nimg, again.step, again.seconds) == (12, 3, 1.5)
-    assert again.statistics.summary() == state.statistics.summary()
-
-
-def test_a_state_of_another_format_is_refused():
-    state = TrainingState(small_training_config(), CPU)
-    with pytest.raises(ValueError, match="not a biface-checkpoint of version 1"):
-        state.load_state_dict({**state.state_dict(), "version": 2})
+    assert (again.nimg, again.step, again.tick) == (12, 3, 2)
 
 
 def test_hostile_files_are_refused_and_never_run(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from networks.snapshot import Snapshot, capture, load_snapshot, save_snapshot
 from tests.helpers.configs import small_training_config
 from torch_utils.checkpoints import save_checkpoint
+from torch_utils.trainer import CHECKPOINT_FILE, CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from training.ada import AdaConfig, AdaMode
 from training.state import TrainingState
 from training.transfer import begin, find_checkpoint, plan_start
@@ -27,15 +28,21 @@ def trained_state(config, seed=1):
     for number, controller in enumerate(state.ada.values()):
         controller.p = 0.25 + 0.5 * number
     state.pl_mean.fill_(3.0)
-    state.nimg, state.step, state.tick, state.seconds = 12, 3, 2, 9.0
+    state.nimg, state.step, state.tick = 12, 3, 2
     return state
+
+
+def save_task(folder, state):
+    """Write a checkpoint as the trainer does."""
+    kind = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION}
+    save_checkpoint(folder / CHECKPOINT_FILE, {**kind, "task": state})
 
 
 def write_run(folder, state):
     """Write snapshot and checkpoint of a state, as the loop does."""
     networks = {name: capture(network) for name, network in state.networks().items()}
     save_snapshot(folder / "network.pkl", Snapshot(networks=networks, nimg=state.nimg))
-    save_checkpoint(folder / "checkpoint.pt", state.state_dict())
+    save_task(folder, state.state_dict())
     return folder / "network.pkl"
 
 
@@ -65,7 +72,7 @@ def test_state_of_training_is_taken_over_but_no_counter(tmp_path, nhwc):
     assert state.optimizers["G"].param_groups[0]["lr"] == pytest.approx(0.005 * 4 / 5)
     assert [controller.p for controller in state.ada.values()] == [0.25, 0.75]
     assert state.pl_mean == 3
-    assert (state.nimg, state.step, state.tick, state.seconds) == (0, 0, 0, 0)
+    assert (state.nimg, state.step, state.tick) == (0, 0, 0)
 
 
 def test_frozen_layers_leave_the_moments_of_the_others(tmp_path):
@@ -99,11 +106,20 @@ def test_a_checkpoint_of_another_moment_or_run_is_not_used(tmp_path, caplog):
     later, other = state.state_dict(), trained_state(state.config, seed=2).state_dict()
     later["counters"]["nimg"] += 4
     for content in (later, other):
-        save_checkpoint(tmp_path / "checkpoint.pt", content)
+        save_task(tmp_path, content)
         assert not moments(begin_from(path).optimizers["G"])
         assert "of another moment than network.pkl, not used" in caplog.messages[-1]
     (tmp_path / "checkpoint.pt").unlink()
     assert not moments(begin_from(path).optimizers["G"])
+
+
+def test_a_checkpoint_from_before_the_common_trainer_is_taken_over(tmp_path, caplog):
+    caplog.set_level("INFO")
+    state = trained_state(small_training_config(ada=ADAPTIVE))
+    path = write_run(tmp_path, state)
+    content = {"format": "biface-checkpoint", "version": 1, **state.state_dict()}
+    save_checkpoint(tmp_path / CHECKPOINT_FILE, content)
+    assert moments(begin_from(path).optimizers["G"])
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
@@ -117,7 +133,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
 def test_a_checkpoint_of_another_format_is_named(tmp_path):
     path = write_run(tmp_path, trained_state(small_training_config()))
     save_checkpoint(tmp_path / "checkpoint.pt", {"format": "biface-checkpoint", "version": 2})
-    with pytest.raises(ValueError, match="checkpoint.pt: not a biface-checkpoint of version 1"):
+    with pytest.raises(ValueError, match="checkpoint.pt: not a biface-training"):
         begin_from(path)
 
 

@@ -1,0 +1,218 @@
+"""The training of the dual-branch StyleGAN2-ADA as a task of the common trainer.
+
+A row of stats.jsonl is a tick; after some ticks come a snapshot, a grid of samples and metrics.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from data.dataset import PairDataset
+from data.sampler import InfiniteSampler
+from dnnlib import config as configs
+from dnnlib.text import format_seconds
+from networks.snapshot import Snapshot, capture, save_snapshot
+from torch_utils.distributed import World
+from torch_utils.seeding import derive_seed
+from torch_utils.trainer import Cadence, Task, Timing
+from training.config import RunConfig, TrainingConfig
+from training.grids import SampleGrid
+from training.state import TrainingState
+from training.step import Iteration
+from training.terms import SUFFIXES
+from training.transfer import Start, begin
+
+
+class SnapshotEvaluator(Protocol):
+    """What measures a snapshot that has just been written; all processes call it together."""
+
+    def __call__(self, path: Path, state: TrainingState) -> Mapping[str, float]:
+        """Return "name" -> number in the first process; what the others return is not used.
+
+        A run that was killed afterwards comes to the same snapshot again, so a record that is kept
+        elsewhere must replace what it holds of `state.nimg`.
+        """
+
+
+def tick_cadence(config: TrainingConfig, run: RunConfig) -> Cadence:
+    """Return how often a run writes: a row each tick, a checkpoint with each snapshot."""
+    return Cadence(
+        row_steps=math.ceil(run.tick * 1000 / config.batch),
+        checkpoint_rows=run.snap,
+        checkpoint_minutes=run.checkpoint_minutes,
+    )
+
+
+class GanTask(Task):
+    """Generator and discriminators in training.
+
+    Args:
+        config: what is computed.
+        run: how long and where.
+        folder: of the run; snapshots and grids go here.
+        dataset: the pairs.
+        world: the processes that train together; all build a task and call the same methods.
+        start: what a new run from a snapshot begins with; None is from scratch.
+        evaluations: called after each snapshot with its path and the state.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        run: RunConfig,
+        folder: Path,
+        dataset: PairDataset,
+        *,
+        world: World | None = None,
+        start: Start | None = None,
+        evaluations: Sequence[SnapshotEvaluator] = (),
+    ) -> None:
+        device = torch.device(run.device)
+        super().__init__(math.ceil(run.kimg * 1000 / config.batch), device, world)
+        self.config, self.run_config, self.folder, self.dataset = config, run, folder, dataset
+        self.start, self.evaluations = start, evaluations
+        set_up_backends(config, run)
+        self.state = TrainingState(config, device, self.world)
+        self.statistics = self.state.statistics
+        self.iteration = Iteration(
+            config, self.state, batch_gpu=run.batch_gpu, labels=dataset.labels
+        )
+        self.guards = list(self.iteration.guards.values())
+        self.grid = SampleGrid(dataset, self.state.generator, config.seed)
+        self._batches: Iterator[dict[str, Tensor]] | None = None
+
+    def begin(self, index: int) -> None:
+        """Take over the start of a new run and show its data and first samples."""
+        if index > 0:
+            return
+        if self.start is not None:
+            begin(self.state, self.start)
+        if self.world.is_first:
+            self.grid.save_reals(self.folder / "reals.png", self.dataset)
+            self._save_fakes("fakes_init.png")
+
+    def step(self, index: int) -> None:
+        """Do one iteration with the next batch."""
+        if self._batches is None:
+            self._batches = self._load_batches()
+        self.iteration.run(next(self._batches))
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Return all networks under their snapshot names."""
+        return self.state.networks()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a continued run needs."""
+        return self.state.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.state.load_state_dict(state)
+
+    def where(self, index: int) -> str:
+        """Say how many images were shown, in thousands."""
+        return f"kimg {index * self.config.batch / 1000:.1f}"
+
+    def global_step(self, index: int) -> int:
+        """Return the images shown, the x axis of TensorBoard."""
+        return index * self.config.batch
+
+    def scalars(self, timing: Timing) -> dict[str, float]:
+        """Return progress and timing under the published names."""
+        kimg = timing.steps * self.config.batch / 1000
+        progress = {
+            "Progress/tick": float(self.state.tick),
+            "Progress/kimg": self.state.nimg / 1e3,
+            "Timing/total_sec": timing.total_sec,
+            "Timing/sec_per_tick": timing.interval_sec,
+            "Timing/sec_per_kimg": timing.interval_sec / max(kimg, 1e-9),
+            "Timing/maintenance_sec": timing.maintenance_sec,
+            "Timing/total_hours": timing.total_sec / 3600,
+            "Timing/total_days": timing.total_sec / 86400,
+        }
+        for name, controller in self.state.ada.items():
+            progress[f"Progress/augment{SUFFIXES[name]}"] = controller.p
+        return progress
+
+    def validate(self, folder: Path) -> Mapping[str, float]:
+        """Count the tick and, where one is due, write a snapshot and measure it."""
+        self.state.tick += 1
+        snap, is_last = self.run_config.snap, self.state.step >= self.steps
+        if not is_last and (snap == 0 or (self.state.tick - 1) % snap != 0):
+            return {}
+        path = self.save_snapshot()
+        measured: dict[str, float] = {}
+        for evaluate in self.evaluations:
+            measured |= evaluate(path, self.state)
+        return measured
+
+    def status_line(self, index: int, means: Mapping[str, float]) -> str:
+        """Return the published line of a tick."""
+        left = max(self.run_config.kimg - means["Progress/kimg"], 0)
+        augment = "/".join(f"{controller.p:.3f}" for controller in self.state.ada.values())
+        parts = [
+            f"tick {means['Progress/tick']:<5.0f}",
+            f"kimg {means['Progress/kimg']:<8.1f}",
+            f"time {format_seconds(means['Timing/total_sec']):<10s}",
+            f"sec/tick {means['Timing/sec_per_tick']:<7.1f}",
+            f"sec/kimg {means['Timing/sec_per_kimg']:<7.2f}",
+            f"maintenance {means['Timing/maintenance_sec']:<6.1f}",
+            f"cpumem {means['Resources/cpu_mem_gb']:<6.2f}",
+            f"gpumem {means['Resources/peak_gpu_mem_gb']:<6.2f}",
+            f"augment {augment}",
+            f"left {format_seconds(left * means['Timing/sec_per_kimg'])}",
+        ]
+        if means["Progress/nonfinite_steps"]:
+            parts.append(f"share of non-finite steps {means['Progress/nonfinite_steps']:.2g}")
+        return " ".join(parts)
+
+    def save_snapshot(self) -> Path:
+        """Write the networks, for the other scripts, and a grid of samples."""
+        kimg = self.state.nimg // 1000
+        path = self.folder / f"network-snapshot-{kimg:06d}.pkl"
+        if not self.world.is_first:
+            return path
+        snapshot = Snapshot(
+            networks={name: capture(net) for name, net in self.state.networks().items()},
+            augment={name: controller.p for name, controller in self.state.ada.items()},
+            options=configs.to_dict(self.config),
+            nimg=self.state.nimg,
+        )
+        save_snapshot(path, snapshot)
+        self._save_fakes(f"fakes{kimg:06d}.png")
+        return path
+
+    def _save_fakes(self, name: str) -> None:
+        self.grid.save_fakes(self.folder / name, self.state.ema)
+
+    def _load_batches(self) -> Iterator[dict[str, Tensor]]:
+        """Yield this process's share of batches without end, from where the run has come to."""
+        sampler = InfiniteSampler(
+            len(self.dataset),
+            seed=derive_seed(self.config.seed, "order"),
+            rank=self.world.rank,
+            num_replicas=self.world.size,
+            start=self.state.nimg,
+        )
+        workers = 0 if self.dataset.is_cached else self.run_config.workers
+        loader: DataLoader[Any] = DataLoader(
+            self.dataset,
+            batch_size=self.world.share(self.config.batch),
+            sampler=sampler,
+            num_workers=workers,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=workers > 0,
+        )
+        return iter(loader)
+
+
+def set_up_backends(config: TrainingConfig, run: RunConfig) -> None:
+    """Set the process-wide switches of cuDNN and cuBLAS."""
+    torch.backends.cudnn.benchmark = not run.nobench
+    torch.backends.cudnn.allow_tf32 = config.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
