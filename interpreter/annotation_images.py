@@ -11,14 +11,22 @@ import torch
 from torch import Tensor
 
 from data import sheets
+from data.conditions import load_conditions
 from data.modalities import MODALITIES
 from data.number_files import save_array
 from dnnlib import files
-from dnnlib.runs import OutputFolder
+from dnnlib.options import Progress
+from dnnlib.runs import FolderJob, find_output
+from interpreter.experiment import load_experiment
+from interpreter.features import feature_layout
+from interpreter.model_files import load_models
 from interpreter.native import NativeInterpreter
+from interpreter.options import AnnotationImageOptions
 from networks.generator import Generator
 from networks.sampling import IndexedSampler, Truncation
+from networks.snapshot import load_generator
 from torch_utils.checkpoints import state_sha256
+from torch_utils.devices import resolve_device, use_repeatable_arithmetic
 
 RECORD = "training_data.json"
 IMAGE_FOLDER = "images_to_annotate"
@@ -29,7 +37,6 @@ SHEET_FILE = "contact_sheet.jpg"
 SELECTION_FILE = "selection.json"
 SELECTION_SHEET = "selection.jpg"
 _STREAM = "annotation"
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,8 +60,6 @@ class AnnotationRequest:
     network_name: str = "G_ema"
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"--num_sample must be at least 1, got {self.count}")
         self.sampler()
 
     def identity(self) -> dict[str, Any]:
@@ -85,19 +90,89 @@ class AnnotationRequest:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnnotationImagesJob(FolderJob):
+    """Images to be generated for annotation, and proposals which of them to annotate.
+
+    Attributes:
+        request: what to generate.
+        select: number of proposals; None for none.
+        interpreter: makes the proposals; None takes images that are spread widely.
+    """
+
+    request: AnnotationRequest
+    select: int | None
+    interpreter: NativeInterpreter | None
+
+    def work(self, progress: Progress) -> str:
+        """Write the images and what belongs to them."""
+        count, path = self.request.count, self.output.path
+        with self.output.at_work():
+            write_annotation_images(self.request, path, progress(0, count))
+            self.output.finish()
+        return f"{path}: wrote {count} image pairs"
+
+    def run(self, progress: Progress) -> str | None:
+        """Write what is missing, and propose."""
+        told = super().run(progress)
+        if self.select is None:
+            return told
+        bar = progress(0, self.request.count)
+        numbers = propose_images(self.request, self.output.path, self.select, self.interpreter, bar)
+        return f"{told}\nannotate: {', '.join(str(number) for number in numbers)}"
+
+
+def prepare(options: AnnotationImageOptions) -> AnnotationImagesJob:
+    """Read experiment, snapshot, conditions and models.
+
+    Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
+    """
+    experiment = load_experiment(options.exp)
+    device = resolve_device(options.device)
+    if device != "cpu":
+        use_repeatable_arithmetic()
+    generator, snapshot = load_generator(
+        options.network or experiment.path("stylegan_checkpoint"),
+        device,
+        use_raw_g=experiment.use_raw_g,
+    )
+    conditions = None
+    if options.labels is not None:
+        conditions = load_conditions(options.labels, "--labels", snapshot.feature_scale)
+    request = AnnotationRequest(
+        generator=generator,
+        truncation=experiment.truncation,
+        count=options.num_sample,
+        seed=options.seed,
+        conditions=conditions,
+        network_name=experiment.network_name,
+    )
+    if options.select is not None and not 1 <= options.select <= request.count:
+        raise ValueError(
+            f"--select: 1 to {request.count} images can be proposed, got {options.select}"
+        )
+    interpreter = None
+    if options.interpreter is not None:
+        ensemble = load_models(options.interpreter).ensemble.to(generator.mapping.w_avg.device)
+        interpreter = NativeInterpreter(ensemble, feature_layout(generator.config))
+    output = find_output(
+        options.sv_path, RECORD, request.identity(), fresh=options.fresh, option="--sv-path"
+    )
+    return AnnotationImagesJob(
+        output=output, request=request, select=options.select, interpreter=interpreter
+    )
+
+
 def write_annotation_images(
-    request: AnnotationRequest, output: OutputFolder, mean_w: Tensor, progress: Progress
+    request: AnnotationRequest, folder: Path, progress: Callable[[int], None]
 ) -> None:
-    """Write image pairs, latents, mean latent, contact sheet and, last, the record.
+    """Write image pairs, latents, mean latent and contact sheet.
 
     Args:
-        request: what to draw.
-        output: folder that is not finished.
-        mean_w: [w_dim] float32, the w that truncation draws towards.
+        request: what to generate.
+        folder: where to.
         progress: called with the number of further samples.
     """
-    output.begin()
-    folder = output.path
     sampler, indices, sheet = request.sampler(), range(request.count), None
     for index, sample in enumerate(sampler.features(sampler.ws(indices))):
         for modality in MODALITIES:
@@ -111,10 +186,10 @@ def write_annotation_images(
     save_array(folder / LATENT_FILE, sampler.latents(indices).double().numpy())
     if (c := sampler.conditions(indices)) is not None:
         save_array(folder / LABEL_FILE, c.numpy())
-    save_array(folder / MEAN_FILE, mean_w.cpu().expand(request.generator.num_ws, -1).numpy())
+    mean_w = request.generator.mapping.w_avg.cpu()
+    save_array(folder / MEAN_FILE, mean_w.expand(request.generator.num_ws, -1).numpy())
     assert sheet is not None, "at least one image is drawn"
     sheets.save_image(folder / SHEET_FILE, sheet.pixels())
-    output.finish()
 
 
 def propose_images(
@@ -122,7 +197,7 @@ def propose_images(
     folder: Path,
     count: int,
     interpreter: NativeInterpreter | None,
-    progress: Progress,
+    progress: Callable[[int], None],
 ) -> list[int]:
     """Choose images to annotate and write selection.json and selection.jpg.
 

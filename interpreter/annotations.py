@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 
 from data import sheets
-from data.class_list import ClassList, class_list_as_json
+from data.class_list import OCULAR_CLASSES, ClassList, class_list_as_json, load_class_list
 from data.modalities import MODALITIES
 from data.number_files import load_rows, save_array
 from data.pixels import decode_image
 from dnnlib import files
-from dnnlib.runs import OutputFolder
+from dnnlib.options import Progress
+from dnnlib.runs import FolderJob, find_output
+from dnnlib.text import parse_numbers
 from interpreter.annotation_images import IMAGE_FOLDER, LABEL_FILE, LATENT_FILE, SELECTION_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
 from interpreter.mask_files import AnnotationFile, find_annotations, image_number, read_mask
+from interpreter.options import AnnotationOptions
+from renderer import auto_annotate
 
 RECORD = "annotations.json"
 CLASSES_FILE = "classes.json"
@@ -190,15 +194,84 @@ def annotations_identity(
     }
 
 
-def write_annotations(
-    collected: list[AnnotatedImage], classes: ClassList, output: OutputFolder
-) -> None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnnotationsJob(FolderJob):
+    """Annotations to be written in the published layout.
+
+    Attributes:
+        collected: annotated images, in numeric order.
+        classes: of the masks.
+    """
+
+    collected: list[AnnotatedImage]
+    classes: ClassList
+
+    def work(self, progress: Progress) -> str:
+        """Write masks, images, latents and a check sheet."""
+        path, count = self.output.path, len(self.collected)
+        with self.output.at_work():
+            write_annotations(self.collected, self.classes, path)
+            self.output.finish()
+        return f"{path}: wrote {count} masks; look at {CHECK_SHEET}"
+
+
+def prepare(options: AnnotationOptions) -> AnnotationsJob:
+    """Read or make the annotations.
+
+    With --auto, which trains a network the first time, that is kept in --drawn.
+
+    Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
+    """
+    if options.annotations is None:
+        collected, classes, record = _annotate_automatically(options)
+    else:
+        sources = sources_beside(
+            options.annotations,
+            options.drawn,
+            images=options.images,
+            latents=options.latents,
+            labels=options.labels,
+            rows_by_number=options.latent_rows == "number",
+        )
+        classes = ClassList(OCULAR_CLASSES, options.max_distance)
+        if options.classes is not None:
+            classes = load_class_list(options.classes, options.max_distance)
+        collected, record = collect_annotations(sources, classes), sources.training_data
+    identity = annotations_identity(collected, classes, record)
+    output = find_output(options.outdir, RECORD, identity, fresh=options.fresh)
+    return AnnotationsJob(output=output, collected=collected, classes=classes)
+
+
+def _annotate_automatically(
+    options: AnnotationOptions,
+) -> tuple[list[AnnotatedImage], ClassList, Path]:
+    """Return annotated images, their classes, and the record of the images."""
+    drawn, seed, numbers = options.drawn, options.seed, None
+    assert drawn is not None, "the options say so"
+    classes = 4 if options.auto == "example4" else 10
+    if options.select == "all":
+        numbers = range(len(load_rows(drawn / LATENT_FILE, "--latents")))
+    elif options.select is not None:
+        try:
+            numbers = list(dict.fromkeys(parse_numbers(options.select)))
+        except ValueError as error:
+            raise ValueError(f"--select: {error}") from error
+
+    def build(resolution: int) -> Annotate:
+        wanted = auto_annotate.AnnotatorOptions(resolution=resolution, classes=classes, seed=seed)
+        folder = drawn / f"annotator_{classes}_classes_seed_{seed}"
+        return auto_annotate.build_annotator(wanted, folder).annotate
+
+    collected = annotate_drawn(drawn, numbers, build)
+    return collected, auto_annotate.example_classes(classes), drawn / TRAINING_DATA_RECORD
+
+
+def write_annotations(collected: list[AnnotatedImage], classes: ClassList, folder: Path) -> None:
     """Write the published layout: image_maskK.npy, image_K.jpg, image_K_NIR.jpg and latents.
 
     K counts the annotated images in numeric order; annotations.json names the image behind each.
     """
-    output.begin()
-    folder, palette = output.path, classes.palette()
+    palette = classes.palette()
     cells = []
     for place, item in enumerate(collected):
         save_array(folder / f"image_mask{place}.npy", item.mask)
@@ -217,7 +290,6 @@ def write_annotations(
         save_array(folder / LABEL_FILE, np.stack(conditions))
     files.write_json(folder / CLASSES_FILE, class_list_as_json(classes))
     sheets.save_image(folder / CHECK_SHEET, sheets.contact_sheet(cells))
-    output.finish()
 
 
 class _RowPicker:

@@ -8,11 +8,11 @@ from dnnlib import files
 from dnnlib.runs import find_output
 from interpreter.annotation_images import (
     RECORD,
+    AnnotationImagesJob,
     AnnotationRequest,
     describe_maps,
     propose_images,
     spread_most,
-    write_annotation_images,
 )
 from interpreter.features import feature_layout
 from interpreter.native import NativeInterpreter
@@ -33,8 +33,9 @@ def ignore(_count):
 
 
 def write(folder, wanted):
-    output = find_output(folder, RECORD, wanted.identity(), fresh=False)
-    write_annotation_images(wanted, output, wanted.generator.mapping.w_avg, ignore)
+    output = find_output(folder, RECORD, wanted.identity())
+    job = AnnotationImagesJob(output=output, request=wanted, select=None, interpreter=None)
+    job.run(lambda *_: ignore)
     return read_tree(folder)
 
 
@@ -105,8 +106,3 @@ def test_farthest_first_takes_one_of_each_cluster():
 def test_descriptions_are_means_and_deviations():
     m = torch.arange(8.0).view(2, 2, 2)
     assert describe_maps([m]).tolist() == pytest.approx([1.5, 5.5, 1.25**0.5, 1.25**0.5])
-
-
-def test_a_count_is_wanted():
-    with pytest.raises(ValueError, match="--num_sample must be at least 1, got 0"):
-        request(0)

@@ -6,12 +6,12 @@ from data.class_list import AnnotationClass, ClassList
 from dnnlib.runs import find_output
 from interpreter.annotations import (
     RECORD,
+    AnnotationsJob,
     annotations_identity,
     collect_annotations,
     drop_small_classes,
     load_annotations,
     sources_beside,
-    write_annotations,
 )
 from tests.helpers.interpreters import paint_masks
 
@@ -40,8 +40,8 @@ def sources(painted, **changes):
 
 def write(painted, outdir):
     collected = collect_annotations(sources(painted), CLASSES)
-    identity = annotations_identity(collected, CLASSES, None)
-    write_annotations(collected, CLASSES, find_output(outdir, RECORD, identity, fresh=False))
+    output = find_output(outdir, RECORD, annotations_identity(collected, CLASSES, None))
+    AnnotationsJob(output=output, collected=collected, classes=CLASSES).run(None)
 
 
 def test_latents_follow_image_numbers_and_images_numeric_order(painted, tmp_path):
