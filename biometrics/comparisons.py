@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metrics.estimates import Floats, check_finite, group_numbers
 
+RULE_OF_3 = 3  # no error in N independent trials bounds the rate by 3 / N with 95 % confidence
 BINS = 20_000  # from -1 to 1, each 1e-4 wide; a score on an edge belongs to the bin above
 EXACT_LIMIT = 500_000  # comparisons whose scores are kept as they are
 EDGES = np.round(2 * np.arange(BINS + 1) / BINS - 1, 9)
@@ -126,7 +127,7 @@ class Side:
         if self.vectors.ndim != 2 or rows == 0:
             raise ValueError(f"embeddings must be [N, E] with N >= 1, got {self.vectors.shape}")
         if len(self.people) != rows or (self.captures is not None and len(self.captures) != rows):
-            raise ValueError(f"{rows} embeddings need as many people, got {len(self.people)}")
+            raise ValueError(f"{rows} embeddings need as many identities, got {len(self.people)}")
 
 
 def compare(
@@ -155,7 +156,7 @@ def compare(
         scores = torch.where(block.is_made(), block.scores().double(), -math.inf)
         for kind, found in kept.items():
             i, j = torch.nonzero(block.is_wanted(kind), as_tuple=True)
-            found.append(torch.stack([scores[i, j], *block.people(i, j)]).cpu().numpy())
+            found.append(torch.stack([scores[i, j], *block.identities(i, j)]).cpu().numpy())
     (mated, mated_people, _), (non_mated, *non_mated_people) = (
         np.concatenate(found, axis=1) for found in kept.values()
     )
@@ -167,7 +168,7 @@ def check_counts(mated: int, non_mated: int) -> None:
     """Raise ValueError unless there are comparisons of both kinds."""
     if mated == 0 or non_mated == 0:
         raise ValueError(
-            "verification needs two people and two images of one of them: "
+            "verification needs two identities and two images of one of them: "
             f"got {mated} mated and {non_mated} non-mated comparisons"
         )
 
@@ -199,7 +200,7 @@ class ExactComparisons:
     ) -> None:
         first, second = non_mated_people
         if len(mated) != len(mated_people) or not len(non_mated) == len(first) == len(second):
-            raise ValueError("scores: one person is needed a mated score, two a non-mated one")
+            raise ValueError("scores: a mated one needs one identity, a non-mated one two")
         codes, self.clusters = group_numbers(np.concatenate([mated_people, first, second]))
         own, *both = np.split(codes, [len(mated), len(mated) + len(first)])
         self._kinds = (
@@ -329,14 +330,14 @@ class _Rows:
 
     Attributes:
         vectors: [N, E] float32 on the device.
-        people: [N] int64 numbers that both sides share.
+        identities: [N] int64 numbers that both sides share.
         captures: [N] int64 likewise, or None.
         is_enrolled: [N] bool.
         starts: [groups + 1] first row of each group.
     """
 
     vectors: Tensor
-    people: Tensor
+    identities: Tensor
     captures: Tensor | None
     is_enrolled: Tensor
     starts: list[int]
@@ -368,7 +369,7 @@ class _Block:
     def is_wanted(self, kind: bool) -> Tensor:  # noqa: FBT001
         """Whether it is a mated or a non-mated comparison, and none of an image with itself."""
         first, second = self.first, self.second
-        is_mated = first.people[self.rows, None] == second.people[None, self.columns]
+        is_mated = first.identities[self.rows, None] == second.identities[None, self.columns]
         wanted = is_mated if kind else ~is_mated
         if self.is_one_side:
             own = torch.arange(self.rows.start, self.rows.stop, device=wanted.device)
@@ -378,9 +379,9 @@ class _Block:
             return wanted & (first.captures[self.rows, None] != second.captures[None, self.columns])
         return wanted
 
-    def people(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+    def identities(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
         """Return the identities of rows i and of columns j."""
-        return self.first.people[self.rows][i], self.second.people[self.columns][j]
+        return self.first.identities[self.rows][i], self.second.identities[self.columns][j]
 
 
 class _Matrix:
@@ -397,7 +398,7 @@ class _Matrix:
     ) -> None:
         self._is_one_side = probes is None
         sides = [gallery] if probes is None else [gallery, probes]
-        people, count = group_numbers([name for side in sides for name in side.people])
+        identities, count = group_numbers([name for side in sides for name in side.people])
         captures = None
         if probes is not None and all(side.captures is not None for side in sides):
             captures, _ = group_numbers([name for side in sides for name in side.captures or ()])
@@ -409,8 +410,8 @@ class _Matrix:
             part = slice(start, start + len(side.vectors))
             start = part.stop
             own = None if captures is None else captures[part]
-            groups_of = group_of[people[part]]
-            made.append(_sorted_rows(side, people[part], own, groups_of, self.groups, device))
+            groups_of = group_of[identities[part]]
+            made.append(_sorted_rows(side, identities[part], own, groups_of, self.groups, device))
         self._first, self._second = made[0], made[-1]
 
     def pairs(self) -> Iterator[tuple[int, int]]:
@@ -430,7 +431,7 @@ class _Matrix:
 
 def _sorted_rows(
     side: Side,
-    people: Codes,
+    identities: Codes,
     captures: Codes | None,
     groups: Codes,
     count: int,
@@ -445,7 +446,7 @@ def _sorted_rows(
 
     return _Rows(
         vectors=moved(vectors),
-        people=moved(people[order]),
+        identities=moved(identities[order]),
         captures=None if captures is None else moved(captures[order]),
         is_enrolled=moved(np.isfinite(vectors).all(axis=1)),
         starts=[0, *np.cumsum(np.bincount(groups, minlength=count)).tolist()],

@@ -114,7 +114,7 @@ class MtcnnDetector:
 
 
 class FaceCheck(Protocol):
-    """Judges images, RGB or NIR, by the faces in them."""
+    """Accepts or refuses images, RGB or NIR, by the faces in them."""
 
     rules: FaceRules
 
@@ -133,7 +133,7 @@ class FaceCheckKind(Enum):
 
 
 class NoFaceCheck:
-    """Accepts all images, such as drawings or eyes, unseen; implements FaceCheck."""
+    """Accepts all images, such as drawings or eyes; implements FaceCheck."""
 
     rules = FaceRules()
 
@@ -147,11 +147,11 @@ class NoFaceCheck:
 
 
 class DetectorFaceCheck:
-    """Judges images by what a detector finds; implements FaceCheck.
+    """Accepts or refuses images by what a detector finds; implements FaceCheck.
 
     Args:
         detector: finds the faces.
-        rules: judge them.
+        rules: accept them.
     """
 
     def __init__(self, detector: FaceDetector, rules: FaceRules) -> None:
@@ -191,7 +191,7 @@ def face_check(
 
     Args:
         kind: of check.
-        rules: judge the faces found; None takes FaceRules().
+        rules: accept the faces found; None takes FaceRules().
         device: see MtcnnDetector, as for the other arguments.
         min_face_size: of faces in pixels.
         batch_size: of images.

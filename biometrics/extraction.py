@@ -1,4 +1,4 @@
-"""Identity features of a data set's people, from its images."""
+"""Identity features of a data set, computed from its images."""
 
 import logging
 from collections import Counter
@@ -88,9 +88,9 @@ class ExtractionJob(Job):
             count = len(found.failures)
             _logger.warning("%d images gave no features, %s first: %s", count, name, reason)
         write_identity_features(self.target, found.features, found.file_names)
-        people = describe_people(found.features.stems)
+        identities = describe_identities(found.features.stems)
         number, width = len(found.file_names), self.embedder.width
-        return f"{self.target}: {number} vectors of {width} numbers; {people}"
+        return f"{self.target}: {number} vectors of {width} numbers; {identities}"
 
     def check_failures(self, failures: Mapping[str, str]) -> None:
         """Check that these images (file -> reason) may lack features, and the rest be kept.
@@ -200,29 +200,29 @@ def describe_features(embedder: Embedder, vectors: str, modality: str, count: in
 
 
 def share_vectors(stems: Sequence[str], vectors: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
-    """Replace each person's vectors by the one of highest mean cosine to the person's others.
+    """Replace the vectors of each identity by the one of highest mean cosine to the others.
 
     Args:
         stems: of the images.
         vectors: [N, E] float32 of unit length.
-    Returns: [N, E] float32; person -> stem of the chosen image, the first among equals.
+    Returns: [N, E] float32; identity -> stem of the chosen image, the first among equals.
     """
     rows: dict[str, list[int]] = {}
     for row, stem in enumerate(stems):
         rows.setdefault(identity_of(stem), []).append(row)
     shared, chosen = vectors.copy(), {}
-    for person, own in rows.items():
+    for identity, own in rows.items():
         group = vectors[own].astype(np.float64)
         best = own[int((group @ group.sum(0)).argmax())]
         shared[own] = vectors[best]
-        chosen[person] = stems[best]
+        chosen[identity] = stems[best]
     return shared, chosen
 
 
-def describe_people(stems: Sequence[str]) -> str:
-    """Return how many people and images there are."""
+def describe_identities(stems: Sequence[str]) -> str:
+    """Return how many identities and images there are."""
     counts = Counter(identity_of(stem) for stem in stems)
-    return f"{len(counts)} people, {min(counts.values())} to {max(counts.values())} images each"
+    return f"{len(counts)} identities, {min(counts.values())} to {max(counts.values())} images each"
 
 
 def _name_of(source: SampleIndex, modality: str, index: int) -> str:

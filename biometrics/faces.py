@@ -49,7 +49,7 @@ class FaceRules:
         rival_probability: from which probability on a further face counts; what the detector
             thinks less likely is mostly a hand or a pattern.
 
-    The same rules serve RGB and NIR images; which of them are judged is the caller's choice.
+    The same rules serve RGB and NIR images; which of them are checked is the caller's choice.
     """
 
     min_probability: float = 0.97
@@ -94,7 +94,7 @@ class FaceVerdict:
 
 
 def check_face(faces: Sequence[Face], rules: FaceRules) -> FaceVerdict:
-    """Judge an image by the faces found in it; their order plays no part."""
+    """Apply the rules to the faces found in an image; their order plays no part."""
     if not faces:
         return FaceVerdict(reasons=(FaceReason.NO_FACE,), num_faces=0)
     face, *others = sort_faces(faces)
@@ -113,7 +113,7 @@ def asymmetry(landmarks: np.ndarray) -> float:
     """Return how far the nose is from between the eyes: 0 in the middle, 1 below an eye or beyond.
 
     With dl and dr the x offsets from the eyes to the nose: |dl + dr| / (|dl| + |dr|). A turned
-    head moves the nose; a tilted one is not told from it, since y plays no part.
+    head moves the nose; a tilted one looks the same, since y plays no part.
 
     Args:
         landmarks: [5, 2], see Face.

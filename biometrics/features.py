@@ -35,7 +35,7 @@ class FeatureInfo:
     Attributes:
         recogniser: SHA-256 of the weights' file.
         preprocessing: of the images.
-        vectors: "all" (one an image) or "one" (one a person).
+        vectors: "all" (one per image) or "one" (one per identity).
         modality: of the images, "rgb" or "nir".
         count: of the images.
         features: SHA-256 of the features' file.
@@ -65,12 +65,12 @@ class IdentityFeatures:
 
     @property
     def recogniser(self) -> str | None:
-        """SHA-256 of the recogniser's weights, None where nobody wrote it down."""
+        """SHA-256 of the recogniser's weights, None where it is not recorded."""
         return self.info.recogniser if self.info else None
 
     @cached_property
     def identities(self) -> tuple[str, ...]:
-        """The person of each row."""
+        """The identity of each row."""
         return tuple(identity_of(stem) for stem in self.stems)
 
     def check_recogniser(self, recogniser: str, where: str) -> None:
@@ -103,7 +103,7 @@ def write_identity_features(path: Path, features: IdentityFeatures, file_names: 
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a place where features cannot be written.
+    """Refuse a path where features cannot be written.
 
     Raises: OSError, as dnnlib.files.check_place.
     """
@@ -211,7 +211,7 @@ def _stated_info(path: Path) -> FeatureInfo | None:
 
 
 def random_direction(width: int, seed: int, identity: int, attempt: int) -> np.ndarray:
-    """Return the feature vector of a new identity that is drawn at random: [width] float32.
+    """Return the feature vector of a new, random identity: [width] float32.
 
     It has length 1, and is a function of (seed, identity, attempt).
     """

@@ -25,7 +25,7 @@ _REASONS = {
 
 
 class ImportFaces:
-    """Finds, judges and aligns faces; implements data.importing.faces.FaceTools.
+    """Finds, checks and aligns faces; implements data.importing.faces.FaceTools.
 
     Images are searched one by one, so that what is written depends on nothing but the image.
 
@@ -43,7 +43,7 @@ class ImportFaces:
     def align(
         self, images: Mapping[str, Image.Image], resolution: int
     ) -> dict[str, Image.Image] | Refusal:
-        """Return the images of a pair with the face in its place, or why not."""
+        """Return the images of a pair with the face aligned, or why not."""
         pixels = {name: np.asarray(image) for name, image in images.items()}
         faces = self._find(pixels[MODALITIES[0].name])
         verdict = check_face(faces, self._align_rules)
@@ -108,4 +108,5 @@ def _refuse(verdict: FaceVerdict, faces: tuple[Face, ...]) -> Refusal:
 
 
 def _boxes(faces: tuple[Face, ...]) -> tuple[tuple[float, float, float, float], ...]:
-    return tuple((*(float(edge) for edge in face.box),) for face in faces)  # type: ignore[misc]
+    corners = (face.box.tolist() for face in faces)
+    return tuple((left, upper, right, lower) for left, upper, right, lower in corners)

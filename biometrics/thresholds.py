@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biometrics.comparisons import HistogramComparisons, Scores, Side, Tally
+from biometrics.comparisons import RULE_OF_3, HistogramComparisons, Scores, Side, Tally
 from biometrics.features import IdentityFeatures
 from dnnlib import config as configs
 from dnnlib import files
@@ -25,7 +25,6 @@ DEFAULT_FNMR = 0.0228  # below mean - 2 standard deviations of a normal distribu
 DEFAULT_DIVERSITY = 0.95
 PLOT_BINS = 200
 SCORE_EDGES = np.linspace(-1, 1, PLOT_BINS + 1)
-_RULE_OF_3 = 3
 _MAX_IMAGES = 60000
 _RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
@@ -56,17 +55,18 @@ class ScoreSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OperatingPoint:
-    """A threshold between people, and what it would do.
+class ThresholdChoice:
+    """A threshold between identities, and what it would do.
 
     Attributes:
         fmr: false match rate that is not exceeded.
         privacy: lowest score with that rate.
-        fnmr: share of comparisons of one person below it.
-        refused_new_people: share of the images that reach it with some image of another person: so
-            many images of people who are new would be refused.
-        missed_training_people: share that reach it with no other image of their own person, of the
-            images that have one: so many further images of training people would not be noticed.
+        fnmr: false non-match rate there, the share of mated scores below it.
+        refused_new_people: share of the images that reach it with an image of another identity: an
+            estimate of the images of new identities that would be rejected.
+        missed_training_people: share that reach it with no other image of their own identity, of
+            the images that have one: an estimate of the images of training identities that would
+            pass.
     """
 
     fmr: float
@@ -81,26 +81,26 @@ class Thresholds:
     """Limits for a recogniser, and what they rest on.
 
     Attributes:
-        privacy: share `fmr` of comparisons of different people score this or more.
-        same_identity: share `fnmr` of comparisons of one person score less, but not below
-            `privacy`: what does not pass for a person is not that person.
-        too_similar: share 1 - `diversity` of comparisons of one person score this or more.
+        privacy: share `fmr` of non-mated comparisons score this or more.
+        same_identity: share `fnmr` of mated comparisons score less, but not below `privacy`: what
+            is no match is not the same identity.
+        too_similar: share 1 - `diversity` of mated comparisons score this or more.
         published_same_identity: mean - 2 standard deviations of mated scores.
         published_too_similar: mean + 1 standard deviation.
         fmr: false match rate that was asked for.
         fnmr: false non-match rate that was asked for.
-        diversity: share of one person's comparisons below `too_similar`.
+        diversity: share of mated comparisons below `too_similar`.
         measured_fmr: at `privacy`, of the counted scores.
         measured_fnmr: at `privacy`.
-        refused_new_people: at `privacy`, see OperatingPoint.
+        refused_new_people: at `privacy`, see ThresholdChoice.
         missed_training_people: at `privacy`.
-        choices: other rates, as far as there are enough people for them.
+        choices: other rates, as far as there are enough identities for them.
         recogniser: SHA-256 of the weights.
         features: SHA-256 of the features' file, "" for unknown.
         images: compared with each other.
         identities: of the images.
-        mated: scores of two images of one person.
-        non_mated: scores of two people.
+        mated: scores of two images of one identity.
+        non_mated: scores of images of two identities.
     """
 
     privacy: float
@@ -115,7 +115,7 @@ class Thresholds:
     measured_fnmr: float
     refused_new_people: float
     missed_training_people: float
-    choices: tuple[OperatingPoint, ...]
+    choices: tuple[ThresholdChoice, ...]
     recogniser: str
     features: str
     images: int
@@ -140,7 +140,7 @@ def calibrate(
 ) -> Thresholds:
     """Choose thresholds from the scores of a data set's own images.
 
-    Of more than 60,000 images every n-th person is compared, so that the time stays in bounds.
+    Of more than 60,000 images every n-th identity is compared, so that the time stays in bounds.
 
     Args:
         features: of all images.
@@ -149,16 +149,16 @@ def calibrate(
         diversity: quantile of mated scores for `too_similar`.
         recogniser: recorded where the features do not say.
         device: of the comparisons.
-    Raises: ValueError where there are too few people or images for these rates.
+    Raises: ValueError where there are too few identities or images for these rates.
     Source: rates: ISO/IEC 19795-1; rule of 3: no error in 3 / p independent comparisons bounds the
-        rate by p with 95 % confidence. Comparisons of the same two people are not independent, so
-        pairs of people are counted.
+        rate by p with 95 % confidence. Comparisons of the same two identities are not independent,
+        so pairs of identities are counted.
     """
     _check_request(features, {"FMR": fmr, "FNMR": fnmr, "diversity": diversity})
     groups, _ = group_numbers(features.identities)
     chosen = _spread(groups)
-    people = len(np.unique(groups[chosen]))
-    _check_people(people, fmr)
+    identities = len(np.unique(groups[chosen]))
+    _check_identities(identities, fmr)
     images = np.bincount(groups[chosen])
     _check_mated(int((images * (images - 1) // 2).sum()), fnmr)
     own = _Own.of(unit_rows(features.vectors[chosen]), groups[chosen], device)
@@ -178,11 +178,13 @@ def calibrate(
         measured_fnmr=point.fnmr,
         refused_new_people=point.refused_new_people,
         missed_training_people=point.missed_training_people,
-        choices=tuple(_operating_point(own, rate) for rate in _RATES if _is_enough(people, rate)),
+        choices=tuple(
+            _operating_point(own, rate) for rate in _RATES if _is_enough(identities, rate)
+        ),
         recogniser=features.recogniser or recogniser or "",
         features=features.info.features if features.info else "",
         images=int(chosen.sum()),
-        identities=people,
+        identities=identities,
         mated=summarise(mated),
         non_mated=summarise(non_mated),
     )
@@ -196,7 +198,8 @@ def _check_request(features: IdentityFeatures, shares: Mapping[str, float]) -> N
             raise ValueError(f"--calibrate: {name} must be between 0 and 1, got {value}")
     if features.info is not None and features.info.vectors == "one":
         raise ValueError(
-            "--calibrate: these features have one vector a person; make them with --all_or_one=all"
+            "--calibrate: these features have one vector per identity; make them with "
+            "--all-or-one=all"
         )
 
 
@@ -268,10 +271,10 @@ class _Own:
         )
 
 
-def _operating_point(own: _Own, fmr: float) -> OperatingPoint:
+def _operating_point(own: _Own, fmr: float) -> ThresholdChoice:
     privacy = own.scores.non_mated.lowest_edge(fmr)
     has_other = np.isfinite(own.nearest_mated)
-    return OperatingPoint(
+    return ThresholdChoice(
         fmr=fmr,
         privacy=privacy,
         fnmr=own.scores.mated.share_below(privacy),
@@ -285,40 +288,40 @@ def _share(flags: np.ndarray) -> float:
 
 
 def _spread(groups: np.ndarray) -> np.ndarray:
-    """Return which images are compared: all, or those of every n-th person."""
+    """Return which images are compared: all, or those of every n-th identity."""
     step = math.ceil(len(groups) / _MAX_IMAGES)
     return groups % step == 0
 
 
-def _is_enough(people: int, fmr: float) -> bool:
-    """Tell whether there are enough pairs of people for a rate."""
-    return people * (people - 1) // 2 >= _RULE_OF_3 / fmr
+def _is_enough(identities: int, fmr: float) -> bool:
+    """Return whether there are enough pairs of identities for a rate."""
+    return identities * (identities - 1) // 2 >= RULE_OF_3 / fmr
 
 
 def _check_mated(number: int, fnmr: float) -> None:
-    if number < _RULE_OF_3 / fnmr:
+    if number < RULE_OF_3 / fnmr:
         raise ValueError(
             f"--calibrate: a false non-match rate of {fnmr:g} needs at least "
-            f"{math.ceil(_RULE_OF_3 / fnmr)} comparisons of two images of one person, got "
-            f"{number}; features of one image a person cannot be calibrated"
+            f"{math.ceil(RULE_OF_3 / fnmr)} mated comparisons, got {number}; features of "
+            "one image per identity cannot be calibrated"
         )
 
 
-def _check_people(people: int, fmr: float) -> None:
-    if not _is_enough(people, fmr):
-        needed = math.ceil(0.5 + math.sqrt(0.25 + 2 * _RULE_OF_3 / fmr))
+def _check_identities(identities: int, fmr: float) -> None:
+    if not _is_enough(identities, fmr):
+        needed = math.ceil(0.5 + math.sqrt(0.25 + 2 * RULE_OF_3 / fmr))
         raise ValueError(
             f"--calibrate: a false match rate of {fmr:g} needs at least "
-            f"{math.ceil(_RULE_OF_3 / fmr)} pairs of people, which is {needed} people (rule of 3); "
-            f"got {people}. Ask for a higher rate, or give --thresholds of more people"
+            f"{math.ceil(RULE_OF_3 / fmr)} pairs of identities, which is {needed} identities "
+            f"(rule of 3); got {identities}. Ask for a higher rate, or give --thresholds of more"
         )
 
 
 def _check_order(thresholds: Thresholds) -> None:
     if thresholds.too_similar <= thresholds.same_identity:
         raise ValueError(
-            f"--calibrate: this recogniser does not tell these people apart: {thresholds.fmr:g} of "
-            f"comparisons of two people score {thresholds.privacy:.4f} or more, but "
-            f"{thresholds.diversity:g} of those of one person less than "
-            f"{thresholds.too_similar:.4f}; take a better recogniser or a higher rate"
+            f"--calibrate: this recogniser does not separate these identities: "
+            f"{thresholds.fmr:g} of non-mated comparisons score {thresholds.privacy:.4f} or more, "
+            f"but {thresholds.diversity:g} of mated ones less than {thresholds.too_similar:.4f}; "
+            "take a better recogniser or a higher rate"
         )

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biometrics.comparisons import Comparisons, Tally
+from biometrics.comparisons import RULE_OF_3, Comparisons, Tally
 from metrics.estimates import REPLICATES, Estimate, Floats, estimate_of, multiplicities, share_of
 
 FAR_LEVELS = (0.1, 0.01, 0.001, 0.0001)
 _CURVE_POINTS = 60
 _HISTOGRAM_BINS = 80
 _SHARES = ("eer", "zero_fmr", "fnmr", "tar")
-_RULE_OF_THREE = 3  # with no error in N independent trials the 95 % bound is 3 / N
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +247,7 @@ def score_comparisons(
                 threshold=tally.non_mated.lowest_edge(level),
                 fnmr=estimate(f"fnmr {level}", mated),
                 tar=estimate(f"tar {level}", mated + round(tally.mated.failed)),
-                is_supported=non_mated * level >= _RULE_OF_THREE,
+                is_supported=non_mated * level >= RULE_OF_3,
             )
             for level in levels
         ),

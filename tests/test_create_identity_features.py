@@ -91,7 +91,7 @@ class TestTraining:
 class TestFeatures:
     def test_they_lie_in_the_data_folder_and_condition_training(self, people, faces):
         output = embed(people, f"{faces}/")
-        assert "6 vectors of 8 numbers; 3 people, 2 to 2 images each" in output
+        assert "6 vectors of 8 numbers; 3 identities, 2 to 2 images each" in output
         found = read_identity_features(faces / "identity_features.json")
         assert found.stems == tuple(STEMS)
         assert np.linalg.norm(found.vectors, axis=1) == pytest.approx(np.ones(6), rel=1e-6)

@@ -211,7 +211,7 @@ def test_bad_files_are_refused_by_name(shop, bad, tmp_path, name):
         ({"mix-layers": "x"}, "--mix-layers: numbers must be written like"),
         ({"privacy": 2}, "--privacy"),
         ({"too-similar": 0.3}, "must be above same_identity"),
-        ({"privacy": None}, "needs at least 3000 pairs of people"),
+        ({"privacy": None}, "needs at least 3000 pairs of identities"),
         ({"calibrate": 0}, "--calibrate"),
         ({"audit-features": "x.json"}, "--audit-features needs --audit-model"),
         ({"face-check": "eyes"}, "--face-check"),

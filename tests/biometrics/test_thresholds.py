@@ -123,9 +123,9 @@ def test_edges_of_scores():
             40,
             3,
             {},
-            r"needs at least 3000 pairs of people, which is 78 people \(rule of 3\); got 40",
+            r"3000 pairs of identities, which is 78 identities \(rule of 3\); got 40",
         ),
-        (90, 1, {}, "needs at least 132 comparisons of two images of one person, got 0"),
+        (90, 1, {}, "needs at least 132 mated comparisons, got 0"),
         (90, 3, {"fmr": 0.0}, "FMR must be between 0 and 1, got 0.0"),
         (90, 3, {"diversity": 1.0}, "diversity must be between 0 and 1"),
     ],
@@ -144,7 +144,7 @@ def test_a_recogniser_that_tells_nobody_apart_is_refused():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((270, 4)).astype(np.float32)
     stems = tuple(f"{i // 3}_{i % 3}" for i in range(270))
-    with pytest.raises(ValueError, match="does not tell these people apart"):
+    with pytest.raises(ValueError, match="does not separate these identities"):
         calibrate(IdentityFeatures(stems=stems, vectors=vectors))
 
 

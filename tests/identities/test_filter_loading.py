@@ -83,7 +83,7 @@ def test_where_all_limits_are_given_nothing_is_calibrated(shop, tmp_path):
     options = {"training_ids": tmp_path / "few.json", "thresholds": None}
     assert load(shop, changes=limits, **options).thresholds is None
     del limits["too_similar"]
-    with pytest.raises(ValueError, match="needs at least 3000 pairs of people"):
+    with pytest.raises(ValueError, match="needs at least 3000 pairs of identities"):
         load(shop, changes=limits, **options)
 
 
