@@ -213,8 +213,8 @@ def _embed(embedder: "Embedder", data: str | Sequence[str], modality: str) -> tu
 def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
     """Return how far apart images of one person are, and draw some people of each set."""
     from benchmarks.mds import classical_mds, cosine_distances  # noqa: PLC0415
-    from benchmarks.scatter import scatter  # noqa: PLC0415
     from biometrics.embedding import load_embedder  # noqa: PLC0415  # torch is slow
+    from data.plots import plot_scatter, to_svg  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
 
     about = study.get("distances")
@@ -238,7 +238,8 @@ def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
     }
     text = ", ".join(f"{name} {row['mean']:.3f}" for name, row in found.items())
     title = "Images of some people (classical MDS of embeddings)"
-    svg = scatter(kinds, title, f"Mean distance of two images of one person: {text}.")
+    description = f"Mean distance of two images of one identity: {text}."
+    svg = to_svg(plot_scatter(kinds, title=title), description)
     (outdir / "mds.svg").write_text(svg, encoding="utf-8")
     return {"sets": found, "mds_share": share}
 

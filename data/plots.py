@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 WIDTH_PX, HEIGHT_PX, DPI = 880, 500, 100
@@ -183,8 +184,8 @@ def plot_scatter(kinds: Mapping[str, np.ndarray], *, title: str) -> Figure:
     for number, (label, groups) in enumerate(kinds.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         means = np.broadcast_to(groups.mean(axis=1, keepdims=True), groups.shape)
-        for ends in np.stack([means, groups], axis=2).reshape(-1, 2, 2):
-            axes.plot(ends[:, 0], ends[:, 1], color=colour, alpha=0.4, linewidth=0.7)
+        spokes = np.stack([means, groups], axis=2).reshape(-1, 2, 2)
+        axes.add_collection(LineCollection(spokes, colors=colour, alpha=0.4, linewidths=0.7))
         marker = _MARKERS[number % 4]
         axes.scatter(*groups.reshape(-1, 2).T, color=colour, alpha=0.6, marker=marker, label=label)
     axes.set_aspect("equal", adjustable="datalim")
