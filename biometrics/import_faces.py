@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from biometrics.alignment import fit_similarity, part_outside, template_points, warp
 from biometrics.detection import FaceDetector, MtcnnDetector, Pixels
 from biometrics.faces import Face, FaceReason, FaceRules, FaceVerdict, check_face
-from data.importing.faces import Refusal
-from data.importing.options import FaceMethod, ImportOptions
-from data.importing.plan import Reason
+from data.importing.options import ImportOptions
+from data.importing.plan import Reason, SkipPair
 from data.modalities import MODALITIES
 from dnnlib.config import to_dict
+from torch_utils.devices import resolve_device
 
 _MAX_SIDE = 1024  # larger photographs are searched at this side, MTCNN's networks see 48 pixels
 _REASONS = {
@@ -25,7 +26,7 @@ _REASONS = {
 
 
 class ImportFaces:
-    """Finds, checks and aligns faces; implements data.importing.faces.FaceTools.
+    """Finds, checks and aligns faces; implements data.importing.job.FaceTools.
 
     Images are searched one by one, so that what is written depends on nothing but the image.
 
@@ -40,42 +41,41 @@ class ImportFaces:
         self._align_rules = FaceRules(max_asymmetry=None, reject_several=not options.align_several)
         self._check_rules = FaceRules()
 
-    def align(
-        self, images: Mapping[str, Image.Image], resolution: int
-    ) -> dict[str, Image.Image] | Refusal:
-        """Return the images of a pair with the face aligned, or why not."""
+    def align(self, images: Mapping[str, Image.Image], resolution: int) -> dict[str, Image.Image]:
+        """Return the images of a pair with the face aligned. Raises: SkipPair."""
         pixels = {name: np.asarray(image) for name, image in images.items()}
         faces = self._find(pixels[MODALITIES[0].name])
         verdict = check_face(faces, self._align_rules)
         if verdict.face is None or not verdict.is_accepted:
-            return _refuse(verdict, faces)
+            raise _reason(verdict, faces)
         target = template_points(resolution, self._options.align_margin)
         transform = fit_similarity(verdict.face.landmarks, target)
         width, height = images[MODALITIES[0].name].size
         if transform.scale > self._options.align_max_upscale:
             detail = f"would be enlarged {transform.scale:.2f} times"
-            return Refusal(reason=Reason.SMALL_FACE, detail=detail, boxes=_boxes(faces))
+            raise SkipPair(Reason.SMALL_FACE, detail, _boxes(faces))
         outside = part_outside(transform, width, height, resolution)
         if outside > self._options.align_max_outside:
             detail = f"{outside:.1%} of the aligned image beyond it"
-            return Refusal(reason=Reason.CUT_FACE, detail=detail, boxes=_boxes(faces))
+            raise SkipPair(Reason.CUT_FACE, detail, _boxes(faces))
         return {
             name: Image.fromarray(warp(image, transform, resolution))
             for name, image in pixels.items()
         }
 
-    def check(self, image: Image.Image) -> Refusal | None:
-        """Return why an RGB image as it is written is refused, or None."""
+    def check(self, image: Image.Image) -> None:
+        """Look for one face on an RGB image as it is written. Raises: SkipPair."""
         faces = self._find(np.asarray(image))
         verdict = check_face(faces, self._check_rules)
-        return None if verdict.is_accepted else _refuse(verdict, ())
+        if not verdict.is_accepted:
+            raise _reason(verdict, ())
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the answers, as plain JSON values."""
         description: dict[str, Any] = {"detector": self._detector.describe()}
-        if self._options.align is not FaceMethod.NONE:
+        if self._options.align != "none":
             description["align_rules"] = to_dict(self._align_rules)
-        if self._options.face_check is FaceMethod.MTCNN:
+        if self._options.face_check == "mtcnn":
             description["check_rules"] = to_dict(self._check_rules)
         return description
 
@@ -83,28 +83,28 @@ class ImportFaces:
         return self._detector.detect([image])[0]
 
 
-def build_import_faces(options: ImportOptions, device: str = "cpu") -> ImportFaces | None:
-    """Return the face tools that an import needs, None where it needs none.
+def build_import_faces(options: ImportOptions) -> ImportFaces:
+    """Return the face tools of an import.
 
     Raises: ValueError where the detector's package is not installed.
     """
-    if not options.needs_faces:
-        return None
+    torch.set_num_threads(1)  # images are what runs in parallel; sums round the same everywhere
+    device = resolve_device(options.device)
     return ImportFaces(options, MtcnnDetector(device=device, max_side=_MAX_SIDE))
 
 
-def _refuse(verdict: FaceVerdict, faces: tuple[Face, ...]) -> Refusal:
+def _reason(verdict: FaceVerdict, faces: tuple[Face, ...]) -> SkipPair:
     """Return the gravest reason, with the probabilities of the faces found.
 
     Args:
-        verdict: of a refused image.
+        verdict: of a rejected image.
         faces: whose boxes are to be shown.
     """
     reason = verdict.reasons[0]
     detail = ""
     if verdict.face is not None:
         detail = f"{verdict.num_faces} found, likeliest {verdict.face.probability:.3f}"
-    return Refusal(reason=_REASONS[reason], detail=detail, boxes=_boxes(faces))
+    return SkipPair(_REASONS[reason], detail, _boxes(faces))
 
 
 def _boxes(faces: tuple[Face, ...]) -> tuple[tuple[float, float, float, float], ...]:

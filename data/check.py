@@ -1,9 +1,10 @@
 """Looks a whole data set through: every file decoded, sizes, labels, and whether pairs fit."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,11 +14,13 @@ from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
 from data.pairs import Layout, find_layout, index_matching, list_images, match_stems
 from data.sample_index import SampleIndex, shorten
 from data.storage import map_in_threads
+from dnnlib.options import Job, Options, Progress, option
 
 _EDGE_SIDE = 32  # edges are compared at this size, where small misalignments do not matter
 _MAX_COMPARED = 256
 _MIN_COMPARED = 8
 _MIN_STANDARD_ERRORS = 2.0
+_MAX_LISTED = 20
 _IMPORT_HINT = "`prepare_dataset.py import` crops and resizes to one power of two"
 
 
@@ -47,20 +50,28 @@ class CheckReport:
     problems: Sequence[str] = field(default_factory=list)
     warnings: Sequence[str] = field(default_factory=list)
 
+    def lines(self) -> Iterator[str]:
+        """Yield what the user is told, without the problems."""
+        side = f" of {self.resolution}x{self.resolution}" if self.resolution else ""
+        yield f"{self.name}: {self.num_pairs} pairs{side}"
+        for modality, folder in self.folders.items():
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds[modality].items())
+            yield f"{modality}: {folder}: {kinds or 'no images'}"
+        yield f"labels: {self.labels}"
+        if self.num_ignored:
+            yield f"{self.num_ignored} other files are ignored"
+        yield from (f"Warning: {warning}" for warning in self.warnings)
+
 
 def check_pairs(
-    root: str,
-    workers: int | None = None,
-    on_start: Callable[[int], None] | None = None,
-    progress: Callable[[int], None] | None = None,
+    root: str, workers: int | None = None, progress: Progress | None = None
 ) -> CheckReport:
     """Decode every image of a data set and report what is in it.
 
     Args:
         root: folder or zip archive, see data.pairs.find_layout.
         workers: threads; None is one a processor.
-        on_start: called once with the number of pairs.
-        progress: called with the number of pairs that were finished since the last call.
+        progress: shows the pairs that are finished.
     Raises: FileNotFoundError and ValueError where the layout is none that is known; everything
         else is reported.
     """
@@ -74,9 +85,8 @@ def check_pairs(
     ]
     problems += matching.problems({name: f.describe() for name, f in layout.folders.items()})
     samples = index_matching(layout, matching)
-    if on_start is not None:
-        on_start(len(samples))
-    scan = _scan(samples, workers, progress)
+    advance = progress(0, len(samples), "pair") if progress is not None else lambda _: None
+    scan = _scan(samples, workers, advance)
     problems += scan.problems
     resolution = None
     if scan.sizes:
@@ -96,6 +106,42 @@ def check_pairs(
         problems=[*problems, *label_problems],
         warnings=_check_pairing(scan.edges),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(Options):
+    """Decode every image of a data set; exit with code 2 where training would refuse it."""
+
+    root: Path = option(help="Data set.", metavar="DIR|ZIP", is_argument=True)
+    workers: int | None = option(
+        None, ge=1, metavar="THREADS", help="Threads.", shown_default="one a processor"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckJob(Job):
+    """A data set to be looked through.
+
+    Attributes:
+        options: as checked.
+    """
+
+    options: CheckOptions
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is looked through."""
+        return {"root": str(self.options.root)}
+
+    def run(self, progress: Progress) -> str:
+        """Return the report. Raises: ValueError with the report where there are problems."""
+        report = check_pairs(str(self.options.root), self.options.workers, progress)
+        lines = list(report.lines())
+        problems = list(report.problems[:_MAX_LISTED])
+        if len(report.problems) > _MAX_LISTED:
+            problems.append(f"and {len(report.problems) - _MAX_LISTED} more problems")
+        if problems:
+            raise ValueError("\n".join([*lines, *(f"Problem: {line}" for line in problems)]))
+        return "\n".join(lines)
 
 
 def check_sizes(
@@ -164,9 +210,7 @@ class _Seen:
     problem: str = ""
 
 
-def _scan(
-    samples: SampleIndex, workers: int | None, progress: Callable[[int], None] | None
-) -> _Scan:
+def _scan(samples: SampleIndex, workers: int | None, advance: Callable[[int], None]) -> _Scan:
     step = max(1, len(samples) // _MAX_COMPARED)
 
     def see_pair(pair: int) -> list[_Seen]:
@@ -185,8 +229,7 @@ def _scan(
         edges = [image.edges for image in seen if image.edges is not None]
         if len(edges) == len(MODALITIES):
             scan.edges.append(np.stack(edges))
-        if progress is not None:
-            progress(1)
+        advance(1)
     return scan
 
 

@@ -1,42 +1,42 @@
 """Writes the example data set: a tree of aligned RGB, NIR and mask images with attributes.
 
-The tree is built in a hidden neighbour of its place and renamed when it is whole.
+Every file appears whole; the record in dataset_info.json says when all of them are there.
 """
 
-import logging
 import multiprocessing
-import shutil
-import tempfile
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from data.info import FACE_CHECK_KEY, INFO_FILE
 from data.modalities import MODALITIES, NIR, RGB
+from data.pairs import MASK_FOLDER
 from data.pixels import decode_image
-from data.sheets import image_grid, save_image, strip
-from dnnlib.files import read_json, write_json
+from data.sheets import Pixels, image_grid, save_image, strip
+from dnnlib.files import atomic_write, write_json
+from dnnlib.options import Options, Progress, fresh_option, option, outdir_option, seed_option
+from dnnlib.runs import FolderJob, find_output
 from renderer.classes import FACE_4, flat_palette, merge_face, palette_for
 from renderer.identity import SEED_LIMIT
-from renderer.render import check_resolution, check_style, render_sample
+from renderer.render import check_resolution, render_sample
 
 FORMAT = "biface-example"
 VERSION = 1
 ATTRIBUTES_FILE = "attributes.json"
 SHEET_FILE = "contact_sheet.png"
-MASK_FOLDER = "masks"
+DEFAULT_OUTDIR = Path("DATASETS/example_dataset")
 
 _SHEET_ROWS = 8
 _SHEET_COLUMNS = 4
 _MIN_PEOPLE_TO_SPLIT = 3
-_logger = logging.getLogger(__name__)
 
 
 class Split(Enum):
@@ -48,118 +48,89 @@ class Split(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExampleOptions:
-    """What the data set's bytes depend on.
+class ExampleOptions(Options):
+    """Render a data set of procedural faces, with masks and attributes.
 
-    Attributes:
-        identities: people in all splits together.
-        samples: images of each.
-        resolution: width and height in pixels.
-        seed: of everything random.
-        style: "photo" or "plain" (flat-shaded other people).
-        classes: 10, or 4 (see classes.merge_face).
-        heldout_fraction: share of the people that training never sees.
-        test_fraction: share of the people on which masks and verification are scored.
+    Training identities lie in VIS, NIR and masks; held-out and test identities in the same folders
+    below `heldout` and `test`. The same options give the same images.
     """
 
-    identities: int
-    samples: int
-    resolution: int
-    seed: int = 0
-    style: str = "photo"
-    classes: int = 10
-    heldout_fraction: float = 0.1
-    test_fraction: float = 0.1
+    outdir: Path = outdir_option("Directory of the data set.", default=DEFAULT_OUTDIR)
+    identities: int = option(200, ge=1, help="Identities in all splits together.")
+    samples: int = option(5, ge=1, metavar="IMAGES", help="Pairs of each identity.")
+    resolution: int = option(
+        64, metavar="PIXELS", help="Side of the images: a power of two, 16 to 256."
+    )
+    seed: int = seed_option(ge=0, le=SEED_LIMIT - 1)
+    style: Literal["photo", "plain"] = option(
+        "photo",
+        help="plain: flat-shaded faces of other identities, the rendered side of refinement.",
+    )
+    classes: Literal[10, 4] = option(10, help="Classes of the masks.")
+    heldout_fraction: float = option(
+        0.1, ge=0, lt=1, metavar="SHARE", help="Share of the identities that training never sees."
+    )
+    test_fraction: float = option(
+        0.1,
+        ge=0,
+        lt=1,
+        metavar="SHARE",
+        help="Share of the identities on which masks and verification are scored.",
+    )
+    workers: int | None = option(
+        None, ge=1, metavar="PROCESSES", help="Processes.", shown_default="one a processor"
+    )
+    fresh: bool = fresh_option()
 
     def __post_init__(self) -> None:
-        for name in ("identities", "samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.seed < SEED_LIMIT:
-            raise ValueError(f"seed: must be 0 .. 2**32 - 1, got {self.seed}")
+        super().__post_init__()
         check_resolution(self.resolution)
-        check_style(self.style)
-        palette_for(self.classes)
-        for name in ("heldout_fraction", "test_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 0 .. 1, without 1, got {getattr(self, name)}")
         if self.heldout_fraction + self.test_fraction >= 1:
             raise ValueError(
-                "heldout_fraction + test_fraction: must leave people to train on (below 1), "
-                f"got {self.heldout_fraction} + {self.test_fraction}"
+                "--heldout-fraction and --test-fraction must leave identities to train on (below "
+                f"1), got {self.heldout_fraction} + {self.test_fraction}"
             )
 
+    def identity(self) -> dict[str, Any]:
+        """Return what the images depend on, as plain JSON values."""
+        others = ("outdir", "workers", "fresh")
+        return {name: value for name, value in vars(self).items() if name not in others}
 
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What was written.
+
+def prepare(options: ExampleOptions) -> "ExampleJob":
+    """Check that a data set can be rendered. Raises: ValueError."""
+    identity = {"version": VERSION, **options.identity()}
+    output = find_output(options.outdir, INFO_FILE, identity, fresh=options.fresh)
+    return ExampleJob(output=output, options=options)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExampleJob(FolderJob):
+    """A data set to be rendered.
 
     Attributes:
-        outdir: the data set.
-        is_new: False where the same data set was there already.
-        images: pairs in each split, by its name.
-        people: identities in each split, by its name.
+        options: as checked.
     """
 
-    outdir: Path
-    is_new: bool
-    images: dict[str, int]
-    people: dict[str, int]
+    options: ExampleOptions
 
-
-def write_example_dataset(
-    outdir: Path,
-    *,
-    identities: int,
-    samples: int,
-    resolution: int,
-    seed: int = 0,
-    style: str = "photo",
-    classes: int = 10,
-    heldout_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    workers: int = 1,
-    progress: Callable[[int], None] | None = None,
-) -> Summary:
-    """Render a data set into `outdir`; the same options give the same bytes.
-
-    Train people lie in VIS, NIR and masks; held-out and test people in the same folders below
-    `heldout` and `test`.
-
-    Args:
-        outdir: the new folder. It must not exist or be empty, or be made with the same options;
-            then nothing is done.
-        workers: processes that render; 1 renders in this one. The bytes do not depend on it.
-        progress: called with the number of pairs that were finished since the last call.
-    Other arguments: see ExampleOptions.
-    Raises: ValueError for bad options or an `outdir` that holds something else.
-    """
-    options = ExampleOptions(
-        identities=identities,
-        samples=samples,
-        resolution=resolution,
-        seed=seed,
-        style=style,
-        classes=classes,
-        heldout_fraction=heldout_fraction,
-        test_fraction=test_fraction,
-    )
-    if workers < 1:
-        raise ValueError(f"workers: must be 1 or more, got {workers}")
-    outdir = Path(outdir)
-    if _is_already_there(outdir, options):
-        _logger.info("%s is there already, made with the same options", outdir)
-        return _summary(outdir, options, is_new=False)
-    outdir.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=outdir.parent, prefix=f".{outdir.name}.", suffix=".part"))
-    try:
-        tree = part / "tree"
-        tree.mkdir()
-        _write_tree(tree, options, workers, progress)
-        tree.rename(outdir)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return _summary(outdir, options, is_new=True)
+    def work(self, progress: Progress) -> str:
+        """Render all images; those that an earlier command left are rendered again."""
+        options, root = self.options, self.output.path
+        people = split_people(options)
+        jobs = [(split, identity) for split in Split for identity in people[split]]
+        attributes: dict[str, Any] = {}
+        advance = progress(0, len(jobs) * options.samples, "pair")
+        with self.output.at_work():
+            for entries in _run(partial(_write_person, root, options), jobs, options.workers):
+                attributes.update(entries)
+                advance(len(entries))
+            write_json(root / ATTRIBUTES_FILE, attributes)
+            save_image(root / SHEET_FILE, _sheet(root, options, people[Split.TRAIN]))
+            info = _info(options)
+            self.output.finish(info)
+        counts = ", ".join(f"{count} {split}" for split, count in info["images"].items())
+        return f"{root}: rendered; pairs: {counts}"
 
 
 def split_people(options: ExampleOptions) -> dict[Split, range]:
@@ -195,39 +166,21 @@ def stem_of(options: ExampleOptions, identity: int, sample: int) -> str:
     return f"{identity:0{digits}d}_{sample:0{max(3, len(str(options.samples - 1)))}d}"
 
 
-def _write_tree(
-    root: Path, options: ExampleOptions, workers: int, progress: Callable[[int], None] | None
-) -> None:
-    people = split_people(options)
-    jobs = [(split, identity) for split in Split for identity in people[split]]
-    for split in Split:
-        if people[split]:
-            for folder in (*(modality.folders[0] for modality in MODALITIES), MASK_FOLDER):
-                (split_folder(root, split) / folder).mkdir(parents=True)
-    attributes: dict[str, Any] = {}
-    for entries in _run(partial(_write_person, root, options), jobs, workers):
-        attributes.update(entries)
-        if progress is not None:
-            progress(len(entries))
-    write_json(root / ATTRIBUTES_FILE, attributes)
-    write_json(root / INFO_FILE, _info(options))
-    columns = range(min(options.samples, _SHEET_COLUMNS))
+def _sheet(root: Path, options: ExampleOptions, identities: range) -> Pixels:
+    """Return a row an identity with RGB, NIR and mask of some of its images."""
     folders = [*(modality.folders[0] for modality in MODALITIES), MASK_FOLDER]
-    cells = [
-        strip(
-            decode_image(root / folder / f"{stem_of(options, i, k)}.png", 3) for folder in folders
-        )
-        for i in people[Split.TRAIN][:_SHEET_ROWS]
-        for k in columns
-    ]
-    save_image(root / SHEET_FILE, image_grid(cells, len(columns)))
+    columns = range(min(options.samples, _SHEET_COLUMNS))
+    stems = [stem_of(options, i, k) for i in identities[:_SHEET_ROWS] for k in columns]
+    cells = [strip(decode_image(root / f / f"{s}.png", 3) for f in folders) for s in stems]
+    return image_grid(cells, len(columns))
 
 
 def _run(
     work: Callable[[tuple[Split, int]], dict[str, Any]],
     jobs: list[tuple[Split, int]],
-    workers: int,
+    workers: int | None,
 ) -> Iterator[dict[str, Any]]:
+    workers = workers or os.cpu_count() or 1
     if workers == 1 or len(jobs) == 1:
         yield from map(work, jobs)
         return
@@ -250,7 +203,7 @@ def _write_person(
         stem = stem_of(options, identity, sample)
         picture = render_sample(options.seed, identity, sample, options.resolution, options.style)
         for modality, pixels in ((RGB, picture.rgb), (NIR, picture.nir)):
-            Image.fromarray(pixels).save(folder / modality.folders[0] / f"{stem}.png")
+            _save(folder / modality.folders[0] / f"{stem}.png", Image.fromarray(pixels))
         _save_mask(folder / MASK_FOLDER / f"{stem}.png", picture.mask, options.classes)
         entries[stem] = {"split": split.value, **picture.attributes}
     return entries
@@ -262,56 +215,25 @@ def _save_mask(path: Path, mask: np.ndarray, classes: int) -> None:
         mask = merge_face(mask)
     image = Image.fromarray(mask)
     image.putpalette(flat_palette(palette_for(classes)))
-    image.save(path)
+    _save(path, image)
+
+
+def _save(path: Path, image: Image.Image) -> None:
+    with atomic_write(path) as file:
+        image.save(file, "PNG")
 
 
 def _info(options: ExampleOptions) -> dict[str, Any]:
-    summary = _summary(Path(), options, is_new=True)
+    people = {split.value: len(numbers) for split, numbers in split_people(options).items()}
     return {
         "format": FORMAT,
         "version": VERSION,
-        "options": asdict(options),
+        "options": options.identity(),
         FACE_CHECK_KEY: "none",  # what a detector says of drawings says nothing about the pictures
         "classes": [
             {"id": number, "name": name, "color": list(color)}
             for number, (name, color) in enumerate(palette_for(options.classes))
         ],
-        "images": summary.images,
-        "people": summary.people,
+        "images": {name: count * options.samples for name, count in people.items()},
+        "people": people,
     }
-
-
-def _summary(outdir: Path, options: ExampleOptions, *, is_new: bool) -> Summary:
-    people = {split.value: len(numbers) for split, numbers in split_people(options).items()}
-    images = {name: count * options.samples for name, count in people.items()}
-    return Summary(outdir=outdir, is_new=is_new, images=images, people=people)
-
-
-def _is_already_there(outdir: Path, options: ExampleOptions) -> bool:
-    """Return whether `outdir` was made with these options.
-
-    Raises: ValueError where it holds anything else.
-    """
-    if not outdir.exists():
-        return False
-    if not outdir.is_dir():
-        raise ValueError(f"{outdir}: must be a folder or absent, got a file")
-    if not any(outdir.iterdir()):
-        return False
-    if not (outdir / INFO_FILE).is_file():
-        raise ValueError(f"{outdir}: must be absent or empty, got a folder with other content")
-    info = read_json(outdir / INFO_FILE)
-    made = info.get("options") if isinstance(info, dict) else None
-    if not isinstance(made, dict) or info.get("format") != FORMAT:
-        raise ValueError(f"{outdir}: must be absent or empty, got a folder with other content")
-    if info.get("version") != VERSION:
-        raise ValueError(
-            f"{outdir}: made by version {info.get('version')} of the renderer, this is {VERSION}; "
-            "choose another folder"
-        )
-    wanted = asdict(options)
-    differing = sorted(key for key in wanted | made if wanted.get(key) != made.get(key))
-    if differing:
-        listed = ", ".join(f"{key} {made.get(key)} -> {wanted.get(key)}" for key in differing)
-        raise ValueError(f"{outdir}: was made with other options ({listed}); choose another folder")
-    return True

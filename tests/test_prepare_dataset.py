@@ -38,12 +38,12 @@ def test_import_then_check(tmp_path):
     result = run(*arguments)
     assert result.exit_code == 0
     assert "3 pairs of 32x32 pixels, from 4 rgb, 3 nir images" in result.output
-    assert "left out: 1 no partner" in result.output
+    assert "skipped: 1 no partner" in result.output
     assert "images/2_1.png: no partner" in result.output
     assert PairDataset.open(out).resolution == 32
     again = run(*arguments)
     assert again.exit_code == 0
-    assert "nothing to do" in again.output
+    assert "finished before" in again.output
     checked = run("check", out)
     assert checked.exit_code == 0
     assert "out: 3 pairs of 32x32" in checked.output
@@ -69,7 +69,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     assert result.exit_code == 0
     plan = json.loads(result.output)
     assert (plan["pairs"], plan["resolution"]) == (3, 32)
-    assert plan["left_out"] == {"no partner": 1}
+    assert plan["skipped"] == {"no partner": 1}
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -105,7 +105,7 @@ def test_check_lists_problems_and_ends_with_code_2(tmp_path):
     assert result.exit_code == 2
     assert "Error: " in result.output
     assert "NIR/00.png: damaged" in result.output
-    assert "Error: and 5 more problems" in result.output
+    assert "and 5 more problems" in result.output
     missing = run("check", tmp_path / "gone")
     assert missing.exit_code == 2
     assert "gone: no such folder or zip archive" in missing.output
@@ -121,7 +121,7 @@ def test_example_is_a_data_set(tmp_path):
     dataset = PairDataset.open(out)
     assert (dataset.name, dataset.resolution) == ("example", 16)
     again = run("example", "--outdir", out, *options)
-    assert "already there" in again.output
+    assert "finished before" in again.output
     other = run("example", "--outdir", out, *options, "--seed", 1)
     assert other.exit_code == 2
     assert "was made with other options" in other.output

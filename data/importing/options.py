@@ -1,32 +1,153 @@
-"""What an import does: options, the crop rule and the rule that names pairs."""
+"""Options of an import, the crop rule and the rule that names pairs."""
 
-import dataclasses
-import math
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
+from dnnlib.options import Options, device_option, fresh_option, option, outdir_option
 
-_MAX_MARGIN = 4.0
+FaceMethod = Literal["none", "mtcnn"]
 _CROP_RULE = "center, none or X,Y,W,H with W = H"
 
 
-class OutputFormat(Enum):
-    """How images are written; the value is the file name's ending."""
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions(Options):
+    """Import pairs from anywhere: matched by name, cropped or aligned, resized, reported.
 
-    PNG = "png"
-    JPG = "jpg"
+    Pairs that cannot be used are skipped, counted and listed in import_report.json; those skipped
+    for their faces are shown in skipped_faces.png. Labels in identity_features.json and
+    dataset.json are kept. Repeating the command continues it.
+    """
 
+    source: Path | None = option(
+        None,
+        metavar="DIR|ZIP",
+        help="Data set or zip archive with the folders VIS and NIR, or images and NIR; with "
+        "--pair-regex groups for the modalities, any folder or archive.",
+        heading="Images",
+    )
+    rgb: Path | None = option(
+        None, metavar="DIR|ZIP", help="Folder of RGB images, instead of --source."
+    )
+    nir: Path | None = option(
+        None, metavar="DIR|ZIP", help="Folder of NIR images, instead of --source."
+    )
+    pair_regex: str | None = option(
+        None,
+        metavar="REGEX",
+        help="Where names differ: the group `id` (or the first group), searched in the path "
+        "without ending, names the pair. With groups called `rgb` and `nir`, an image belongs to "
+        "the one that takes part in the match, and all images may lie in one folder.",
+    )
+    max_images: int | None = option(
+        None, ge=1, metavar="PAIRS", help="Take only the first pairs by name."
+    )
+    outdir: Path = outdir_option("Directory of the data set.")
+    resolution: int | None = option(
+        None,
+        metavar="PIXELS",
+        help="Side of the written images, a power of two; smaller pairs are skipped.",
+        shown_default="the largest that fits all pairs",
+        heading="Pixels",
+    )
+    crop: str = option(
+        "center",
+        metavar="center|none|X,Y,W,H",
+        help="Square to take: the largest in the middle, all of an image that is square, or a box "
+        "in pixels.",
+    )
+    format: Literal["png", "jpg"] = option("png", help="Format of the written images.")
+    quality: int = option(95, ge=1, le=100, help="Quality of JPEG files.")
+    align: FaceMethod = option(
+        "none",
+        help="mtcnn: find the face on the RGB image and bring both images to ArcFace's template "
+        "by one similarity transform, instead of --crop; needs --resolution.",
+        heading="Faces",
+    )
+    align_margin: float = option(
+        0.0,
+        ge=0,
+        le=4,
+        metavar="FRACTION",
+        help="Added on each side of ArcFace's crop, in widths of it: 0 for recognition, about 0.3 "
+        "to show hair and chin.",
+    )
+    align_max_upscale: float = option(
+        1.5,
+        gt=0,
+        metavar="FACTOR",
+        help="Smaller faces are skipped instead of being enlarged further.",
+    )
+    align_max_outside: float = option(
+        0.2,
+        ge=0,
+        le=1,
+        metavar="FRACTION",
+        help="Part of an aligned image that may lie beyond the border, where it is mirrored.",
+    )
+    align_several: bool = option(False, help="Of several faces, take the likeliest; else none.")
+    face_check: FaceMethod | None = option(
+        None,
+        help="Recorded with the data set. mtcnn: skip images that do not show one likely, frontal "
+        "face as written; none: drawings, eyes.",
+        shown_default="no record",
+    )
+    device: Literal["auto", "cpu", "cuda"] = device_option(
+        "cpu",
+        help="Device of the face detector; aligned images may differ in single bits between "
+        "devices.",
+    )
+    strict: bool = option(
+        False, help="Skip nothing: what cannot be used is an error.", heading="General"
+    )
+    workers: int | None = option(
+        None, ge=1, metavar="THREADS", help="Threads.", shown_default="one a processor"
+    )
+    fresh: bool = fresh_option()
 
-class FaceMethod(Enum):
-    """How faces are found; the value is the option's."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.square_rule()
+        self.name_rule()
+        if self.resolution is not None and not is_resolution(self.resolution):
+            raise ValueError(
+                f"--resolution must be a power of two of at least {MIN_RESOLUTION}, "
+                f"got {self.resolution}"
+            )
+        if self.align != "none" and self.resolution is None:
+            raise ValueError(f"--align={self.align} needs --resolution, got none")
+        if self.align != "none" and self.crop != "center":
+            raise ValueError(f"--crop: leave it out with --align={self.align}, got {self.crop!r}")
+        given = {name for name in ("source", "rgb", "nir") if getattr(self, name) is not None}
+        if given not in ({"source"}, {m.name for m in MODALITIES}):
+            names = ", ".join(f"--{name}" for name in sorted(given)) or "none"
+            raise ValueError(f"either --source or --rgb and --nir must be given, got {names}")
 
-    NONE = "none"
-    MTCNN = "mtcnn"
+    @property
+    def needs_faces(self) -> bool:
+        """Whether a face detector has work to do."""
+        return "mtcnn" in (self.align, self.face_check)
+
+    def square_rule(self) -> "Crop":
+        """Return the rule of --crop."""
+        return Crop.parse(self.crop)
+
+    def name_rule(self) -> "NameRule":
+        """Return the rule of --pair-regex."""
+        return NameRule(self.pair_regex)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the content beside the source's files, as plain JSON values."""
+        others = ("outdir", "device", "strict", "workers", "fresh")
+        values = {name: value for name, value in vars(self).items() if name not in others}
+        for name in ("source", "rgb", "nir"):
+            path = values[name]
+            values[name] = path and os.path.abspath(path)  # noqa: PTH100 - keeps links
+        return values
 
 
 class CropKind(Enum):
@@ -84,103 +205,6 @@ class Crop:
             return (0, 0, width) if width == height else None
         is_inside = self.x + self.side <= width and self.y + self.side <= height
         return (self.x, self.y, self.side) if is_inside else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportOptions:
-    """What the imported data set depends on, beside the files themselves.
-
-    Attributes:
-        source: data set or archive in one of the layouts of data/pairs.py, or None.
-        folders: modality -> folder or archive with its images; instead of `source`.
-        pair_regex: which part of a name the images of a pair share, see `NameRule`; None matches
-            whole names without their ending.
-        crop: see Crop.parse.
-        resolution: side of the written images; None takes the largest power of two that fits all.
-        format: of the written images.
-        quality: of JPEG files, 1..100.
-        max_images: how many pairs to take, the first by name; None takes all.
-        align: how the face is found on the RGB image that both images of a pair are turned, scaled
-            and moved by; NONE crops instead.
-        align_margin: added on each side of ArcFace's crop, as a fraction of the crop's width.
-        align_max_upscale: written pixels a source pixel, at most; smaller faces are left out.
-        align_max_outside: part of the aligned image that may lie beyond the source's border, where
-            it is mirrored.
-        align_several: whether an image of several faces is taken, with the likeliest of them.
-        face_check: how every written RGB image is checked for one frontal face; recorded with the
-            data set. None checks nothing and records nothing, NONE records that there are none.
-    """
-
-    source: str | None = None
-    folders: Mapping[str, str] = field(default_factory=dict)
-    pair_regex: str | None = None
-    crop: str = "center"
-    resolution: int | None = None
-    format: OutputFormat = OutputFormat.PNG
-    quality: int = 95
-    max_images: int | None = None
-    align: FaceMethod = FaceMethod.NONE
-    align_margin: float = 0.0
-    align_max_upscale: float = 1.5
-    align_max_outside: float = 0.2
-    align_several: bool = False
-    face_check: FaceMethod | None = None
-
-    def __post_init__(self) -> None:
-        Crop.parse(self.crop)
-        self._check_alignment()
-        names = [modality.name for modality in MODALITIES]
-        if (self.source is None) != (sorted(self.folders) == sorted(names)) or (
-            self.source is not None and self.folders
-        ):
-            options = " and ".join(f"--{name}" for name in names)
-            given = [f"--{name}" for name in self.folders] + ["--source"] * bool(self.source)
-            raise ValueError(
-                f"either --source or {options} must be given, got {', '.join(given) or 'none'}"
-            )
-        if self.resolution is not None and not is_resolution(self.resolution):
-            raise ValueError(
-                f"--resolution must be a power of two of at least {MIN_RESOLUTION}, "
-                f"got {self.resolution}"
-            )
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality must be in 1..100, got {self.quality}")
-        if self.max_images is not None and self.max_images < 1:
-            raise ValueError(f"--max-images must be at least 1, got {self.max_images}")
-        self.name_rule()
-
-    @property
-    def needs_faces(self) -> bool:
-        """Whether a face detector has work to do."""
-        return FaceMethod.MTCNN in (self.align, self.face_check)
-
-    def _check_alignment(self) -> None:
-        if not 0 <= self.align_margin <= _MAX_MARGIN:
-            raise ValueError(f"--align-margin must be in 0..{_MAX_MARGIN}, got {self.align_margin}")
-        if not 0 < self.align_max_upscale < math.inf:
-            raise ValueError(f"--align-max-upscale must be above 0, got {self.align_max_upscale}")
-        if not 0 <= self.align_max_outside <= 1:
-            raise ValueError(f"--align-max-outside must be in 0..1, got {self.align_max_outside}")
-        if self.align is FaceMethod.NONE:
-            return
-        if self.resolution is None:
-            raise ValueError(f"--align={self.align.value} needs --resolution, got none")
-        if self.crop != CropKind.CENTER.value:
-            raise ValueError(
-                f"--crop must be left out with --align={self.align.value}, got {self.crop!r}"
-            )
-
-    def name_rule(self) -> "NameRule":
-        """Return the rule that names pairs."""
-        return NameRule(self.pair_regex)
-
-    def with_absolute_paths(self) -> "ImportOptions":
-        """Return the options so that they mean the same in any working directory."""
-        return dataclasses.replace(
-            self,
-            source=self.source and os.path.abspath(self.source),  # noqa: PTH100 - keeps links
-            folders={name: os.path.abspath(path) for name, path in self.folders.items()},  # noqa: PTH100
-        )
 
 
 class NameRule:

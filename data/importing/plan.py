@@ -1,4 +1,4 @@
-"""What an import would write: pairs, their crop, the resolution, and what is left out and why."""
+"""What an import would write: pairs, their crop, the resolution, and what is skipped and why."""
 
 import hashlib
 import json
@@ -8,15 +8,18 @@ from enum import Enum
 from typing import Any
 
 from data import labels, pixels
-from data.importing.options import Crop, CropKind, FaceMethod, ImportOptions
+from data.importing.options import Crop, CropKind, ImportOptions
 from data.modalities import MIN_RESOLUTION, MODALITIES, largest_resolution
 from data.pairs import Layout, find_layout, index_matching, list_images, match_stems, stem_of
 from data.sample_index import SampleIndex, shorten
 from data.storage import Directory, map_in_threads, open_storage
 
+Box = tuple[float, float, float, float]
+Unnamed = dict[str, "Skipped"]
+
 
 class Reason(Enum):
-    """Why a file or pair is left out; the value is shown."""
+    """Why a file or pair is skipped; the value is shown."""
 
     NO_NAME = "name does not match --pair-regex"
     UNPAIRED = "no partner"
@@ -33,8 +36,29 @@ class Reason(Enum):
     CUT_FACE = "face at the border"
 
 
+class SkipPair(Exception):  # noqa: N818  # an answer, not an error
+    """Says why a pair is skipped.
+
+    Args:
+        reason: kind of problem.
+        detail: the values that it is about.
+        boxes: left, upper, right, lower of the faces found, in pixels of the source image.
+        modality: whose image it is about.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        boxes: Sequence[Box] = (),
+        modality: str = MODALITIES[0].name,
+    ) -> None:
+        super().__init__(f"{reason.value} {detail}")
+        self.reason, self.detail, self.boxes, self.modality = reason, detail, boxes, modality
+
+
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
+class Skipped:
     """A file or pair that is not imported.
 
     Attributes:
@@ -47,20 +71,13 @@ class LeftOut:
     name: str
     reason: Reason
     detail: str = ""
-    boxes: Sequence[tuple[float, float, float, float]] = ()
+    boxes: Sequence[Box] = ()
 
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedLabels:
-    """What a label file of the source says about the pairs.
-
-    Attributes:
-        kind: name of the file to write.
-        values: pair, as an index in the plan's source -> label, of those that have one.
-    """
-
-    kind: str
-    values: Mapping[int, Any]
+    @classmethod
+    def of(cls, pairs: SampleIndex, pair: int, why: SkipPair) -> "Skipped":
+        """Return the record of a pair that is skipped."""
+        name = pairs.describe(why.modality, pair)
+        return cls(name=name, reason=why.reason, detail=why.detail, boxes=why.boxes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,43 +85,40 @@ class Plan:
     """What an import would write.
 
     Attributes:
-        source: the pairs to write; their stems are the names to write.
+        pairs: what is written; their stems are the names to write.
         resolution: side of the written images in pixels.
         smallest: the image that decided on the resolution, "" where an option did.
-        left_out: what is not written, in order of reason and name.
+        skipped: what is not written, in order of reason and name.
         num_found: modality -> number of image files.
-        num_usable: pairs that could be written; more than in `source` with --max-images.
+        num_usable: pairs that could be written; more than in `pairs` with --max-images.
         fingerprint: 64 hex digits of the names and sizes of all image files.
-        labels: of the pairs, one entry a label file.
+        labels: label file -> label of each pair that has one, by its stem.
     """
 
-    source: SampleIndex
+    pairs: SampleIndex
     resolution: int
     smallest: str
-    left_out: Sequence[LeftOut]
+    skipped: Sequence[Skipped]
     num_found: Mapping[str, int]
     num_usable: int
     fingerprint: str
-    labels: Sequence[PlannedLabels] = ()
+    labels: Mapping[str, Mapping[str, Any]]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain containers for people to read."""
+    def facts(self) -> dict[str, Any]:
+        """Return what a dry run tells of it, as plain JSON values."""
         return {
-            "pairs": len(self.source),
+            "pairs": len(self.pairs),
             "usable_pairs": self.num_usable,
             "found": dict(self.num_found),
             "resolution": self.resolution,
             "smallest_image": self.smallest or None,
-            "left_out": count_reasons(self.left_out),
+            "skipped": count_reasons(self.skipped),
         }
 
 
-def build_plan(options: ImportOptions, workers: int | None = None) -> Plan:
+def build_plan(options: ImportOptions) -> Plan:
     """Match the files, read their headers and decide what to write. Nothing is written.
 
-    Args:
-        options: of the import.
-        workers: threads; None is one a processor.
     Raises: FileNotFoundError; ValueError where a place has no images, no pair can be used, or a
         label file is broken or holds numbers that are not finite.
     """
@@ -114,80 +128,103 @@ def build_plan(options: ImportOptions, workers: int | None = None) -> Plan:
         {name: list(files) for name, files in names.items()},
         key=lambda modality, file: names[modality][file],
     )
-    left_out = list(unnamed)
+    skipped = list(unnamed.values())
     for modality, files in matching.alone.items():
         describe = layout.folders[modality].describe
-        left_out += [LeftOut(name=describe(f), reason=Reason.UNPAIRED) for f in files]
+        skipped += [Skipped(name=describe(f), reason=Reason.UNPAIRED) for f in files]
     for modality, stem, files in matching.duplicates:
-        where = layout.folders[modality].describe()
-        left_out.append(
-            LeftOut(name=f"{where}: {', '.join(files)}", reason=Reason.SAME_NAME, detail=stem)
-        )
-    source = index_matching(layout, matching)
-    tables = labels.read_label_tables(source)
-    sides, bad = _measure(source, Crop.parse(options.crop), workers)
-    kept, resolution, smallest, small = _choose_resolution(source, sides, options)
-    left_out += [*bad, *small]
-    left_out.sort(key=lambda entry: (list(Reason).index(entry.reason), entry.name))
+        name = f"{layout.folders[modality].describe()}: {', '.join(files)}"
+        skipped.append(Skipped(name=name, reason=Reason.SAME_NAME, detail=stem))
+    pairs = index_matching(layout, matching)
+    tables = labels.read_label_tables(pairs)
+    sides, bad = _measure(pairs, options)
+    kept, resolution, smallest, small = _choose_resolution(pairs, sides, options)
+    skipped = sorted(
+        [*skipped, *bad, *small],
+        key=lambda entry: (list(Reason).index(entry.reason), entry.name),
+    )
     if not kept:
-        raise ValueError(f"no pair can be imported; left out: {describe_left_out(left_out)}")
-    source = source.select(kept[: options.max_images])
+        raise ValueError(f"no pair can be imported; skipped: {describe_skipped(skipped)}")
+    pairs = pairs.select(kept[: options.max_images])
     return Plan(
-        source=source,
+        pairs=pairs,
         resolution=resolution,
         smallest=smallest,
-        left_out=left_out,
+        skipped=skipped,
         num_found=found,
         num_usable=len(kept),
         fingerprint=_fingerprint(layout, names),
-        labels=[_plan_labels(table, source) for table in tables],
+        labels={table.kind: _find_labels(table, pairs) for table in tables},
     )
 
 
-def count_reasons(left_out: Sequence[LeftOut]) -> dict[str, int]:
+def find_square(sizes: Sequence[tuple[int, int]], crop: Crop) -> tuple[int, int, int]:
+    """Return (x, y, side) of a pair's crop.
+
+    Args:
+        sizes: (width, height) of its images, in the order of the modalities.
+        crop: which square is taken.
+    Raises: SkipPair where there is none.
+    """
+    shown = " and ".join(f"{width}x{height}" for width, height in dict.fromkeys(sizes))
+    if len(set(sizes)) > 1:
+        raise SkipPair(Reason.SIZES_DIFFER, shown)
+    square = crop.square_in(*sizes[0])
+    if square is None:
+        rule = "not square" if crop.kind is CropKind.NONE else "box reaches outside"
+        raise SkipPair(Reason.NO_SQUARE, f"{rule}: {shown}")
+    if square[2] < MIN_RESOLUTION:
+        raise SkipPair(Reason.TOO_SMALL, shown)
+    return square
+
+
+def unreadable(error: ValueError, pairs: SampleIndex, pair: int, modality: str) -> SkipPair:
+    """Return an error as a reason, without the name of the file that it begins with."""
+    detail = str(error).removeprefix(f"{pairs.describe(modality, pair)}: ")
+    return SkipPair(Reason.UNREADABLE, detail, modality=modality)
+
+
+def count_reasons(skipped: Sequence[Skipped]) -> dict[str, int]:
     """Return {reason: number of files or pairs}, without those of zero."""
-    counts = {r.value: sum(entry.reason is r for entry in left_out) for r in Reason}
+    counts = {r.value: sum(entry.reason is r for entry in skipped) for r in Reason}
     return {reason: count for reason, count in counts.items() if count}
 
 
-def describe_left_out(left_out: Sequence[LeftOut]) -> str:
+def describe_skipped(skipped: Sequence[Skipped]) -> str:
     """Return counts and the first few names of each reason in one line."""
     parts = []
-    for reason, count in count_reasons(left_out).items():
+    for reason, count in count_reasons(skipped).items():
         names = [
             f"{entry.name} ({entry.detail})" if entry.detail else entry.name
-            for entry in left_out
+            for entry in skipped
             if entry.reason.value == reason
         ]
         parts.append(f"{count} {reason}: {shorten(names)}")
     return "; ".join(parts) or "nothing"
 
 
-def cause_of(error: ValueError, name: str) -> str:
-    """Return an error's message without the name of the file that it begins with."""
-    return str(error).removeprefix(f"{name}: ")
-
-
 def _open_layout(options: ImportOptions) -> Layout:
     """Return one place a modality; with groups for modalities in the regex, the same for all."""
-    if options.source is not None and not options.name_rule().has_modalities:
-        return find_layout(options.source)
-    paths = options.folders or {m.name: str(options.source) for m in MODALITIES}
-    storages = {path: open_storage(path) for path in paths.values()}
-    folders = {m.name: storages[paths[m.name]] for m in MODALITIES}
-    first = folders[MODALITIES[0].name]
-    is_split = options.source is None and isinstance(first, Directory)
-    base = Directory(first.path.parent) if is_split else first  # type: ignore[union-attr]
+    if options.source is not None:
+        if not options.name_rule().has_modalities:
+            return find_layout(options.source)
+        base = open_storage(options.source)
+        return Layout(name=base.name, base=base, folders={m.name: base for m in MODALITIES})
+    assert options.rgb is not None, "checked with the options"
+    assert options.nir is not None, "checked with the options"
+    folders = {"rgb": open_storage(options.rgb), "nir": open_storage(options.nir)}
+    first = folders["rgb"]
+    base = Directory(first.path.parent) if isinstance(first, Directory) else first
     return Layout(name=base.name, base=base, folders=folders)
 
 
 def _list_names(
     layout: Layout, options: ImportOptions
-) -> tuple[dict[str, dict[str, str]], dict[str, int], list[LeftOut]]:
+) -> tuple[dict[str, dict[str, str]], dict[str, int], Unnamed]:
     """Return modality -> {file: pair's name}, the number of files, and those without a name."""
     rule = options.name_rule()
     names: dict[str, dict[str, str]] = {}
-    unnamed: dict[str, LeftOut] = {}
+    unnamed: Unnamed = {}
     for modality, folder in layout.folders.items():
         images = list_images(folder)
         if not images:
@@ -197,84 +234,53 @@ def _list_names(
             found = rule.apply(stem_of(file))
             if found is None:
                 name = folder.describe(file)
-                unnamed[name] = LeftOut(name=name, reason=Reason.NO_NAME)
+                unnamed[name] = Skipped(name=name, reason=Reason.NO_NAME)
             elif found[1] in (None, modality):
                 names[modality][file] = found[0]
-    return names, {name: len(files) for name, files in names.items()}, list(unnamed.values())
+    return names, {name: len(files) for name, files in names.items()}, unnamed
 
 
-def _measure(
-    source: SampleIndex, crop: Crop, workers: int | None
-) -> tuple[dict[int, int], list[LeftOut]]:
+def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int], list[Skipped]]:
     """Return pair -> side of its crop in pixels, and the pairs that have none."""
+    crop = options.square_rule()
 
-    def measure_one(pair: int) -> int | LeftOut:
-        sizes = []
-        for modality in source.files:
-            name = source.describe(modality, pair)
-            try:
-                with source.open(modality, pair) as file:
-                    header = pixels.read_header(file, name)
-            except ValueError as error:
-                return LeftOut(name=name, reason=Reason.UNREADABLE, detail=cause_of(error, name))
-            sizes.append((header.width, header.height))
-        square = find_square(source, pair, sizes, crop)
-        return square if isinstance(square, LeftOut) else square[2]
+    def measure(pair: int) -> int | Skipped:
+        try:
+            sizes = [_read_size(pairs, pair, modality) for modality in pairs.modalities]
+            return find_square(sizes, crop)[2]
+        except SkipPair as why:
+            return Skipped.of(pairs, pair, why)
 
-    sides, bad = {}, []
-    for pair, result in enumerate(map_in_threads(measure_one, range(len(source)), workers)):
-        if isinstance(result, LeftOut):
-            bad.append(result)
-        else:
-            sides[pair] = result
-    return sides, bad
+    results = dict(enumerate(map_in_threads(measure, range(len(pairs)), options.workers)))
+    sides = {pair: found for pair, found in results.items() if isinstance(found, int)}
+    return sides, [found for found in results.values() if isinstance(found, Skipped)]
 
 
-def find_square(
-    source: SampleIndex, pair: int, sizes: Sequence[tuple[int, int]], crop: Crop
-) -> tuple[int, int, int] | LeftOut:
-    """Return (x, y, side) of a pair's crop, or why there is none.
-
-    Args:
-        source: the pairs.
-        pair: index in it.
-        sizes: (width, height) of its images, in the order of the modalities.
-        crop: which square is taken.
-    """
-    name = source.describe(MODALITIES[0].name, pair)
-    shown = " and ".join(f"{width}x{height}" for width, height in dict.fromkeys(sizes))
-    if len(set(sizes)) > 1:
-        return LeftOut(name=name, reason=Reason.SIZES_DIFFER, detail=shown)
-    square = crop.square_in(*sizes[0])
-    if square is None:
-        rule = "not square" if crop.kind is CropKind.NONE else "box reaches outside"
-        return LeftOut(name=name, reason=Reason.NO_SQUARE, detail=f"{rule}: {shown}")
-    if square[2] < MIN_RESOLUTION:
-        return LeftOut(name=name, reason=Reason.TOO_SMALL, detail=shown)
-    return square
+def _read_size(pairs: SampleIndex, pair: int, modality: str) -> tuple[int, int]:
+    try:
+        with pairs.open(modality, pair) as file:
+            header = pixels.read_header(file, pairs.describe(modality, pair))
+    except ValueError as error:
+        raise unreadable(error, pairs, pair, modality) from error
+    return header.width, header.height
 
 
 def _choose_resolution(
-    source: SampleIndex, sides: Mapping[int, int], options: ImportOptions
-) -> tuple[list[int], int, str, list[LeftOut]]:
+    pairs: SampleIndex, sides: Mapping[int, int], options: ImportOptions
+) -> tuple[list[int], int, str, list[Skipped]]:
     """Return the pairs to keep, the resolution, what decided on it, and what is too small."""
-    first = MODALITIES[0].name
-    wanted = options.resolution
-    if wanted is not None and options.align is not FaceMethod.NONE:
-        return list(sides), wanted, "", []  # the face's size counts, which is found later
+    first, wanted = MODALITIES[0].name, options.resolution
     if wanted is None:
-        smallest = min(sides, key=lambda pair: sides[pair], default=None)
-        if smallest is None:
+        if not sides:
             return [], 0, "", []
-        return (
-            list(sides),
-            largest_resolution(sides[smallest]),
-            source.describe(first, smallest),
-            [],
-        )
+        smallest = min(sides, key=lambda pair: sides[pair])
+        resolution = largest_resolution(sides[smallest])
+        return list(sides), resolution, pairs.describe(first, smallest), []
+    if options.align != "none":
+        return list(sides), wanted, "", []  # the face's size counts, which is found later
     small = [
-        LeftOut(
-            name=source.describe(first, pair),
+        Skipped(
+            name=pairs.describe(first, pair),
             reason=Reason.TOO_SMALL,
             detail=f"{side} of {wanted} pixels",
         )
@@ -284,13 +290,16 @@ def _choose_resolution(
     return [pair for pair, side in sides.items() if side >= wanted], wanted, "", small
 
 
-def _plan_labels(table: labels.LabelTable, source: SampleIndex) -> PlannedLabels:
+def _find_labels(table: labels.LabelTable, pairs: SampleIndex) -> dict[str, Any]:
+    """Return the label of each pair that has one; the file names those of the source."""
     first = MODALITIES[0].name
-    stems = [stem_of(file).removeprefix(f"{first}/") for file in map(str, source.files[first])]
+    stems = [
+        stem_of(pairs.file(first, pair)).removeprefix(f"{first}/") for pair in range(len(pairs))
+    ]
     found = labels.find_labels(table, stems)
     labels.check_writable(found, table.file)
-    values = {pair: found[stem] for pair, stem in enumerate(stems) if stem in found}
-    return PlannedLabels(kind=table.kind, values=values)
+    renamed = zip(pairs.stems, stems, strict=True)
+    return {name: found[stem] for name, stem in renamed if stem in found}
 
 
 def _fingerprint(layout: Layout, names: Mapping[str, Mapping[str, str]]) -> str:

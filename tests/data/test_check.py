@@ -31,7 +31,12 @@ def test_good_data(tmp_path, archived):
     (root / "VIS" / "notes.txt").write_text("x")
     done, started = [], []
     place = zip_folder(root, tmp_path / "faces.zip") if archived else root
-    report = check_pairs(str(place), on_start=started.append, progress=done.append)
+
+    def progress(_done, total, _unit):
+        started.append(total)
+        return done.append
+
+    report = check_pairs(str(place), progress=progress)
     assert (report.name, report.num_pairs, report.resolution) == ("faces", 12, 16)
     assert report.kinds == {"rgb": {"PNG RGB 16x16": 12}, "nir": {"PNG L 16x16": 12}}
     assert report.labels.endswith("identity_features.json: 12 of 2 numbers")

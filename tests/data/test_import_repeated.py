@@ -2,39 +2,39 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data.importing import writer
-from data.importing.options import ImportOptions
-from data.importing.plan import build_plan
+from data.importing.job import NOTES_FILE, REPORT_FILE, ImportJob
 from data.labels import CLASS_FILE, IDENTITY_FILE
 from data.pairs import open_pairs
 from tests.helpers.images import truncate, write_image, write_json, write_pairs
+from tests.helpers.importing import plan_of, run
 
 STEMS = ["1_0", "1_1", "2_0", "2_1"]
 
 
-def run(outdir, is_strict=False, **options):
-    resolved = ImportOptions(**options)
-    return writer.run_import(resolved, build_plan(resolved), outdir, is_strict=is_strict, workers=1)
+IGNORED = {Path(REPORT_FILE), Path(".lock")}  # what was run, when and where
 
 
 def tree(root):
-    return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+    paths = [path for path in root.rglob("*") if path.is_file()]
+    found = {path.relative_to(root): path.read_bytes() for path in paths}
+    return {path: content for path, content in found.items() if path not in IGNORED}
 
 
 def count_made(monkeypatch):
     """Return a list that grows with the stem of each pair that is decoded."""
-    made, original = [], writer._make_pair
+    made, original = [], ImportJob._make_pair
 
-    def make(plan, pair, *rest):
-        made.append(plan.source.stems[pair])
-        return original(plan, pair, *rest)
+    def make(job, pair, contents):
+        made.append(job.plan.pairs.stems[pair])
+        return original(job, pair, contents)
 
-    monkeypatch.setattr(writer, "_make_pair", make)
+    monkeypatch.setattr(ImportJob, "_make_pair", make)
     return made
 
 
@@ -48,7 +48,7 @@ def raw(tmp_path):
 
 def fail(raw, out):
     with pytest.raises(ValueError, match="--strict: 1 not a whole, .*VIS/2_0.png"):
-        run(out, is_strict=True, source=str(raw), resolution=16)
+        run(out, strict=True, source=str(raw), resolution=16, workers=1)
 
 
 def test_an_interrupted_import_goes_on(tmp_path, monkeypatch):
@@ -62,25 +62,24 @@ def test_an_interrupted_import_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(*args)
 
-    original = writer._make_pair
-    monkeypatch.setattr(writer, "_make_pair", interrupt)
+    original = ImportJob._make_pair
+    monkeypatch.setattr(ImportJob, "_make_pair", interrupt)
+    out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "out", source=str(root), resolution=16)
+        run(out, source=str(root), resolution=16, workers=1)
     monkeypatch.undo()
-    assert not (tmp_path / "out").exists()
-    (stage,) = tmp_path.glob(".out.*.part")
-    done = sorted(path.name for path in stage.rglob("*.png"))
+    assert not json.loads((out / REPORT_FILE).read_text())["finished"]
+    done = sorted(path.name for path in out.rglob("*.png"))
     assert done
-    truncate(stage / "VIS" / done[0])  # as a crash of the machine may leave it
-    (stage / "VIS" / ".1_0.png.99.part").write_bytes(b"half")
+    truncate(out / "VIS" / done[0])  # as a crash of the machine may leave it
+    (out / "VIS" / ".1_0.png.99.part").write_bytes(b"half")
     run(tmp_path / "out", source=str(root), resolution=16)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
-    assert not list(tmp_path.glob(".out.*"))
 
 
 def test_strict_ends_at_the_first_failure(tmp_path, raw, monkeypatch):
     write_pairs(raw, [f"9_{i:02}" for i in range(30)], size=32)
-    monkeypatch.setattr(writer, "_save", lambda *_: time.sleep(0.05))
+    monkeypatch.setattr(ImportJob, "_save", lambda *_: time.sleep(0.05))
     made = count_made(monkeypatch)
     fail(raw, tmp_path / "out")
     assert made[:3] == STEMS[:3]
@@ -91,7 +90,7 @@ def test_a_mended_image_is_all_that_is_made_again(tmp_path, raw, monkeypatch):
     fail(raw, tmp_path / "out")
     write_pairs(raw, STEMS, size=32)
     made = count_made(monkeypatch)
-    run(tmp_path / "out", is_strict=True, source=str(raw), resolution=16)
+    run(tmp_path / "out", strict=True, source=str(raw), resolution=16)
     assert "2_0" in made
     assert not {"1_0", "1_1"} & set(made)
     run(tmp_path / "whole", source=str(raw), resolution=16)
@@ -99,7 +98,6 @@ def test_a_mended_image_is_all_that_is_made_again(tmp_path, raw, monkeypatch):
     for stem in STEMS:
         old, new = (tmp_path / name / f"VIS/{stem}.png" for name in ("whole", "out"))
         assert old.read_bytes() == new.read_bytes()
-    assert not list(tmp_path.glob(".out.*"))
 
 
 def test_a_changed_image_of_the_same_size_is_made_again(tmp_path, raw):
@@ -121,18 +119,18 @@ def test_pairs_that_are_gone_or_damaged_by_now_leave_no_image(tmp_path, raw):
     run(tmp_path / "out", source=str(raw), resolution=16)
     assert list(open_pairs(tmp_path / "out").stems) == ["1_0", "2_1"]
     assert not (tmp_path / "out/VIS/0").exists()
-    assert not [path for path in tree(tmp_path / "out") if path.name.startswith(".")]
+    assert not (tmp_path / "out" / NOTES_FILE).exists()
 
 
 def test_a_note_cut_short_costs_only_its_pair(tmp_path, raw, monkeypatch):
     fail(raw, tmp_path / "out")
-    (stage,) = tmp_path.glob(".out.*.part")
-    notes = (stage / ".sources.jsonl").read_text().splitlines()
-    (stage / ".sources.jsonl").write_text(f"{notes[0]}\n{notes[1][:-9]}")
+    path = tmp_path / "out" / NOTES_FILE
+    notes = path.read_text().splitlines()
+    path.write_text(f"{notes[0]}\n{notes[1][:-9]}")
     made = count_made(monkeypatch)
     fail(raw, tmp_path / "out")
     assert made[:2] == ["1_1", "2_0"]
-    assert len((stage / ".sources.jsonl").read_text().splitlines()) >= 2
+    assert len(path.read_text().splitlines()) >= 2
     made.clear()
     fail(raw, tmp_path / "out")
     assert "1_1" not in made
@@ -150,7 +148,7 @@ def test_a_note_cut_short_costs_only_its_pair(tmp_path, raw, monkeypatch):
 def test_broken_labels_end_it_before_the_first_image(tmp_path, raw, name, content, message):
     (raw / name).write_text(content)
     with pytest.raises(ValueError, match=f"raw/{name}: {message}"):
-        build_plan(ImportOptions(source=str(raw)))
+        plan_of(source=str(raw))
     with pytest.raises(ValueError, match=f"raw/{name}: {message}"):
         run(tmp_path / "out", source=str(raw))
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]

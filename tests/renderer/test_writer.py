@@ -11,33 +11,36 @@ from dnnlib.files import sha256_file
 from renderer import writer
 from renderer.classes import FACE_4, FACE_10
 from renderer.render import render_sample
-from renderer.writer import ExampleOptions, Split, split_people, write_example_dataset
+from renderer.writer import ExampleOptions, Split, prepare, split_people
 
 OPTIONS = {"identities": 5, "samples": 2, "resolution": 16, "seed": 9}
 
 
 def hashes(root):
-    return {str(p.relative_to(root)): sha256_file(p) for p in root.rglob("*") if p.is_file()}
+    paths = [p for p in root.rglob("*") if p.is_file() and p.name != "dataset_info.json"]
+    return {str(path.relative_to(root)): sha256_file(path) for path in paths}
+
+
+def write(root, progress=lambda _: None, **options):
+    return prepare(ExampleOptions(outdir=root, **options)).run(lambda *_: progress)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("example") / "set"
-    return root, write_example_dataset(root, **OPTIONS)
+    return root, write(root, **OPTIONS)
 
 
 def test_the_tree_is_as_described(dataset):
-    root, summary = dataset
-    assert summary.is_new
-    assert summary.people == {"train": 3, "heldout": 1, "test": 1}
-    assert summary.images == {"train": 6, "heldout": 2, "test": 2}
+    root, message = dataset
+    assert "6 train, 2 heldout, 2 test" in message
     for folder in (root, root / "heldout", root / "test"):
         stems = [{p.stem for p in (folder / name).iterdir()} for name in ("VIS", "NIR", "masks")]
         assert stems[0] == stems[1] == stems[2]
     assert {p.name for p in (root / "VIS").iterdir()} == {
         f"000{identity}_00{sample}.png" for identity in range(3) for sample in range(2)
     }
-    assert not list(root.parent.glob(".*"))
+    assert not list(root.rglob(".*.part"))
 
 
 def test_the_files_hold_what_the_renderer_returns(dataset):
@@ -74,6 +77,7 @@ def test_attributes_and_info_tell_what_is_there(dataset):
     assert [entry["name"] for entry in info["classes"]] == [name for name, _ in FACE_10]
     assert info["options"]["seed"] == OPTIONS["seed"]
     assert info["images"] == {"train": 6, "heldout": 2, "test": 2}
+    assert info["people"] == {"train": 3, "heldout": 1, "test": 1}
     with Image.open(root / "contact_sheet.png") as sheet:
         assert sheet.width > sheet.height > 0
 
@@ -81,7 +85,7 @@ def test_attributes_and_info_tell_what_is_there(dataset):
 def test_bytes_do_not_depend_on_the_number_of_processes(dataset, tmp_path):
     root, _ = dataset
     seen, before = [], multiprocessing.active_children()
-    write_example_dataset(tmp_path / "two", **OPTIONS, workers=2, progress=seen.append)
+    write(tmp_path / "two", seen.append, **OPTIONS, workers=2)
     assert hashes(tmp_path / "two") == hashes(root)
     assert sum(seen) == OPTIONS["identities"] * OPTIONS["samples"]
     assert set(multiprocessing.active_children()) <= set(before)
@@ -89,7 +93,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(dataset, tmp_path):
 
 def test_four_classes(tmp_path):
     options = {**OPTIONS, "identities": 1, "samples": 1}
-    write_example_dataset(tmp_path / "four", **options, classes=4)
+    write(tmp_path / "four", **options, classes=4)
     with Image.open(tmp_path / "four" / "masks" / "0000_000.png") as image:
         assert np.asarray(image).max() < len(FACE_4)
     info = json.loads((tmp_path / "four" / "dataset_info.json").read_text())
@@ -99,11 +103,9 @@ def test_four_classes(tmp_path):
 
 
 def test_repeating_the_command_changes_nothing(dataset):
-    root, first = dataset
+    root, _ = dataset
     before = hashes(root)
-    again = write_example_dataset(root, **OPTIONS, workers=3)
-    assert not again.is_new
-    assert again.images == first.images
+    assert "finished before" in write(root, **OPTIONS, workers=3)
     assert hashes(root) == before
 
 
@@ -111,39 +113,26 @@ def test_other_options_are_refused_by_name(dataset):
     root, _ = dataset
     before = hashes(root)
     with pytest.raises(ValueError, match=r"set: was made with other options \(seed 9 -> 10\)"):
-        write_example_dataset(root, **{**OPTIONS, "seed": 10})
+        write(root, **{**OPTIONS, "seed": 10})
     assert hashes(root) == before
 
 
 @pytest.mark.parametrize("name", ["note.txt", "dataset_info.json"])
 def test_a_foreign_folder_is_refused_and_untouched(tmp_path, name):
     (tmp_path / name).write_text("{}")
-    with pytest.raises(ValueError, match="must be absent or empty"):
-        write_example_dataset(tmp_path, **OPTIONS)
+    with pytest.raises(ValueError, match="--outdir"):
+        write(tmp_path, **OPTIONS)
     assert [p.name for p in tmp_path.iterdir()] == [name]
-
-
-def test_another_version_and_a_file_are_refused(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("x")
-    with pytest.raises(ValueError, match="must be a folder or absent, got a file"):
-        write_example_dataset(file, **OPTIONS)
-    folder = tmp_path / "old"
-    folder.mkdir()
-    info = {"format": "biface-example", "version": 0, "options": {}}
-    (folder / "dataset_info.json").write_text(json.dumps(info))
-    with pytest.raises(ValueError, match="made by version 0 of the renderer"):
-        write_example_dataset(folder, **OPTIONS)
 
 
 def test_an_empty_folder_is_filled(tmp_path):
     (tmp_path / "empty").mkdir()
     options = {**OPTIONS, "identities": 1, "samples": 1}
-    assert write_example_dataset(tmp_path / "empty", **options).is_new
+    write(tmp_path / "empty", **options)
     assert (tmp_path / "empty" / "VIS" / "0000_000.png").is_file()
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_failed_command_is_repeated(dataset, tmp_path, monkeypatch):
     calls = []
 
     def fail(*arguments):
@@ -154,28 +143,30 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(writer, "render_sample", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_example_dataset(tmp_path / "set", **OPTIONS)
-    assert not list(tmp_path.iterdir())
+        write(tmp_path / "set", **OPTIONS, workers=1)
+    assert not json.loads((tmp_path / "set" / "dataset_info.json").read_text())["finished"]
+    write(tmp_path / "set", **OPTIONS, workers=1)
+    assert hashes(tmp_path / "set") == hashes(dataset[0])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"identities": 0}, "identities: must be 1 or more, got 0"),
-        ({"samples": -1}, "samples: must be 1 or more, got -1"),
+        ({"identities": 0}, "--identities must be at least 1"),
+        ({"samples": -1}, "--samples must be at least 1"),
         ({"resolution": 100}, "resolution: must be one of"),
-        ({"seed": -1}, "seed: must be 0"),
-        ({"style": "x"}, "style: must be one of photo, plain"),
-        ({"classes": 5}, "classes: must be 10 or 4"),
-        ({"workers": 0}, "workers: must be 1 or more"),
-        ({"heldout_fraction": 1.0}, "heldout_fraction: must be"),
-        ({"test_fraction": float("nan")}, "test_fraction: must be"),
-        ({"heldout_fraction": 0.5, "test_fraction": 0.5}, "must leave people to train on"),
+        ({"seed": -1}, "--seed must be at least 0"),
+        ({"style": "x"}, "--style must be one of photo, plain"),
+        ({"classes": 5}, "--classes must be one of 10, 4"),
+        ({"workers": 0}, "--workers must be at least 1"),
+        ({"heldout_fraction": 1.0}, "--heldout-fraction must be"),
+        ({"test_fraction": float("nan")}, "--test-fraction must be"),
+        ({"heldout_fraction": 0.5, "test_fraction": 0.5}, "must leave identities to train on"),
     ],
 )
 def test_bad_options_are_named_before_anything_is_written(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        write_example_dataset(tmp_path / "set", **{**OPTIONS, **change})
+        write(tmp_path / "set", **{**OPTIONS, **change})
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,355 @@
+"""Writes a planned import: decodes, crops and resizes pairs, keeps labels, reports the rest.
+
+Pairs are written one by one, each under a note of the content that it is made from. A repeated
+command goes on where an interrupted or failed one ended, and makes changed pairs again.
+"""
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from data import pixels
+from data.importing.options import ImportOptions
+from data.importing.plan import (
+    Plan,
+    Reason,
+    SkipPair,
+    Skipped,
+    build_plan,
+    count_reasons,
+    describe_skipped,
+    find_square,
+    unreadable,
+)
+from data.info import FACE_CHECK_KEY, INFO_FILE
+from data.labels import IDENTITY_FILE
+from data.modalities import MODALITIES, RGB
+from data.sample_index import hash_rows
+from data.sheets import ContactSheet, save_image
+from data.storage import Directory, Mounts, map_in_threads
+from dnnlib import files
+from dnnlib.options import Progress
+from dnnlib.runs import LOCK_FILE, FolderJob, find_output
+
+FORMAT = "biface-import"
+VERSION = 2
+REPORT_FILE = "import_report.json"
+SHEET_FILE = "skipped_faces.png"
+NOTES_FILE = ".sources.jsonl"
+FACE_REASONS = (
+    Reason.NO_FACE,
+    Reason.SEVERAL_FACES,
+    Reason.UNLIKELY_FACE,
+    Reason.NOT_FRONTAL,
+    Reason.SMALL_FACE,
+    Reason.CUT_FACE,
+)
+
+_LISTED = 20
+_THUMBNAIL_PX = 128
+_MAX_SHOWN = 64
+_MAX_LETTERS = 20
+_BACKGROUND, _FRAME = (32, 32, 32), (255, 64, 64)
+
+
+class FaceTools(Protocol):
+    """Finds, checks and aligns faces; called in several threads at once."""
+
+    def align(self, images: Mapping[str, Image.Image], resolution: int) -> dict[str, Image.Image]:
+        """Return the images of a pair with the face in its place. Raises: SkipPair."""
+
+    def check(self, image: Image.Image) -> None:
+        """Look for one face on an RGB image as it is written. Raises: SkipPair."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the answers, as plain JSON values."""
+
+
+def prepare(options: ImportOptions, faces: FaceTools | None = None) -> "ImportJob":
+    """Check that an import can be written.
+
+    Args:
+        options: of the import.
+        faces: finds and aligns faces where the options say so.
+    Raises: FileNotFoundError; ValueError, also where the folder holds something else or lies among
+        the images, where no pair can be written, or for anything skipped with --strict.
+    """
+    assert faces is not None or not options.needs_faces, "--align and --face-check need a detector"
+    detector = None if faces is None else faces.describe()
+    identity = {"version": VERSION, "import": options.identity(), "faces": detector}
+    output = find_output(options.outdir, REPORT_FILE, identity, fresh=options.fresh)
+    plan = build_plan(options)
+    assert isinstance(plan.pairs.storage, Mounts), "pairs lie in a folder a modality"
+    for folder in plan.pairs.storage.places.values():
+        inside = isinstance(folder, Directory) and folder.path.resolve()
+        if inside and output.path.resolve().is_relative_to(inside):
+            raise ValueError(f"--outdir {output.path}: must not lie in {folder.describe()}")
+    if options.strict and plan.skipped:
+        raise ValueError(f"--strict: {describe_skipped(plan.skipped)}")
+    if output.is_finished:
+        report = files.read_json(output.path / REPORT_FILE)
+        if report.get("source_fingerprint") != plan.fingerprint:
+            where = f"--outdir {output.path}"
+            raise ValueError(f"{where}: the source has changed since it was imported")
+    return ImportJob(output=output, facts=plan.facts(), options=options, plan=plan, faces=faces)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImportJob(FolderJob):
+    """An import to be written or continued.
+
+    Attributes:
+        options: as checked.
+        plan: what to write.
+        faces: finds and aligns faces; None where nobody asks for that.
+    """
+
+    options: ImportOptions
+    plan: Plan
+    faces: FaceTools | None = None
+
+    def work(self, progress: Progress) -> str:
+        """Write pairs, labels and report."""
+        options, plan, folder = self.options, self.plan, self.output.path
+        with self.output.at_work():
+            failed: dict[int, Skipped] = {}
+            advance = progress(0, len(plan.pairs), "pair")
+            with contextlib.closing(self._write_pairs(_Notes(folder / NOTES_FILE))) as results:
+                for pair, why in enumerate(results):
+                    if why is not None:
+                        failed[pair] = Skipped.of(plan.pairs, pair, why)
+                        if options.strict:
+                            raise ValueError(
+                                f"--strict: {describe_skipped([failed[pair]])}; what is done is "
+                                "kept, the repeated command goes on with it"
+                            )
+                    advance(1)
+            skipped = [*plan.skipped, *failed.values()]
+            kept = [pair for pair in range(len(plan.pairs)) if pair not in failed]
+            if not kept:
+                raise ValueError(f"no pair can be imported; skipped: {describe_skipped(skipped)}")
+            report = self._write_records(kept, skipped)
+            _write_sheet(folder / SHEET_FILE, plan, failed)
+            images = [path for pair in kept for path in self._paths(pair).values()]
+            records = (INFO_FILE, REPORT_FILE, SHEET_FILE, LOCK_FILE, *plan.labels)
+            _keep_only(folder, [*images, *(folder / name for name in records)])
+            self.output.finish(report)
+        return _summary(folder, report)
+
+    def _write_pairs(self, notes: "_Notes") -> Generator[SkipPair | None, None, None]:
+        """Write all pairs, in their order; yield why one is skipped, None where it is written."""
+        plan, side = self.plan, self.plan.resolution
+
+        def write(pair: int) -> SkipPair | None:
+            stem, paths = plan.pairs.stems[pair], self._paths(pair)
+            try:
+                contents = {name: _read(plan, pair, name) for name in plan.pairs.modalities}
+                digest = hash_rows(hashlib.sha256(c).hexdigest() for c in contents.values())
+                is_there = all(_has_side(path, side) for path in paths.values())
+                if is_there and notes.is_made_from(stem, digest):
+                    return None
+                images = self._make_pair(pair, contents)
+            except SkipPair as why:
+                return why
+            notes.begin(stem, digest, paths.values())
+            for name, image in images.items():
+                self._save(image, paths[name])
+            return None
+
+        yield from map_in_threads(write, range(len(plan.pairs)), self.options.workers)
+
+    def _make_pair(self, pair: int, contents: Mapping[str, bytes]) -> dict[str, Image.Image]:
+        """Decode a pair's files and bring it to its final form. Raises: SkipPair."""
+        options, side, images = self.options, self.plan.resolution, {}
+        for modality in MODALITIES:
+            name = self.plan.pairs.describe(modality.name, pair)
+            try:
+                content = contents[modality.name]
+                images[modality.name] = pixels.load_image(content, modality.channels, name)
+            except ValueError as error:
+                raise unreadable(error, self.plan.pairs, pair, modality.name) from error
+        square = find_square([image.size for image in images.values()], options.square_rule())
+        if self.faces is not None and options.align != "none":
+            final = self.faces.align(images, side)
+        else:
+            final = {name: _resize(image, square, side) for name, image in images.items()}
+        if self.faces is not None and options.face_check == "mtcnn":
+            self.faces.check(final[RGB.name])
+        return final
+
+    def _save(self, image: Image.Image, path: Path) -> None:
+        quality = {"quality": self.options.quality, "subsampling": 0}
+        is_jpeg = self.options.format == "jpg"
+        with files.atomic_write(path) as file:
+            image.save(file, "JPEG" if is_jpeg else "PNG", **(quality if is_jpeg else {}))
+
+    def _paths(self, pair: int) -> dict[str, Path]:
+        name = f"{self.plan.pairs.stems[pair]}.{self.options.format}"
+        return {m.name: self.output.path / m.folders[0] / name for m in MODALITIES}
+
+    def _write_records(self, kept: Sequence[int], skipped: Sequence[Skipped]) -> dict[str, Any]:
+        """Write labels and what the data set says of itself; return the report."""
+        plan, options = self.plan, self.options
+        facts = {
+            "format": FORMAT,
+            "version": VERSION,
+            "resolution": plan.resolution,
+            "pairs": len(kept),
+        }
+        info = {
+            **facts,
+            FACE_CHECK_KEY: options.face_check,
+            "alignment": None
+            if options.align == "none"
+            else {"template": "arcface", "margin": options.align_margin},
+            "faces": self.output.identity["faces"],
+        }
+        files.write_json(self.output.path / INFO_FILE, info)
+        return {
+            **facts,
+            "source_fingerprint": plan.fingerprint,
+            "smallest_image": plan.smallest or None,
+            "found": dict(plan.num_found),
+            "labels": {kind: self._write_labels(kind, kept) for kind in plan.labels},
+            "skipped": count_reasons(skipped),
+            "skipped_files": [
+                {"name": entry.name, "reason": entry.reason.value, "detail": entry.detail}
+                for entry in skipped
+            ],
+        }
+
+    def _write_labels(self, kind: str, kept: Sequence[int]) -> dict[str, int]:
+        """Write the labels of the pairs that were kept; return how many have one."""
+        stems = [self.plan.pairs.stems[pair] for pair in kept]
+        found = self.plan.labels[kind]
+        entries = {f"{s}.{self.options.format}": found[s] for s in stems if s in found}
+        is_vectors = kind == IDENTITY_FILE
+        content = entries if is_vectors else {"labels": [list(e) for e in entries.items()]}
+        files.write_json(self.output.path / kind, content, indent=None)
+        return {"kept": len(entries), "missing": len(kept) - len(entries)}
+
+
+class _Notes:
+    """Notes of what each pair in an unfinished folder was made from; serves several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._digests: dict[str, str] = {}
+        for line in path.read_bytes().splitlines() if path.is_file() else ():
+            with contextlib.suppress(ValueError, TypeError):  # a kill cut the line short
+                pair, digest = json.loads(line)
+                self._digests[pair] = digest
+        files.write_json_lines(path, self._digests.items())
+
+    def is_made_from(self, pair: str, digest: str) -> bool:
+        """Return whether the images of `pair` that are there come from this content."""
+        return self._digests.get(pair) == digest
+
+    def begin(self, pair: str, digest: str, images: Iterable[Path]) -> None:
+        """Remove a pair's images and note what the new ones are made from.
+
+        In this order images and note agree after a kill at any instant, or images are missing.
+        """
+        for path in images:
+            path.unlink(missing_ok=True)
+        with self._lock:
+            self._digests[pair] = digest
+            with self._path.open("a", encoding="utf-8") as notes:
+                notes.write(json.dumps([pair, digest]) + "\n")
+
+
+def _read(plan: Plan, pair: int, modality: str) -> bytes:
+    try:
+        return plan.pairs.read(modality, pair)
+    except ValueError as error:
+        raise unreadable(error, plan.pairs, pair, modality) from error
+
+
+def _has_side(path: Path, side: int) -> bool:
+    try:
+        header = pixels.verify_image(path)
+    except (FileNotFoundError, ValueError):
+        return False
+    return (header.width, header.height) == (side, side)
+
+
+def _resize(image: Image.Image, square: tuple[int, int, int], resolution: int) -> Image.Image:
+    """Return the square at `resolution`; at its own size the pixels stay as they are.
+
+    Pillow's Lanczos filter widens with the scale, so that nothing aliases.
+    """
+    x, y, side = square
+    box = (x, y, x + side, y + side)
+    if side == resolution:
+        return image.crop(box)
+    return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=box)
+
+
+def _keep_only(folder: Path, paths: Iterable[Path]) -> None:
+    """Remove everything else: notes, parts of files, and what the source no longer has."""
+    # By number, because some file systems give names back in another Unicode form.
+    kept = {_number_of(path) for path in paths if path.exists()}
+    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds goes first
+        if not path.is_dir() and _number_of(path) not in kept:
+            path.unlink()
+        elif path.is_dir():
+            with contextlib.suppress(OSError):  # not empty
+                path.rmdir()
+
+
+def _number_of(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _write_sheet(path: Path, plan: Plan, failed: Mapping[int, Skipped]) -> None:
+    """Show the pairs that were skipped for their faces, each with its name and reason."""
+    path.unlink(missing_ok=True)
+    shown = [(p, entry) for p, entry in failed.items() if entry.reason in FACE_REASONS]
+    if not shown:
+        return
+    sheet = ContactSheet(min(len(shown), _MAX_SHOWN), _THUMBNAIL_PX, _THUMBNAIL_PX, lines=2)
+    for pair, entry in shown[:_MAX_SHOWN]:
+        name = plan.pairs.stems[pair][-_MAX_LETTERS:]
+        sheet.add(f"{name}\n{entry.reason.value[:_MAX_LETTERS]}", _thumbnail(plan, pair, entry))
+    save_image(path, sheet.pixels())
+
+
+def _thumbnail(plan: Plan, pair: int, entry: Skipped) -> np.ndarray:
+    """Return the RGB image, reduced to a square, with a frame around each face."""
+    with plan.pairs.open(RGB.name, pair) as file:
+        image = pixels.load_image(file, RGB.channels, plan.pairs.describe(RGB.name, pair))
+    scale = _THUMBNAIL_PX / max(image.size)
+    image = ImageOps.pad(image, (_THUMBNAIL_PX, _THUMBNAIL_PX), color=_BACKGROUND, centering=(0, 0))
+    draw = ImageDraw.Draw(image)
+    for box in entry.boxes:
+        draw.rectangle([edge * scale for edge in box], outline=_FRAME)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _summary(folder: Path, report: Mapping[str, Any]) -> str:
+    """Return what the user is told."""
+    side = report["resolution"]
+    found = ", ".join(f"{count} {modality}" for modality, count in report["found"].items())
+    lines = [f"{folder}: {report['pairs']} pairs of {side}x{side} pixels, from {found} images"]
+    if report["smallest_image"]:
+        lines.append(f"resolution {side} is the largest that fits {report['smallest_image']}")
+    for file, counts in report["labels"].items():
+        lines.append(f"{file}: {counts['kept']} labels kept, {counts['missing']} pairs without")
+    lines += [f"skipped: {count} {reason}" for reason, count in report["skipped"].items()]
+    for entry in report["skipped_files"][:_LISTED]:
+        detail = f" ({entry['detail']})" if entry["detail"] else ""
+        lines.append(f"  {entry['name']}: {entry['reason']}{detail}")
+    if len(report["skipped_files"]) > _LISTED:
+        lines.append(f"  and {len(report['skipped_files']) - _LISTED} more in {REPORT_FILE}")
+    if (folder / SHEET_FILE).is_file():
+        lines.append(f"skipped for their faces: see {folder / SHEET_FILE}")
+    return "\n".join(lines)
