@@ -7,7 +7,7 @@
 PYTHON ?= python3
 SIZE ?= 32
 KIMG ?= 28
-PEOPLE ?= 400
+IDENTITIES ?= 400
 SAMPLES ?= 5
 DEVICE ?= auto
 
@@ -24,7 +24,7 @@ setup: .venv/.done
 	@touch $@
 
 demo: setup
-	$(BIN)/python demo.py --size=$(SIZE) --kimg=$(KIMG) --people=$(PEOPLE) --samples=$(SAMPLES) --device=$(DEVICE)
+	$(BIN)/python demo.py --size=$(SIZE) --kimg=$(KIMG) --identities=$(IDENTITIES) --samples=$(SAMPLES) --device=$(DEVICE)
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

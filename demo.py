@@ -6,49 +6,42 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from dnnlib import cli, files
+from dnnlib import files
+from dnnlib.command import command
+from dnnlib.options import Device, Job, Options, Progress, device_option, option
 from dnnlib.text import format_seconds
 
-EPILOG = """\b
-Examples:
+EXAMPLES = """
   python demo.py
   python demo.py --size=64 --kimg=300 --device=cuda
   python demo.py --list
-
-\b
-Repeating it skips the steps whose commands have been run, and continues where it was stopped."""
-
-CONFIGS = "EXPERIMENTS/example"
-INTERPRETER = "EXPERIMENTS/interpreter_example"
+"""
+EPILOG = """
+Repeating it skips the steps whose commands have been run, and continues where it was stopped.
+"""
 STATE_FILE = "steps.json"
 PAGE = "pipeline"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How large the demo is.
+class DemoOptions(Options):
+    """Render, recognise, generate, label, filter and evaluate, on example data."""
 
-    Attributes:
-        size: of the images in pixels.
-        kimg: thousands of images that the generator sees.
-        people: rendered.
-        samples: images of each.
-        device: "auto", "cpu" or "cuda".
-    """
-
-    size: int
-    kimg: int
-    people: int
-    samples: int
-    device: str
+    size: Literal[32, 64, 128] = option(32, help="Side of the images.", metavar="PIXELS")
+    kimg: int = option(28, ge=1, help="Thousands of images that the generator is trained on.")
+    identities: int = option(400, ge=3, aliases=("people",), help="Rendered identities.")
+    samples: int = option(5, ge=1, help="Images per identity.")
+    device: Device = device_option()
+    outdir: Path = option(Path("EXPERIMENTS/demo"), metavar="DIR", help="Output directory.")
+    is_list: bool = option(False, name="list", help="Print the commands and run nothing.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,192 +50,101 @@ class Step:
 
     Attributes:
         title: what it does.
-        words: script and options; "{net}" stands for the newest snapshot.
-        result: folder of the demo that the step alone fills; None where others write there, too.
-        look_at: picture, page or data set that it makes; * stands for the newest run.
+        command: script and options. Options of the demo stand in braces, with `data`, `features`,
+            `model` (the recogniser), `auditor` (a second one), and `net`, the newest snapshot.
+        fills: folder of the demo that the step alone fills; "" where others write there, too.
+        shows: picture, page or data set that it makes; * stands for the newest run.
     """
 
     title: str
-    words: tuple[str, ...]
-    result: str | None = None
-    look_at: str | None = None
+    command: str
+    fills: str = ""
+    shows: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """What the commands share.
-
-    Attributes:
-        folder: of the results.
-        data: rendered data set.
-        device: option of the scripts.
-    """
-
-    folder: Path
-    data: str
-    device: str
-
-    @property
-    def features(self) -> str:
-        """What the recogniser sees in the training people."""
-        return f"{self.data}/identity_features.json"
-
-    @property
-    def model(self) -> str:
-        """The recogniser."""
-        return f"{self.folder}/recogniser/recogniser.pth"
-
-    @property
-    def auditor(self) -> str:
-        """The second recogniser."""
-        return f"{self.folder}/auditor/recogniser.pth"
-
-
-def plan_steps(sizes: Sizes, folder: Path) -> list[Step]:
-    """Return the commands of the pipeline, in order.
-
-    Args:
-        sizes: of everything.
-        folder: of the results.
-    """
-    places = Places(
-        folder=folder, data=f"DATASETS/example_{sizes.size}", device=f"--device={sizes.device}"
-    )
-    return [
-        *_recognition_steps(sizes, places),
-        *_generator_steps(sizes, places),
-        *_label_steps(places),
-        *_people_steps(places),
-    ]
-
-
-def _recognition_steps(sizes: Sizes, places: Places) -> list[Step]:
-    """Return what leads from nothing to people and their features."""
-    return [
-        Step(
-            title="Render people in visible and near-infrared light",
-            words=("prepare_dataset.py", "example", f"--outdir={places.data}",
-                   f"--resolution={sizes.size}", f"--identities={sizes.people}",
-                   f"--samples={sizes.samples}"),
-            look_at=f"{places.data}/contact_sheet.png",
-        ),
-        Step(
-            title="Train a small recogniser on them",
-            result="recogniser",
-            words=("train_recognition.py", f"--config={CONFIGS}/recognition.json",
-                   f"--data={places.data}", f"--outdir={places.folder}/recogniser",
-                   f"--size={sizes.size}",
-                   "--modality=rgb", "--epochs=20", places.device),
-        ),
-        Step(
-            title="Train a second one, which will check the first one's work",
-            result="auditor",
-            words=("train_recognition.py", f"--config={CONFIGS}/recognition.json",
-                   f"--data={places.data}", f"--outdir={places.folder}/auditor",
-                   f"--size={sizes.size}",
-                   "--modality=rgb", "--epochs=10", "--seed=1", places.device),
-        ),
-        Step(
-            title="Write down what the recogniser sees in each image",
-            words=("create_identity_features.py", f"--data-folder={places.data}",
-                   f"--rec-model={places.model}", "--fresh", places.device),
-        ),
-    ]  # fmt: skip
-
-
-def _generator_steps(sizes: Sizes, places: Places) -> list[Step]:
-    """Return training and drawing."""
-    return [
-        Step(
-            title="Train the generator of aligned pairs, conditioned on identities",
-            words=("train_db_stylegan2.py", f"--config={CONFIGS}/demo.json",
-                   f"--data={places.data}",
-                   f"--outdir={places.folder}/training", f"--kimg={sizes.kimg}", places.device),
-            look_at=f"{places.folder}/training/*/fakes0*.png",
-        ),
-        Step(
-            title="Draw pairs",
-            result="generated",
-            words=("generate.py", "--network={net}", f"--labels={places.features}", "--seeds=0-31",
-                   "--truncation=0.8", f"--outdir={places.folder}/generated", places.device),
-            look_at=f"{places.folder}/generated/grid.png",
-        ),
-    ]  # fmt: skip
-
-
-def _label_steps(places: Places) -> list[Step]:
-    """Return what leads from eight annotated images to a labelled data set."""
-    return [
-        Step(
-            title="Draw images to annotate and choose eight",
-            result="interpreter/drawn",
-            words=("make_training_data.py", f"--exp={INTERPRETER}/generate.json", "--network={net}",
-                   f"--labels={places.features}", f"--sv-path={places.folder}/interpreter/drawn",
-                   "--num-sample=100", "--select=8", places.device),
-        ),
-        Step(
-            title="Annotate them (a small network stands in for you and GIMP)",
-            result="interpreter/processed",
-            words=("preprocess_annotations.py", "--auto=example4",
-                   f"--drawn={places.folder}/interpreter/drawn",
-                   f"--outdir={places.folder}/interpreter/processed"),
-            look_at=f"{places.folder}/interpreter/processed/check_sheet.jpg",
-        ),
-        Step(
-            title="Train the pixel interpreter on the eight",
-            result="interpreter/models",
-            words=("train_interpreter.py", f"--exp={INTERPRETER}/train_datagan.json",
-                   f"--exp-dir={places.folder}/interpreter", "--network={net}", places.device),
-        ),
-        Step(
-            title="Write a labelled data set without the training people",
-            words=("train_interpreter.py", f"--exp={INTERPRETER}/generate.json",
-                   f"--exp-dir={places.folder}/interpreter", "--network={net}",
-                   "--generate-data", f"--labels={places.features}",
-                   f"--resume={places.folder}/interpreter/models", "--num-sample=200", "--save-vis",
-                   "--save-uncertainty", f"--filter-identities={places.features}",
-                   f"--rec-model={places.model}", places.device),
-            look_at=f"{places.folder}/interpreter/models/samples_200",
-        ),
-    ]  # fmt: skip
-
-
-def _people_steps(places: Places) -> list[Step]:
-    """Return what leads to new people and the report."""
-    return [
-        Step(
-            title="Draw new people for recognition, unlike every training person",
-            result="people",
-            words=("generate_recognition_data.py", "--gen-model={net}",
-                   f"--rec-model={places.model}",
-                   f"--training-ids={places.features}",
-                   f"--outdir={places.folder}/people", "--ids=20", "--samples-per-id=8",
-                   "--identity-source=interpolate",
-                   f"--audit-model={places.auditor}", places.device),
-            look_at=f"{places.folder}/people/overview.png",
-        ),
-        Step(
-            title="Say how good and how private the new people are",
-            result="report",
-            words=("evaluate.py", "report", f"--data={places.data}",
-                   f"--samples={places.folder}/people",
-                   f"--heldout={places.data}/heldout", f"--rec-model={places.model}",
-                   f"--audit-model={places.auditor}", "--extractor=standin",
-                   f"--outdir={places.folder}/report", places.device),
-            look_at=f"{places.folder}/report/report.html",
-        ),
-    ]  # fmt: skip
-
-
-def newest_snapshot(folder: Path) -> str:
-    """Return the last snapshot of the newest run.
-
-    Raises: FileNotFoundError where there is none.
-    """
-    found = sorted(folder.glob("training/*/network-snapshot-*.pkl"))
-    if not found:
-        raise FileNotFoundError(f"{folder}/training: no snapshot, the training did not end")
-    return str(found[-1])
+STEPS = (
+    Step(
+        title="Render identities in visible and near-infrared light",
+        command="prepare_dataset.py example --outdir={data} --resolution={size}"
+        " --identities={identities} --samples={samples}",
+        shows="{data}/contact_sheet.png",
+    ),
+    Step(
+        title="Train a small recogniser on them",
+        command="train_recognition.py --config=EXPERIMENTS/example/recognition.json --data={data}"
+        " --outdir={outdir}/recogniser --size={size} --modality=rgb --epochs=20 --device={device}",
+        fills="recogniser",
+    ),
+    Step(
+        title="Train a second one, which will audit what the first one filters",
+        command="train_recognition.py --config=EXPERIMENTS/example/recognition.json --data={data}"
+        " --outdir={outdir}/auditor --size={size} --modality=rgb --epochs=10 --seed=1"
+        " --device={device}",
+        fills="auditor",
+    ),
+    Step(
+        title="Embed the training images: their identity features",
+        command="create_identity_features.py --data-folder={data} --rec-model={model} --fresh"
+        " --device={device}",
+    ),
+    Step(
+        title="Train the generator of aligned pairs, conditioned on identities",
+        command="train_db_stylegan2.py --config=EXPERIMENTS/example/demo.json --data={data}"
+        " --outdir={outdir}/training --kimg={kimg} --device={device}",
+        shows="{outdir}/training/*/fakes0*.png",
+    ),
+    Step(
+        title="Generate pairs",
+        command="generate.py --network={net} --labels={features} --seeds=0-31 --truncation=0.8"
+        " --outdir={outdir}/generated --device={device}",
+        fills="generated",
+        shows="{outdir}/generated/grid.png",
+    ),
+    Step(
+        title="Generate images to annotate and choose eight",
+        command="make_training_data.py --exp=EXPERIMENTS/interpreter_example/generate.json"
+        " --network={net} --labels={features} --sv-path={outdir}/interpreter/drawn"
+        " --num-sample=100 --select=8 --device={device}",
+        fills="interpreter/drawn",
+    ),
+    Step(
+        title="Annotate them (a small network stands in for you and GIMP)",
+        command="preprocess_annotations.py --auto=example4 --drawn={outdir}/interpreter/drawn"
+        " --outdir={outdir}/interpreter/processed",
+        fills="interpreter/processed",
+        shows="{outdir}/interpreter/processed/check_sheet.jpg",
+    ),
+    Step(
+        title="Train the pixel interpreter on the eight",
+        command="train_interpreter.py --exp=EXPERIMENTS/interpreter_example/train_datagan.json"
+        " --exp-dir={outdir}/interpreter --network={net} --device={device}",
+        fills="interpreter/models",
+    ),
+    Step(
+        title="Write a labelled data set without the training identities",
+        command="train_interpreter.py --exp=EXPERIMENTS/interpreter_example/generate.json"
+        " --exp-dir={outdir}/interpreter --network={net} --generate-data --labels={features}"
+        " --resume={outdir}/interpreter/models --num-sample=200 --save-vis --save-uncertainty"
+        " --filter-identities={features} --rec-model={model} --device={device}",
+        shows="{outdir}/interpreter/models/samples_200",
+    ),
+    Step(
+        title="Generate new identities for recognition, unlike every training identity",
+        command="generate_recognition_data.py --gen-model={net} --rec-model={model}"
+        " --training-ids={features} --outdir={outdir}/identities --ids=20 --samples-per-id=8"
+        " --identity-source=interpolate --audit-model={auditor} --device={device}",
+        fills="identities",
+        shows="{outdir}/identities/overview.png",
+    ),
+    Step(
+        title="Evaluate how good and how private the new identities are",
+        command="evaluate.py report --data={data} --samples={outdir}/identities"
+        " --heldout={data}/heldout --rec-model={model} --audit-model={auditor}"
+        " --extractor=standin --outdir={outdir}/report --device={device}",
+        fills="report",
+        shows="{outdir}/report/report.html",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -250,76 +152,149 @@ class Cost:
     """What a step took.
 
     Attributes:
-        seconds: of wall time.
-        memory_gb: largest of the process; None where the system does not say.
+        seconds: wall time.
+        memory_gb: peak of the process; None where the system does not say.
     """
 
     seconds: float
     memory_gb: float | None
 
+    def __str__(self) -> str:
+        memory = "" if self.memory_gb is None else f"{self.memory_gb:.2f} GB"
+        return f"{format_seconds(self.seconds):>8}  {memory:>8}"
 
-def run_command(words: tuple[str, ...]) -> Cost:
-    """Run a script of this folder with this Python, and return what it took.
+
+def run_command(words: Sequence[str]) -> Cost:
+    """Run a script of this folder with this Python.
 
     Raises: ValueError where it fails.
     """
-    began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *words])
-    try:
-        memory = _wait(process)
-    except KeyboardInterrupt:
-        process.wait()
-        raise
+    began, memory = time.perf_counter(), None
+    with subprocess.Popen([sys.executable, *words]) as process:
+        if hasattr(os, "wait4"):
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     if process.returncode:
         raise ValueError(f"{words[0]} ended with exit code {process.returncode}; see above")
     return Cost(time.perf_counter() - began, memory)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> float | None:
-    if not hasattr(os, "wait4"):
-        process.wait()
-        return None
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_maxrss * unit / 1e9
+class Demo(Job):
+    """The steps at some size, in an output directory that remembers which were done.
 
-
-def run_steps(
-    steps: list[Step], folder: Path, run: Callable[[tuple[str, ...]], Cost] = run_command
-) -> None:
-    """Run the steps that have not been run with these very commands and configs, and remember them.
-
-    A step runs again where an earlier one has; what it made with another command is removed.
+    Args:
+        options: of the demo.
+        steps: in order.
+        run_step: runs a command.
     """
-    place = folder / STATE_FILE
-    done = files.read_json(place) if place.is_file() else {}
-    is_stale = False
-    for number, step in enumerate(steps, start=1):
-        net = newest_snapshot(folder) if "{net}" in " ".join(step.words) else ""
-        words = tuple(word.replace("{net}", net) for word in step.words)
-        wanted = _described(words)
-        click.echo(f"\n[{number}/{len(steps)}] {step.title}\n$ {wanted['command']}")
-        before = done.get(step.title, wanted)
-        is_same = all(before.get(key) == value for key, value in wanted.items())
-        if not is_stale and "seconds" in before and is_same:
-            click.echo("done before")
-            continue
-        if step.result is not None and (not is_same or "seconds" in before):
-            shutil.rmtree(folder / step.result, ignore_errors=True)
-        is_stale = True
-        done[step.title] = wanted
-        files.write_json(place, done)
-        done[step.title] = wanted | vars(run(words))
-        files.write_json(place, done)
-    click.echo(_table(steps, done))
-    click.echo(f"\nLook at {_write_page(steps, done, folder)}, and what it shows at:")
-    for made in filter(None, map(_made_by, steps)):
-        click.echo(f"  {made}")
+
+    def __init__(
+        self,
+        options: DemoOptions,
+        steps: Sequence[Step] = STEPS,
+        run_step: Callable[[Sequence[str]], Cost] = run_command,
+    ) -> None:
+        self.options, self.steps, self._run_step = options, steps, run_step
+        self._state = options.outdir / STATE_FILE
+        self.done: dict[str, Any] = files.read_json(self._state) if self._state.is_file() else {}
+
+    def words(self, step: Step, net: str = "{net}") -> list[str]:
+        """Return the words of a step's command."""
+        return shlex.split(self._filled(step.command, net))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the commands."""
+        return {step.title: shlex.join(["python", *self.words(step)]) for step in self.steps}
+
+    def run(self, progress: Progress) -> str | None:
+        """Run what has not been run with these very commands and configs, or print the commands.
+
+        A step runs again where an earlier one has; what it made with another command is removed.
+        """
+        if self.options.is_list:
+            return "\n\n".join(f"# {title}\n{text}" for title, text in self.describe().items())
+        is_stale = False
+        for number, step in enumerate(self.steps, start=1):
+            words = self.words(step, self._newest_snapshot() if "{net}" in step.command else "")
+            wanted = _described(words)
+            click.echo(f"\n[{number}/{len(self.steps)}] {step.title}\n$ {wanted['command']}")
+            before = self.done.get(step.title, wanted)
+            is_same = wanted.items() <= before.items()
+            if not is_stale and is_same and "seconds" in before:
+                click.echo("done before")
+                continue
+            if step.fills and (not is_same or "seconds" in before):
+                shutil.rmtree(self.options.outdir / step.fills, ignore_errors=True)
+            is_stale = True
+            self._note(step, wanted)
+            self._note(step, wanted | asdict(self._run_step(words)))
+        return self._summary()
+
+    def _note(self, step: Step, entry: dict[str, Any]) -> None:
+        self.done[step.title] = entry
+        files.write_json(self._state, self.done)
+
+    def _filled(self, text: str, net: str = "") -> str:
+        options = vars(self.options)
+        data, outdir = f"DATASETS/example_{options['size']}", options["outdir"]
+        return text.format(
+            **options,
+            data=data,
+            features=f"{data}/identity_features.json",
+            model=f"{outdir}/recogniser/recogniser.pth",
+            auditor=f"{outdir}/auditor/recogniser.pth",
+            net=net,
+        )
+
+    def _newest_snapshot(self) -> str:
+        found = sorted(self.options.outdir.glob("training/*/network-snapshot-*.pkl"))
+        if not found:
+            raise FileNotFoundError(f"{self.options.outdir}/training: no snapshot, it did not end")
+        return str(found[-1])
+
+    def _costs(self) -> Iterator[tuple[Step, Cost]]:
+        for step in self.steps:
+            entry = self.done[step.title]
+            yield step, Cost(entry["seconds"], entry["memory_gb"])
+
+    def _made(self, step: Step) -> Path | None:
+        """Return what a step made to be looked at, the newest where there are several."""
+        path = self._filled(step.shows)
+        return Path(max(glob(path), default=path)) if path else None
+
+    def _summary(self) -> str:
+        """Write the page with all steps and pictures; return a table of costs and what to open."""
+        costs = [(step.title, cost) for step, cost in self._costs()]
+        costs.append(("together", Cost(sum(cost.seconds for _, cost in costs), None)))
+        width = max(len(title) for title, _ in costs)
+        lines = ["", *(f"{title:{width}}  {cost}" for title, cost in costs)]
+        shown = filter(None, map(self._made, self.steps))
+        lines += ["", f"Open {self._write_page()}, and what it shows at:"]
+        return "\n".join([*lines, *(f"  {path}" for path in shown)])
+
+    def _write_page(self) -> Path:
+        # Torch is slow to import, and --help and --list need no page.
+        from evaluation.report.pipeline import PipelineStep, pipeline_report  # noqa: PLC0415
+        from evaluation.report.writing import write_report  # noqa: PLC0415
+
+        shown = [
+            PipelineStep(
+                title=step.title,
+                command=self.done[step.title]["command"].replace(" --", " \\\n    --"),
+                time=format_seconds(cost.seconds),
+                memory="-" if cost.memory_gb is None else f"{cost.memory_gb:.2f} GB",
+                made=made if (made := self._made(step)) and made.exists() else None,
+            )
+            for step, cost in self._costs()
+        ]
+        total = format_seconds(sum(cost.seconds for _, cost in self._costs()))
+        folder = self.options.outdir
+        return write_report(pipeline_report(shown, total, folder), folder, PAGE)[0]
 
 
-def _described(words: tuple[str, ...]) -> dict[str, Any]:
-    """Return the command, and the content of the JSON files that it reads its settings from."""
+def _described(words: Sequence[str]) -> dict[str, Any]:
+    """Return a command, and the content of the JSON files that it reads its settings from."""
     configs = [word.split("=", 1)[1] for word in words if word.startswith(("--config=", "--exp="))]
     return {
         "command": shlex.join(["python", *words]),
@@ -327,72 +302,7 @@ def _described(words: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _made_by(step: Step) -> Path | None:
-    """Return what a step made to be looked at, the newest where there are several."""
-    if step.look_at is None:
-        return None
-    return Path(max(glob(step.look_at), default=step.look_at))
-
-
-def _write_page(steps: list[Step], done: dict[str, dict[str, Any]], folder: Path) -> Path:
-    """Write pipeline.html, all steps and pictures on one page."""
-    from evaluation.report.pipeline import PipelineStep, pipeline_report  # noqa: PLC0415  # slow
-    from evaluation.report.writing import write_report  # noqa: PLC0415
-
-    shown = []
-    for step in steps:
-        seconds, memory = _costs(done[step.title])
-        made = _made_by(step)
-        shown.append(
-            PipelineStep(
-                title=step.title,
-                command=done[step.title]["command"].replace(" --", " \\\n    --"),
-                time=format_seconds(seconds),
-                memory=memory,
-                made=made if made is not None and made.exists() else None,
-            )
-        )
-    total = sum(_costs(done[step.title])[0] for step in steps)
-    return write_report(pipeline_report(shown, format_seconds(total), folder), folder, PAGE)[0]
-
-
-def _costs(cost: dict[str, Any]) -> tuple[float, str]:
-    """Return seconds, and the memory in words."""
-    memory = cost["memory_gb"]
-    return float(cost["seconds"]), "-" if memory is None else f"{memory:.2f} GB"
-
-
-def _table(steps: list[Step], done: dict[str, dict[str, Any]]) -> str:
-    width = max(len(step.title) for step in steps)
-    lines = ["", f"{'step':{width}}  {'time':>8}  {'memory':>8}"]
-    total = 0.0
-    for step in steps:
-        seconds, memory = _costs(done[step.title])
-        total += seconds
-        lines.append(f"{step.title:{width}}  {format_seconds(seconds):>8}  {memory:>8}")
-    return "\n".join([*lines, f"{'together':{width}}  {format_seconds(total):>8}"])
-
-
-@click.command(epilog=EPILOG, context_settings=cli.CONTEXT)
-@click.option("--size", type=click.Choice([32, 64, 128]), default=32, help="Of the images.")
-@click.option("--kimg", default=28, help="Thousands of images that the generator sees.")
-@click.option("--people", default=400, help="Rendered people.")
-@click.option("--samples", default=5, help="Images of each.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-@click.option(
-    "--outdir", type=click.Path(path_type=Path), default=Path("EXPERIMENTS/demo"), metavar="DIR"
-)
-@click.option("--list", "is_list", is_flag=True, help="Print the commands, run nothing.")
-def main(outdir: Path, *, is_list: bool, **sizes: int | str) -> None:
-    """Render, recognise, generate, label, filter and evaluate, on example data."""
-    with cli.friendly_errors():
-        steps = plan_steps(Sizes(**sizes), outdir)  # type: ignore[arg-type]
-        if is_list:
-            for step in steps:
-                click.echo(f"# {step.title}\n{shlex.join(['python', *step.words])}\n")
-            return
-        run_steps(steps, outdir)
-
+main = command(DemoOptions, Demo, examples=EXAMPLES, epilog=EPILOG)
 
 if __name__ == "__main__":
     main()

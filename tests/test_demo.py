@@ -1,5 +1,6 @@
 """demo.py: which steps run, which are skipped, and that each command line is a real one."""
 
+import dataclasses
 import importlib
 import shlex
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 import demo
 from dnnlib import files
 
-SIZES = demo.Sizes(size=32, kimg=1, people=20, samples=3, device="cpu")
+OPTIONS = demo.DemoOptions(size=32, kimg=1, identities=20, samples=3, device="cpu")
 
 
 class Runner:
@@ -38,13 +39,13 @@ def runner(tmp_path):
 
 def run(runner, **changes):
     runner.commands.clear()
-    sizes = demo.Sizes(**{**vars(SIZES), **changes})
-    demo.run_steps(demo.plan_steps(sizes, runner.folder), runner.folder, runner)
+    options = dataclasses.replace(OPTIONS, outdir=runner.folder, **changes)
+    click.echo(demo.Demo(options, run_step=runner).run(None))
     return [words[0] for words in runner.commands]
 
 
 def test_every_step_once(runner, capsys):
-    assert len(run(runner)) == len(demo.plan_steps(SIZES, runner.folder))
+    assert len(run(runner)) == len(demo.STEPS)
     assert run(runner) == []
     output = capsys.readouterr().out
     assert "done before" in output
@@ -52,7 +53,7 @@ def test_every_step_once(runner, capsys):
     assert "network-snapshot-000001.pkl" in output
     page = (runner.folder / "pipeline.html").read_text()
     assert page.count("python train_interpreter.py") == 2
-    assert "12. Say how good" in page
+    assert "12. Evaluate how good" in page
 
 
 def test_more_training_repeats_what_comes_after(runner):
@@ -83,12 +84,12 @@ def test_a_failed_step_is_the_next_to_run(runner):
 
 def test_results_of_other_commands_are_removed_but_not_unfinished_ones(runner):
     run(runner)
-    made = runner.folder / "people/manifest.jsonl"
+    made = runner.folder / "identities/manifest.jsonl"
     made.parent.mkdir()
     made.touch()
     runner.fails_at = "generate_recognition_data.py"
     state = files.read_json(runner.folder / demo.STATE_FILE)
-    title = next(title for title in state if title.startswith("Draw new people"))
+    title = next(title for title in state if title.startswith("Generate new identities"))
     del state[title]["seconds"]  # as if it had been killed
     files.write_json(runner.folder / demo.STATE_FILE, state)
     with pytest.raises(ValueError, match="exit code 1"):
@@ -100,18 +101,19 @@ def test_results_of_other_commands_are_removed_but_not_unfinished_ones(runner):
 
 
 def test_without_a_snapshot(runner, tmp_path):
-    steps = [demo.Step(title="x", words=("generate.py", "--network={net}"))]
+    steps = [demo.Step(title="x", command="generate.py --network={net}")]
+    options = dataclasses.replace(OPTIONS, outdir=tmp_path)
     with pytest.raises(FileNotFoundError, match="no snapshot"):
-        demo.run_steps(steps, tmp_path, runner)
+        demo.Demo(options, steps, runner).run(None)
 
 
 def options_of(command):
     return {name for parameter in command.params for name in parameter.opts}
 
 
-@pytest.mark.parametrize("step", demo.plan_steps(SIZES, demo.Path("out")), ids=lambda s: s.title)
+@pytest.mark.parametrize("step", demo.STEPS, ids=lambda s: s.title)
 def test_commands_name_real_options_and_files(step):
-    script, *words = step.words
+    script, *words = demo.Demo(OPTIONS).words(step)
     command = importlib.import_module(script.removesuffix(".py")).main
     if isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
@@ -126,7 +128,7 @@ def test_list():
     result = CliRunner().invoke(demo.main, ["--list", "--size=64"])
     assert result.exit_code == 0
     lines = [line for line in result.output.splitlines() if line.startswith("python ")]
-    assert len(lines) == len(demo.plan_steps(SIZES, demo.Path("out")))
+    assert len(lines) == len(demo.STEPS)
     assert "--resolution=64" in lines[0]
     assert all(shlex.split(line) for line in lines)
 
@@ -134,8 +136,8 @@ def test_list():
 def test_a_real_command_is_timed(tmp_path):
     script = tmp_path / "x.py"
     script.write_text("import sys; sys.exit(int(sys.argv[1]))")
-    cost = demo.run_command((str(script), "0"))
+    cost = demo.run_command([str(script), "0"])
     assert cost.seconds > 0
     assert cost.memory_gb is None or cost.memory_gb > 0.001
     with pytest.raises(ValueError, match="x.py ended with exit code 3"):
-        demo.run_command((str(script), "3"))
+        demo.run_command([str(script), "3"])
