@@ -139,8 +139,10 @@ def _check_filter(given: dict[str, Any]) -> None:
 
 def _train(given: dict[str, Any]) -> None:
     from dnnlib.runs import find_output  # noqa: PLC0415
-    from interpreter import learning, model_files  # noqa: PLC0415  # torch is slow
-    from interpreter.annotations import load_annotations  # noqa: PLC0415
+    from interpreter.annotations import load_annotations  # noqa: PLC0415  # torch is slow
+    from interpreter.ensemble import RECORD  # noqa: PLC0415
+    from interpreter.jobs import InterpreterTask  # noqa: PLC0415
+    from torch_utils.trainer import Cadence, TrainingJob  # noqa: PLC0415
 
     if given["resume"] is not None:
         raise ValueError("--resume names models for --generate-data; training continues by itself")
@@ -154,17 +156,15 @@ def _train(given: dict[str, Any]) -> None:
         min_region_pixels=experiment.min_region_pixels,
     )
     generator, _ = _load_generator(given, experiment)
-    job = learning.prepare_learning(generator, annotations, experiment)
+    task = InterpreterTask(generator, annotations, experiment)
     outdir = given["outdir"] or Path(experiment.exp_dir) / "models"
-    output = find_output(outdir, model_files.RECORD, job.identity(), fresh=given["fresh"])
+    output = find_output(outdir, RECORD, task.identity(), fresh=given["fresh"])
+    cadence = Cadence(row_steps=experiment.evaluate_every)
+    job = TrainingJob(task=task, output=output, cadence=cadence)
     if given["dry_run"]:
-        click.echo(json.dumps({"outdir": str(output.path), **output.identity}, indent=2))
-        return
-    if output.is_finished:
-        click.echo(f"{output.path}: all {job.options.members} models are trained")
-        return
-    summary = learning.run_learning(job, output, cli.progress_bar)
-    click.echo(f"{output.path}: {summary['members']} models after {summary['steps']} steps")
+        click.echo(json.dumps(job.describe(), indent=2))
+    elif message := job.run(cli.progress_bar):
+        click.echo(message)
 
 
 def _generate(given: dict[str, Any]) -> None:
@@ -201,8 +201,7 @@ def _samples_name(options: "DatasetOptions") -> str:
 
 
 def _dataset_options(given: dict[str, Any], experiment: "Experiment") -> "DatasetOptions":
-    from interpreter.archives import Archive  # noqa: PLC0415  # torch is slow
-    from interpreter.dataset_writer import DatasetOptions  # noqa: PLC0415
+    from interpreter.dataset_writer import Archive, DatasetOptions  # noqa: PLC0415
 
     return DatasetOptions(
         count=given["num_sample"],
@@ -226,15 +225,17 @@ def _dataset_writer(
 ) -> tuple["DatasetWriter", dict[str, Any]]:
     """Return the writer, and what decides its output as plain JSON values."""
     from data.conditions import load_conditions  # noqa: PLC0415
-    from interpreter import learning, model_files  # noqa: PLC0415  # torch is slow
+    from interpreter.annotations import class_list_of  # noqa: PLC0415  # torch is slow
     from interpreter.dataset_writer import DatasetWriter, dataset_identity  # noqa: PLC0415
+    from interpreter.ensemble import load_models  # noqa: PLC0415
     from interpreter.features import feature_layout  # noqa: PLC0415
+    from interpreter.jobs import check_models_belong  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
     from torch_utils.checkpoints import state_sha256  # noqa: PLC0415
 
-    models = model_files.load_models(given["resume"], experiment.model_num)
+    models = load_models(given["resume"], experiment.model_num)
     network = state_sha256(generator.state_dict())
-    learning.check_models_belong(models, network, experiment)
+    check_models_belong(models, network, experiment)
     device = generator.mapping.w_avg.device
     layout = feature_layout(generator.config)
     interpreter = NativeInterpreter(models.ensemble.to(device), layout)
@@ -246,7 +247,7 @@ def _dataset_writer(
         generator,
         interpreter,
         options,
-        classes=learning.class_list_of(models.identity.get("classes"), interpreter.classes),
+        classes=class_list_of(models.identity.get("classes"), interpreter.classes),
         conditions=conditions,
         sample_filter=sample_filter,
     )

@@ -146,3 +146,18 @@ def class_ious(confusion: Any) -> list[float | None]:
 
     values = intersection_over_union(np.asarray(confusion)).tolist()
     return [None if math.isnan(value) else value for value in values]
+
+
+def upsample_and_concatenate(maps: Sequence["torch.Tensor"], resolution: int) -> "torch.Tensor":
+    """Return pixel features as published code makes them, in full: [N, sum of C, R, R].
+
+    Args:
+        maps: [N, C, side, side] each.
+        resolution: R, side of the result.
+    """
+    import torch  # noqa: PLC0415
+    from torch.nn.functional import interpolate  # noqa: PLC0415
+
+    size = [resolution, resolution]
+    full = [interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
+    return torch.cat(full, dim=1)

@@ -60,8 +60,8 @@ def _measure(
 
     from benchmarks.common import class_ious  # noqa: PLC0415
     from data import sheets  # noqa: PLC0415
+    from interpreter.ensemble import load_models  # noqa: PLC0415
     from interpreter.features import feature_layout  # noqa: PLC0415
-    from interpreter.model_files import load_models  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
     from metrics.segmentation import confusion_matrix  # noqa: PLC0415
     from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415

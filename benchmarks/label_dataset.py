@@ -136,8 +136,8 @@ def _plain_labels(ensemble: Any, layout: Any, maps: list[Any]) -> Any:
     """Label by full-size features; the consensus is that of the fast way."""
     import torch  # noqa: PLC0415
 
-    from interpreter.consensus import Consensus  # noqa: PLC0415
-    from interpreter.features import upsample_and_concatenate  # noqa: PLC0415
+    from benchmarks.common import upsample_and_concatenate  # noqa: PLC0415
+    from interpreter.native import Consensus  # noqa: PLC0415
 
     with torch.inference_mode():
         full = upsample_and_concatenate([m[None] for m in maps], layout.resolution)

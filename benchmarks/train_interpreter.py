@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -141,29 +142,33 @@ def _peak_gib() -> float:
 
 
 def _measure_native(sender: Any, given: dict[str, Any]) -> None:
+    from interpreter.experiment import Experiment  # noqa: PLC0415
     from interpreter.features import FeatureTable  # noqa: PLC0415
-    from interpreter.fitting import Fit, FitOptions  # noqa: PLC0415
+    from interpreter.task import EnsembleTask  # noqa: PLC0415
+    from torch_utils.trainer import Cadence, Trainer  # noqa: PLC0415
 
     task = _Task(given)
     start, cpu = time.perf_counter(), time.process_time()
     table = FeatureTable(task.layout, given["images"])
     for index, sample in enumerate(task.samples("train")):
         table.put(index, sample.maps)
-    options = FitOptions(
-        members=given["members"], classes=task.classes, max_steps=given["max_steps"]
-    )
-    result = Fit(table, task.labels, options).run(None, lambda _count: None)
+    experiment = Experiment(model_num=given["members"], max_steps=given["max_steps"])
+    training = EnsembleTask(task.labels, task.layout, experiment, task.classes, table.device)
+    training.table = table
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(training, Path(folder), Cadence(row_steps=experiment.evaluate_every)).run()
+        steps = training.export(Path(folder))["steps"]
     row = {"way": "native", "sec": time.perf_counter() - start}
     row |= {"cpu_sec": time.process_time() - cpu, "peak_gib": _peak_gib()}
-    vote, member = task.accuracy(result.ensemble)
-    sender.send({**row, "steps": result.steps, "vote_accuracy": vote, "member_accuracy": member})
+    vote, member = task.accuracy(training.kept)
+    sender.send({**row, "steps": steps, "vote_accuracy": vote, "member_accuracy": member})
 
 
 def _measure_plain(sender: Any, given: dict[str, Any]) -> None:
     import torch  # noqa: PLC0415
 
+    from benchmarks.common import upsample_and_concatenate  # noqa: PLC0415
     from interpreter.ensemble import ensemble_from_states  # noqa: PLC0415
-    from interpreter.features import upsample_and_concatenate  # noqa: PLC0415
 
     task = _Task(given)
     start, cpu = time.perf_counter(), time.process_time()

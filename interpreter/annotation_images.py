@@ -17,9 +17,9 @@ from data.number_files import save_array
 from dnnlib import files
 from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, find_output
+from interpreter.ensemble import load_models
 from interpreter.experiment import load_experiment
 from interpreter.features import feature_layout
-from interpreter.model_files import load_models
 from interpreter.native import NativeInterpreter
 from interpreter.options import AnnotationImageOptions
 from networks.generator import Generator

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from data import sheets
-from data.class_list import OCULAR_CLASSES, ClassList, class_list_as_json, load_class_list
+from data.class_list import (
+    OCULAR_CLASSES,
+    ClassList,
+    class_list_as_json,
+    class_list_from_json,
+    load_class_list,
+)
 from data.modalities import MODALITIES
 from data.number_files import load_rows, save_array
 from data.pixels import decode_image
@@ -450,3 +456,11 @@ def _load_mask(path: Path) -> np.ndarray:
     if rows.ndim != 2 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() > 254:
         raise ValueError(f"{path}: a mask must be [H, W] class numbers from 0 to 254")
     return rows.astype(np.uint8)
+
+
+def class_list_of(classes: Any, count: int) -> ClassList:
+    """Return the first classes of a list as JSON, or numbered ones in colours that differ."""
+    if not isinstance(classes, list) or len(classes) < count:
+        colours = sheets.default_palette(count).tolist()
+        classes = [{"name": f"class {k}", "color": colours[k]} for k in range(count)]
+    return class_list_from_json(classes[:count], "classes")

@@ -3,12 +3,12 @@
 import logging
 import math
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from dnnlib import config as configs
 from dnnlib import files
-from interpreter.fitting import FitOptions, Stopping
 from networks.sampling import Truncation
 
 # Read by the published code, but nothing depends on them here: sizes come from network and data.
@@ -25,7 +25,23 @@ UNUSED_KEYS = frozenset(
         "upsample_threshold",
     }
 )
+_TRAINING = (
+    *("model_num", "batch_size", "class_balance", "stopping", "learning_rate", "max_epochs"),
+    *("max_steps", "heldout_fraction", "heldout_pixels", "evaluate_every", "patience", "seed"),
+)
 _logger = logging.getLogger(__name__)
+
+
+class Stopping(StrEnum):
+    """When a member has learnt enough.
+
+    HELDOUT: its loss on held-out pixels has not fallen for some evaluations; the best is kept.
+    PUBLISHED: after epoch 3, counted from 0, more than 50 batches without a loss below those of all
+    batches since then.
+    """
+
+    HELDOUT = "heldout"
+    PUBLISHED = "published"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +66,17 @@ class Experiment:
         use_raw_g: G instead of its average G_ema.
         annotation_label_path: .npy with the condition of the k-th mask, for conditional networks.
         min_region_pixels: classes with fewer pixels in a mask become class 0.
-        class_balance, stopping, learning_rate, max_epochs, max_steps, heldout_fraction,
-        heldout_pixels, evaluate_every, patience, seed: see fitting.FitOptions.
+        class_balance: 0..1, how much more often small classes are sampled (task.PixelSampler); the
+            held-out loss weighs them alike. 0 is published.
+        stopping: when a member stops.
+        learning_rate: of Adam.
+        max_epochs: limit, in passes over as many pixels as there are.
+        max_steps: limit in steps; 0 is none.
+        heldout_fraction: share of the image area, in tiles, kept from training under HELDOUT.
+        heldout_pixels: of these, pixels that are measured in an evaluation.
+        evaluate_every: steps between evaluations and checkpoints.
+        patience: evaluations without a lower held-out loss after which a member stops.
+        seed: random seed.
     """
 
     exp_dir: str = "."
@@ -87,6 +112,8 @@ class Experiment:
         if self.upsample_mode != "bilinear":
             raise ValueError(f'upsample_mode must be "bilinear", got {self.upsample_mode!r}')
         least = {"max_training": 1, "number_class": 0, "model_num": 1, "min_region_pixels": 0}
+        least |= {"batch_size": 2, "max_epochs": 1, "max_steps": 0, "heldout_pixels": 1}
+        least |= {"evaluate_every": 1, "patience": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
@@ -94,7 +121,17 @@ class Experiment:
             raise ValueError(f"truncation_cutoff must be 0 or more, got {self.truncation_cutoff}")
         if not math.isfinite(self.truncation_psi):
             raise ValueError(f"truncation_psi must be a number, got {self.truncation_psi}")
-        self.fit_options(2)
+        if not 0 <= self.class_balance <= 1:
+            raise ValueError(f"class_balance must be within 0..1, got {self.class_balance}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 < self.heldout_fraction < 1:
+            raise ValueError(f"heldout_fraction must be within 0..1, got {self.heldout_fraction}")
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What decides the training besides its data, as plain JSON values."""
+        return {name: configs.to_dict(self)[name] for name in _TRAINING}
 
     @property
     def truncation(self) -> Truncation:
@@ -105,24 +142,6 @@ class Experiment:
     def network_name(self) -> str:
         """Which of a snapshot's generators is used."""
         return "G" if self.use_raw_g else "G_ema"
-
-    def fit_options(self, classes: int) -> FitOptions:
-        """Return the options of training for a number of classes."""
-        return FitOptions(
-            members=self.model_num,
-            classes=classes,
-            batch=self.batch_size,
-            class_balance=self.class_balance,
-            learning_rate=self.learning_rate,
-            max_epochs=self.max_epochs,
-            max_steps=self.max_steps,
-            stopping=self.stopping,
-            heldout_fraction=self.heldout_fraction,
-            heldout_pixels=self.heldout_pixels,
-            evaluate_every=self.evaluate_every,
-            patience=self.patience,
-            seed=self.seed,
-        )
 
     def path(self, key: str) -> Path:
         """Return a path key's file or folder.

@@ -82,19 +82,6 @@ def group_maps(maps: Sequence[Tensor]) -> Iterator[Tensor]:
         yield torch.cat(list(same)).float()
 
 
-def upsample_and_concatenate(maps: Sequence[Tensor], resolution: int) -> Tensor:
-    """Return the published definition of pixel features, in full; for small images and tests only.
-
-    Args:
-        maps: [N, C, side, side] each.
-        resolution: side of the result.
-    Returns: [N, sum of C, resolution, resolution].
-    """
-    size = [resolution, resolution]
-    full = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
-    return torch.cat(full, dim=1)
-
-
 class FeatureTable:
     """The feature maps of some images at their own sizes, from which pixels are gathered.
 

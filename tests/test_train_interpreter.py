@@ -85,12 +85,14 @@ def test_training_wrote_models_and_a_record(workshop):
     record = json.loads((workshop / "models" / "interpreter.json").read_text())
     assert record["finished"]
     assert record["identity"]["feature_channels"] == [16, 16, 16, 16, 8, 8]
-    assert len(record["history"]) == 2
+    assert record["steps"] == 20
+    rows = (workshop / "models" / "stats.jsonl").read_text().splitlines()
+    assert len(rows) == 2
 
 
 def test_repeating_training_says_so(workshop):
     before = read_tree(workshop / "models")
-    assert "all 2 models are trained" in train(workshop)
+    assert "finished before" in train(workshop)
     assert {k: v for k, v in before.items() if k in read_tree(workshop / "models")} == before
 
 
@@ -104,13 +106,13 @@ def test_training_with_other_options_is_refused_and_fresh_starts_beside(workshop
 
 
 def test_a_killed_training_continues_to_the_same_bytes(workshop, tmp_path, monkeypatch):
-    from interpreter import learning  # noqa: PLC0415  # torch after the scripts' --help
+    from interpreter import task  # noqa: PLC0415  # torch after the scripts' --help
 
     def killed(*_arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(learning, "save_models", killed)
+        patch.setattr(task, "save_models", killed)
         train(workshop, "--outdir", tmp_path / "m", code=1)
     assert (tmp_path / "m" / "checkpoint.pt").is_file()
     train(workshop, "--outdir", tmp_path / "m")
@@ -150,7 +152,7 @@ def test_the_default_folder_is_named_after_count_and_start(workshop):
 
 
 def test_generate_data_false_trains(workshop):
-    assert "models are trained" in train(workshop, "--generate_data", "False")
+    assert "finished before" in train(workshop, "--generate_data", "False")
 
 
 def test_another_network_than_the_annotated_ones(workshop, tmp_path):
@@ -247,7 +249,7 @@ def test_generating_needs_models(workshop):
 
 def test_dry_runs_write_nothing(workshop, tmp_path):
     plan = json.loads(train(workshop, "--outdir", tmp_path / "m", "--dry-run").split("\n", 0)[0])
-    assert plan["training"]["members"] == 2
+    assert plan["training"]["model_num"] == 2
     generate(workshop, "--outdir", tmp_path / "s", "--dry-run")
     assert list(tmp_path.iterdir()) == []
 
@@ -271,7 +273,10 @@ def test_two_processes_of_torchrun_variables_write_what_one_does(workshop, tmp_p
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output.decode()
     generate(workshop, "--num-sample", 48, "--device", "cpu", "--outdir", tmp_path / "one")
-    assert read_tree(tmp_path / "one") == read_tree(tmp_path / "two")
+    one, two = read_tree(tmp_path / "one"), read_tree(tmp_path / "two")
+    assert one.pop("dataset_info.json")  # it has the command
+    assert two.pop("dataset_info.json")
+    assert one == two
 
 
 @pytest.mark.parametrize("script", [make_training_data, preprocess_annotations, train_interpreter])

@@ -3,8 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from interpreter.ensemble import ensemble_from_states
-from interpreter.model_files import save_models
+from interpreter.ensemble import ensemble_from_states, save_models
 from networks.snapshot import Snapshot, capture, save_snapshot
 from tests.helpers.networks import random_network, small_generator_config
 from tests.helpers.pixel_classifiers import plain_classifier, published_state

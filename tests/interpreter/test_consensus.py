@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import torch
 
-from interpreter.consensus import Consensus, first_argmax, uncertainty_score
+from interpreter.native import Consensus, first_argmax, uncertainty_score
 
 
 def consensus_of(logits):

@@ -1,4 +1,4 @@
-"""Experiment files, arrays, model files, archives and sheets."""
+"""Experiment files, model files and archives."""
 
 import json
 import tarfile
@@ -10,11 +10,9 @@ import torch
 from PIL import Image
 
 from dnnlib import files
-from interpreter.archives import Archive, write_archive
-from interpreter.ensemble import member_state
-from interpreter.experiment import load_experiment
-from interpreter.fitting import Stopping
-from interpreter.model_files import RECORD, load_models, save_models
+from interpreter.dataset_writer import Archive, write_archive
+from interpreter.ensemble import RECORD, load_models, member_state, save_models
+from interpreter.experiment import Stopping, load_experiment
 from tests.helpers.interpreters import small_ensemble
 
 
@@ -34,8 +32,7 @@ def test_published_keys_are_read_and_unused_ones_named(tmp_path, caplog):
     assert (experiment.model_num, experiment.batch_size, experiment.max_training) == (3, 32, 5)
     assert (experiment.truncation_psi, experiment.truncation_cutoff) == (0.5, 8)
     assert experiment.network_name == "G_ema"
-    options = experiment.fit_options(4)
-    assert (options.members, options.batch, options.stopping) == (3, 32, Stopping.HELDOUT)
+    assert experiment.stopping is Stopping.HELDOUT
 
 
 def test_options_go_before_the_file(tmp_path):

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from interpreter import native
-from interpreter.ensemble import ensemble_from_states
+from interpreter.ensemble import ensemble_from_states, load_models
 from interpreter.features import FeatureLayout
-from interpreter.model_files import load_models
 from interpreter.native import NativeInterpreter
 from tests.helpers.pixel_classifiers import (
     plain_classifier,
