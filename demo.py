@@ -275,8 +275,8 @@ class Demo(Job):
 
     def _write_page(self) -> Path:
         # Torch is slow to import, and --help and --list need no page.
-        from evaluation.report.pipeline import PipelineStep, pipeline_report  # noqa: PLC0415
-        from evaluation.report.writing import write_report  # noqa: PLC0415
+        from evaluation.html import write_report  # noqa: PLC0415
+        from evaluation.pipeline_page import PipelineStep, pipeline_report  # noqa: PLC0415
 
         shown = [
             PipelineStep(

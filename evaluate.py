@@ -1,49 +1,92 @@
-"""Says how good, aligned, separable and private generated images and data sets are.
+"""Says how good, aligned, separable and private generated images and data sets are."""
 
-The commands are in evaluation/commands/, one module each; here they meet the networks of the other
-packages, which reach them as arguments.
-"""
+from dnnlib.command import command, command_group, lazy
+from evaluation.options import (
+    CurveOptions,
+    IdentityOptions,
+    MaskOptions,
+    PrivacyOptions,
+    QualityOptions,
+    ReportOptions,
+    VerificationOptions,
+)
 
-from pathlib import Path
-from typing import Any
-
-import click
-
-from dnnlib.cli import CONTEXT
-from evaluation.commands.dataset import dataset
-from evaluation.commands.images import images
-from evaluation.commands.masks import masks
-from evaluation.commands.privacy import privacy
-from evaluation.commands.report import report
-from evaluation.commands.tools import Tools
-from evaluation.commands.training import training
-from evaluation.commands.verification import verification
-
-EPILOG = """\b
-Examples:
+main = command_group(
+    {
+        "images": command(
+            QualityOptions,
+            lazy("evaluation.quality:prepare"),
+            examples="""
+  python evaluate.py images --network=network-snapshot-000060.pkl \\
+      --data=DATASETS/example_dataset --metrics=fid2k_full,fid2k_full_NIR,pr2k3_full \\
+      --extractor=standin --outdir=EXPERIMENTS/quality
+  python evaluate.py images --images=samples_200 --data=DATASETS/faces \\
+      --metrics=kid200_full,vendi200 --outdir=EXPERIMENTS/quality
+""",
+        ),
+        "masks": command(
+            MaskOptions,
+            lazy("evaluation.masks:prepare"),
+            examples="""
+  python evaluate.py masks --true=DATASETS/example_dataset/test --found=predicted \\
+      --outdir=EXPERIMENTS/masks
+  python evaluate.py masks --true=annotated/masks --found=samples_200 --outdir=out
+""",
+        ),
+        "verification": command(
+            VerificationOptions,
+            lazy("evaluation.verification:prepare"),
+            examples="""
+  python evaluate.py verification --data=DATASETS/example_dataset/heldout \\
+      --rec-model=recogniser.pth --outdir=EXPERIMENTS/verification
+  python evaluate.py verification --bin=lfw.bin --rec-model=recogniser.pth --outdir=out
+""",
+        ),
+        "dataset": command(
+            IdentityOptions,
+            lazy("evaluation.identities:prepare"),
+            examples="""
+  python evaluate.py dataset --data=DATASETS/example_dataset --outdir=EXPERIMENTS/dataset
+  python evaluate.py dataset --data=generated --real=DATASETS/example_dataset/heldout \\
+      --rec-model=recogniser.pth --extractor=standin --outdir=EXPERIMENTS/dataset
+""",
+        ),
+        "privacy": command(
+            PrivacyOptions,
+            lazy("evaluation.privacy:prepare"),
+            examples="""
+  python evaluate.py privacy --samples=generated --data=DATASETS/example_dataset \\
+      --heldout=DATASETS/example_dataset/heldout --rec-model=recogniser.pth --outdir=out
+  python evaluate.py privacy --samples=generated --data=DATASETS/example_dataset \\
+      --rec-model=a.pth --audit-model=b.pth --thresholds=thresholds.json --outdir=out
+""",
+        ),
+        "report": command(
+            ReportOptions,
+            lazy("evaluation.full_report:prepare"),
+            examples="""
+  python evaluate.py report --data=DATASETS/example_dataset --samples=samples_200 --outdir=out
+  python evaluate.py report --data=DATASETS/example_dataset --samples=generated \\
+      --heldout=DATASETS/example_dataset/heldout --rec-model=a.pth --audit-model=b.pth \\
+      --extractor=standin --outdir=EXPERIMENTS/report
+""",
+        ),
+        "training": command(
+            CurveOptions,
+            lazy("evaluation.training_curves:prepare"),
+            examples="""
+  python evaluate.py training EXPERIMENTS/runs/00000-example --outdir=EXPERIMENTS/curves
+  python evaluate.py training EXPERIMENTS/runs/0000* --outdir=EXPERIMENTS/comparison
+""",
+        ),
+    },
+    help="Evaluate generators and data sets of paired RGB and NIR images.",
+    examples="""
   python evaluate.py images --network=network-snapshot-000060.pkl --data=DATASETS/example_dataset \\
       --metrics=fid2k_full,pr2k3_full --extractor=standin --outdir=EXPERIMENTS/quality
   python evaluate.py training EXPERIMENTS/runs/00000-example --outdir=EXPERIMENTS/curves
-
-\b
-Each command has its own --help."""
-
-
-@click.group(context_settings=CONTEXT, epilog=EPILOG)
-@click.pass_context
-def main(context: click.Context) -> None:
-    """Evaluate generators and data sets of paired RGB and NIR images."""
-    context.obj = Tools(load_embedder=_load_embedder)
-
-
-def _load_embedder(path: Path, device: str = "cpu", *, flip: bool = False) -> Any:
-    from biometrics.embedding import load_embedder  # noqa: PLC0415  # torch is slow
-
-    return load_embedder(path, device=device, flip=flip)
-
-
-for command in (images, masks, verification, dataset, privacy, report, training):
-    main.add_command(command)
+""",
+)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metrics import NotMeasuredError
 from metrics.estimates import Floats, check_finite, group_numbers
 
 RULE_OF_3 = 3  # no error in N independent trials bounds the rate by 3 / N with 95 % confidence
@@ -167,7 +168,7 @@ def compare(
 def check_counts(mated: int, non_mated: int) -> None:
     """Raise ValueError unless there are comparisons of both kinds."""
     if mated == 0 or non_mated == 0:
-        raise ValueError(
+        raise NotMeasuredError(
             "verification needs two identities and two images of one of them: "
             f"got {mated} mated and {non_mated} non-mated comparisons"
         )

@@ -14,6 +14,7 @@ from biometrics.alignment import Aligner, AlignKind, build_aligner
 from biometrics.backbones import load_backbone
 from data.pixels import to_float
 from dnnlib.files import sha256_file
+from metrics import NotMeasuredError
 
 MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 
@@ -168,7 +169,7 @@ def embed_samples(
         rows.update(zip(images, answer, strict=True))
         progress(len(images))
     if not rows:
-        raise ValueError(f"none of {count} images could be read: {[*failures.values()][:1]}")
+        raise NotMeasuredError(f"none of {count} images could be read: {[*failures.values()][:1]}")
     progress(len(failures))
     vectors = np.full((count, len(next(iter(rows.values())))), np.nan, np.float32)
     for index, row in rows.items():

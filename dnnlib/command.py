@@ -181,7 +181,7 @@ class _Built:
         is_required = self.field.default is dataclasses.MISSING
         is_repeated = declared.is_repeated
         if is_repeated is None:
-            is_repeated = kind.is_tuple and declared.parse is None
+            is_repeated = kind.is_tuple and declared.parse is None and declared.nargs == 1
         if declared.is_argument:
             return click.Argument(
                 [self.field.name],
@@ -200,6 +200,7 @@ class _Built:
             [flag_of(self.field), *(dashed(name) for name in declared.aliases), self.field.name],
             type=_click_type(kind.item, declared),
             multiple=is_repeated,
+            nargs=declared.nargs,
             required=is_required,
             metavar=declared.metavar or ("[BOOL]" if kind.item is bool else None),
             help=declared.help,

@@ -71,6 +71,7 @@ class Declaration:
     lt: float | None
     parse: Callable[[str], Any] | None
     is_repeated: bool | None
+    nargs: int
     is_argument: bool
     alone: Any
     needs: str
@@ -111,6 +112,7 @@ def option(
     lt: float | None = None,
     parse: Callable[[str], Any] | None = None,
     is_repeated: bool | None = None,
+    nargs: int = 1,
     is_argument: bool = False,
     alone: Any = None,
     needs: str = "",
@@ -130,6 +132,7 @@ def option(
         parse: makes the value from text; raises ValueError.
         is_repeated: the option may be given several times; by default where the type is a tuple
             and there is no `parse`.
+        nargs: values that stand behind the option, of a tuple that is given once.
         is_argument: given by its place, without a name.
         alone: value of an option that is given without one.
         needs: field of the option without which this one has no effect, and is refused.
@@ -148,6 +151,7 @@ def option(
         lt=lt,
         parse=parse,
         is_repeated=is_repeated,
+        nargs=nargs,
         is_argument=is_argument,
         alone=alone,
         needs=needs,

@@ -24,6 +24,7 @@ from dnnlib import downloads, files
 from dnnlib.runs import slug
 from evaluation.extractors import Extractor
 from evaluation.names import JOINT
+from metrics import NotMeasuredError
 from metrics.statistics import Features
 from networks.sampling import IndexedSampler
 from torch_utils.distributed import World
@@ -42,38 +43,40 @@ class FolderImages:
     """The images of a data set or folder, in blocks.
 
     Args:
-        images: which.
+        samples: which.
     """
 
-    def __init__(self, images: SampleIndex) -> None:
-        self.images = images
-        self.name = images.name
-        self.modalities = images.modalities
+    def __init__(self, samples: SampleIndex) -> None:
+        self.samples = samples
+        self.name, self.modalities = samples.name, samples.modalities
         self._sizes: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.samples)
 
     def load(self, block: int) -> Mapping[str, Tensor]:
         """Return samples block * BLOCK ... of each modality: [n, C, R, R] uint8, n <= BLOCK.
 
-        Raises: ValueError naming an image that is damaged or of another size.
+        Raises: NotMeasuredError naming an image that is damaged or of another size.
         """
         indices = range(block * BLOCK, min((block + 1) * BLOCK, len(self)))
         return {name: self._load(name, indices) for name in self.modalities}
 
     def groups(self, count: int) -> np.ndarray:
         """Return the group of each of the first samples, by identities: see `split_groups`."""
-        return split_groups(self.images.select(range(count)).identity_numbers())
+        return split_groups(self.samples.select(range(count)).identity_numbers())
 
     def _load(self, modality: str, indices: range) -> Tensor:
-        decoded = map_in_threads(lambda index: self.images.image(modality, index), indices)
+        try:
+            decoded = map_in_threads(lambda index: self.samples.image(modality, index), indices)
+        except ValueError as error:  # a damaged file
+            raise NotMeasuredError(str(error)) from error
         images = []
         for index, image in zip(indices, decoded, strict=True):
             expected = self._sizes.setdefault(modality, image.shape)
             if image.shape != expected:
-                raise ValueError(
-                    f"{self.images.describe(modality, index)}: all {modality} images must have one"
+                raise NotMeasuredError(
+                    f"{self.samples.describe(modality, index)}: all {modality} images must have one"
                     f" size, {expected[2]}x{expected[1]}, got {image.shape[2]}x{image.shape[1]}"
                 )
             images.append(image)
@@ -184,11 +187,10 @@ def extract(extractor: Extractor, images: Tensor) -> Features:
     return rows[: len(images)].cpu().numpy()
 
 
-def extract_all(extractor: Extractor, images: SampleIndex) -> Features:
+def extract_all(extractor: Extractor, samples: SampleIndex) -> Features:
     """Return the features of the first modality of a data set: [N, D] float32."""
-    source = FolderImages(images)
-    key = extractor.hash, source.modalities[0]
-    return collect_features(source, {key: len(images)}, {key[0]: extractor}, world=World())[key]
+    key, images = (extractor.hash, samples.modalities[0]), FolderImages(samples)
+    return collect_features(images, {key: len(images)}, {key[0]: extractor}, world=World())[key]
 
 
 def share(count: int, world: World) -> range:

@@ -22,6 +22,7 @@ from evaluation.features import (
 from evaluation.names import Kind, Metric, Role
 from evaluation.path_length import BLOCK as PATHS
 from evaluation.path_length import path_lengths, trimmed_mean
+from metrics import NotMeasuredError
 from metrics.distances import KID_SUBSET_SIZE, frechet_distance, kernel_distance
 from metrics.diversity import inception_score, vendi_score
 from metrics.estimates import Estimate, half_samples, interval_estimate, subset_estimate
@@ -87,12 +88,12 @@ class MetricPlan:
             if not metric.needs_real:
                 continue
             if self.real is None:
-                raise ValueError(f"metric {metric.name}: needs real images to compare with")
+                raise NotMeasuredError(f"metric {metric.name}: needs real images to compare with")
             _check_modalities(metric, self.real)
             metric.check_count(len(self.real), f"{self.real.name} has")
 
     def check(self, fake: Images, sampler: IndexedSampler | None) -> None:
-        """Check that generated images fit. Raises: ValueError naming the metric that they do not.
+        """Check that generated images fit. Raises: NotMeasuredError naming the metric.
 
         Args:
             fake: the generated images.
@@ -105,7 +106,7 @@ class MetricPlan:
             if metric.kind is not Kind.PPL and metric.count > len(fake):
                 count = metric.count
                 written = f"{count // 1000}k" if count % 1000 == 0 else str(count)
-                raise ValueError(
+                raise NotMeasuredError(
                     f"metric {metric.name}: needs {count} images, {fake.name} has {len(fake)};"
                     f" {metric.name.replace(written, str(len(fake)), 1)} uses all of them"
                 )
@@ -224,7 +225,7 @@ def _real_features(
     entries: dict[Key, dict[str, str | int]] = {}
     found: dict[Key, Features] = {}
     if plan.cache is not None and world.is_first:
-        content = plan.real.images.content_hash()
+        content = plan.real.samples.content_hash()
         for key, count in counts.items():
             name = plan.by_hash[key[0]].name
             entries[key] = {"images": content, "extractor": key[0], "view": key[1], "count": count}
@@ -359,6 +360,6 @@ def _check_modalities(metric: Metric, images: Images) -> None:
     for modality in metric.modalities:
         if modality not in images.modalities:
             has = ", ".join(images.modalities) or "none"
-            raise ValueError(
+            raise NotMeasuredError(
                 f"metric {metric.name}: needs {modality} images, {images.name} has {has}"
             )

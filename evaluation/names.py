@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from data.modalities import MODALITIES, RGB
 from dnnlib.config import suggest
+from metrics import NotMeasuredError
 
 JOINT = "joint"  # features of all modalities, side by side
 EXAMPLES = ("fid50k_full", "kid50k_full", "pr50k3_full", "dc50k5_full", "is50k", "vendi50k")
@@ -109,7 +110,7 @@ class Metric:
     def check_count(self, count: int, whose: str) -> None:
         """Refuse fewer images than `least`; `whose` tells where they are. Raises: ValueError."""
         if count < self.least:
-            raise ValueError(
+            raise NotMeasuredError(
                 f"metric {self.name}: needs at least {self.least} images, {whose} {count}"
             )
 

@@ -1,129 +1,207 @@
-"""A study of image quality: from options to checked inputs, and from those to results."""
+"""Image quality: distances to real images, fidelity, coverage, diversity, smoothness."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from data.samples import open_samples
+from dnnlib import cli, files
+from dnnlib.options import Progress
+from dnnlib.processes import restart_under_torchrun
 from evaluation.extractors import build_extractors
 from evaluation.features import FeatureCache, FolderImages, Images, SampledImages
-from evaluation.generator_metrics import (
-    MetricPlan,
-    MetricResult,
-    Progress,
-    count_images,
-    evaluate,
-)
-from evaluation.names import Metric
+from evaluation.generator_metrics import MetricPlan, MetricResult, count_images, evaluate
+from evaluation.names import Kind
+from evaluation.options import QualityOptions
+from evaluation.report import Headline, Section, Table
+from evaluation.topic import ReportJob, Topic, resolve_device
 from networks.sampling import IndexedSampler, load_sampler
-from torch_utils.devices import use_repeatable_arithmetic
-from torch_utils.distributed import World
+from torch_utils.distributed import is_launched, join_world, local_rank
 
-
-@dataclass(frozen=True, kw_only=True)
-class QualityOptions:
-    """What is measured of which images, and how.
-
-    Attributes:
-        metrics: which.
-        network: snapshot that draws; None where `images` are given.
-        images: folder of generated images; None where a `network` is given.
-        data: data set to compare with, and of a conditional network's labels; None for none.
-        extractor: one of evaluation.names.EXTRACTORS.
-        truncation: of the generator; 1 leaves w as it is, as published metrics have it.
-        use_raw_g: draw from G instead of its average.
-        replicates: half-samples behind an interval; 0 gives none.
-        seed: of all that is drawn.
-        device: "cpu" or "cuda:N".
-        use_cache: keep features of the data set for the next time.
-    """
-
-    metrics: tuple[Metric, ...]
-    network: Path | None = None
-    images: Path | None = None
-    data: Path | None = None
-    extractor: str = "reference"
-    truncation: float = 1.0
-    use_raw_g: bool = False
-    replicates: int = 20
-    seed: int = 0
-    device: str = "cpu"
-    use_cache: bool = True
-
-    def __post_init__(self) -> None:
-        if (self.network is None) == (self.images is None):
-            raise ValueError("one of --network and --images must say what is measured")
-        if not self.metrics:
-            raise ValueError("--metrics must name at least one metric, got none")
-        if self.replicates == 1:
-            raise ValueError("--intervals must be 0, or at least 2 to have a spread, got 1")
+_MEANINGS = {
+    Kind.FID: "distance to the real images' distribution; 0 is best",
+    Kind.KID: "distance to the real images' distribution; about 0 is best, below 0 by chance",
+    Kind.PR: "precision: share of images that look real; recall: share of real ones within reach",
+    Kind.DC: "density: real neighbours around an image; coverage: real ones with an image near",
+    Kind.IS: "clear and varied classes; higher is better",
+    Kind.VENDI: "effective number of different images; higher is more varied",
+    Kind.PPL: "change of the image for a small step of the latent; lower is smoother",
+}
+_NOT_PUBLISHED = (
+    "Measured with another network than the published one: of use to compare snapshots and data "
+    "sets with each other, not with published numbers."
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class QualityStudy:
-    """Inputs that have been read and fit together.
+class QualityTopic(Topic):
+    """Images to measure, and what with.
 
     Attributes:
-        options: what was asked for.
         plan: metrics, networks and real images.
         fake: images that are measured.
-        sampler: that draws them; None for a folder.
+        sampler: of their generator; None for a folder.
+        network: snapshot of it.
     """
 
-    options: QualityOptions
+    key = "quality"
+    title = "Image quality"
+
     plan: MetricPlan
     fake: Images
     sampler: IndexedSampler | None
+    network: Path | None
 
-    def run(
-        self, progress: Progress | None = None, world: World | None = None
-    ) -> list[MetricResult]:
-        """Measure everything; only the first process gets results. Raises: as `evaluate`."""
-        return evaluate(self.plan, self.fake, self.sampler, world=world, progress=progress)
+    def measure(self, progress: Progress) -> list[MetricResult]:
+        """Measure everything, together with the other processes; only the first gets results."""
+        with join_world(torch.device(self.plan.device)) as world:
+            shown = progress if world.is_first else None
+            return evaluate(self.plan, self.fake, self.sampler, world=world, progress=shown)
+
+    def section(self, results: list[MetricResult]) -> Section:
+        """Return the table of metrics."""
+        subject = self.fake.name
+        against = None if self.plan.real is None else self.plan.real.name
+        rows = []
+        for result in results:
+            for name, estimate in result.values.items():
+                part = name.removeprefix(result.name).replace("_", " ")
+                real = result.num_real or None
+                rows.append((result.label + part, result.metric.view, estimate, real, name))
+        others = sorted({r.extractor.name for r in results if not r.extractor.is_reference})
+        what = f"FID, KID and other published numbers ({', '.join(others)})"
+        meanings = {r.label.partition("(")[0]: _MEANINGS[r.metric.kind] for r in results}
+        close = f"How close {subject} is to the real images of {against}, how varied and smooth."
+        return Section(
+            key=self.key,
+            title=self.title,
+            lead=close if against else f"How varied and how smooth {subject} is.",
+            blocks=(
+                Table(
+                    caption="Image quality",
+                    columns=("Metric", "View", "Value", "Real images", "Name"),
+                    rows=tuple(rows),
+                    note=" ".join(f"{label}: {meaning}." for label, meaning in meanings.items())
+                    + " Intervals are 95 %, from random halves of the identities or, for the "
+                    "kernel distance, from subsets; n counts generated images.",
+                ),
+            ),
+            data={
+                "subject": subject,
+                "against": against,
+                "results": [_data(result) for result in results],
+            },
+            headlines=tuple(
+                Headline(
+                    label=f"{result.label}, {result.metric.view}",
+                    value=next(iter(result.values.values())),
+                    meaning="image quality; 0 is best",
+                )
+                for result in results
+                if result.metric.kind in (Kind.FID, Kind.KID)
+            )[:2],
+            skipped=((what, _NOT_PUBLISHED),) if others else (),
+        )
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of networks and images."""
+        found = {f"network {e.name}": e.hash for e in self.plan.extractors.values()}
+        if self.network is not None:
+            found[f"snapshot {self.network.name}"] = files.sha256_file(self.network)
+        for images in (self.fake, self.plan.real):
+            if isinstance(images, FolderImages):
+                found[f"images {images.name}"] = images.samples.content_hash()
+        return found
 
 
-def prepare_quality(
-    options: QualityOptions,
-    *,
-    sampler: IndexedSampler | None = None,
-    progress: Progress | None = None,
-) -> QualityStudy:
-    """Read and check all inputs.
+@dataclass(frozen=True, kw_only=True)
+class QualityJob(ReportJob):
+    """A report on image quality by one or several processes.
 
-    Args:
-        options: what is asked for.
-        sampler: of `options.network` where it is loaded already.
-        progress: shows what is being fetched.
-    Raises: ValueError or FileNotFoundError naming file or option, rule and value.
+    Attributes:
+        gpus: processes to start; None for those that there are.
     """
-    if options.device != "cpu":
-        use_repeatable_arithmetic()
-    fake: Images
+
+    gpus: int | None
+
+    def run(self, progress: Progress) -> str | None:
+        """Measure, after a restart under torchrun where several processes are asked for."""
+        if self.gpus is not None and self.gpus > 1 and not is_launched():
+            restart_under_torchrun(self.gpus)
+        return super().run(progress)
+
+
+def open_topic(options: QualityOptions, device: str) -> QualityTopic:
+    """Open images and networks, and check that the metrics can be measured of them.
+
+    Raises: NotMeasuredError where the images do not allow a metric; ValueError or
+        FileNotFoundError naming file or option, rule and value.
+    """
+    sampler, fake = None, None
     if options.network is not None:
-        sampler = sampler or load_sampler(
+        sampler = load_sampler(
             options.network,
             data=options.data,
             truncation=options.truncation,
             seed=options.seed,
-            device=options.device,
+            device=device,
             use_raw_g=options.use_raw_g,
         )
         fake = SampledImages(sampler, count_images(options.metrics))
     else:
         assert options.images is not None, "checked by the options"
         fake = FolderImages(open_samples(options.images))
+    roles = {metric.role for metric in options.metrics}
+    fetching = partial(cli.progress_bar, unit="B")
     plan = MetricPlan(
         metrics=options.metrics,
-        extractors=build_extractors(
-            options.extractor,
-            {metric.role for metric in options.metrics},
-            device=options.device,
-            progress=progress,
-        ),
+        extractors=build_extractors(options.extractor, roles, device=device, progress=fetching),
         real=None if options.data is None else FolderImages(open_samples(options.data)),
         replicates=options.replicates,
         seed=options.seed,
-        device=options.device,
-        cache=FeatureCache() if options.use_cache else None,
+        device=device,
+        cache=FeatureCache() if options.cache else None,
     )
     plan.check(fake, sampler)
-    return QualityStudy(options=options, plan=plan, fake=fake, sampler=sampler)
+    return QualityTopic(plan=plan, fake=fake, sampler=sampler, network=options.network)
+
+
+def prepare(options: QualityOptions) -> QualityJob:
+    """Open images and networks. Raises: as `open_topic`."""
+    topic = open_topic(options, resolve_device(options.device, local_rank()))
+    plan, fake = topic.plan, topic.fake
+    real = None if plan.real is None else {"name": plan.real.name, "images": len(plan.real)}
+    return QualityJob(
+        name="images",
+        title="Image quality",
+        subtitle=fake.name + (f" against {plan.real.name}" if plan.real else ""),
+        topics=[topic],
+        plan={
+            "metrics": [metric.name for metric in plan.metrics],
+            "networks": {role: network.name for role, network in plan.extractors.items()},
+            "generated": {"name": fake.name, "images": len(fake)},
+            "real": real,
+        },
+        outdir=options.outdir,
+        seed=options.seed,
+        inputs=topic.hashes,
+        gpus=options.gpus,
+    )
+
+
+def _data(result: MetricResult) -> dict[str, Any]:
+    return {
+        "asked_for": result.metric.name,
+        "name": result.name,
+        "label": result.label,
+        "view": result.metric.view,
+        "extractor": result.extractor.name,
+        "extractor_hash": result.extractor.hash,
+        "is_reference": result.extractor.is_reference,
+        "values": result.values,
+        "num_real": result.num_real,
+        "seconds": result.seconds,
+    }

@@ -13,7 +13,7 @@ from evaluation.extractors import build_extractors
 from evaluation.features import FeatureCache, FolderImages, SampledImages
 from evaluation.generator_metrics import MetricPlan, MetricResult, count_images, evaluate
 from evaluation.names import Metric
-from evaluation.report.content import format_number
+from evaluation.report import format_number
 from networks.sampling import IndexedSampler
 from torch_utils.distributed import World
 

@@ -3,24 +3,34 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data.modalities import MODALITIES
+from data.plots import Line, plot_lines, to_svg
 from dnnlib import files
+from dnnlib.options import Job, Progress
 from dnnlib.runs import slug
-from evaluation.plots import Series, line_chart
-from evaluation.report.content import Chart, Report, Section
-from evaluation.report.writing import write_report
+from evaluation.html import write_report
+from evaluation.options import CurveOptions
+from evaluation.report import Chart, Report, Section
+from evaluation.topic import check_outdir
 
 STATS_FILE = "stats.jsonl"
-_KIMG = "Progress/kimg"
-_CAPTION = "The band is one standard deviation of the values behind each mean."
+GAN_AXIS = "Progress/kimg"
+# What runs count, most telling first, and what the axis then says.
+AXES = {
+    GAN_AXIS: "thousands of images shown",
+    "Progress/step": "steps",
+    "Progress/epoch": "epochs",
+}
 _METRIC_FILE = re.compile(r"metric-(.+)\.jsonl")
+_MOST_LINES = 8
+_CAPTION = "The band is one standard deviation of the values behind each mean."
 
-# A point: thousands of images, mean, deviation of the values behind the mean.
+# A point: place on the axis, mean, deviation of the values behind the mean.
 Point = tuple[float, float, float]
 
 
@@ -31,7 +41,7 @@ class ChartPlan:
     Attributes:
         title: above it.
         unit: of the y axis.
-        statistics: published names without the modality's ending, with what the legend says.
+        statistics: names without the modality's suffix, with what the legend says.
         is_log: logarithmic y axis.
         has_band: show the deviation of the values behind a mean.
     """
@@ -43,7 +53,7 @@ class ChartPlan:
     has_band: bool = False
 
 
-CHARTS = (
+GAN_CHARTS = (
     ChartPlan(title="Generator loss", unit="loss", statistics={"Loss/G/loss": "G"}, has_band=True),
     ChartPlan(
         title="Discriminator loss", unit="loss", statistics={"Loss/D/loss": "D"}, has_band=True
@@ -55,7 +65,7 @@ CHARTS = (
         has_band=True,
     ),
     ChartPlan(
-        title="Signs of the discriminator's answers",
+        title="Signs of the discriminator's logits",
         unit="mean sign, 1 is all real",
         statistics={"Loss/signs/real": "real", "Loss/signs/fake": "generated"},
     ),
@@ -77,14 +87,11 @@ CHARTS = (
     ChartPlan(
         title="Time", unit="seconds per kimg", statistics={"Timing/sec_per_kimg": "training"}
     ),
-    ChartPlan(
-        title="Memory",
-        unit="GiB",
-        statistics={
-            "Resources/cpu_mem_gb": "CPU, peak",
-            "Resources/peak_gpu_mem_gb": "GPU, peak",
-        },
-    ),
+)
+MEMORY_CHART = ChartPlan(
+    title="Memory",
+    unit="GiB",
+    statistics={"Resources/cpu_mem_gb": "CPU, peak", "Resources/peak_gpu_mem_gb": "GPU, peak"},
 )
 
 
@@ -94,19 +101,83 @@ class RunCurves:
 
     Attributes:
         name: of its folder.
-        statistics: name -> points by kimg.
+        axis: one of AXES, what the points are over.
+        statistics: name -> points.
         metrics: name -> points by kimg.
     """
 
     name: str
+    axis: str
     statistics: Mapping[str, Sequence[Point]]
     metrics: Mapping[str, Sequence[Point]]
 
 
-def read_run(folder: Path) -> RunCurves:
-    """Read a run's curves.
+@dataclass(frozen=True, kw_only=True)
+class CurveJob(Job):
+    """Plots the curves of runs.
 
-    A last line that was cut short by a kill is left out.
+    Attributes:
+        runs: by the folder that was given.
+        outdir: of the files.
+    """
+
+    runs: Mapping[str, RunCurves]
+    outdir: Path
+
+    def describe(self) -> dict[str, Any]:
+        """Return the charts and the last place of each run."""
+        return {
+            folder: {
+                "charts": list(plot_curves([run])),
+                run.axis.removeprefix("Progress/"): max(
+                    at for points in run.statistics.values() for at, _, _ in points
+                ),
+            }
+            for folder, run in self.runs.items()
+        }
+
+    def run(self, progress: Progress) -> str:
+        """Write one SVG a chart, a page of all of them and a JSON file of the numbers."""
+        runs = [*self.runs.values()]
+        charts = plot_curves(runs)
+        for title, chart in charts.items():
+            with files.atomic_write(self.outdir / f"{slug(title)}.svg", "w") as file:
+                file.write(chart.svg)
+        names = ", ".join(run.name for run in runs)
+        section = Section(
+            key="training",
+            title="Training",
+            lead=f"Statistics of {names}.",
+            blocks=tuple(charts.values()),
+            data={run.name: {"metrics": run.metrics, "statistics": run.statistics} for run in runs},
+        )
+        report = Report(title="Training curves", subtitle=names, sections=(section,))
+        return f"wrote {write_report(report, self.outdir, 'training')[0]}"
+
+
+def prepare(options: CurveOptions) -> CurveJob:
+    """Read the curves of all runs; equal names are told apart by the folder above.
+
+    Raises: FileNotFoundError, ValueError as `read_run`, and where a run is given twice.
+    """
+    check_outdir(options.outdir)
+    paths = [folder.resolve() for folder in options.runs]
+    if len(set(paths)) < len(paths):
+        raise ValueError("a run is given twice")
+    names = [path.name for path in paths]
+    runs = {}
+    for folder, path in zip(options.runs, paths, strict=True):
+        run = read_run(folder)
+        is_shared = names.count(path.name) > 1
+        runs[str(folder)] = replace(run, name="/".join(path.parts[-2:])) if is_shared else run
+    return CurveJob(runs=runs, outdir=options.outdir)
+
+
+# Reading
+
+
+def read_run(folder: Path) -> RunCurves:
+    """Read the curves of any training. A last line that was cut short by a kill is left out.
 
     Raises: FileNotFoundError without stats.jsonl; ValueError naming file and line of other damage.
     """
@@ -115,138 +186,25 @@ def read_run(folder: Path) -> RunCurves:
         raise FileNotFoundError(
             f"{folder}: no {STATS_FILE} in it; a training run's folder is needed"
         )
+    rows = list(_read_rows(path))
+    axis = next((axis for axis in AXES if any(axis in row for _, row in rows)), GAN_AXIS)
     statistics: dict[str, list[Point]] = {}
-    for number, row in _rows(path):
-        kimg = _value(row.get(_KIMG), "mean")
-        if kimg is None:
-            raise ValueError(f"{path}, line {number}: no number {_KIMG}")
+    for number, row in rows:
+        at = _mean(row.get(axis))
+        if at is None:
+            raise ValueError(f"{path}, line {number}: no number {axis}")
         for name, entry in row.items():
-            mean, deviation = _value(entry, "mean"), _value(entry, "std")
-            if mean is not None and not name.startswith("Metrics/"):
-                statistics.setdefault(name, []).append((kimg, mean, deviation or 0.0))
+            mean, deviation = _mean(entry), _mean(entry, "std")
+            if mean is not None and not (axis == GAN_AXIS and name.startswith("Metrics/")):
+                statistics.setdefault(name, []).append((at, mean, deviation or 0.0))
     if not statistics:
         raise ValueError(f"{path}: no statistics in it")
     return RunCurves(
-        name=folder.resolve().name, statistics=statistics, metrics=_read_metrics(folder)
+        name=folder.resolve().name,
+        axis=axis,
+        statistics=statistics,
+        metrics=_read_metrics(folder),
     )
-
-
-def describe_runs(folders: Sequence[Path]) -> dict[str, Any]:
-    """Return what a dry run says about runs. Raises: as `read_run`."""
-    runs = {str(folder): read_run(folder) for folder in folders}
-    return {
-        place: {"charts": list(draw_curves([run])), "kimg": _last_kimg(run)}
-        for place, run in runs.items()
-    }
-
-
-def draw_curves(runs: Sequence[RunCurves]) -> dict[str, str]:
-    """Return title -> SVG of all charts for which a run has points."""
-    charts = {}
-    for name in sorted({name for run in runs for name in run.metrics}):
-        series = [
-            _series(run.name, run.metrics[name], has_band=False)
-            for run in runs
-            if name in run.metrics
-        ]
-        charts[name] = _draw(name, "value", series, is_log=False)
-    is_alone = len(runs) == 1
-    plans = CHARTS if is_alone else [part for whole in CHARTS for part in _apart(whole)]
-    for plan in plans:
-        series = [one for run in runs for one in _series_of(plan, run, is_alone=is_alone)]
-        if series:
-            charts[plan.title] = _draw(plan.title, plan.unit, series, is_log=plan.is_log)
-    return charts
-
-
-def write_curves(folders: Sequence[Path], outdir: Path) -> Path:
-    """Write one SVG a chart and a page of all of them.
-
-    Args:
-        folders: of runs; equal names are told apart by the folder above.
-        outdir: of the files.
-    Returns: path of the page.
-    Raises: FileNotFoundError, ValueError as `read_run`, and where a run is given twice.
-    """
-    places = [folder.resolve() for folder in folders]
-    if len(set(places)) < len(places):
-        raise ValueError("a run is given twice")
-    runs = [_named(read_run(folder), folder, folders) for folder in folders]
-    charts = draw_curves(runs)
-    for title, svg in charts.items():
-        with files.atomic_write(outdir / f"{slug(title)}.svg", "w") as file:
-            file.write(svg)
-    names = ", ".join(run.name for run in runs)
-    section = Section(
-        key="training",
-        title="Training",
-        lead=f"Statistics of {names}, by thousands of images shown.",
-        blocks=tuple(
-            Chart(svg=svg, caption=_CAPTION if "fill-opacity" in svg else "")
-            for svg in charts.values()
-        ),
-        data={run.name: {"metrics": run.metrics, "statistics": run.statistics} for run in runs},
-    )
-    report = Report(title="Training curves", subtitle=names, sections=(section,))
-    return write_report(report, outdir, "training")[0]
-
-
-def _draw(title: str, unit: str, series: Sequence[Series], *, is_log: bool) -> str:
-    is_above_zero = all(value >= 0 for one in series for value in one.y)
-    return line_chart(
-        series,
-        title=title,
-        x_label="thousands of images shown",
-        y_label=unit,
-        y_log=is_log and any(value > 0 for one in series for value in one.y),
-        x_range=(0, None),
-        y_zero=is_above_zero,
-    )
-
-
-def _series_of(plan: ChartPlan, run: RunCurves, *, is_alone: bool) -> list[Series]:
-    found = []
-    for statistic, label in plan.statistics.items():
-        for modality in MODALITIES:
-            points = run.statistics.get(f"{statistic}{modality.suffix}")
-            if not points or not any(mean for _, mean, _ in points):
-                continue
-            has_modality = f"{statistic}{MODALITIES[-1].suffix}" in run.statistics
-            parts = [] if is_alone else [run.name]
-            parts += [label] if len(plan.statistics) > 1 or is_alone else []
-            parts += [modality.name] if has_modality else []
-            found.append(_series(" · ".join(parts), points, has_band=is_alone and plan.has_band))
-    return found
-
-
-def _apart(plan: ChartPlan) -> list[ChartPlan]:
-    """Return a chart a statistic: several runs of several statistics are too many lines."""
-    if len(plan.statistics) == 1:
-        return [plan]
-    return [
-        replace(plan, title=f"{plan.title}, {label}", statistics={name: label})
-        for name, label in plan.statistics.items()
-    ]
-
-
-def _series(label: str, points: Sequence[Point], *, has_band: bool) -> Series:
-    x, y = [kimg for kimg, _, _ in points], [mean for _, mean, _ in points]
-    if not has_band or not any(deviation for _, _, deviation in points):
-        return Series(label, x, y)
-    low = [mean - deviation for _, mean, deviation in points]
-    high = [mean + deviation for _, mean, deviation in points]
-    return Series(label, x, y, low, high)
-
-
-def _named(run: RunCurves, folder: Path, folders: Sequence[Path]) -> RunCurves:
-    if sum(other.resolve().name == run.name for other in folders) == 1:
-        return run
-    name = "/".join(folder.resolve().parts[-2:])
-    return RunCurves(name=name, statistics=run.statistics, metrics=run.metrics)
-
-
-def _last_kimg(run: RunCurves) -> float:
-    return max(kimg for points in run.statistics.values() for kimg, _, _ in points)
 
 
 def _read_metrics(folder: Path) -> dict[str, list[Point]]:
@@ -255,44 +213,126 @@ def _read_metrics(folder: Path) -> dict[str, list[Point]]:
     for path in sorted(folder.glob("metric-*.jsonl")):
         if not _METRIC_FILE.fullmatch(path.name):
             continue
-        for number, row in _rows(path):
-            kimg, results = _kimg_of(row), row.get("results")
-            if kimg is None or not isinstance(results, dict):
+        for number, row in _read_rows(path):
+            nimg, results = row.get("nimg"), row.get("results")
+            digits = re.search(r"(\d+)\.pkl$", str(row.get("snapshot_pkl")))
+            if not isinstance(results, dict) or not (isinstance(nimg, int) or digits):
                 raise ValueError(f"{path}, line {number}: needs results and snapshot_pkl")
+            kimg = nimg / 1000 if isinstance(nimg, int) else float(digits[1]) if digits else 0.0
             for name, value in results.items():
-                if _is_number(value):
+                if _is_finite(value):
                     metrics.setdefault(str(name), []).append((kimg, float(value), 0.0))
     return metrics
 
 
-def _kimg_of(row: Mapping[str, Any]) -> float | None:
-    nimg = row.get("nimg")
-    if isinstance(nimg, int):
-        return nimg / 1000
-    digits = re.search(r"(\d+)\.pkl$", str(row.get("snapshot_pkl")))
-    return float(digits[1]) if digits else None
-
-
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line number and object of each line."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            if number == len(text.splitlines()) and not text.endswith("\n"):
-                break  # a killed process was writing it
+            if number == len(lines) and not text.endswith("\n"):
+                return  # a killed process was writing it
             raise ValueError(f"{path}, line {number}: not valid JSON") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: expected an object")
-        rows.append((number, row))
-    return rows
+        yield number, row
 
 
-def _value(entry: Any, name: str) -> float | None:
+def _mean(entry: Any, name: str = "mean") -> float | None:
+    """Return a finite number of a statistic; None for anything else."""
     value = entry.get(name) if isinstance(entry, dict) else None
-    return float(value) if _is_number(value) else None
+    return float(value) if _is_finite(value) else None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+# Charts
+
+
+def plot_curves(runs: Sequence[RunCurves]) -> dict[str, Chart]:
+    """Return title -> chart of all for which a run has points; runs over one axis share charts."""
+    charts: dict[str, Chart] = {}
+    for name in sorted({name for run in runs for name in run.metrics}):
+        lines = [_line(run.name, run.metrics[name]) for run in runs if name in run.metrics]
+        charts[name] = _plot(ChartPlan(title=name, unit="value", statistics={}), lines, GAN_AXIS)
+    for axis, axis_label in AXES.items():
+        group = [run for run in runs if run.axis == axis]
+        is_alone = len(group) == 1
+        for plan in _plans(group, is_alone=is_alone):
+            lines = [line for run in group for line in _lines(plan, run, is_alone=is_alone)]
+            if lines:
+                title = plan.title if plan.title not in charts else f"{plan.title}, {axis_label}"
+                charts[title] = _plot(replace(plan, title=title), lines, axis)
+    return charts
+
+
+def _plans(runs: Sequence[RunCurves], *, is_alone: bool) -> Iterator[ChartPlan]:
+    """Yield the charts of runs over one axis: those of a GAN, else one a family of names.
+
+    "Loss/total" is of the family "Loss", "Metrics/val_mean_iou" of "val".
+
+    Several runs of several statistics would be too many lines: each then has a chart of its own.
+    """
+    plans = [*GAN_CHARTS, MEMORY_CHART]
+    if any(run.axis != GAN_AXIS for run in runs):
+        families: dict[str, dict[str, str]] = {}
+        for name in dict.fromkeys(name for run in runs for name in run.statistics):
+            short = name.removeprefix("Metrics/")
+            family, _, label = short.rpartition("/") if "/" in short else short.partition("_")
+            if name not in AXES and family not in ("Timing", "Resources"):
+                families.setdefault(family, {})[name] = label or family
+        plans = [ChartPlan(title=f, unit="value", statistics=s) for f, s in families.items()]
+        plans.append(MEMORY_CHART)
+    for plan in plans:
+        if (is_alone and len(plan.statistics) <= _MOST_LINES) or len(plan.statistics) == 1:
+            yield plan
+            continue
+        for name, label in plan.statistics.items():
+            yield replace(plan, title=f"{plan.title}, {label}", statistics={name: label})
+
+
+def _lines(plan: ChartPlan, run: RunCurves, *, is_alone: bool) -> Iterator[Line]:
+    for statistic, label in plan.statistics.items():
+        for modality in MODALITIES:
+            points = run.statistics.get(f"{statistic}{modality.suffix}")
+            if not points or not any(mean for _, mean, _ in points):
+                continue
+            parts = [] if is_alone else [run.name]
+            parts += [label] if len(plan.statistics) > 1 or is_alone else []
+            parts += [modality.name] * (f"{statistic}{MODALITIES[-1].suffix}" in run.statistics)
+            yield _line(" · ".join(parts), points, has_band=is_alone and plan.has_band)
+
+
+def _line(label: str, points: Sequence[Point], *, has_band: bool = False) -> Line:
+    x, y, deviations = zip(*points, strict=True)
+    if not has_band or not any(deviations):
+        return Line(label, x, y)
+    low = [mean - deviation for _, mean, deviation in points]
+    high = [mean + deviation for _, mean, deviation in points]
+    return Line(label, x, y, low, high)
+
+
+def _plot(plan: ChartPlan, lines: Sequence[Line], axis: str) -> Chart:
+    values = [value for line in lines for value in (*line.y, *(line.low or ()))]
+    is_log = plan.is_log and max(values) > 0
+    figure = plot_lines(
+        lines,
+        title=plan.title,
+        x_label=AXES[axis],
+        y_label=plan.unit,
+        y_log=is_log,
+        x_range=(0, None),
+        y_range=(0 if min(values) >= 0 and not is_log else None, None),
+    )
+    names = ", ".join(line.label for line in lines)
+    has_band = any(line.low is not None for line in lines)
+    return Chart(
+        svg=to_svg(figure, f"{plan.title} over {AXES[axis]}: {names}."),
+        caption=_CAPTION if has_band else "",
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from metrics import NotMeasuredError
 from metrics.estimates import (
     Estimate,
     Floats,
@@ -69,7 +70,7 @@ def displacement(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     Source: Kuglin & Hines 1975; Guizar-Sicairos et al. 2008 (refinement).
     """
     if first.shape != second.shape or first.ndim != 2 or min(first.shape) < _SMALLEST:
-        raise ValueError(
+        raise NotMeasuredError(
             f"registration needs two images of one size, at least {_SMALLEST} x {_SMALLEST}, "
             f"got {first.shape} and {second.shape}"
         )
@@ -111,7 +112,7 @@ def score_alignment(
             chance.append(edge_correlation(edges[0], before))
         before = edges[1]
     if len(shifts) < 2 or not chance or len(shifts) != len(people):
-        raise ValueError(f"alignment needs at least two pairs of one size, got {len(shifts)}")
+        raise NotMeasuredError(f"alignment needs at least two pairs of one size, got {len(shifts)}")
     shifts_px = np.array(shifts)
     lengths_px = np.hypot(*shifts_px.T)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metrics import NotMeasuredError
 from metrics.statistics import Features, Floats, Moments, check_comparable
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
@@ -30,7 +31,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         raise ValueError(f"features of one width are needed, got {len(a.mean)} and {len(b.mean)}")
     cov_a, cov_b = a.covariance, b.covariance
     if not (np.isfinite(cov_a).all() and np.isfinite(cov_b).all()):
-        raise ValueError("moments must be finite, got NaN or infinite ones")
+        raise NotMeasuredError("moments must be finite, got NaN or infinite ones")
     apart = a.mean - b.mean
     root = _root(cov_a, is_full_rank=a.count > len(cov_a))
     product = np.linalg.eigvalsh(root.T @ cov_b @ root)

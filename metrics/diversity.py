@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from metrics import NotMeasuredError
 from metrics.statistics import Features, check_features
 
 INCEPTION_SPLITS = 10
@@ -23,7 +24,7 @@ def vendi_score(features: Features) -> float:
     rows = features.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if (lengths == 0).any():
-        raise ValueError(f"features: {int((lengths == 0).sum())} samples are zero vectors")
+        raise NotMeasuredError(f"features: {int((lengths == 0).sum())} samples are zero vectors")
     rows /= lengths
     count, width = rows.shape
     kernel = rows @ rows.T if count <= width else rows.T @ rows
@@ -57,7 +58,7 @@ def check_probabilities(rows: Features) -> None:
     check_features(rows, "class probabilities")
     sums = rows.sum(axis=1, dtype=np.float64)
     if (rows < 0).any() or (np.abs(sums - 1) > _SUM_TOLERANCE).any():
-        raise ValueError(
+        raise NotMeasuredError(
             "an Inception score needs class probabilities; this extractor's rows sum to"
             f" {sums.min():.4g}..{sums.max():.4g}"
         )

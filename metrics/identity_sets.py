@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy import special
 
+from metrics import NotMeasuredError
 from metrics.estimates import (
     Estimate,
     Floats,
@@ -152,7 +153,7 @@ def class_statistics(
     """
     centres, _ = class_centres(vectors, people)
     if len(centres) < 2:
-        raise ValueError(f"uniqueness needs at least two people, got {len(centres)}")
+        raise NotMeasuredError(f"uniqueness needs at least two people, got {len(centres)}")
     numbers, _ = group_numbers(people)
     own = (unit_rows(vectors, "embeddings") * centres[numbers]).sum(axis=1)
     has_two = np.bincount(numbers)[numbers] > 1
@@ -193,7 +194,7 @@ def class_diversity(
             shares.append(float((_distances(real, own) <= radii).any(axis=1).mean()))
             names.append(str(person))
     if not shares:
-        raise ValueError(f"diversity needs a person with more than {k} images")
+        raise NotMeasuredError(f"diversity needs a person with more than {k} images")
     return clustered(np.array(shares), names, weighted_mean, seed=seed)
 
 
@@ -242,7 +243,7 @@ def identity_capacity(
     numbers, count = group_numbers(people)
     has_two = np.bincount(numbers)[numbers] > 1
     if count < 2 or not has_two.any():
-        raise ValueError(
+        raise NotMeasuredError(
             f"capacity needs two people and one with two images, got {count} people, "
             f"{len(vectors)} images"
         )
@@ -308,7 +309,7 @@ def attribute_entropies(
     """
     rows = [(_flat(attributes[s]), person) for s, person in people.items() if s in attributes]
     if not rows:
-        raise ValueError("attributes: none of the samples has any")
+        raise NotMeasuredError("attributes: none of the samples has any")
     names = sorted({name for row, _ in rows for name in row})
     found = []
     for name in names:

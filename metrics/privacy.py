@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy import stats
 
+from metrics import NotMeasuredError
 from metrics.estimates import (
     Estimate,
     Floats,
@@ -214,7 +215,9 @@ def copy_test(
     """
     a, b = check_finite(samples, "samples"), check_finite(heldout, "held-out")
     if len(a) == 0 or len(b) == 0:
-        raise ValueError(f"the test needs samples and held-out images, got {len(a)}, {len(b)}")
+        raise NotMeasuredError(
+            f"the test needs samples and held-out images, got {len(a)}, {len(b)}"
+        )
     ranks = stats.rankdata(np.concatenate([a, b]))
     u = float(ranks[: len(a)].sum()) - len(a) * (len(a) + 1) / 2
     ties = np.unique(ranks, return_counts=True)[1].astype(np.float64)
@@ -297,7 +300,7 @@ def _authentic(
         results.append(clustered_share(is_authentic, samples.people, seed=seed))
     by_image, by_person = results
     if by_image is None:
-        raise ValueError("privacy needs at least two training images, got 1")
+        raise NotMeasuredError("privacy needs at least two training images, got 1")
     return by_image, by_person
 
 

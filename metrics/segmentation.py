@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from metrics import NotMeasuredError
 from metrics.estimates import Estimate, clustered, weighted_mean
 
 DEFAULT_TOLERANCE = 0.0075  # of the diagonal: Csurka et al. 2013, also MATLAB's bfscore
@@ -64,11 +65,11 @@ def confusion_matrix(truth: np.ndarray, found: np.ndarray, classes: int) -> np.n
     Raises: ValueError for other shapes or classes.
     """
     if truth.shape != found.shape:
-        raise ValueError(f"masks must have one shape, got {truth.shape} and {found.shape}")
+        raise NotMeasuredError(f"masks must have one shape, got {truth.shape} and {found.shape}")
     for name, mask in (("true", truth), ("found", found)):
         if mask.size == 0 or mask.min() < 0 or mask.max() >= classes:
             shown = f"{mask.min()}..{mask.max()}" if mask.size else "nothing"
-            raise ValueError(f"{name} mask: classes must be in 0..{classes - 1}, got {shown}")
+            raise NotMeasuredError(f"{name} mask: classes must be in 0..{classes - 1}, got {shown}")
     places = truth.astype(np.int64).ravel() * classes + found.astype(np.int64).ravel()
     return np.bincount(places, minlength=classes**2).reshape(classes, classes)
 
@@ -138,7 +139,7 @@ def score_masks(
         try:
             confusions.append(confusion_matrix(truth, found, len(names)))
         except ValueError as error:
-            raise ValueError(f"mask pair {number}: {error}") from error
+            raise NotMeasuredError(f"mask pair {number}: {error}") from error
         boundaries.append(_boundaries(truth, found, len(names), tolerance))
     if not confusions:
         raise ValueError("masks: none to compare")

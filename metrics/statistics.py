@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metrics import NotMeasuredError
+
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Features = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
@@ -35,7 +37,7 @@ class Moments:
         Raises: ValueError for fewer than two rows.
         """
         if self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
+            raise NotMeasuredError(f"a covariance needs at least 2 samples, got {self.count}")
         return self.scatter / (self.count - 1)
 
 
@@ -75,10 +77,12 @@ def check_features(features: Features, name: str, at_least: int = 1) -> Features
         shape = list(features.shape)
         raise ValueError(f"{name}: features must be float [N, D], got {features.dtype} {shape}")
     if len(features) < at_least:
-        raise ValueError(f"{name}: at least {at_least} samples are needed, got {len(features)}")
+        raise NotMeasuredError(
+            f"{name}: at least {at_least} samples are needed, got {len(features)}"
+        )
     bad = sum(int((~np.isfinite(block)).any(axis=1).sum()) for block in _blocks(features))
     if bad:
-        raise ValueError(
+        raise NotMeasuredError(
             f"{name}: features must be finite, {bad} of {len(features)} samples have NaN or"
             " infinite ones"
         )

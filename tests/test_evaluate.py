@@ -11,13 +11,14 @@ import torch
 from click.testing import CliRunner
 
 from evaluate import main
-from evaluation.commands import images as images_command
+from evaluation.topic import resolve_device
 from networks.config import GeneratorConfig
 from networks.generator import Generator
 from networks.snapshot import Snapshot, capture, save_snapshot
 from tests.helpers.images import truncate
 from tests.helpers.measures import write_people
 from torch_utils import devices
+from torch_utils.distributed import local_rank
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -124,9 +125,8 @@ def test_each_process_has_its_own_gpu(monkeypatch, rank):
     monkeypatch.setattr(devices, "use_repeatable_arithmetic", lambda: None)
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    given = {"device": "auto", "metrics": "fid2k", "images": Path("images")}
-    options = images_command._options(given)
-    assert torch.device(options.device) == torch.device("cuda", int(rank or 0))
+    device = resolve_device("auto", local_rank())
+    assert torch.device(device) == torch.device("cuda", int(rank or 0))
 
 
 def test_processes_share_the_work(network, data, tmp_path):

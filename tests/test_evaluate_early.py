@@ -6,17 +6,17 @@ import pytest
 from click.testing import CliRunner
 
 from evaluate import main
-from evaluation.commands import shared
+from evaluation import topic
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs
 from tests.helpers.people import SIDE, save_recogniser, save_varied_snapshot
 
 NAMES = [f"{person}_{image}" for person in range(4) for image in range(2)]
 WORK = (
-    "evaluation.studies.embed_images",
-    "evaluation.folds.embed_pairs",
+    "evaluation.faces.embed_samples",
+    "evaluation.verification.embed_distances",
     "evaluation.quality.evaluate",
-    "metrics.segmentation.score_masks",
-    "evaluation.training_curves.draw_curves",
+    "evaluation.masks.score_masks",
+    "evaluation.training_curves.plot_curves",
 )
 LINES = {
     "images": ["--images={samples}", "--data={data}", "--metrics=fid8", "--extractor=standin"],
@@ -90,7 +90,7 @@ def check_refusal(result, message):
         (["--metrics=is10", "--extractor=standin"], "standin: has no probabilities network"),
         (["--metrics=fid9_full", "--extractor=standin"], "needs 9 images, samples has 8"),
         (["--extractor=nosuch"], "--extractor must be one of reference"),
-        (["--extractor=reference"], "inception-2015-12-05.pt is not here"),
+        (["--extractor=reference"], "--extractor=standin needs no file"),
         (["--extractor=torchscript:absent.pt"], "absent.pt"),
         (["--masks", "absent", "{masks}"], "absent: no such folder"),
         (["--masks", "{masks}", "{damaged}"], "0_0.png"),
@@ -138,7 +138,7 @@ def test_outdir_is_a_file(places, tmp_path, command, dry):
 @DRY
 @pytest.mark.usefixtures("_no_work")
 def test_outdir_is_closed(places, tmp_path, dry, monkeypatch):
-    monkeypatch.setattr(shared.os, "access", lambda path, _mode: path != tmp_path)
+    monkeypatch.setattr(topic.os, "access", lambda path, _mode: path != tmp_path)
     result = run(places, "dataset", *dry, f"--outdir={tmp_path / 'new' / 'out'}")
     check_refusal(result, f"must be writable, {tmp_path} is not")
 
@@ -146,11 +146,11 @@ def test_outdir_is_closed(places, tmp_path, dry, monkeypatch):
 def test_outdir_may_be_absent(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path, tmp_path / "a" / "b", tmp_path.relative_to(tmp_path)):
-        shared.check_outdir(path)
+        topic.check_outdir(path)
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="link is no folder"):
-        shared.check_outdir(link)
+        topic.check_outdir(link)
     assert list(tmp_path.iterdir()) == [link]
 
 

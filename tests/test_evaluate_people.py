@@ -160,7 +160,7 @@ def test_dataset(places, tmp_path):
     assert (found["images"], found["people"]) == (12, 4)
     assert set(found["classes"]) == set(found["capacity"]) == {"rgb", "nir"}
     assert found["agreement"]["similarity"]["n"] == 12
-    assert "measured on 4 people of heldout" in sections["dataset"]["threshold"]
+    assert "measured on 4 identities of heldout" in sections["dataset"]["threshold"]
     assert "Uniqueness U" in text
 
 
@@ -169,7 +169,7 @@ def test_dataset_without_a_recogniser(places, tmp_path):
     found = sections["dataset"]["sets"]["samples"]
     assert found["classes"] == {}
     assert found["alignment"]["residual_px"]["n"] == 12
-    assert "Left out: measures of identity. no --rec-model was given" in text
+    assert "Skipped: measures of identity. no --rec-model was given" in text
 
 
 def test_diversity_with_a_stand_in(places, tmp_path):
@@ -195,10 +195,10 @@ def test_privacy(places, tmp_path):
     found = sections["privacy"]["recognisers"]["a.pth, RGB"]
     assert [entry["threshold"] for entry in found["above"]] == [0.9]
     assert found["membership_auc"]["n"] == 36
-    assert "Left out: second recogniser" in text
+    assert "Skipped: second recogniser" in text
     text, sections = succeed(tmp_path / "few", "privacy", *arguments)
     assert sections["privacy"]["recognisers"]["a.pth, RGB"]["copies"] is None
-    assert "Left out: baseline of held-out people" in text
+    assert "Skipped: baseline of held-out identities" in text
 
 
 @pytest.mark.parametrize("command", ["verification", "dataset"])
@@ -216,11 +216,11 @@ def test_dry_runs_write_nothing(places, tmp_path, command):
 
 
 BAD = {
-    "no recogniser": (["verification", "--data={data}"], "--rec-model must name"),
+    "no recogniser": (["verification", "--data={data}"], "--rec-model"),
     "nothing to compare": (["verification", "--rec-model={model}"], "--data or --bin must say"),
     "pairs of nothing": (
         ["verification", "--bin=a", "--pairs=b", "--rec-model={model}"],
-        "--pairs needs --data",
+        "--pairs goes with --data",
     ),
     "empty folder": (["dataset", "--data={empty}"], "empty: no images in it"),
     "absent folder": (["dataset", "--data={root}/absent"], "absent: no such folder"),

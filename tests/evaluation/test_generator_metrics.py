@@ -214,7 +214,7 @@ class TestRefusals:
     def test_no_nir(self, real, tmp_path):
         images = write_people(tmp_path / "rgb") / "VIS"
         only_rgb = folder(images)
-        rgb = dataclasses.replace(only_rgb.images, files={"rgb": only_rgb.images.files["rgb"]})
+        rgb = dataclasses.replace(only_rgb.samples, files={"rgb": only_rgb.samples.files["rgb"]})
         with pytest.raises(ValueError, match=r"fid9_full_NIR: needs nir images, .* has rgb"):
             evaluate(plan_of("fid9_full_NIR", real), FolderImages(rgb))
 

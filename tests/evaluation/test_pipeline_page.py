@@ -7,8 +7,8 @@ import re
 import numpy as np
 from PIL import Image
 
-from evaluation.report.html import render_html
-from evaluation.report.pipeline import PipelineStep, pipeline_report
+from evaluation.html import render_html
+from evaluation.pipeline_page import PipelineStep, pipeline_report
 from tests.helpers.images import write_image, write_pairs
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from data.sheets import encode_png
-from evaluation.report.content import (
+from evaluation.html import render_html, write_report
+from evaluation.report import (
     Chart,
     Headline,
     Note,
@@ -17,11 +18,10 @@ from evaluation.report.content import (
     Text,
     format_cell,
     format_number,
+    provenance_section,
+    section_text,
     to_plain,
 )
-from evaluation.report.html import render_html
-from evaluation.report.provenance import provenance_section
-from evaluation.report.writing import section_text, write_report
 from metrics.estimates import Estimate
 from metrics.identity_sets import Entropy
 from tests.test_evaluate_report import Reader
@@ -52,7 +52,7 @@ def hostile_report():
         ),
         data={"share": SHARE},
         headlines=(Headline(label=HOSTILE, value=SHARE, meaning=HOSTILE),),
-        omitted=((HOSTILE, HOSTILE),),
+        skipped=((HOSTILE, HOSTILE),),
     )
     return Report(title=HOSTILE, subtitle=HOSTILE, sections=(section,))
 
@@ -111,7 +111,7 @@ def test_files_are_written_whole(tmp_path):
 
 def test_terminal_text_is_aligned():
     table = Table(caption="T", columns=("A", "B"), rows=(("long name", 1), ("x", SHARE)))
-    section = Section(key="k", title="S", lead="", blocks=(table, PIXEL), omitted=(("m", "why"),))
+    section = Section(key="k", title="S", lead="", blocks=(table, PIXEL), skipped=(("m", "why"),))
     assert section_text(section).splitlines() == [
         "S",
         "",
@@ -120,14 +120,16 @@ def test_terminal_text_is_aligned():
         "long name  1",
         "x          0.1235 [0.1, 0.2] n = 12,345",
         "",
-        "Left out: m. why",
+        "Skipped: m. why",
     ]
 
 
 def test_names_in_other_encodings_and_terminal_commands(tmp_path):
     name = "caf\udce9 \x1b[2J"
     section = Section(key="k", title=name, lead=name, blocks=(Note(text=name),), data={"n": name})
-    page, numbers = write_report(Report(title=name, subtitle="", sections=(section,)), tmp_path)
+    page, numbers = write_report(
+        Report(title=name, subtitle="", sections=(section,)), tmp_path, "a"
+    )
     assert "caf\\udce9" in page.read_text(encoding="utf-8")
     assert json.loads(numbers.read_text(encoding="utf-8"))["title"] == name
     assert section_text(section) == "caf? ?[2J"

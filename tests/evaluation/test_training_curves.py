@@ -3,8 +3,12 @@
 import json
 
 import pytest
+import torch
 
-from evaluation.training_curves import draw_curves, read_run, write_curves
+from evaluation.options import CurveOptions
+from evaluation.training_curves import plot_curves, prepare, read_run
+from tests.helpers.measures import no_progress
+from torch_utils.trainer import Cadence, Task, Trainer
 
 
 def row(tick, **changes):
@@ -35,17 +39,16 @@ def test_points_are_read(tmp_path):
 
 
 def test_one_chart_a_statistic_and_metric(tmp_path):
-    charts = draw_curves([read_run(write_run(tmp_path / "run"))])
+    charts = plot_curves([read_run(write_run(tmp_path / "run"))])
     assert list(charts) == ["fid2k_full", "Generator loss", "Discriminator loss", "R1 penalty"]
-    assert "D · nir" in charts["Discriminator loss"]
-    assert "fill-opacity" in charts["Generator loss"]
+    assert "D · nir" in charts["Discriminator loss"].svg
+    assert "deviation" in charts["Generator loss"].caption
 
 
 def test_several_runs_share_charts(tmp_path):
     runs = [write_run(tmp_path / "a" / "run"), write_run(tmp_path / "b" / "run", metrics=False)]
-    page = write_curves(runs, tmp_path / "out")
-    text = page.read_text()
-    assert page.name == "training.html"
+    prepare(CurveOptions(runs=tuple(runs), outdir=tmp_path / "out")).run(no_progress)
+    text = (tmp_path / "out" / "training.html").read_text()
     assert "a/run · nir" in text
     assert "b/run · nir" in text
     assert text.count("<svg") == 4
@@ -55,6 +58,50 @@ def test_several_runs_share_charts(tmp_path):
     ]
     numbers = json.loads((tmp_path / "out" / "training.json").read_text())
     assert numbers["sections"]["training"]["a/run"]["metrics"]["fid2k_full"][1] == [8.0, 10.0, 0.0]
+
+
+class Counting(Task):
+    """A training of nothing, as any of ours writes it."""
+
+    def __init__(self):
+        super().__init__(steps=4, device=torch.device("cpu"))
+
+    def step(self, index):
+        self.statistics.report("Loss/total", torch.tensor(1.0 / (index + 1)))
+
+    def validate(self, folder):
+        return {"val_mean_iou": 0.5, "val_pixel_accuracy": 0.9}
+
+    def networks(self):
+        return {}
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_any_trainers_rows_are_plotted_by_step(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Trainer(Counting(), tmp_path / name, Cadence(row_steps=2)).run()
+    run = read_run(tmp_path / "a")
+    assert run.axis == "Progress/step"
+    assert [at for at, _, _ in run.statistics["Loss/total"]] == [2, 4]
+    alone = plot_curves([run])
+    assert {"Loss", "val", "Memory"} <= set(alone)
+    assert "over steps" in alone["Loss"].svg
+    both = plot_curves([run, read_run(tmp_path / "b")])
+    assert {"Loss", "val, mean_iou", "val, pixel_accuracy"} <= set(both)
+
+
+def test_a_gan_and_another_training_have_their_own_axes(tmp_path):
+    (tmp_path / "a").mkdir()
+    Trainer(Counting(), tmp_path / "a", Cadence(row_steps=2)).run()
+    charts = plot_curves([read_run(write_run(tmp_path / "gan")), read_run(tmp_path / "a")])
+    assert "thousands of images shown" in charts["Generator loss"].svg
+    assert "steps" in charts["Loss"].svg
 
 
 def test_a_line_cut_by_a_kill_is_left_out(tmp_path):
@@ -107,7 +154,7 @@ def test_no_run(tmp_path):
 def test_the_same_run_twice(tmp_path):
     folder = write_run(tmp_path / "run")
     with pytest.raises(ValueError, match="given twice"):
-        write_curves([folder, folder], tmp_path / "out")
+        prepare(CurveOptions(runs=(folder, folder), outdir=tmp_path / "out"))
 
 
 def test_what_is_no_number_is_left_out(tmp_path):

@@ -53,6 +53,11 @@ class Numbers:
         return {"rgb": images.expand(-1, 3, -1, -1), "nir": images}
 
 
+def no_progress(_done, _total):
+    """A bar that shows nothing."""
+    return lambda _count: None
+
+
 def pixel_extractors(**arguments):
     """One network for all roles."""
     network = Pixels(**arguments)

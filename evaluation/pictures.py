@@ -1,31 +1,26 @@
-"""Pictures of samples for a report: grids of modalities and masks, and nearest neighbours."""
+"""Contact sheets for a report: grids of modalities and masks, and nearest neighbours."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data import sheets
-from data.modalities import MODALITIES
+from data.sample_index import SampleIndex
 from data.sheets import Pixels
-from evaluation.report.content import Panels, Picture
-
-if TYPE_CHECKING:
-    from data.sample_index import SampleIndex
+from evaluation.report import Panels, Picture
 
 _CELL_PX = 96  # a sample's side on the page
 _COLUMNS = 6
 
 
-def sample_panels(images: "SampleIndex", title: str, *, wanted: int = 24) -> Panels:
-    """Return one grid a modality, and one of the masks, of the same samples in the same places."""
+def sample_panels(images: SampleIndex, title: str, *, wanted: int = 24) -> Panels:
+    """Return one grid a modality, and one of the masks; a position is the same sample in all."""
     chosen = sheets.spread_indices(len(images), wanted)
     columns = min(_COLUMNS, len(chosen))
     grids = []
-    for modality in MODALITIES:
-        if modality.name in images.modalities:
-            cells = [sheets.as_rgb(images.image(modality.name, i)) for i in chosen]
-            grids.append((modality.name.upper(), cells))
+    for modality in images.modalities:
+        cells = [sheets.as_rgb(images.image(modality, i)) for i in chosen]
+        grids.append((modality.upper(), cells))
     masks = [images.mask(i) for i in chosen]
     if any(mask is not None for mask in masks):
         blank = np.zeros_like(grids[0][1][0])
@@ -37,8 +32,8 @@ def sample_panels(images: "SampleIndex", title: str, *, wanted: int = 24) -> Pan
 
 
 def neighbour_panels(
-    samples: "SampleIndex",
-    training: "SampleIndex",
+    samples: SampleIndex,
+    training: SampleIndex,
     pairs: Sequence[tuple[int, int, float]],
     recogniser: str,
 ) -> Panels:

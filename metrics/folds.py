@@ -1,37 +1,16 @@
-"""The LFW protocol: pairs of faces in a `.bin` file, compared in ten folds.
+"""The LFW protocol: pairs of faces compared in ten folds."""
 
-A `.bin` is a pickle of (encoded images, whether images 2 i and 2 i + 1 show one person).
-"""
-
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
-from biometrics.embedding import Embedder
-from data.pixels import decode_image
+from metrics import NotMeasuredError
 from metrics.estimates import Floats, check_finite
-from torch_utils.safe_pickle import load_pickle
 
 FOLDS = 10
 DEFAULT_FAR = 1e-3
 _ACCURACY_STEP, _FAR_STEP, _LARGEST = 0.01, 0.001, 4.0  # squared distances of unit vectors
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairArchive:
-    """What a `.bin` holds.
-
-    Attributes:
-        images: encoded images, two a pair.
-        is_same: [P] bool.
-    """
-
-    images: tuple[bytes, ...]
-    is_same: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,29 +44,13 @@ class FoldScore:
         return float(np.mean(self.tars)), float(np.std(self.tars))
 
 
-def read_pair_archive(path: str | os.PathLike[str]) -> PairArchive:
-    """Read a `.bin` of pairs without executing anything in it.
-
-    Images may be bytes of Python 2 or 3, or NumPy arrays of bytes.
-
-    Raises: FileNotFoundError; ValueError naming the file for anything else than such a pickle.
-    """
-    try:
-        return _archive_of(load_pickle(path))
-    except ValueError as error:
-        prefix = f"{path}: "
-        raise ValueError(
-            f"{path}: not a .bin of pairs: {str(error).removeprefix(prefix)}"
-        ) from error
-
-
 def fold_slices(count: int, folds: int = FOLDS) -> list[slice]:
     """Return consecutive parts whose sizes differ by at most one, larger ones first.
 
     Raises: ValueError for fewer pairs than folds.
     """
     if folds < 2 or count < folds:
-        raise ValueError(f"{folds} folds need at least {max(folds, 2)} pairs, got {count}")
+        raise NotMeasuredError(f"{folds} folds need at least {max(folds, 2)} pairs, got {count}")
     sizes = [count // folds + (k < count % folds) for k in range(folds)]
     ends = np.cumsum([0, *sizes]).tolist()
     return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
@@ -102,23 +65,6 @@ def pair_distances(first: np.ndarray, second: np.ndarray) -> Floats:
         raise ValueError(f"pairs need two [P, E] arrays, got {first.shape} and {second.shape}")
     first, second = check_finite(first, "embeddings"), check_finite(second, "embeddings")
     return ((first - second) ** 2).sum(axis=1)
-
-
-def embed_pairs(
-    archive: PairArchive, embedder: Embedder, where: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the embeddings of first and second images, [P, E] float32 each.
-
-    Args:
-        where: the file, for messages.
-    Raises: ValueError naming an image that is damaged.
-    """
-    images = (
-        torch.from_numpy(decode_image(content, 3, f"{where}, image {number}"))
-        for number, content in enumerate(archive.images)
-    )
-    vectors = embedder.embed(images).numpy()
-    return vectors[0::2], vectors[1::2]
 
 
 def score_folds(
@@ -142,16 +88,21 @@ def score_folds(
     if len(distances) != len(same):
         raise ValueError(f"{len(distances)} distances but {len(same)} answers")
     if same.all() or not same.any():
-        raise ValueError(f"pairs must be of both kinds, got {int(same.sum())} of {len(same)} same")
+        raise NotMeasuredError(
+            f"pairs must be of both kinds, got {int(same.sum())} of {len(same)} same"
+        )
     found: list[tuple[float, float, float, float]] = []
     for part in fold_slices(len(distances), folds):
-        is_held = np.zeros(len(distances), bool)
-        is_held[part] = True
-        threshold = _best_threshold(distances[~is_held], same[~is_held])
+        is_other = np.ones(len(distances), bool)
+        is_other[part] = False
+        others, other_same = distances[is_other], same[is_other]
+        threshold, strict = (
+            _best_threshold(others, other_same),
+            _far_threshold(others, other_same, far),
+        )
         accuracy = float(((distances[part] < threshold) == same[part]).mean())
-        strict = _threshold_at(distances[~is_held], same[~is_held], far)
-        is_accepted = distances[part] < strict
-        tar, got = (_share(is_accepted[same[part] == kind]) for kind in (True, False))
+        rates = (distances[part][same[part] == kind] < strict for kind in (True, False))
+        tar, got = (float(accepted.mean()) if len(accepted) else 0.0 for accepted in rates)
         found.append((accuracy, threshold, tar, got))
     accuracies, thresholds, tars, fars = zip(*found, strict=True)
     return FoldScore(
@@ -166,53 +117,16 @@ def score_folds(
 
 def _best_threshold(distances: Floats, same: np.ndarray) -> float:
     grid = np.arange(0, _LARGEST, _ACCURACY_STEP)
-    hits = _accepted(distances[same], grid) - _accepted(distances[~same], grid)
+    hits = _count_below(distances[same], grid) - _count_below(distances[~same], grid)
     return float(grid[np.argmax(hits)])
 
 
-def _threshold_at(distances: Floats, same: np.ndarray, far: float) -> float:
+def _far_threshold(distances: Floats, same: np.ndarray, far: float) -> float:
     grid = np.arange(0, _LARGEST, _FAR_STEP)
     others = distances[~same]
-    rates = _accepted(others, grid) / max(len(others), 1)
+    rates = _count_below(others, grid) / max(len(others), 1)
     return float(np.interp(far, rates, grid)) if rates[-1] >= far else 0.0
 
 
-def _accepted(distances: Floats, grid: Floats) -> np.ndarray:
-    """Return how many distances are below each threshold."""
+def _count_below(distances: Floats, grid: Floats) -> np.ndarray:
     return np.searchsorted(np.sort(distances), grid, side="left")
-
-
-def _share(flags: np.ndarray) -> float:
-    return float(flags.mean()) if len(flags) else 0.0
-
-
-# Reading
-
-
-def _archive_of(content: Any) -> PairArchive:
-    match content:
-        case [list() | tuple() as images, list() | tuple() | np.ndarray() as answers]:
-            if not images or len(images) != 2 * len(answers):
-                raise ValueError(f"it has {len(images)} images and {len(answers)} answers")
-            return PairArchive(
-                images=tuple(_image_of(image) for image in images),
-                is_same=np.array([_answer_of(answer) for answer in answers]),
-            )
-    raise ValueError("it is not two lists, of images and of answers")
-
-
-def _image_of(image: Any) -> bytes:
-    match image:
-        case bytes():
-            return image
-        case str():
-            return image.encode("latin-1")  # Python 2 wrote it
-        case np.ndarray(dtype=np.dtype(kind="u" | "i", itemsize=1), ndim=1):
-            return image.tobytes()
-    raise ValueError("an image is neither bytes nor a NumPy array of bytes")
-
-
-def _answer_of(answer: Any) -> bool:
-    if isinstance(answer, bool | np.bool_ | int | np.integer) and answer in (0, 1):
-        return bool(answer)
-    raise ValueError("an answer is neither true nor false")

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from data.samples import open_samples
-from evaluation.report.content import Block, Link, Picture, Report, Section, Table, Text
-from evaluation.report.pictures import sample_panels
+from evaluation.pictures import sample_panels
+from evaluation.report import Block, Link, Picture, Report, Section, Table, Text
 
 _SMALL, _ENLARGED, _WIDEST = 400, 3, 1000
 

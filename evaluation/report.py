@@ -1,7 +1,8 @@
-"""What a report is made of, and how numbers are written in it."""
+"""Reports: sections of tables, charts and pictures, written as HTML, as JSON and as text."""
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -33,10 +34,10 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A drawing.
+    """A plot.
 
     Attributes:
-        svg: from evaluation/plots.py, with its own title and description.
+        svg: of data.plots.to_svg, with its own title and description.
         caption: how to read it.
     """
 
@@ -76,7 +77,7 @@ class Panels:
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """Lines to be read as they are, such as a command."""
+    """Preformatted lines, such as a command."""
 
     label: str
     text: str
@@ -91,10 +92,10 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A way to another page.
+    """A link to another page.
 
     Attributes:
-        text: what is clicked.
+        text: of the link.
         href: relative path, / between its parts.
     """
 
@@ -127,11 +128,11 @@ class Section:
     Attributes:
         key: in links and in report.json.
         title: heading.
-        lead: what is asked here.
-        blocks: the answer.
+        lead: the question that it answers.
+        blocks: tables, charts and pictures.
         data: the same in plain values, for report.json.
         headlines: for the top of the page.
-        omitted: (what is missing here, why).
+        skipped: (what was not measured, why).
     """
 
     key: str
@@ -140,7 +141,7 @@ class Section:
     blocks: tuple[Block, ...] = ()
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     headlines: tuple[Headline, ...] = ()
-    omitted: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +159,9 @@ class Report:
     sections: tuple[Section, ...]
 
     @property
-    def omitted(self) -> list[tuple[str, str]]:
-        """All that is missing, and why."""
-        return [entry for section in self.sections for entry in section.omitted]
+    def skipped(self) -> list[tuple[str, str]]:
+        """All that was not measured, and why."""
+        return [entry for section in self.sections for entry in section.skipped]
 
 
 def format_number(value: float) -> str:
@@ -199,7 +200,7 @@ def estimate_text(estimate: Estimate) -> str:
 
 
 def count_text(estimate: Estimate) -> str:
-    """Return how much is behind an estimate."""
+    """Return the number of observations behind an estimate."""
     return f"n = {estimate.n:,}"
 
 
@@ -223,3 +224,76 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def provenance_section(
+    command: list[str], environment: Mapping[str, Any], inputs: Mapping[str, str], seed: int
+) -> Section:
+    """Return the section on how to make the report again.
+
+    Args:
+        command: as it was called.
+        environment: of dnnlib.runs.describe_environment.
+        inputs: what was read -> its SHA-256.
+    """
+    packages = environment.get("packages", {})
+    rows = [
+        ("Python", str(environment.get("python"))),
+        ("Platform", str(environment.get("platform"))),
+        ("Git commit", str(environment.get("git_commit"))),
+        *((name, str(version)) for name, version in packages.items()),
+        ("Seed", str(seed)),
+    ]
+    return Section(
+        key="provenance",
+        title="How to repeat this",
+        lead="The exact command, the versions that ran it and the hashes of what it read.",
+        blocks=(
+            Text(label="Command", text=shlex.join(command)),
+            Table(caption="Versions", columns=("What", "Version"), rows=tuple(rows)),
+            Table(
+                caption="Inputs (SHA-256; of a data set: of all names and bytes)",
+                columns=("Input", "SHA-256"),
+                rows=tuple(inputs.items()),
+            ),
+        ),
+        data={"command": command, "environment": environment, "inputs": inputs, "seed": seed},
+    )
+
+
+def encode(text: str) -> bytes:
+    """Return UTF-8; what is none (of file names in other encodings) becomes backslashes."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def report_data(report: Report) -> dict[str, Any]:
+    """Return the plain containers of report.json."""
+    return {
+        "format": "biface-report",
+        "version": 1,
+        "title": report.title,
+        "subtitle": report.subtitle,
+        "sections": {section.key: to_plain(section.data) for section in report.sections},
+        "left_out": [{"what": what, "why": why} for what, why in report.skipped],
+    }
+
+
+def section_text(section: Section) -> str:
+    """Return a section's tables, and what was skipped, for a terminal."""
+    parts = [table_text(block) for block in section.blocks if isinstance(block, Table)]
+    parts += [f"Skipped: {what}. {why}" for what, why in section.skipped]
+    text = "\n\n".join([section.title, *parts])
+    # Names of files could hold commands for the terminal.
+    clean = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    return encode(clean).decode("utf-8")
+
+
+def table_text(table: Table) -> str:
+    """Return a table as aligned columns."""
+    rows = [table.columns, *(tuple(format_cell(cell) for cell in row) for row in table.rows)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([table.caption, *lines])

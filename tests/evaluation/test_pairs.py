@@ -1,3 +1,5 @@
+"""Lists of pairs and archives of pairs: what is read, compared and refused."""
+
 import io
 import os
 import pickle
@@ -8,15 +10,85 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.folds import (
-    embed_pairs,
-    fold_slices,
-    pair_distances,
+from data.samples import open_samples
+from evaluation.faces import Faces
+from evaluation.pairs import (
+    check_pairs,
+    compare_pairs,
+    embed_distances,
     read_pair_archive,
-    score_folds,
+    read_pair_list,
 )
-from tests.helpers.images import random_pixels
+from tests.helpers.images import random_pixels, write_pairs
+from tests.helpers.measures import no_progress
+from tests.helpers.people import PixelEmbedder
 from tests.helpers.pickles import Call
+
+
+def test_lfw_lists(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("2\t1\nAnn\t1\t2\nAnn\t1\tBob\t3\n", encoding="utf-8")
+    pairs = read_pair_list(path)
+    assert [(p.first, p.second, p.is_same) for p in pairs] == [
+        (("rgb", "Ann/Ann_0001"), ("rgb", "Ann/Ann_0002"), True),
+        (("rgb", "Ann/Ann_0001"), ("rgb", "Bob/Bob_0003"), False),
+    ]
+
+
+def test_csv_lists_across_spectra(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("first,second,same\nVIS/1_0.png,NIR/1_1.png,1\n1_0,2_0,no\n", encoding="utf-8")
+    assert [(p.first, p.second, p.is_same) for p in read_pair_list(path)] == [
+        (("rgb", "1_0"), ("nir", "1_1"), True),
+        (("rgb", "1_0"), ("rgb", "2_0"), False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "one,two\n", "first line must name first, second, same"),
+        ("a.csv", "first,second,same\na,b,perhaps\n", "a.csv, line 2: expected two images"),
+        ("a.csv", "first,second,same\na\n", "a.csv, line 2"),
+        ("a.csv", "first,second,same\n", "no pairs in it"),
+        ("a.txt", "Ann 1 2\nAnn one two\n", "a.txt, line 2: expected 'name n n'"),
+        ("a.txt", "", "no pairs in it"),
+        ("a.txt", b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_damaged_lists(tmp_path, name, text, message):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message):
+        read_pair_list(tmp_path / name)
+
+
+def test_scores_of_a_list(tmp_path):
+    samples = open_samples(write_pairs(tmp_path / "set"))
+    faces = Faces("mine", PixelEmbedder())
+    embedded = {name: faces.of(samples, name, no_progress) for name in samples.modalities}
+    path = tmp_path / "pairs.csv"
+    path.write_text("first,second,same\n1_0,NIR/1_1,1\n1_0,2_0,0\n1_1,2_1,0\n", encoding="utf-8")
+    pairs = read_pair_list(path)
+    check_pairs(pairs, samples, path)
+    tally = compare_pairs(pairs, embedded).tally()
+    rgb, nir = embedded["rgb"].vectors, embedded["nir"].vectors
+    assert tally.mated.values[tally.mated.weights > 0] == pytest.approx([rgb[0] @ nir[1]], abs=1e-6)
+    expected = sorted([rgb[0] @ rgb[2], rgb[1] @ rgb[3]])
+    assert tally.non_mated.values[tally.non_mated.weights > 0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("1_0,9_9,1", "pairs.csv, pair 1: no rgb image '9_9'"), ("1_0,1_1,1", "of both kinds")],
+)
+def test_a_list_that_does_not_fit_is_refused(tmp_path, line, message):
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"first,second,same\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        check_pairs(read_pair_list(path), open_samples(write_pairs(tmp_path / "set")), path)
+
+
+# Archives
 
 SAME = [i % 3 == 0 for i in range(12)]
 
@@ -100,70 +172,6 @@ def test_missing_bin(tmp_path):
         read_pair_archive(tmp_path / "pairs.bin")
 
 
-@pytest.mark.parametrize("count", [10, 12, 25, 6000])
-def test_folds_are_those_of_scikit_learn(count):
-    selection = pytest.importorskip(
-        "sklearn.model_selection", reason="scikit-learn is not installed"
-    )
-    expected = [test.tolist() for _, test in selection.KFold(10).split(np.zeros(count))]
-    assert [np.arange(count)[part].tolist() for part in fold_slices(count)] == expected
-
-
-def naive_folds(distances, same, far):
-    """The protocol as loops over thresholds."""
-    accuracies, tars = [], []
-    for part in fold_slices(len(distances)):
-        rest = np.ones(len(distances), bool)
-        rest[part] = False
-        hits = [((distances[rest] < t) == same[rest]).mean() for t in np.arange(0, 4, 0.01)]
-        best = np.arange(0, 4, 0.01)[int(np.argmax(hits))]
-        accuracies.append(((distances[part] < best) == same[part]).mean())
-        fine = np.arange(0, 4, 0.001)
-        fars = [(distances[rest][~same[rest]] < t).mean() for t in fine]
-        threshold = np.interp(far, fars, fine) if max(fars) >= far else 0.0
-        tars.append((distances[part][same[part]] < threshold).mean())
-    return accuracies, tars
-
-
-def test_ten_folds_against_loops():
-    rng = np.random.default_rng(0)
-    same = np.arange(200) % 20 < 10
-    distances = np.where(same, rng.normal(0.9, 0.35, 200), rng.normal(1.7, 0.3, 200)).clip(0, 4)
-    score = score_folds(distances, same, far=0.05)
-    accuracies, tars = naive_folds(distances, same, 0.05)
-    assert score.accuracies == pytest.approx(accuracies)
-    assert score.tars == pytest.approx(tars)
-    assert score.accuracy == pytest.approx((np.mean(accuracies), np.std(accuracies)))
-    assert (len(score.thresholds), score.pairs) == (10, 200)
-
-
-def test_pairs_that_are_told_apart_score_one():
-    same = np.arange(40) % 2 == 0
-    score = score_folds(np.where(same, 0.5, np.linspace(1.5, 3, 40)), same)
-    assert score.accuracy == (1, 0)
-    assert score.tar == (1, 0)
-    assert score.fars[1:] == (0,) * 9
-
-
-def test_distances_of_unit_vectors():
-    first = np.array([[1.0, 0], [0, 1]])
-    assert pair_distances(first, np.array([[-1.0, 0], [0, 1]])).tolist() == [4, 0]
-
-
-@pytest.mark.parametrize(
-    ("distances", "same", "message"),
-    [
-        (np.zeros(5), [True, False] * 2 + [True], "10 folds need at least 10 pairs, got 5"),
-        (np.zeros(20), [True] * 20, "of both kinds, got 20 of 20 same"),
-        (np.zeros(20), [True], "20 distances but 1 answers"),
-        (np.full(20, np.nan), [True, False] * 10, "20 of 20 are not"),
-    ],
-)
-def test_pairs_that_cannot_be_scored(distances, same, message):
-    with pytest.raises(ValueError, match=message):
-        score_folds(distances, same)
-
-
 class Means:
     """A recogniser of mean colours."""
 
@@ -174,13 +182,12 @@ class Means:
 def test_images_of_a_bin_reach_the_recogniser_in_order(tmp_path):
     images = [*IMAGES[:5], jpeg(0, 20), *IMAGES[6:]]
     archive = read_pair_archive(write(tmp_path, (images, SAME)))
-    first, second = embed_pairs(archive, Means(), "pairs.bin")
-    means = [np.asarray(Image.open(io.BytesIO(i))).mean((0, 1)) for i in images]
-    assert first == pytest.approx(np.array(means[0::2]), abs=1e-3)
-    assert second == pytest.approx(np.array(means[1::2]), abs=1e-3)
+    found = embed_distances(archive, Means(), "pairs.bin")
+    means = np.array([np.asarray(Image.open(io.BytesIO(i))).mean((0, 1)) for i in images])
+    assert found == pytest.approx(((means[0::2] - means[1::2]) ** 2).sum(1), rel=1e-4)
 
 
 def test_damaged_images_are_named(tmp_path):
     archive = read_pair_archive(write(tmp_path, ([*IMAGES[:5], b"no image", *IMAGES[6:]], SAME)))
     with pytest.raises(ValueError, match="pairs.bin, image 5: not an image"):
-        embed_pairs(archive, Means(), "pairs.bin")
+        embed_distances(archive, Means(), "pairs.bin")

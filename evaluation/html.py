@@ -1,4 +1,7 @@
-"""A report as one HTML file: no script, no outside resource, every text escaped."""
+"""A report as one HTML file: no script, no outside resource, every text escaped.
+
+Our own writer, as no template engine would be shorter and this one cannot forget to escape.
+"""
 
 import base64
 import hashlib
@@ -8,7 +11,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from evaluation.report.content import (
+from dnnlib import files
+from evaluation.report import (
     Block,
     Cell,
     Chart,
@@ -21,14 +25,25 @@ from evaluation.report.content import (
     Table,
     Text,
     count_text,
+    encode,
     estimate_text,
     format_cell,
+    report_data,
 )
 from metrics.estimates import Estimate
 
 _STYLE = Path(__file__).with_name("page.css")
 # Nothing may be loaded or run, even if a text were not escaped.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_report(report: Report, outdir: Path, name: str) -> tuple[Path, Path]:
+    """Write `name`.html and `name`.json, each whole or not at all; return their paths."""
+    page, numbers = outdir / f"{name}.html", outdir / f"{name}.json"
+    with files.atomic_write(page) as file:
+        file.write(encode(render_html(report)))
+    files.write_json(numbers, report_data(report))
+    return page, numbers
 
 
 def render_html(report: Report) -> str:
@@ -78,10 +93,10 @@ def _summary(report: Report) -> Iterator[str]:
             yield f"<div><dt>{escape(entry.label)}</dt><dd>{_big(entry.value)}</dd>"
             yield f"<dd>{escape(entry.meaning)}</dd></div>"
         yield "</dl></section>"
-    if report.omitted:
-        yield '<section aria-labelledby="h-omitted"><h2 id="h-omitted">What was left out</h2>'
-        yield '<dl class="omitted">'
-        for what, why in report.omitted:
+    if report.skipped:
+        yield '<section aria-labelledby="h-skipped"><h2 id="h-skipped">What was skipped</h2>'
+        yield '<dl class="skipped">'
+        for what, why in report.skipped:
             yield f"<div><dt>{escape(what)}</dt><dd>{escape(why)}</dd></div>"
         yield "</dl></section>"
 
@@ -91,8 +106,8 @@ def _section(section: Section) -> Iterator[str]:
     yield f'<section id="{key}" aria-labelledby="h-{key}">'
     yield f'<h2 id="h-{key}">{escape(section.title)}</h2>'
     yield f'<p class="lead">{escape(section.lead)}</p>'
-    for what, why in section.omitted:
-        yield f"<p><strong>Left out: {escape(what)}.</strong> {escape(why)}</p>"
+    for what, why in section.skipped:
+        yield f"<p><strong>Skipped: {escape(what)}.</strong> {escape(why)}</p>"
     for is_chart, blocks in itertools.groupby(section.blocks, lambda b: isinstance(b, Chart)):
         lines = [line for block in blocks for line in _block(block)]
         yield from ['<div class="charts">', *lines, "</div>"] if is_chart else lines

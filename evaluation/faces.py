@@ -1,0 +1,203 @@
+"""Data sets through one recogniser: embeddings, each computed once, and its thresholds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from biometrics.comparisons import Side, compare
+from biometrics.embedding import Embedder, embed_samples, load_embedder
+from biometrics.thresholds import read_thresholds
+from biometrics.verification import score_comparisons
+from data.modalities import MODALITIES
+from data.sample_index import SampleIndex
+from dnnlib.options import Progress
+from evaluation.options import ThresholdOptions
+from metrics import NotMeasuredError
+
+STRICT_LEVELS = (1e-3, 1e-4)
+IDENTITY_LEVEL = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """Embeddings of one modality of a data set.
+
+    Attributes:
+        samples: where they come from.
+        modality: "rgb" or "nir".
+        vectors: [N, E] float32 of unit length; NaN where an image could not be enrolled.
+        failures: index of such a sample -> reason.
+    """
+
+    samples: SampleIndex
+    modality: str
+    vectors: np.ndarray
+    failures: Mapping[int, str]
+
+    @property
+    def is_enrolled(self) -> np.ndarray:
+        """Which rows have an embedding: [N] bool."""
+        return np.isfinite(self.vectors).all(axis=1)
+
+    def side(self) -> Side:
+        """Return what verification compares."""
+        names = self.samples.identities
+        return Side(vectors=self.vectors, people=names, captures=self.samples.stems)
+
+    def enrolled(self) -> "Embedded":
+        """Return only the images that have an embedding. Raises: NotMeasuredError without any."""
+        kept = np.flatnonzero(self.is_enrolled)
+        if len(kept) == 0:
+            raise NotMeasuredError(f"{self.samples.name}: no image could be enrolled")
+        return Embedded(
+            samples=self.samples.select(kept.tolist()),
+            modality=self.modality,
+            vectors=self.vectors[kept],
+            failures={},
+        )
+
+
+class Faces:
+    """Embeddings of data sets by one recogniser, each computed once.
+
+    Args:
+        name: of the recogniser, shown in tables.
+        embedder: of images.
+        device: of comparisons.
+    """
+
+    def __init__(self, name: str, embedder: Embedder, device: str = "cpu") -> None:
+        self.name, self.embedder, self.device = name, embedder, device
+        self._done: dict[tuple[int, str], Embedded] = {}
+
+    def of(self, samples: SampleIndex, modality: str, progress: Progress) -> Embedded:
+        """Return the embeddings of one modality; damaged images are counted as failures."""
+        key = id(samples), modality
+        if key not in self._done:
+            found = embed_samples(
+                lambda index: torch.from_numpy(samples.image(modality, index)),
+                len(samples),
+                self.embedder.embed,
+                progress=progress(0, len(samples)),
+            )
+            self._done[key] = Embedded(
+                samples=samples,
+                modality=modality,
+                vectors=found.vectors,
+                failures=found.failures,
+            )
+        return self._done[key]
+
+
+def open_faces(paths: Sequence[Path | None], device: str) -> list[Faces]:
+    """Load recognisers; of equal file names, folders tell them apart.
+
+    Args:
+        paths: weights, None for none.
+    Raises: ValueError, FileNotFoundError as `load_embedder`, and where two are the same.
+    """
+    given = [path for path in paths if path is not None]
+    names = [path.name for path in given]
+    faces = [
+        Faces(
+            path.name
+            if names.count(path.name) == 1
+            else f"{path.resolve().parent.name}/{path.name}",
+            load_embedder(path, device=device),
+            device,
+        )
+        for path in given
+    ]
+    if len({one.embedder.hash for one in faces}) < len(faces):
+        raise ValueError("--audit-model must be another recogniser than --rec-model")
+    return faces
+
+
+def hash_inputs(sets: Mapping[str, SampleIndex], faces: Sequence[Faces]) -> dict[str, str]:
+    """Return the SHA-256 of data sets and recognisers."""
+    hashes = {f"{role} ({samples.name})": samples.content_hash() for role, samples in sets.items()}
+    return {**hashes, **{f"recogniser {one.name}": one.embedder.hash for one in faces}}
+
+
+def list_comparisons(samples: SampleIndex) -> Iterator[tuple[str, str, str | None]]:
+    """Yield (label, modality of galleries, modality of probes or None for the same)."""
+    first, *others = samples.modalities
+    for name in samples.modalities:
+        yield name.upper(), name, None
+    for name in others:
+        yield f"{first.upper()} against {name.upper()}", first, name
+
+
+# Thresholds
+
+
+def given_thresholds(options: ThresholdOptions, faces: Sequence[Faces]) -> dict[float, float]:
+    """Return FMR -> cosine of --threshold or --thresholds, for the first recogniser.
+
+    Raises: ValueError or FileNotFoundError for a file of another form or recogniser.
+    """
+    if options.thresholds is None:
+        return dict(options.threshold)
+    found = read_thresholds(options.thresholds, faces[0].embedder.hash if faces else None)
+    return found.by_fmr
+
+
+def measure_thresholds(
+    samples: SampleIndex,
+    faces: Faces,
+    modality: str = MODALITIES[0].name,
+    other: str | None = None,
+    *,
+    progress: Progress,
+    seed: int = 0,
+) -> dict[float, float]:
+    """Return FMR -> cosine on a set of real identities; nothing where the set is too small.
+
+    Args:
+        modality: of both images of a comparison, or of the gallery.
+        other: of the probes, where it is another one.
+    """
+    sides = [faces.of(samples, name, progress).side() for name in (modality, other) if name]
+    try:
+        found = compare(*sides, device=faces.device, seed=seed)
+    except NotMeasuredError:
+        return {}
+    levels = (*STRICT_LEVELS, 0.01, 0.1)
+    score = score_comparisons(found, levels=levels, replicates=0, seed=seed)
+    usable = {p.level: p.threshold for p in score.points if p.is_supported}
+    strict = {level: usable[level] for level in STRICT_LEVELS if level in usable}
+    return strict or dict(sorted(usable.items())[:1])
+
+
+def identity_thresholds(
+    given: Mapping[float, float], real: SampleIndex, faces: Faces, progress: Progress
+) -> tuple[dict[str, float], str]:
+    """Return the cosine from which two images show one identity, and how it was chosen.
+
+    Args:
+        given: FMR -> cosine for all comparisons; the FMR nearest to 0.001 is taken.
+        real: identities to measure it on, for each kind of comparison, where none is given.
+    Returns: ("RGB", "NIR", "RGB against NIR" -> cosine, as far as the set allows; a sentence).
+    """
+    if given:
+        level = _nearest_level(given)
+        labels = [label for label, *_ in list_comparisons(real)]
+        return dict.fromkeys(labels, given[level]), (
+            f"cosine {given[level]:g} at FMR {level:g}, as given"
+        )
+    found, levels = {}, set()
+    for label, *modalities in list_comparisons(real):
+        measured = measure_thresholds(real, faces, *modalities, progress=progress)
+        if measured:
+            level = _nearest_level(measured)
+            found[label] = measured[level]
+            levels.add(f"{level:g}")
+    origin = f"measured on {real.num_identities} identities of {real.name}"
+    return found, f"cosine at FMR {', '.join(sorted(levels)) or '-'}, {origin}"
+
+
+def _nearest_level(thresholds: Mapping[float, float]) -> float:
+    return min(thresholds, key=lambda fmr: abs(np.log(fmr / IDENTITY_LEVEL)))

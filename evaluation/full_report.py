@@ -1,0 +1,174 @@
+"""The report: all topics of one set of samples on one page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.modalities import MODALITIES
+from data.sample_index import SampleIndex
+from dnnlib import files
+from dnnlib.options import Progress
+from evaluation import masks, quality
+from evaluation.faces import Faces, given_thresholds, hash_inputs, open_faces
+from evaluation.identities import IdentityTopic, open_diversity, read_attributes
+from evaluation.masks import MaskTopic
+from evaluation.names import parse_metrics
+from evaluation.options import QualityOptions, ReportOptions
+from evaluation.pictures import sample_panels
+from evaluation.privacy import PrivacyTopic
+from evaluation.quality import QualityTopic
+from evaluation.report import Section
+from evaluation.topic import ReportJob, Skipped, Topic, describe_sets, open_sets, resolve_device
+from evaluation.verification import VerificationTopic
+from metrics import NotMeasuredError
+from networks.sampling import load_sampler
+
+# Keys of report.json, too.
+_TITLES = {"samples": "Samples", "data": "Training data", "heldout": "Held-out people"}
+_SAMPLED = 2000
+_NO_RECOGNISER = "no --rec-model was given"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampleTopic(Topic):
+    """The data sets, to be seen.
+
+    Attributes:
+        sets: by role.
+    """
+
+    key = "samples"
+    title = "Samples"
+
+    sets: dict[str, SampleIndex]
+
+    def measure(self, progress: Progress) -> dict[str, Any]:
+        """Return the sizes of the sets."""
+        return {
+            role: {"name": s.name, "samples": len(s), "people": s.num_identities}
+            for role, s in self.sets.items()
+        }
+
+    def section(self, results: dict[str, Any]) -> Section:
+        """Return grids of evenly spread samples."""
+        return Section(
+            key=self.key,
+            title=self.title,
+            lead="The same position in each grid is the same sample: RGB, NIR and masks.",
+            blocks=tuple(sample_panels(s, _TITLES[role]) for role, s in self.sets.items()),
+            data=results,
+            skipped=tuple(
+                (f"masks of {_TITLES[role].lower()}", "the data set holds none")
+                for role in ("samples", "data")
+                if not self.sets[role].num_masks
+            ),
+        )
+
+
+def prepare(options: ReportOptions) -> ReportJob:
+    """Open everything that options name, before the first image is embedded.
+
+    What the data do not allow is skipped and named on the page.
+
+    Raises: ValueError or FileNotFoundError naming the option or file that is wrong.
+    """
+    device = resolve_device(options.device)
+    sets = open_sets({role: getattr(options, role) for role in _TITLES})
+    faces = open_faces([options.rec_model, options.audit_model], device)
+
+    def hashes() -> dict[str, str]:
+        found = hash_inputs(sets, faces)
+        if options.network is not None:
+            found[f"network {options.network.name}"] = files.sha256_file(options.network)
+        return found
+
+    return ReportJob(
+        name="report",
+        title="Evaluation report",
+        subtitle=f"Samples: {sets['samples'].name}. Training data: {sets['data'].name}.",
+        topics=[
+            SampleTopic(sets=sets),
+            _quality(options, sets["samples"], device),
+            _masks(options),
+            *_face_topics(options, sets, faces, device),
+        ],
+        plan=describe_sets(sets),
+        outdir=options.outdir,
+        seed=options.seed,
+        inputs=hashes,
+    )
+
+
+def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic | Skipped:
+    if options.extractor is None:
+        if options.network is not None:
+            load_sampler(options.network, data=options.data)  # a wrong path is told at once
+        reason = "no --extractor was given; --extractor=standin needs no file"
+        return Skipped(QualityTopic, reason)
+    count = len(samples) if options.network is None else _SAMPLED
+    quality_options = QualityOptions(
+        metrics=options.metrics or parse_metrics(_default_metrics(count, samples.modalities)),
+        network=options.network,
+        images=options.samples if options.network is None else None,
+        data=options.data,
+        extractor=options.extractor,
+        outdir=options.outdir,
+        seed=options.seed,
+    )
+    try:
+        return quality.open_topic(quality_options, device)
+    except NotMeasuredError as error:
+        if options.metrics is not None:
+            raise  # the user asked for these
+        return Skipped(QualityTopic, str(error))
+
+
+def _default_metrics(count: int, modalities: Sequence[str]) -> str:
+    kinds = (f"fid{count}_full", f"pr{count}3_full", f"dc{count}5_full", f"vendi{count}")
+    suffixes = {modality.name: modality.suffix for modality in MODALITIES}
+    return ",".join(f"{kind}{suffixes[name]}" for kind in kinds for name in modalities)
+
+
+def _masks(options: ReportOptions) -> Topic | Skipped:
+    if options.masks is None:
+        return Skipped(MaskTopic, "no --masks TRUE FOUND were given")
+    return masks.open_topic(*options.masks, seed=options.seed)
+
+
+def _face_topics(
+    options: ReportOptions, sets: dict[str, SampleIndex], faces: Sequence[Faces], device: str
+) -> list[Topic | Skipped]:
+    """Return verification, identities and privacy."""
+    known = sets.get("heldout") or sets["data"]
+    thresholds = given_thresholds(options, faces)
+    compared = {_TITLES[role]: sets[role] for role in ("samples", "data")}
+    identities = IdentityTopic(
+        sets=compared,
+        known=known,
+        real=known,
+        faces=faces[0] if faces else None,
+        thresholds=thresholds,
+        extractor=open_diversity(options.extractor, device),
+        seed=options.seed,
+        attributes={name: read_attributes(samples) for name, samples in compared.items()},
+    )
+    if not faces:
+        verification = Skipped(VerificationTopic, _NO_RECOGNISER)
+        return [verification, identities, Skipped(PrivacyTopic, _NO_RECOGNISER)]
+    real = "heldout" if "heldout" in sets else "data"
+    return [
+        VerificationTopic(
+            sets={_TITLES[role]: sets[role] for role in ("samples", real)},
+            faces=faces[0],
+            seed=options.seed,
+        ),
+        identities,
+        PrivacyTopic(
+            samples=sets["samples"],
+            training=sets["data"],
+            heldout=sets.get("heldout"),
+            faces=faces,
+            thresholds=thresholds,
+            seed=options.seed,
+        ),
+    ]

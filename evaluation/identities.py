@@ -1,0 +1,374 @@
+"""Identities and pairs: how many a data set holds, how consistent, aligned and varied they are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from data.sample_index import SampleIndex
+from dnnlib.options import Progress
+from evaluation.extractors import Extractor, build_extractors
+from evaluation.faces import (
+    Faces,
+    given_thresholds,
+    hash_inputs,
+    identity_thresholds,
+    list_comparisons,
+    open_faces,
+)
+from evaluation.features import extract_all
+from evaluation.names import Role
+from evaluation.options import IdentityOptions
+from evaluation.report import Block, Cell, Headline, Section, Table, format_number
+from evaluation.topic import (
+    ReportJob,
+    Topic,
+    describe_sets,
+    open_named_sets,
+    open_sets,
+    resolve_device,
+    skip_unmeasured,
+)
+from metrics import NotMeasuredError
+from metrics.alignment import AlignmentScore, score_alignment
+from metrics.estimates import Estimate
+from metrics.identity_sets import (
+    Agreement,
+    Capacity,
+    ClassStatistics,
+    Entropy,
+    attribute_entropies,
+    class_diversity,
+    class_statistics,
+    identity_agreement,
+    identity_capacity,
+)
+
+ATTRIBUTES_FILE = "attributes.json"
+Attributes = Mapping[str, Mapping[str, Any]]  # sample -> name -> value
+
+
+@dataclass(kw_only=True)
+class DatasetScore:
+    """What is known about one data set; None and empty where it was not measured.
+
+    Attributes:
+        images: number of samples.
+        people: number of identities.
+        classes: modality -> DCFace's measures.
+        diversity: D, with the features' name; None without real images or features.
+        capacity: modality -> identity capacity.
+        agreement: RGB against NIR.
+        alignment: of RGB and NIR.
+        entropies: of attributes.
+    """
+
+    images: int
+    people: int
+    classes: dict[str, ClassStatistics] = field(default_factory=dict)
+    diversity: tuple[str, Estimate] | None = None
+    capacity: dict[str, Capacity] = field(default_factory=dict)
+    agreement: Agreement | None = None
+    alignment: AlignmentScore | None = None
+    entropies: Sequence[Entropy] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityResults:
+    """Scores of data sets.
+
+    Attributes:
+        scores: by name.
+        source: how the threshold of "one identity" was chosen.
+        skipped: (what was not measured, why).
+    """
+
+    scores: Mapping[str, DatasetScore]
+    source: str
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IdentityTopic(Topic):
+    """Data sets that are described.
+
+    Attributes:
+        sets: by name.
+        known: real identities on which thresholds are measured.
+        real: real images whose variety the sets are to cover (D); None leaves D out.
+        faces: of the recogniser; None leaves out what needs one.
+        thresholds: FMR -> cosine, as given.
+        extractor: network for image quality, for D; None leaves D out.
+        seed: of resampling.
+        attributes: of the samples of each set; None where it has none.
+    """
+
+    key = "dataset"
+    title = "Identities and pairs"
+
+    sets: Mapping[str, SampleIndex]
+    known: SampleIndex
+    real: SampleIndex | None
+    faces: Faces | None
+    thresholds: Mapping[float, float]
+    extractor: Extractor | None
+    seed: int
+    attributes: Mapping[str, Attributes | None]
+
+    def measure(self, progress: Progress) -> IdentityResults:
+        """Measure all sets; what the data do not allow is skipped."""
+        skipped: list[tuple[str, str]] = []
+        thresholds, source = {}, "none"
+        if self.faces is None:
+            skipped.append(("measures of identity", "no --rec-model was given"))
+        else:
+            thresholds, source = identity_thresholds(
+                self.thresholds, self.known, self.faces, progress
+            )
+        scores = {}
+        for name, samples in self.sets.items():
+            score = DatasetScore(images=len(samples), people=samples.num_identities)
+            if self.faces is not None:
+                self._measure_faces(name, samples, thresholds, score, skipped, progress)
+            with skip_unmeasured(skipped, f"diversity D of {name}"):
+                score.diversity = self._diversity(samples)
+            with skip_unmeasured(skipped, f"alignment and agreement of {name}"):
+                score.alignment = _alignment(samples, progress, self.seed)
+            attributes = self.attributes[name]
+            if attributes is not None:
+                identities = dict(zip(samples.stems, samples.identities, strict=True))
+                with skip_unmeasured(skipped, f"attributes of {name}"):
+                    score.entropies = attribute_entropies(attributes, identities, seed=self.seed)
+            scores[name] = score
+        unique = tuple(dict.fromkeys(skipped))
+        return IdentityResults(scores=scores, source=source, skipped=unique)
+
+    def _measure_faces(
+        self,
+        name: str,
+        samples: SampleIndex,
+        thresholds: Mapping[str, float],
+        score: DatasetScore,
+        skipped: list[tuple[str, str]],
+        progress: Progress,
+    ) -> None:
+        faces = self.faces
+        assert faces is not None, "checked by the caller"
+        how = {"device": faces.device, "seed": self.seed}
+        for label, modality, other in list_comparisons(samples):
+            what = f"identities of {name}, {label}"
+            if label not in thresholds:
+                skipped.append((what, "no threshold is known"))
+                continue
+            first = faces.of(samples, modality, progress)
+            if other is not None:
+                second = faces.of(samples, other, progress)
+                both = np.flatnonzero(first.is_enrolled & second.is_enrolled)
+                pairs = first.vectors[both], second.vectors[both]
+                identities = [samples.identities[i] for i in both]
+                with skip_unmeasured(skipped, what):
+                    score.agreement = identity_agreement(
+                        *pairs, identities, thresholds[label], **how
+                    )
+                continue
+            with skip_unmeasured(skipped, what):
+                found = first.enrolled()
+                known = found.vectors, found.samples.identities
+                score.classes[modality] = class_statistics(*known, thresholds[label], **how)
+                score.capacity[modality] = identity_capacity(*known)
+
+    def _diversity(self, samples: SampleIndex) -> tuple[str, Estimate]:
+        if self.real is None or self.real is samples or self.extractor is None:
+            raise NotMeasuredError("needs --extractor and other, real identities")
+        features = [extract_all(self.extractor, part) for part in (samples, self.real)]
+        found = class_diversity(features[0], samples.identities, features[1], seed=self.seed)
+        return self.extractor.name, found
+
+    def section(self, results: IdentityResults) -> Section:
+        """Return tables of the data sets beside each other."""
+        scores, source = results.scores, results.source
+        size = Table(
+            caption="Size",
+            columns=("Data set", "Samples", "Identities"),
+            rows=tuple((name, s.images, s.people) for name, s in scores.items()),
+        )
+        tables = (_classes(scores, source), _agreement(scores), _aligned(scores), _spread(scores))
+        blocks: list[Block] = [size, *(table for table in tables if table.rows)]
+        name = None if self.faces is None else self.faces.name
+        return Section(
+            key=self.key,
+            title=self.title,
+            lead="How many identities a data set holds, whether the images of one identity agree, "
+            "whether RGB and NIR show the same face at the same position"
+            + (f"; by {name}." if name else "."),
+            blocks=tuple(blocks),
+            data={"recogniser": name, "threshold": source, "sets": scores},
+            headlines=tuple(
+                Headline(
+                    label=f"RGB-NIR displacement, {name}",
+                    value=score.alignment.residual_px,
+                    meaning="median, pixels; 0 is best",
+                )
+                for name, score in scores.items()
+                if score.alignment
+            )[:2],
+            skipped=results.skipped,
+        )
+
+
+def read_attributes(samples: SampleIndex) -> Attributes | None:
+    """Return the attributes of a set's samples from its attributes.json; None without that file.
+
+    Raises: ValueError naming the file where it is damaged or no object.
+    """
+    if not samples.base.exists(ATTRIBUTES_FILE):
+        return None
+    content = samples.base.read_json(ATTRIBUTES_FILE)
+    if not isinstance(content, dict):
+        raise ValueError(f"{samples.base.describe(ATTRIBUTES_FILE)}: expected an object")
+    return {key: entry for key, entry in content.items() if isinstance(entry, dict)}
+
+
+def open_diversity(choice: str | None, device: str) -> Extractor | None:
+    """Return the network of DCFace's D; None without a choice.
+
+    Raises: ValueError, FileNotFoundError as `build_extractors`.
+    """
+    if choice is None:
+        return None
+    return build_extractors(choice, [Role.FEATURES], device=device)[Role.FEATURES]
+
+
+def prepare(options: IdentityOptions) -> ReportJob:
+    """Open data sets and networks.
+
+    Raises: ValueError, FileNotFoundError naming the option or file that is wrong.
+    """
+    device = resolve_device(options.device)
+    sets, real = open_named_sets(options.data), open_sets({"real": options.real})
+    faces = open_faces([options.rec_model], device)
+    topic = IdentityTopic(
+        sets=sets,
+        known=real.get("real") or next(iter(sets.values())),
+        real=real.get("real"),
+        faces=faces[0] if faces else None,
+        thresholds=given_thresholds(options, faces),
+        extractor=open_diversity(options.extractor, device),
+        seed=options.seed,
+        attributes={name: read_attributes(samples) for name, samples in sets.items()},
+    )
+    return ReportJob(
+        name="dataset",
+        title="Data sets",
+        subtitle=", ".join(sets),
+        topics=[topic],
+        plan={"data": describe_sets({**sets, **real})},
+        outdir=options.outdir,
+        seed=options.seed,
+        inputs=lambda: hash_inputs({**sets, **real}, faces),
+    )
+
+
+def _alignment(samples: SampleIndex, progress: Progress, seed: int) -> AlignmentScore:
+    names = samples.modalities[:2]
+    if len(names) < 2:
+        raise NotMeasuredError("it has one modality only")
+    advance = progress(0, len(samples))
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for index in range(len(samples)):
+            yield samples.image(names[0], index), samples.image(names[1], index)
+            advance(1)
+
+    return score_alignment(pairs(), samples.identities, seed=seed)
+
+
+# Tables
+
+
+def _classes(scores: Mapping[str, DatasetScore], source: str) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name, score in scores.items():
+        for number, (modality, found) in enumerate(score.classes.items()):
+            capacity = score.capacity.get(modality)
+            rows.append(
+                (
+                    f"{name}, {modality.upper()}",
+                    found.uniqueness,
+                    found.consistency,
+                    score.diversity[1] if score.diversity and number == 0 else None,
+                    f"{found.threshold:.4f}",
+                    found.greedy_capacity,
+                    None if capacity is None else f"10^{format_number(capacity.log10)}",
+                )
+            )
+    features = {score.diversity[0] for score in scores.values() if score.diversity}
+    return Table(
+        caption="DCFace's measures and identity capacity (higher is better)",
+        columns=(
+            "Data set",
+            "Uniqueness U",
+            "Consistency C",
+            "Diversity D",
+            "Threshold",
+            "Distinct identities",
+            "Capacity (caps)",
+        ),
+        rows=tuple(rows),
+        note="U: share of identities whose centres are pairwise below the threshold, counted "
+        "greedily (n identities, Wilson's interval). C: share of images within the threshold of "
+        "their own centre (n images, interval over identities). D: share of real images within "
+        "the range of one identity's images"
+        + (f" by {', '.join(sorted(features))}" if features else "")
+        + ". Capacity: cap of all identities over cap of one, 5 % outside of each. "
+        f"Threshold: {source}.",
+    )
+
+
+def _agreement(scores: Mapping[str, DatasetScore]) -> Table:
+    return Table(
+        caption="Do RGB and NIR of a pair show one identity",
+        columns=("Data set", "Mean similarity", "Share above threshold", "Nearest is its own"),
+        rows=tuple(
+            (name, s.agreement.similarity, s.agreement.above, s.agreement.rank_one)
+            for name, s in scores.items()
+            if s.agreement
+        ),
+        note="n counts pairs. The last column compares each NIR image with the RGB centres of all "
+        "identities.",
+    )
+
+
+def _aligned(scores: Mapping[str, DatasetScore]) -> Table:
+    return Table(
+        caption="Do RGB and NIR lie on each other",
+        columns=(
+            "Data set",
+            "Median displacement (px)",
+            "95 % quantile (px)",
+            "Common to all (px)",
+            "Within 1 px",
+            "Edge correlation",
+            "by chance",
+        ),
+        rows=tuple(
+            (name, *vars(s.alignment).values()) for name, s in scores.items() if s.alignment
+        ),
+        note="Displacement by phase correlation of edges; single small images may register "
+        "wrongly, so read the median and compare with a real set. By chance: edges against those "
+        "of another pair. n counts pairs.",
+    )
+
+
+def _spread(scores: Mapping[str, DatasetScore]) -> Table:
+    return Table(
+        caption="Spread of attributes (entropy)",
+        columns=("Attribute", "Nats", "Share of an even spread", "Kinds"),
+        rows=tuple(
+            (f"{name}: {entry.name}", entry.nats, f"{entry.share_of_uniform:.3f}", entry.kinds)
+            for name, score in scores.items()
+            for entry in score.entropies
+        ),
+        note="Numbers are counted in ten equal bins. n counts samples.",
+    )

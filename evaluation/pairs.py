@@ -1,0 +1,230 @@
+"""Pairs of images to compare: LFW's pairs.txt, CSV lists, and `.bin` archives of faces.
+
+A `.bin` is a pickle of (encoded images, whether images 2 i and 2 i + 1 show one identity); nothing
+in it is executed.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from biometrics.comparisons import ExactComparisons
+from biometrics.embedding import Embedder
+from data.modalities import MODALITIES
+from data.pairs import stem_of
+from data.pixels import decode_image
+from data.sample_index import SampleIndex
+from evaluation.faces import Embedded
+from metrics.estimates import Floats
+from metrics.folds import pair_distances
+from torch_utils.safe_pickle import load_pickle
+
+_FIELDS = ("first", "second", "same")
+_ANSWERS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two images to compare.
+
+    Attributes:
+        first, second: (modality, stem).
+        is_same: whether they show one identity.
+    """
+
+    first: tuple[str, str]
+    second: tuple[str, str]
+    is_same: bool
+
+
+def read_pair_list(path: Path) -> list[Pair]:
+    """Read a list of pairs.
+
+    A .csv file has the columns first, second and same (1 or 0); images are named by their stem, or
+    by a file name such as NIR/0001_000.png that says the modality too. Anything else is read as
+    LFW's pairs.txt: "name 1 2" are images name/name_0001 and name/name_0002, "name 1 other 3" are
+    of two identities, and first lines with other numbers of fields are skipped.
+
+    Raises: FileNotFoundError; ValueError naming file and line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    pairs = _from_csv(text, path) if path.suffix.lower() == ".csv" else _from_lfw(text, path)
+    if not pairs:
+        raise ValueError(f"{path}: no pairs in it")
+    return pairs
+
+
+def check_pairs(pairs: list[Pair], samples: SampleIndex, path: Path) -> None:
+    """Check that a set has a list's images. Raises: ValueError; also for pairs of one kind only."""
+    stems = set(samples.stems)
+    for number, pair in enumerate(pairs, start=1):
+        for modality, stem in (pair.first, pair.second):
+            if modality not in samples.modalities or stem not in stems:
+                raise ValueError(f"{path}, pair {number}: no {modality} image {stem!r}")
+    if len({pair.is_same for pair in pairs}) < 2:
+        raise ValueError(f"{path}: pairs must be of both kinds")
+
+
+def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embedded]) -> ExactComparisons:
+    """Return the scores of a list's pairs, failed where an image has no embedding.
+
+    Args:
+        pairs: after `check_pairs`.
+        embedded: modality -> embeddings of a data set.
+    """
+    rows = {name: {s: i for i, s in enumerate(e.samples.stems)} for name, e in embedded.items()}
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    identities: dict[bool, list[list[str]]] = {True: [], False: []}
+    for pair in pairs:
+        sides = [(embedded[m], rows[m][stem]) for m, stem in (pair.first, pair.second)]
+        first, second = (side.vectors[row].astype(np.float64) for side, row in sides)
+        score = float(first @ second)
+        scores[pair.is_same].append(score if np.isfinite(score) else -np.inf)
+        identities[pair.is_same].append([side.samples.identities[row] for side, row in sides])
+    firsts, seconds = zip(*identities[False], strict=True)
+    return ExactComparisons(
+        np.array(scores[True]),
+        [name for name, _ in identities[True]],
+        np.array(scores[False]),
+        (firsts, seconds),
+    )
+
+
+def _from_csv(text: str, path: Path) -> list[Pair]:
+    reader = csv.DictReader(io.StringIO(text))
+    missing = [name for name in _FIELDS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{path}: the first line must name {', '.join(_FIELDS)}")
+    pairs = []
+    try:
+        for row in reader:
+            answer = _ANSWERS.get((row["same"] or "").strip().lower())
+            if answer is None or not row["first"] or not row["second"]:
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: expected two images and same = 1 or 0"
+                )
+            pairs.append(
+                Pair(first=_image(row["first"]), second=_image(row["second"]), is_same=answer)
+            )
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    return pairs
+
+
+def _image(name: str) -> tuple[str, str]:
+    """Return modality and stem of an image's name."""
+    path = PurePosixPath(name.strip())
+    has_ending = path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif")
+    parts = PurePosixPath(stem_of(str(path)) if has_ending else str(path)).parts
+    for modality in MODALITIES:
+        if parts[0] in modality.folders and len(parts) > 1:
+            return modality.name, "/".join(parts[1:])
+    return MODALITIES[0].name, "/".join(parts)
+
+
+def _from_lfw(text: str, path: Path) -> list[Pair]:
+    pairs = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        match line.split():
+            case [name, first, second] if first.isdigit() and second.isdigit():
+                people = [(name, first), (name, second)]
+            case [name, first, other, second] if first.isdigit() and second.isdigit():
+                people = [(name, first), (other, second)]
+            case fields if not fields or (not pairs and len(fields) < 3):
+                continue
+            case _:
+                raise ValueError(
+                    f"{path}, line {number}: expected 'name n n' or 'name n name n', got "
+                    f"{line[:80]!r}"
+                )
+        images = [(MODALITIES[0].name, f"{n}/{n}_{int(k):04d}") for n, k in people]
+        is_same = people[0][0] == people[1][0]
+        pairs.append(Pair(first=images[0], second=images[1], is_same=is_same))
+    return pairs
+
+
+# Archives
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairArchive:
+    """What a `.bin` holds.
+
+    Attributes:
+        images: encoded images, two a pair.
+        is_same: [P] bool.
+    """
+
+    images: tuple[bytes, ...]
+    is_same: np.ndarray
+
+
+def read_pair_archive(path: Path) -> PairArchive:
+    """Read a `.bin` of pairs without executing anything in it.
+
+    Images may be bytes of Python 2 or 3, or NumPy arrays of bytes.
+
+    Raises: FileNotFoundError; ValueError naming the file for anything else than such a pickle.
+    """
+    try:
+        return _archive_of(load_pickle(path))
+    except ValueError as error:
+        prefix = f"{path}: "
+        raise ValueError(
+            f"{path}: not a .bin of pairs: {str(error).removeprefix(prefix)}"
+        ) from error
+
+
+def embed_distances(archive: PairArchive, embedder: Embedder, where: str) -> Floats:
+    """Return the squared distance of the two embeddings of each pair: [P] float64.
+
+    Args:
+        where: the file, for messages.
+    Raises: ValueError naming an image that is damaged.
+    """
+    images = (
+        torch.from_numpy(decode_image(content, 3, f"{where}, image {number}"))
+        for number, content in enumerate(archive.images)
+    )
+    vectors = embedder.embed(images).numpy()
+    return pair_distances(vectors[0::2], vectors[1::2])
+
+
+def _archive_of(content: Any) -> PairArchive:
+    match content:
+        case [list() | tuple() as images, list() | tuple() | np.ndarray() as answers]:
+            if not images or len(images) != 2 * len(answers):
+                raise ValueError(f"it has {len(images)} images and {len(answers)} answers")
+            return PairArchive(
+                images=tuple(_image_of(image) for image in images),
+                is_same=np.array([_answer_of(answer) for answer in answers]),
+            )
+    raise ValueError("it is not two lists, of images and of answers")
+
+
+def _image_of(image: Any) -> bytes:
+    match image:
+        case bytes():
+            return image
+        case str():
+            return image.encode("latin-1")  # Python 2 wrote it
+        case np.ndarray(dtype=np.dtype(kind="u" | "i", itemsize=1), ndim=1):
+            return image.tobytes()
+    raise ValueError("an image is neither bytes nor a NumPy array of bytes")
+
+
+def _answer_of(answer: Any) -> bool:
+    if isinstance(answer, bool | np.bool_ | int | np.integer) and answer in (0, 1):
+        return bool(answer)
+    raise ValueError("an answer is neither true nor false")

@@ -1,0 +1,176 @@
+"""A report is a list of topics: each is measured by itself and becomes a section of the page."""
+
+import contextlib
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from data.sample_index import SampleIndex
+from data.samples import open_samples
+from dnnlib import files
+from dnnlib.options import Job, Progress
+from dnnlib.processes import is_first_process
+from dnnlib.runs import describe_environment
+from evaluation.html import write_report
+from evaluation.report import Report, Section, provenance_section, section_text
+from metrics import NotMeasuredError
+from torch_utils import devices
+
+
+class Topic(ABC):
+    """One question, with inputs that were opened and checked.
+
+    Attributes:
+        key: of the section, in links and in the report's JSON.
+        title: of the section.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+
+    @abstractmethod
+    def measure(self, progress: Progress) -> Any:
+        """Return the numbers. Raises: NotMeasuredError where the data do not allow any."""
+
+    @abstractmethod
+    def section(self, results: Any) -> Section:
+        """Return the part of the report that shows what `measure` returned."""
+
+
+@contextlib.contextmanager
+def skip_unmeasured(skipped: list[tuple[str, str]], what: str) -> Iterator[None]:
+    """Note what the data do not allow, and why, in place of the NotMeasuredError."""
+    try:
+        yield
+    except NotMeasuredError as error:
+        skipped.append((what, str(error)))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A topic that is not measured.
+
+    Attributes:
+        topic: which.
+        reason: why.
+    """
+
+    topic: type[Topic]
+    reason: str
+
+    def section(self) -> Section:
+        """Return a section that says so."""
+        title = self.topic.title
+        skipped = ((title, " ".join(self.reason.split())),)
+        return Section(key=self.topic.key, title=title, lead="Not measured.", skipped=skipped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportJob(Job):
+    """Measures topics and writes the page, the JSON and the tables.
+
+    Attributes:
+        name: of the files.
+        title, subtitle: of the page.
+        topics: in the order of the page. A single one must be measurable; of several, what the data
+            do not allow is skipped and named on the page.
+        plan: what --dry-run prints.
+        outdir: of the files; absent or a folder that can be written.
+        seed: of resampling.
+        inputs: returns what is read -> its SHA-256.
+    """
+
+    name: str
+    title: str
+    subtitle: str
+    topics: Sequence[Topic | Skipped]
+    plan: Mapping[str, Any]
+    outdir: Path
+    seed: int
+    inputs: Callable[[], Mapping[str, str]]
+
+    def __post_init__(self) -> None:
+        check_outdir(self.outdir)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what --dry-run prints."""
+        return self.plan
+
+    def run(self, progress: Progress) -> str | None:
+        """Measure all topics; the first process writes the report and returns its tables."""
+        sections = [self._section(topic, progress) for topic in self.topics]
+        if not is_first_process():
+            return None
+        last = provenance_section(sys.argv, describe_environment(), self.inputs(), self.seed)
+        report = Report(title=self.title, subtitle=self.subtitle, sections=(*sections, last))
+        page, numbers = write_report(report, self.outdir, self.name)
+        tables = "\n\n".join(section_text(section) for section in sections)
+        return f"{tables}\n\nwrote {page} and {numbers}"
+
+    def _section(self, topic: Topic | Skipped, progress: Progress) -> Section:
+        if isinstance(topic, Skipped):
+            return topic.section()
+        try:
+            results = topic.measure(progress)
+        except NotMeasuredError as error:
+            if len(self.topics) == 1:
+                raise
+            return Skipped(type(topic), str(error)).section()
+        return topic.section(results)
+
+
+def check_outdir(path: Path) -> None:
+    """Check that results can be written to a folder, which may be absent; writes nothing.
+
+    Raises: ValueError where it, or the nearest folder above it, is a file or closed to us.
+    """
+    nearest = files.nearest_place(path)
+    if not nearest.is_dir():
+        raise ValueError(f"--outdir {path}: must be a folder or absent, {nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"--outdir {path}: must be writable, {nearest} is not")
+
+
+def resolve_device(name: str, number: int | None = None) -> str:
+    """Return "cpu" or "cuda:N", which then computes in full float32, the same every time.
+
+    Raises: ValueError where CUDA is asked for and absent.
+    """
+    device = devices.resolve_device(name, number)
+    if device != "cpu":
+        devices.use_repeatable_arithmetic()
+    return device
+
+
+def open_sets(paths: Mapping[str, Path | None]) -> dict[str, SampleIndex]:
+    """Return the data sets that are given, by their role."""
+    return {role: open_samples(path) for role, path in paths.items() if path is not None}
+
+
+def open_named_sets(paths: Sequence[Path]) -> dict[str, SampleIndex]:
+    """Return data sets by their names; of equal names, the later one is named by its path."""
+    sets: dict[str, SampleIndex] = {}
+    for path in paths:
+        samples = open_samples(path)
+        name = samples.name if samples.name not in sets else str(path)
+        if name in sets:
+            raise ValueError(f"--data: {path} is given twice")
+        sets[name] = samples
+    return sets
+
+
+def describe_sets(sets: Mapping[str, SampleIndex]) -> dict[str, Any]:
+    """Return what a dry run says about data sets."""
+    return {
+        name: {
+            "samples": len(samples),
+            "people": samples.num_identities,
+            "modalities": list(samples.modalities),
+            "masks": samples.num_masks,
+        }
+        for name, samples in sets.items()
+    }

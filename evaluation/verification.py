@@ -1,0 +1,353 @@
+"""Verification: can identities be distinguished, in each spectrum and across spectra."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from biometrics.comparisons import compare
+from biometrics.embedding import load_embedder
+from biometrics.verification import OperatingPoint, VerificationScore, score_comparisons
+from data.plots import Line, plot_histograms, plot_lines, to_svg
+from data.sample_index import SampleIndex
+from dnnlib.options import Progress
+from evaluation.faces import Faces, hash_inputs, list_comparisons, open_faces
+from evaluation.options import VerificationOptions
+from evaluation.pairs import (
+    Pair,
+    check_pairs,
+    compare_pairs,
+    embed_distances,
+    read_pair_archive,
+    read_pair_list,
+)
+from evaluation.report import Block, Cell, Chart, Headline, Section, Table
+from evaluation.topic import (
+    ReportJob,
+    Topic,
+    describe_sets,
+    open_named_sets,
+    resolve_device,
+    skip_unmeasured,
+)
+from metrics import NotMeasuredError
+from metrics.estimates import Estimate, wilson
+from metrics.folds import FoldScore, score_folds
+
+_LEVELS = {0.01: "FMR100", 0.001: "FMR1000"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerificationResults:
+    """Error rates of comparisons.
+
+    Attributes:
+        scores: what was compared ("samples, RGB") -> its error rates.
+        enrolments: set and modality -> share of images without an embedding.
+        folds: names of .bin files -> their ten-fold scores.
+        skipped: (what was not measured, why).
+    """
+
+    scores: Mapping[str, VerificationScore]
+    enrolments: Mapping[str, Estimate]
+    folds: Mapping[str, FoldScore]
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VerificationTopic(Topic):
+    """Comparisons of the images of data sets, of a list of pairs, or of `.bin` archives.
+
+    Attributes:
+        sets: by name.
+        faces: of the recogniser.
+        seed: of resampling.
+        pairs: of the first set, compared instead of all images; none compares all.
+        pair_file: where they come from.
+        bins: archives, and the weights that embed them.
+    """
+
+    key = "verification"
+    title = "Verification"
+
+    sets: Mapping[str, SampleIndex]
+    faces: Faces
+    seed: int
+    pairs: tuple[Pair, ...] = ()
+    pair_file: Path = Path()
+    bins: tuple[tuple[Path, Path], ...] = ()
+
+    def measure(self, progress: Progress) -> VerificationResults:
+        """Compare each modality with itself, and RGB galleries with probes of the others.
+
+        Raises: NotMeasuredError where nothing can be compared.
+        """
+        folds = {str(path): self._score_bin(path, weights) for path, weights in self.bins}
+        enrolments: dict[str, Estimate] = {}
+        for name, samples in self.sets.items():
+            for modality in samples.modalities:
+                if self.pairs and modality not in self._listed_modalities:
+                    continue
+                failures = self.faces.of(samples, modality, progress).failures
+                enrolments[f"{name}, {modality.upper()}"] = wilson(len(failures), len(samples))
+            if self.pairs:
+                break
+        skipped: list[tuple[str, str]] = []
+        scores = self._score_list(progress)
+        for name, samples in {} if self.pairs else self.sets.items():
+            for label, *modalities in list_comparisons(samples):
+                sides = [self.faces.of(samples, m, progress).side() for m in modalities if m]
+                with skip_unmeasured(skipped, f"verification of {name}, {label}"):
+                    found = compare(*sides, device=self.faces.device, seed=self.seed)
+                    scores[f"{name}, {label}"] = score_comparisons(found, seed=self.seed)
+        if not scores and not folds:
+            raise NotMeasuredError("; ".join(f"{what}: {why}" for what, why in skipped))
+        return VerificationResults(
+            scores=scores, enrolments=enrolments, folds=folds, skipped=tuple(skipped)
+        )
+
+    @property
+    def _listed_modalities(self) -> set[str]:
+        return {modality for pair in self.pairs for modality, _ in (pair.first, pair.second)}
+
+    def _score_list(self, progress: Progress) -> dict[str, VerificationScore]:
+        if not self.pairs:
+            return {}
+        samples = next(iter(self.sets.values()))
+        embedded = {m: self.faces.of(samples, m, progress) for m in self._listed_modalities}
+        score = score_comparisons(compare_pairs([*self.pairs], embedded), seed=self.seed)
+        return {f"pairs of {self.pair_file.name}": score}
+
+    def _score_bin(self, path: Path, weights: Path) -> FoldScore:
+        """Return the ten-fold score of a .bin: f(x) + f(mirrored x), as the protocol asks."""
+        archive = read_pair_archive(path)
+        embedder = load_embedder(weights, device=self.faces.device, flip=True)
+        return score_folds(embed_distances(archive, embedder, str(path)), archive.is_same)
+
+    def section(self, results: VerificationResults) -> Section:
+        """Return tables and curves of the comparisons."""
+        scores = results.scores
+        blocks: list[Block] = []
+        if scores:
+            blocks += [_rates(scores), _separation(scores)]
+            blocks.append(
+                _by_level(
+                    scores,
+                    lambda point: point.tar,
+                    caption="True acceptance at a false acceptance rate (higher is better)",
+                    note="Comparisons with an image that could not be enrolled count as not "
+                    "accepted. A dash means too few non-mated comparisons.",
+                )
+            )
+            blocks.append(
+                _by_level(
+                    scores,
+                    lambda point: f"{point.threshold:.4f}",
+                    caption="Lowest cosine that is accepted at a false match rate",
+                    note="Of use for other data sets only with the same recogniser.",
+                )
+            )
+            blocks += [_det(scores), _roc(scores)]
+            blocks += [_distributions(name, score) for name, score in scores.items()]
+        if results.enrolments:
+            blocks.append(
+                Table(
+                    caption="Failure to enrol: images that gave no embedding",
+                    columns=("Images", "Share"),
+                    rows=tuple(results.enrolments.items()),
+                    note="n counts images; Wilson's interval.",
+                )
+            )
+        if results.folds:
+            blocks.append(_folds(results.folds))
+        return Section(
+            key=self.key,
+            title=self.title,
+            lead="Can identities be distinguished: comparisons of two images of one identity "
+            f"(mated) and of two identities (non-mated) by {self.faces.name}.",
+            blocks=tuple(blocks),
+            data={
+                "recogniser": self.faces.name,
+                "comparisons": scores,
+                "failure_to_enrol": results.enrolments,
+                "folds": {name: _fold_data(fold) for name, fold in results.folds.items()},
+            },
+            headlines=tuple(
+                Headline(label=f"EER, {name}", value=score.eer, meaning="verification; 0 is best")
+                for name, score in list(scores.items())[:4]
+            ),
+            skipped=results.skipped,
+        )
+
+
+def prepare(options: VerificationOptions) -> ReportJob:
+    """Open data sets, lists and recogniser, and read all lists once.
+
+    Raises: ValueError, FileNotFoundError naming the option or file that is wrong.
+    """
+    sets = open_named_sets(options.data)
+    for path in options.bins:
+        read_pair_archive(path)  # and forgotten: several together may not fit into memory
+    pairs = []
+    if options.pairs is not None:
+        pairs = read_pair_list(options.pairs)
+        check_pairs(pairs, next(iter(sets.values())), options.pairs)
+    faces = open_faces([options.rec_model], resolve_device(options.device))
+    topic = VerificationTopic(
+        sets=sets,
+        faces=faces[0],
+        seed=options.seed,
+        pairs=tuple(pairs),
+        pair_file=options.pairs or Path(),
+        bins=tuple((path, options.rec_model) for path in options.bins),
+    )
+    return ReportJob(
+        name="verification",
+        title="Verification",
+        subtitle=", ".join([*sets, *map(str, options.bins)]),
+        topics=[topic],
+        plan={"data": describe_sets(sets), "bins": options.bins},
+        outdir=options.outdir,
+        seed=options.seed,
+        inputs=lambda: hash_inputs(sets, faces),
+    )
+
+
+# Tables and charts
+
+
+def _rates(scores: Mapping[str, VerificationScore]) -> Table:
+    rows = []
+    for name, score in scores.items():
+        points = {point.level: point for point in score.points if point.is_supported}
+        cells = [points[level].fnmr if level in points else None for level in _LEVELS]
+        rows.append((name, score.mated, score.non_mated, score.eer, *cells, score.zero_fmr))
+    widths = [score.resolution for score in scores.values() if score.resolution]
+    note = (
+        "FMR100 is the lowest share of missed mated comparisons where at most 1 in 100 non-mated "
+        "ones is accepted; FMR1000 1 in 1000; ZeroFMR none. A dash means too few non-mated "
+        "comparisons (fewer than 3 are expected). Intervals are 95 %, from resampling identities; "
+        "n counts mated comparisons, for the EER all of them."
+    )
+    if widths:
+        note += (
+            f" Where comparisons are very many, scores are counted in bins of {max(widths):g}; "
+            "identities are then resampled in groups."
+        )
+    return Table(
+        caption="Error rates (lower is better)",
+        columns=("Compared", "Mated", "Non-mated", "EER", *_LEVELS.values(), "ZeroFMR"),
+        rows=tuple(rows),
+        note=note,
+    )
+
+
+def _separation(scores: Mapping[str, VerificationScore]) -> Table:
+    return Table(
+        caption="Separation (higher is better)",
+        columns=("Compared", "AUC", "FDR", "d′", "Mated mean", "Non-mated mean"),
+        rows=tuple(
+            (name, s.auc, s.fdr, s.d_prime, s.mated_mean, s.non_mated_mean)
+            for name, s in scores.items()
+        ),
+        note="FDR is Fisher's discriminant ratio. Low error rates do not by themselves make a "
+        "data set good to train on: the samples of an identity may be too alike.",
+    )
+
+
+def _by_level(
+    scores: Mapping[str, VerificationScore],
+    cell: Callable[[OperatingPoint], Cell],
+    *,
+    caption: str,
+    note: str,
+) -> Table:
+    levels = list(dict.fromkeys(p.level for score in scores.values() for p in score.points))
+    rows = []
+    for name, score in scores.items():
+        found = {point.level: cell(point) for point in score.points if point.is_supported}
+        rows.append((name, *(found.get(level) for level in levels)))
+    columns = ("Compared", *(f"{level:g}" for level in levels))
+    return Table(caption=caption, columns=columns, rows=tuple(rows), note=note)
+
+
+def _curves(scores: Mapping[str, VerificationScore], *, is_roc: bool) -> list[Line]:
+    lines = []
+    for name, score in scores.items():
+        curve = score.curve
+        y, low, high = curve.fnmr, curve.low, curve.high
+        if is_roc:
+            y, low, high = 1 - y, 1 - high, 1 - low
+        band = {"low": low, "high": high} if np.isfinite(low).all() else {}
+        lines.append(Line(name, curve.fmr, y, **band))
+    return lines
+
+
+def _det(scores: Mapping[str, VerificationScore]) -> Chart:
+    figure = plot_lines(
+        _curves(scores, is_roc=False),
+        title="Detection error trade-off",
+        x_label="false match rate",
+        y_label="false non-match rate",
+        x_log=True,
+        y_log=True,
+    )
+    return Chart(
+        svg=to_svg(figure, f"Misses over false matches of {', '.join(scores)}."),
+        caption="Both axes are logarithmic; lower left is better. Bands are pointwise 95 % "
+        "intervals over identities. Each kind of comparison has its own dashes and marker.",
+    )
+
+
+def _roc(scores: Mapping[str, VerificationScore]) -> Chart:
+    figure = plot_lines(
+        _curves(scores, is_roc=True),
+        title="Receiver operating characteristic",
+        x_label="false match rate",
+        y_label="true match rate",
+        x_log=True,
+        y_range=(0, 1),
+    )
+    description = f"True over false matches of {', '.join(scores)}."
+    return Chart(svg=to_svg(figure, description), caption="The upper left is better.")
+
+
+def _distributions(name: str, score: VerificationScore) -> Chart:
+    shown = score.histogram
+    figure = plot_histograms(
+        {"mated": shown.mated, "non-mated": shown.non_mated},
+        shown.edges,
+        title=f"Scores: {name}",
+        x_label="cosine similarity",
+        thresholds={"EER": score.eer_threshold},
+    )
+    return Chart(
+        svg=to_svg(figure, f"Distributions of mated and non-mated scores of {name}."),
+        caption=f"{score.mated:,} mated and {score.non_mated:,} non-mated comparisons, each in "
+        "shares of its own number.",
+    )
+
+
+def _folds(folds: Mapping[str, FoldScore]) -> Table:
+    return Table(
+        caption="Ten-fold protocol (LFW)",
+        columns=("File", "Pairs (n)", "Accuracy", "TAR", "at FAR"),
+        rows=tuple(
+            (
+                name,
+                fold.pairs,
+                "{:.4f} ± {:.4f}".format(*fold.accuracy),
+                "{:.4f} ± {:.4f}".format(*fold.tar),
+                fold.far,
+            )
+            for name, fold in folds.items()
+        ),
+        note="Mean ± standard deviation over folds; thresholds come from the other nine.",
+    )
+
+
+def _fold_data(fold: FoldScore) -> dict[str, object]:
+    shares = {"accuracy": fold.accuracy, "tar": fold.tar}
+    means = {name: {"mean": m, "std": d, "n": fold.pairs} for name, (m, d) in shares.items()}
+    return {**vars(fold), **means}
