@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -74,7 +74,7 @@ def strip_nir(source: Path, target: Path) -> None:
 def options_of(setting: Setting, single: Path, init: str) -> "TrainingOptions":
     """Return the run of one beginning; sizes are the snapshot's."""
     from networks.snapshot import load_snapshot  # noqa: PLC0415
-    from training.options import TrainingOptions  # noqa: PLC0415
+    from training.options import AdaMode, RunOptions, TrainingOptions  # noqa: PLC0415
 
     network: Any = load_snapshot(single).networks["G_ema"].config
     return TrainingOptions(
@@ -84,7 +84,7 @@ def options_of(setting: Setting, single: Path, init: str) -> "TrainingOptions":
         mirror=True,
         kimg=setting.kimg,
         batch=setting.batch,
-        aug="noaug",
+        aug=AdaMode.NONE,
         resume=str(single),
         nir_init=init,
         cbase=network.channel_base,
@@ -93,10 +93,7 @@ def options_of(setting: Setting, single: Path, init: str) -> "TrainingOptions":
         z_dim=network.z_dim,
         map_depth=network.mapping.layers,
         seed=setting.seed,
-        tick=setting.every,
-        snap=1,
-        checkpoint_minutes=0,
-        workers=0,
+        run=RunOptions(tick=setting.every, snap=1, checkpoint_minutes=0, workers=0),
         device=setting.device,
     )
 
@@ -187,20 +184,23 @@ class Judge:
 def run(setting: Setting, single: Path, init: str, folder: Path) -> Judge:
     """Train one beginning; return what was seen, with the losses of each tick."""
     from torch_utils.trainer import Trainer  # noqa: PLC0415
-    from training.launch import make_plan  # noqa: PLC0415
+    from training.jobs import prepare  # noqa: PLC0415
     from training.task import GanTask, tick_cadence  # noqa: PLC0415
 
-    plan = make_plan(options_of(setting, single, init))
-    plan.dataset.cache(plan.cache_gib)
+    plan = prepare(options_of(setting, single, init))
+    plan.dataset.cache(plan.run_config.cache)
     judge = Judge(setting, plan.dataset)
-    evaluate: Callable[[Path, TrainingState], Mapping[str, float]]
-    evaluate = lambda _, state: judge.look(state)  # noqa: E731  # the path is of no use
     task = GanTask(
-        plan.config, plan.run, folder, plan.dataset, start=plan.start, evaluations=[evaluate]
+        plan.config,
+        plan.run_config,
+        folder,
+        plan.dataset,
+        start=plan.start,
+        evaluate=lambda *_: judge.look(task.state),
     )
     judge.look(task.state)
     progress = partial(cli.progress_bar, unit="step")
-    Trainer(task, folder, tick_cadence(plan.config, plan.run), progress=progress).run()
+    Trainer(task, folder, tick_cadence(plan.config, plan.run_config), progress=progress).run()
     lines = (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     for row, line in zip(judge.rows[1:], lines, strict=True):
         row.update({name: json.loads(line)[name]["mean"] for name in LOSSES})

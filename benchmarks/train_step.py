@@ -49,10 +49,10 @@ def build_iteration(setting: Setting) -> "Iteration":
     """Return an iteration of random networks on the setting's device."""
     import torch  # noqa: PLC0415
 
+    from networks.options import HalfPrecision  # noqa: PLC0415
     from torch_utils.devices import resolve_device  # noqa: PLC0415
-    from training.config import DataConfig  # noqa: PLC0415
-    from training.options import TrainingOptions  # noqa: PLC0415
-    from training.presets import resolve  # noqa: PLC0415
+    from training.config import DataConfig, resolve  # noqa: PLC0415
+    from training.options import AdaMode, TrainingOptions  # noqa: PLC0415
     from training.state import TrainingState  # noqa: PLC0415
     from training.step import Iteration  # noqa: PLC0415
     from training.task import set_up_backends  # noqa: PLC0415
@@ -67,10 +67,10 @@ def build_iteration(setting: Setting) -> "Iteration":
         w_dim=setting.w_dim,
         z_dim=setting.w_dim,
         map_depth=setting.map_depth,
-        aug="fixed" if setting.p > 0 else "noaug",
+        aug=AdaMode.FIXED if setting.p > 0 else AdaMode.NONE,
         p=setting.p if setting.p > 0 else None,
         fp32=setting.fp32,
-        half=setting.half,
+        half=HalfPrecision(setting.half),
         nhwc=setting.nhwc,
         allow_tf32=setting.allow_tf32,
         seed=setting.seed,

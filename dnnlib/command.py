@@ -8,11 +8,10 @@ ends with exit code 2 and one line.
 import dataclasses
 import importlib
 import json
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -27,6 +26,7 @@ from dnnlib.options import (
     Options,
     Schema,
     build,
+    choices_of,
     dashed,
     flag_of,
     walk,
@@ -202,7 +202,7 @@ class _Built:
             multiple=is_repeated,
             nargs=declared.nargs,
             required=is_required,
-            metavar=declared.metavar or ("[BOOL]" if kind.item is bool else None),
+            metavar=declared.metavar or _metavar(kind.item, declared),
             help=declared.help,
             show_default=declared.shown_default or None,
             **attributes,
@@ -216,13 +216,17 @@ class _Built:
                 yield name, f"{flag}=false"
 
 
+def _metavar(item: Any, declared: Declaration) -> str | None:
+    names = {bool: "[BOOL]", int: "INT", float: "FLOAT"}
+    return None if declared.choices or declared.parse else names.get(item)
+
+
 def _click_type(item: Any, declared: Declaration) -> click.ParamType:
     if declared.parse is not None:
         return _Parsed(declared.parse)
-    if isinstance(item, type) and issubclass(item, Enum):
-        return _Choice(list(item))
-    if typing.get_origin(item) is Literal:
-        return _Choice(typing.get_args(item))
+    choices = declared.choices or choices_of(item)
+    if choices:
+        return _Choice(choices)
     if item in (int, float):
         limits: dict[str, Any] = {
             "min": declared.ge if declared.gt is None else declared.gt,

@@ -30,6 +30,7 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import EnumType
 from typing import Any, Literal, TypeVar
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -69,6 +70,7 @@ class Declaration:
     gt: float | None
     le: float | None
     lt: float | None
+    choices: tuple[str, ...]
     parse: Callable[[str], Any] | None
     is_repeated: bool | None
     nargs: int
@@ -110,6 +112,7 @@ def option(
     gt: float | None = None,
     le: float | None = None,
     lt: float | None = None,
+    choices: Sequence[str] = (),
     parse: Callable[[str], Any] | None = None,
     is_repeated: bool | None = None,
     nargs: int = 1,
@@ -129,6 +132,7 @@ def option(
         heading: of this and the following fields in --help.
         metavar: what the value is or its unit, in capitals.
         ge, gt, le, lt: limits of a number, or of each number of a tuple. All must be finite.
+        choices: of text, where neither Enum nor Literal lists them.
         parse: makes the value from text; raises ValueError.
         is_repeated: the option may be given several times; by default where the type is a tuple
             and there is no `parse`.
@@ -149,6 +153,7 @@ def option(
         gt=gt,
         le=le,
         lt=lt,
+        choices=tuple(choices),
         parse=parse,
         is_repeated=is_repeated,
         nargs=nargs,
@@ -207,21 +212,33 @@ class Options:
             if isinstance(declaration, Declaration):
                 value, flag = getattr(self, field.name), flag_of(field)
                 declaration.check(flag, value)
-                item = Kind.of(hints[field.name]).item
-                if typing.get_origin(item) is Literal and value is not None:
+                choices = declaration.choices or choices_of(hints[field.name])
+                if choices and value is not None:
                     for entry in value if isinstance(value, tuple) else (value,):
-                        _check_choice(flag, entry, typing.get_args(item))
+                        _check_choice(flag, entry, choices)
 
 
 def build(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
-    """Return the object of flat values, one a field; those of groups included."""
+    """Return the object of flat values by field, those of groups included; enums may be text.
+
+    Raises: ValueError, TypeError for a field that is not known or lacks a value.
+    """
+    unknown = values.keys() - {field.name for field, _, _ in walk(schema)}
+    if unknown:
+        raise TypeError(f"{schema.__name__} has no option {min(unknown)}")
+    return _build(schema, values)
+
+
+def _build(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
     hints, parts = _hints(schema), {}
     for field in dataclasses.fields(schema):
-        declaration = field.metadata.get(KEY)
+        declaration, hint = field.metadata.get(KEY), hints[field.name]
         if isinstance(declaration, str):
-            parts[field.name] = build(hints[field.name], values)
-        elif declaration is not None:
-            parts[field.name] = values[field.name]
+            parts[field.name] = _build(hint, values)
+        elif declaration is not None and field.name in values:
+            value, item = values[field.name], Kind.of(hint).item
+            is_member = isinstance(value, str) and isinstance(item, EnumType)
+            parts[field.name] = item(value) if is_member else value
     return schema(**parts)
 
 
@@ -273,7 +290,15 @@ def _hints(schema: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(schema)
 
 
+def choices_of(hint: Any) -> tuple[Any, ...]:
+    """Return the values of a Literal or Enum, nothing for other types."""
+    item = Kind.of(hint).item
+    if typing.get_origin(item) is Literal:
+        return typing.get_args(item)
+    return tuple(item) if isinstance(item, EnumType) else ()
+
+
 def _check_choice(flag: str, value: Any, choices: Sequence[Any]) -> None:
     if value not in choices:
-        names = ", ".join(str(choice) for choice in choices)
+        names = ", ".join(str(getattr(choice, "value", choice)) for choice in choices)
         raise ValueError(f"{flag} must be one of {names}, got {value!r}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from data.pairs import open_pairs
 from dnnlib import files
 from dnnlib.text import format_seconds
-from evaluation.extractors import build_extractors
+from evaluation.extractors import build_extractors, may_download
 from evaluation.features import FeatureCache, FolderImages, SampledImages
 from evaluation.generator_metrics import MetricPlan, MetricResult, count_images, evaluate
 from evaluation.names import Metric
@@ -30,7 +30,7 @@ class SnapshotMetrics:
     def __init__(self, plan: MetricPlan) -> None:
         self.plan = plan
 
-    def measure(
+    def __call__(
         self, path: Path, sampler: IndexedSampler, nimg: int, world: World
     ) -> dict[str, float]:
         """Measure a snapshot and write the results beside it; all processes call it together.
@@ -62,7 +62,8 @@ def prepare_snapshot_metrics(
     *,
     seed: int,
     device: str,
-) -> SnapshotMetrics:
+    may_fetch: bool = True,
+) -> SnapshotMetrics | None:
     """Load the networks and find the real images, before a run begins.
 
     Args:
@@ -71,8 +72,13 @@ def prepare_snapshot_metrics(
         data: data set to compare with: all of it, without flipped images, as published.
         seed: of subsets.
         device: that computes.
+        may_fetch: fetch networks that are not here.
+    Returns: what is called with each snapshot; None where networks may have to be fetched and must
+        not be.
     Raises: ValueError or FileNotFoundError naming what is missing.
     """
+    if not may_fetch and may_download(extractor):
+        return None
     roles = {metric.role for metric in metrics}
     plan = MetricPlan(
         metrics=tuple(metrics),

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from data.modalities import MODALITIES
+from networks.options import HalfPrecision
 from torch_utils.ops.bias_act import ACTIVATIONS
 
 MIN_RESOLUTION = 4
@@ -17,13 +18,6 @@ class Architecture(StrEnum):
     ORIG = "orig"
     SKIP = "skip"
     RESNET = "resnet"
-
-
-class HalfPrecision(StrEnum):
-    """The 16-bit type of the blocks that do not need float32."""
-
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
 
 
 def _default_heads() -> dict[str, int]:

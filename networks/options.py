@@ -16,6 +16,13 @@ class NoiseMode(StrEnum):
     NONE = "none"
 
 
+class HalfPrecision(StrEnum):
+    """The 16-bit type of the blocks that do not need float32."""
+
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions(Options):
     """Generate aligned RGB and NIR images from a snapshot.

@@ -1,8 +1,24 @@
 """Options that trainings share; no torch here, so that --help is fast."""
 
+from enum import StrEnum
 from typing import Any, Literal
 
 from dnnlib.options import option
+
+
+class OpBackend(StrEnum):
+    """What the user may ask for.
+
+    auto: kernels where they can be built, otherwise plain PyTorch, which is said once.
+    plain: plain PyTorch.
+    cpu, cuda: as auto, but kernels for that device must be there.
+    """
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    CPU = "cpu"
+    CUDA = "cuda"
+
 
 PrecisionName = Literal["fp32", "tf32", "fp16", "bf16"]
 

@@ -8,22 +8,15 @@ signal sets one p for both).
 import logging
 import math
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from torch import Tensor
 
+from training.options import AdaMode
+
 _logger = logging.getLogger(__name__)
 
 _STATE_KEYS = ("p", "sign_sum", "sign_count", "num_images", "iterations")
-
-
-class AdaMode(Enum):
-    """Who sets the strength of the augmentation."""
-
-    NONE = "noaug"
-    ADAPTIVE = "ada"
-    FIXED = "fixed"
 
 
 @dataclass(frozen=True, kw_only=True)

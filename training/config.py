@@ -1,10 +1,27 @@
-"""The resolved configuration of a training run; what identifies it and what does not."""
+"""The resolved configuration of a training run, from options and presets.
+
+TrainingConfig identifies a run, RunConfig does not.
+"""
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from networks.config import DiscriminatorConfig, GeneratorConfig
+from data.modalities import MODALITIES, NIR
+from networks.config import Architecture, DiscriminatorConfig, GeneratorConfig, MappingConfig
 from training.ada import AdaConfig
-from training.augmentation import AugmentConfig
+from training.augmentation.config import AUGPIPES, AugmentConfig
+from training.options import RunOptions, TrainingOptions
+from training.presets import Preset, find_preset
+
+T = TypeVar("T")
+
+DEFAULT_PL_WEIGHT = 2.0
+DEFAULT_STYLE_MIXING = 0.9
+DEFAULT_ADA_TARGET = 0.6
+RESUME_ADA_KIMG = 100.0
+FULL_CHANNEL_BASE = 32768
+HALF_RESOLUTIONS = 4
+CONV_CLAMP = 256.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +91,7 @@ class TrainingConfig:
         nhwc: channels innermost in memory.
         allow_tf32: TF32 products on CUDA.
         max_bad_steps: steps in a row with non-finite gradients that stop the run when exceeded.
-        seed: of everything random.
+        seed: random seed.
     """
 
     data: DataConfig
@@ -98,27 +115,157 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(RunOptions):
     """How long and where a run computes; changing these continues the same run.
 
     Attributes:
         kimg: thousands of images in all.
         batch_gpu: images at once on a device; gradients are accumulated over the rest.
-        tick: kimg between status lines.
-        snap: ticks between snapshots; 0 only at the end.
-        checkpoint_minutes: minutes between checkpoints; 0 only with snapshots.
-        workers: data loading processes.
-        cache: GiB of memory that decoded images may take; more are decoded when needed.
         device: "cpu" or "cuda:N".
-        nobench: no search for the fastest cuDNN algorithm.
     """
 
     kimg: int
     batch_gpu: int
-    tick: float
-    snap: int
-    checkpoint_minutes: float
-    workers: int
-    cache: float
     device: str
-    nobench: bool
+
+
+def resolve(
+    options: TrainingOptions,
+    *,
+    data: DataConfig,
+    resolution: int,
+    c_dim: int,
+    device: str,
+    resume_hash: str | None,
+) -> tuple[TrainingConfig, RunConfig]:
+    """Apply a preset and the options that go before it.
+
+    Args:
+        options: as the user gave them.
+        data: the data set.
+        resolution: of its images.
+        c_dim: width of its labels; 0 without.
+        device: resolved name, "cpu" or "cuda:N".
+        resume_hash: SHA-256 of the snapshot to start from, or its address while it is not here.
+    Returns: what is computed, and how long and where.
+    Raises: ValueError naming the option, the rule and the value.
+    """
+    preset = find_preset(options.cfg, resolution, options.gpus or 1)
+    batch = _or(options.batch, preset.batch)
+    batch_gpu = _per_device(options, batch)
+    generator, discriminators = _networks(options, preset, resolution, c_dim, batch_gpu)
+    config = TrainingConfig(
+        data=data,
+        generator=generator,
+        discriminators=discriminators,
+        loss=_loss(options, preset),
+        augment=AUGPIPES[options.augpipe],
+        ada=_ada(options),
+        batch=batch,
+        g_lr=_or(options.glr, preset.lrate),
+        d_lr=_or(options.dlr, preset.lrate),
+        ema_kimg=_or(options.ema_kimg, preset.ema),
+        ema_rampup=None if options.resume else preset.ramp,
+        resume=resume_hash,
+        nir_init=options.nir_init if options.resume else None,
+        freezed=options.freezed,
+        nhwc=_or(options.nhwc, device == "cpu"),
+        allow_tf32=options.allow_tf32,
+        seed=options.seed,
+    )
+    run = RunConfig(
+        **vars(options.run),
+        kimg=_or(options.kimg, preset.kimg),
+        batch_gpu=batch_gpu,
+        device=device,
+    )
+    return config, run
+
+
+def _per_device(options: TrainingOptions, batch: int) -> int:
+    """Return how many images a device computes at once."""
+    gpus = options.gpus or 1
+    if batch % gpus:
+        raise ValueError(f"--batch must be divisible by --gpus ({gpus}), got {batch}")
+    share = batch // gpus
+    batch_gpu = _or(options.batch_gpu, share)
+    if share % batch_gpu:
+        raise ValueError(
+            f"--batch-gpu must divide the batch of a process ({share}), got {batch_gpu}"
+        )
+    return batch_gpu
+
+
+def _networks(
+    options: TrainingOptions, preset: Preset, resolution: int, c_dim: int, batch_gpu: int
+) -> tuple[GeneratorConfig, dict[str, DiscriminatorConfig]]:
+    common: dict[str, Any] = {
+        "resolution": resolution,
+        "c_dim": c_dim,
+        "channel_base": _or(options.cbase, int(preset.fmaps * FULL_CHANNEL_BASE)),
+        "channel_max": _or(options.cmax, 512),
+        "num_fp16_res": 0 if options.fp32 else HALF_RESOLUTIONS,
+        "half_dtype": options.half,
+        "conv_clamp": None if options.fp32 else CONV_CLAMP,
+    }
+    generator = GeneratorConfig(
+        **common,
+        z_dim=options.z_dim,
+        w_dim=options.w_dim,
+        mapping=MappingConfig(layers=_or(options.map_depth, preset.map_depth)),
+        use_noise=options.noise,
+    )
+    if options.nir_cond and c_dim == 0:
+        raise ValueError("--nir-cond=1 needs labels, which --cond=1 takes from the data")
+    is_nir_conditional = options.nir_cond is not False
+    widths = {m.name: c_dim for m in MODALITIES} | {NIR.name: c_dim if is_nir_conditional else 0}
+    discriminators = {
+        modality.name: DiscriminatorConfig(
+            **{**common, "c_dim": widths[modality.name]},
+            channels=modality.channels,
+            architecture=Architecture.ORIG if preset.is_cifar else Architecture.RESNET,
+            mbstd_group_size=_mbstd_group(options, preset, batch_gpu),
+        )
+        for modality in MODALITIES
+    }
+    return generator, discriminators
+
+
+def _mbstd_group(options: TrainingOptions, preset: Preset, batch_gpu: int) -> int:
+    """Return the group asked for, or the largest up to the preset's that divides the batch."""
+    if options.mbstd_group is None:
+        sizes = range(min(preset.mbstd, batch_gpu), 0, -1)
+        return next(size for size in sizes if batch_gpu % size == 0)
+    if batch_gpu % options.mbstd_group:
+        raise ValueError(
+            f"--mbstd-group must divide the images of a device at once ({batch_gpu}),"
+            f" got {options.mbstd_group}"
+        )
+    return options.mbstd_group
+
+
+def _loss(options: TrainingOptions, preset: Preset) -> LossConfig:
+    gamma = _or(options.gamma, preset.gamma)
+    gamma_nir = _or(options.gamma_nir, gamma) if options.nir_r1 else 0.0
+    pl_weight = 0.0 if preset.is_cifar else DEFAULT_PL_WEIGHT
+    style_mixing = 0.0 if preset.is_cifar else DEFAULT_STYLE_MIXING
+    return LossConfig(
+        weights={m.name: 1.0 for m in MODALITIES} | {NIR.name: options.nir_loss_weight},
+        gammas={m.name: gamma for m in MODALITIES} | {NIR.name: gamma_nir},
+        pl_weight=_or(options.pl_weight, pl_weight),
+        style_mixing=_or(options.style_mixing, style_mixing),
+        g_reg_interval=options.g_reg_interval,
+        d_reg_interval=options.d_reg_interval,
+    )
+
+
+def _ada(options: TrainingOptions) -> AdaConfig:
+    settings: dict[str, Any] = {"mode": options.aug, "p": _or(options.p, 0.0)}
+    settings["target"] = _or(options.target, DEFAULT_ADA_TARGET)
+    if options.resume:
+        settings["kimg"] = RESUME_ADA_KIMG
+    return AdaConfig(**settings)
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value

@@ -1,113 +1,235 @@
-"""What a user may ask of a training run, as the command line and --config name it."""
+"""What a user may ask of a training run; no torch here, so that --help is fast."""
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import Literal
 
 from data.conditions import DEFAULT_FEATURE_SCALE
+from dnnlib.options import (
+    Device,
+    Options,
+    device_option,
+    fresh_option,
+    gpu_option,
+    group,
+    option,
+    outdir_option,
+    seed_option,
+)
+from networks.options import HalfPrecision
+from torch_utils.options import OpBackend
+from training.augmentation.config import AUGPIPES
+from training.presets import PRESET_NAMES
+
+
+class AdaMode(Enum):
+    """Who sets the strength of the augmentation."""
+
+    NONE = "noaug"
+    ADAPTIVE = "ada"
+    FIXED = "fixed"
+
+
+def parse_preset(text: str) -> str:
+    """Return a preset's name. Raises: ValueError for another, such as a StyleGAN3 one."""
+    if text.startswith("stylegan3"):
+        raise ValueError(f"{text!r} is an alias-free network; StyleGAN2's are trained here")
+    if text not in PRESET_NAMES:
+        raise ValueError(f"{text!r} is not one of {', '.join(PRESET_NAMES)}")
+    return text
+
+
+def parse_feature_scale(text: str) -> float | None:
+    """Return a length, None for raw.
+
+    >>> parse_feature_scale("raw"), parse_feature_scale("4")
+    (None, 4.0)
+    """
+    return None if text == "raw" else float(text)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """Options before presets are applied; None leaves the choice to the preset.
+class RunOptions(Options):
+    """How often a run writes and how it computes; changing these continues the same run."""
 
-    Attributes:
-        data: folder or zip of pairs.
-        outdir: folder that holds run folders.
-        cond: use the labels; None exactly when the data has VIS, NIR and identity_features.json.
-        nir_cond: the NIR discriminator sees the labels; None is as the generator does.
-        feature_scale: length that identity features get as conditions; None leaves them as they
-            are, as the published training did.
-        subset: number of pairs to use, drawn with the seed; None is all.
-        mirror: add the flipped pairs.
-        cfg: preset, one of PRESET_NAMES.
-        gamma: R1 weight of the RGB discriminator.
-        gamma_nir: R1 weight of the NIR discriminator; None is `gamma`.
-        nir_r1: regularise the NIR discriminator; the published code never did.
-        nir_loss_weight: weight of the NIR term in the generator's loss.
-        kimg: thousands of images to show.
-        batch: images an iteration over all processes.
-        batch_gpu: images at once on a device; the rest is accumulated. None is all.
-        pl_weight: weight of path length regularisation; 0 switches it off.
-        style_mixing: probability of mixing two latents.
-        ema_kimg: half-life of the generator's average in thousands of images.
-        g_reg_interval, d_reg_interval: iterations between regularisation steps.
-        aug: "ada", "noaug" or "fixed".
-        p: strength for "fixed".
-        target: ADA target.
-        augpipe: a key of AUGPIPES.
-        resume: snapshot to start from: a file, an address, or one of PUBLISHED_SNAPSHOTS.
-        nir_init: "luma" or "random": how a NIR branch begins that the snapshot lacks.
-        freezed: layers of the discriminators that do not train.
-        cbase, cmax, w_dim, z_dim, map_depth, mbstd_group: sizes of the networks.
-        noise: the generator adds noise to each layer.
-        glr, dlr: learning rates.
-        fp32: no 16-bit blocks.
-        half: "float16" or "bfloat16".
-        nhwc: channels innermost in memory; None on the CPU, where it is faster.
-        allow_tf32: let CUDA round float32 products to TF32.
-        nobench: no search for the fastest cuDNN algorithm.
-        ops: op backend, one of torch_utils.ops.backends.OpBackend.
-        gpus: processes; None is one, or what torchrun started.
-        seed: of everything random.
-        desc: text added to the run folder's name.
-        tick: kimg between status lines.
-        snap: ticks between snapshots; 0 only at the end.
-        checkpoint_minutes: minutes between checkpoints; 0 only with snapshots.
-        workers: processes that load data; 0 loads in the main one.
-        cache: GiB of memory that decoded images may take; 0 decodes them when needed.
-        device: "auto", "cpu" or "cuda".
-        gpu_device_number: which GPU; None is the first visible one.
-    """
+    tick: float = option(4.0, gt=0, metavar="KIMG", help="Thousands of images per status line.")
+    snap: int = option(
+        50, ge=0, metavar="TICKS", help="Ticks between snapshots; 0 writes one only at the end."
+    )
+    checkpoint_minutes: float = option(
+        10.0,
+        ge=0,
+        metavar="MINUTES",
+        help="Minutes between checkpoints, from which a killed run continues; 0 saves them only"
+        " with snapshots.",
+    )
+    workers: int = option(
+        3, ge=0, heading="Performance", metavar="PROCESSES", help="Data loading processes."
+    )
+    cache: float = option(
+        1.0,
+        ge=0,
+        metavar="GIB",
+        help="Keep decoded images in memory when all of them fit into this; 0 for never.",
+    )
+    nobench: bool = option(False, help="Do not search for cuDNN's fastest algorithm.")
 
-    data: Path
-    outdir: Path
-    cond: bool | None = None
-    nir_cond: bool | None = None
-    feature_scale: float | None = DEFAULT_FEATURE_SCALE
-    subset: int | None = None
-    mirror: bool = False
-    cfg: str = "auto"
-    gamma: float | None = None
-    gamma_nir: float | None = None
-    nir_r1: bool = True
-    nir_loss_weight: float = 1.0
-    kimg: int | None = None
-    batch: int | None = None
-    batch_gpu: int | None = None
-    pl_weight: float | None = None
-    style_mixing: float | None = None
-    ema_kimg: float | None = None
-    g_reg_interval: int = 4
-    d_reg_interval: int = 16
-    aug: str = "ada"
-    p: float | None = None
-    target: float | None = None
-    augpipe: str = "bgc"
-    resume: str | None = None
-    nir_init: str = "luma"
-    freezed: int = 0
-    cbase: int | None = None
-    cmax: int | None = None
-    w_dim: int = 512
-    z_dim: int = 512
-    map_depth: int | None = None
-    mbstd_group: int | None = None
-    noise: bool = True
-    glr: float | None = None
-    dlr: float | None = None
-    fp32: bool = False
-    half: str = "float16"
-    nhwc: bool | None = None
-    allow_tf32: bool = False
-    nobench: bool = False
-    ops: str = "auto"
-    gpus: int | None = None
-    seed: int = 0
-    desc: str | None = None
-    tick: float = 4.0
-    snap: int = 50
-    checkpoint_minutes: float = 10.0
-    workers: int = 3
-    cache: float = 1.0
-    device: str = "auto"
-    gpu_device_number: int | None = None
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """A training run as the user asks for it; None leaves a choice to the preset."""
+
+    data: Path = option(
+        metavar="DIR|ZIP",
+        heading="Data",
+        help="Pairs with equal names: VIS and NIR in one folder, or images and a sibling NIR.",
+    )
+    cond: bool | None = option(
+        None,
+        help="Condition on the labels; by default where the data has identity_features.json.",
+    )
+    nir_cond: bool | None = option(
+        None,
+        help="Condition the NIR discriminator, too; by default as the generator is. false is the"
+        " published behaviour.",
+    )
+    feature_scale: float | None = option(
+        DEFAULT_FEATURE_SCALE,
+        gt=0,
+        parse=parse_feature_scale,
+        metavar="LENGTH|raw",
+        help="Length of identity features as conditions; raw: as in their file, as published.",
+    )
+    subset: int | None = option(
+        None, ge=1, metavar="PAIRS", help="Use this many pairs, chosen with --seed."
+    )
+    mirror: bool = option(False, help="Add all pairs flipped, both images alike.")
+    outdir: Path = outdir_option(
+        "Directory that holds one numbered folder per run.", heading="Output"
+    )
+    desc: str | None = option(None, metavar="TEXT", help="Text for the run folder's name.")
+    run: RunOptions = group(RunOptions, heading="Output")
+    fresh: bool = fresh_option("Start another run instead of continuing.")
+    cfg: str = option(
+        "auto",
+        parse=parse_preset,
+        metavar="PRESET",
+        heading="Base configuration",
+        help=f"Preset of the options whose default it decides: {', '.join(PRESET_NAMES)}.",
+    )
+    kimg: int | None = option(
+        None, ge=1, metavar="KIMG", help="Thousands of images to train on, in all."
+    )
+    batch: int | None = option(None, ge=1, metavar="IMAGES", help="Images per iteration.")
+    batch_gpu: int | None = option(
+        None,
+        ge=1,
+        metavar="IMAGES",
+        help="Images at once on a device; gradients are accumulated over the rest.",
+    )
+    seed: int = seed_option(ge=0)
+    gamma: float | None = option(
+        None, ge=0, heading="Losses", help="R1 weight of the RGB discriminator."
+    )
+    gamma_nir: float | None = option(
+        None, ge=0, help="R1 weight of the NIR discriminator; by default --gamma."
+    )
+    nir_r1: bool = option(
+        True, help="Regularise the NIR discriminator; false reproduces the published code."
+    )
+    nir_loss_weight: float = option(
+        1.0, ge=0, help="Weight of the NIR term in the generator's loss."
+    )
+    pl_weight: float | None = option(
+        None, ge=0, help="Weight of path length regularisation; 0 for none."
+    )
+    style_mixing: float | None = option(
+        None, ge=0, le=1, help="Probability of mixing the styles of two latents."
+    )
+    ema_kimg: float | None = option(
+        None, ge=0, metavar="KIMG", help="Half-life of the generator's average."
+    )
+    g_reg_interval: int = option(
+        4, ge=1, help="Iterations between regularisation steps of the generator."
+    )
+    d_reg_interval: int = option(
+        16, ge=1, help="Iterations between regularisation steps of the discriminators."
+    )
+    glr: float | None = option(None, gt=0, help="Learning rate of the generator.")
+    dlr: float | None = option(None, gt=0, help="Learning rate of the discriminators.")
+    aug: AdaMode = option(
+        AdaMode.ADAPTIVE,
+        heading="Augmentation",
+        help="Adaptive strength (ada), the strength --p, or no augmentation.",
+    )
+    p: float | None = option(None, ge=0, le=1, help="Strength of --aug=fixed.")
+    target: float | None = option(
+        None,
+        ge=-1,
+        le=1,
+        shown_default="0.6",
+        help="Target of --aug=ada: mean sign of the logits of real images, -1..1.",
+    )
+    augpipe: str = option(
+        "bgc", choices=tuple(AUGPIPES), help="Augmentation operations, as in StyleGAN2-ADA."
+    )
+    resume: str | None = option(
+        None,
+        metavar="FILE|URL|NAME",
+        heading="Transfer",
+        parse=lambda text: None if text == "noresume" else text,
+        help="Begin a new run from a snapshot, ours or a published one: a file, an address, or"
+        " ffhq256, ffhq512, ffhq1024, celebahq256, lsundog256.",
+    )
+    nir_init: Literal["luma", "random"] = option(
+        "luma",
+        help="How the NIR branch begins where the snapshot has none: as the luma of RGB, or"
+        " random.",
+    )
+    freezed: int = option(
+        0, ge=0, metavar="LAYERS", help="Layers of the discriminators that do not train (Freeze-D)."
+    )
+    cbase: int | None = option(
+        None,
+        ge=1,
+        heading="Network sizes",
+        help="Channels of a block are this divided by its resolution ...",
+    )
+    cmax: int | None = option(None, ge=1, help="... but at most this many.")
+    w_dim: int = option(512, ge=1, help="Width of the intermediate latent w.")
+    z_dim: int = option(512, ge=1, help="Width of the latent z.")
+    map_depth: int | None = option(None, ge=1, metavar="LAYERS", help="Layers of the mapping.")
+    noise: bool = option(
+        True,
+        help="Add noise to each layer of the generator. Short trainings of small networks look"
+        " cleaner without.",
+    )
+    mbstd_group: int | None = option(
+        None, ge=1, metavar="IMAGES", help="Group size of the minibatch standard deviation."
+    )
+    device: Device = device_option(heading="Performance")
+    gpu_device_number: int | None = gpu_option()
+    gpus: int | None = option(
+        None, ge=1, help="Number of processes, one per GPU; torchrun brings its own number."
+    )
+    fp32: bool = option(False, help="Compute in 32 bits throughout, on CUDA too.")
+    half: HalfPrecision = option(HalfPrecision.FLOAT16, help="Type of the 16-bit blocks on CUDA.")
+    nhwc: bool | None = option(
+        None, help="Channels-last memory format; by default on the CPU only."
+    )
+    allow_tf32: bool = option(False, help="TF32 matrix products and convolutions on CUDA.")
+    ops: OpBackend = option(
+        OpBackend.AUTO,
+        help="auto: our kernels where they can be built. plain: never. cpu, cuda: stop where they"
+        " cannot be built.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.p is not None and self.aug is not AdaMode.FIXED:
+            raise ValueError(f"--p goes with --aug=fixed only, got --aug={self.aug.value}")
+        if self.p is None and self.aug is AdaMode.FIXED:
+            raise ValueError("--aug=fixed needs --p, the strength")
+        if self.target is not None and self.aug is not AdaMode.ADAPTIVE:
+            raise ValueError(f"--target goes with --aug=ada only, got --aug={self.aug.value}")

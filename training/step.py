@@ -10,7 +10,7 @@ from data.pixels import to_float
 from networks.generator import Images
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
-from training.augmentation import AugmentPipe
+from training.augmentation.pipe import AugmentPipe
 from training.config import TrainingConfig
 from training.ema import ema_beta, update_ema
 from training.latents import Latents, draw_latents

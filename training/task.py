@@ -4,9 +4,9 @@ A row of stats.jsonl is a tick; after some ticks come a snapshot, a grid of samp
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from data.dataset import PairDataset
 from data.sampler import InfiniteSampler
 from dnnlib import config as configs
 from dnnlib.text import format_seconds
+from networks.sampling import IndexedSampler, evaluation_seed, snapshot_sampler
 from networks.snapshot import Snapshot, capture, save_snapshot
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed
@@ -27,16 +28,11 @@ from training.step import Iteration
 from training.terms import SUFFIXES
 from training.transfer import Start, begin
 
-
-class SnapshotEvaluator(Protocol):
-    """What measures a snapshot that has just been written; all processes call it together."""
-
-    def __call__(self, path: Path, state: TrainingState) -> Mapping[str, float]:
-        """Return "name" -> number in the first process; what the others return is not used.
-
-        A run that was killed afterwards comes to the same snapshot again, so a record that is kept
-        elsewhere must replace what it holds of `state.nimg`.
-        """
+# Measures a snapshot that has just been written, with samples of its generator, after so many
+# images; all processes call it together. Returns "name" -> number in the first one. A run that was
+# killed afterwards comes to the same snapshot again, so a record that is kept elsewhere must
+# replace what it holds of that number of images.
+SnapshotEvaluator = Callable[[Path, IndexedSampler, int, World], Mapping[str, float]]
 
 
 def tick_cadence(config: TrainingConfig, run: RunConfig) -> Cadence:
@@ -58,7 +54,7 @@ class GanTask(Task):
         dataset: the pairs.
         world: the processes that train together; all build a task and call the same methods.
         start: what a new run from a snapshot begins with; None is from scratch.
-        evaluations: called after each snapshot with its path and the state.
+        evaluate: called after each snapshot; None measures nothing.
     """
 
     def __init__(
@@ -70,12 +66,12 @@ class GanTask(Task):
         *,
         world: World | None = None,
         start: Start | None = None,
-        evaluations: Sequence[SnapshotEvaluator] = (),
+        evaluate: SnapshotEvaluator | None = None,
     ) -> None:
         device = torch.device(run.device)
         super().__init__(math.ceil(run.kimg * 1000 / config.batch), device, world)
         self.config, self.run_config, self.folder, self.dataset = config, run, folder, dataset
-        self.start, self.evaluations = start, evaluations
+        self.start, self.evaluate = start, evaluate
         set_up_backends(config, run)
         self.state = TrainingState(config, device, self.world)
         self.statistics = self.state.statistics
@@ -146,10 +142,12 @@ class GanTask(Task):
         if not is_last and (snap == 0 or (self.state.tick - 1) % snap != 0):
             return {}
         path = self.save_snapshot()
-        measured: dict[str, float] = {}
-        for evaluate in self.evaluations:
-            measured |= evaluate(path, self.state)
-        return measured
+        if self.evaluate is None:
+            return {}
+        seed = evaluation_seed(self.config.seed)
+        labels = self.dataset.labels
+        sampler = snapshot_sampler(self.state.ema, labels, name=path.name, seed=seed)
+        return self.evaluate(path, sampler, self.state.nimg, self.world)
 
     def status_line(self, index: int, means: Mapping[str, float]) -> str:
         """Return the published line of a tick."""

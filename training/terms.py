@@ -7,7 +7,7 @@ from torch import Tensor
 
 from data.modalities import MODALITIES
 from networks.generator import Images
-from training.augmentation import AugmentPipe
+from training.augmentation.pipe import AugmentPipe
 from training.config import LossConfig
 from training.latents import Latents, mixed_ws
 from training.losses import (

@@ -15,10 +15,10 @@ from networks.config import DiscriminatorConfig, GeneratorConfig
 from networks.snapshot import NetworkState, Snapshot
 from torch_utils.checkpoints import load_checkpoint
 from torch_utils.trainer import CHECKPOINT_FILE, CHECKPOINT_FORMAT, CHECKPOINT_VERSION
-from training.ada import AdaMode
 from training.conditioning import add_condition
 from training.config import TrainingConfig
 from training.fitting import check_fit
+from training.options import AdaMode
 from training.state import TrainingState, snapshot_name
 
 # Rec. 601 luma, as Pillow's conversion to grey uses it.

@@ -2,7 +2,8 @@
 
 import torch
 
-from training.augmentation import AugmentConfig, AugmentPipe
+from training.augmentation.config import AugmentConfig
+from training.augmentation.pipe import AugmentPipe
 
 
 def seeded(seed=0):

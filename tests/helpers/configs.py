@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from dnnlib.options import build
 from tests.helpers.networks import small_discriminator_config, small_generator_config
-from training.ada import AdaConfig, AdaMode
-from training.augmentation import AugmentConfig
-from training.config import DataConfig, LossConfig, TrainingConfig
-from training.options import TrainingOptions
-from training.presets import resolve
+from training.ada import AdaConfig
+from training.augmentation.config import AugmentConfig
+from training.config import DataConfig, LossConfig, TrainingConfig, resolve
+from training.options import AdaMode, TrainingOptions
 
 DATA = DataConfig(name="pairs", fingerprint="0" * 64, cond=False, mirror=False, subset=None)
 
@@ -49,10 +49,15 @@ def small_training_config(**changes):
     return TrainingConfig(**{**options, **changes})
 
 
+def training_options(**values):
+    """Return options from flat values, as a file or a command line gives them."""
+    return build(TrainingOptions, values)
+
+
 def resolve_options(resolution=256, *, c_dim=0, device="cuda:0", **options):
     """Apply presets to options for a data set of that resolution."""
     return resolve(
-        TrainingOptions(data=Path("pairs"), outdir=Path("runs"), **options),
+        training_options(data=Path("pairs"), outdir=Path("runs"), **options),
         data=DATA,
         resolution=resolution,
         c_dim=c_dim,

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from tests.helpers.configs import training_options
 from tests.helpers.images import write_pairs
-from training.launch import make_plan, train
-from training.options import TrainingOptions
+from training.jobs import prepare
 
 STEPS = 4
 BATCH = 1000 // STEPS
@@ -30,14 +30,14 @@ def tiny_options(data, outdir, **changes):
         "workers": 0,
         **changes,
     }
-    return TrainingOptions(data=Path(data), outdir=Path(outdir), **values)
+    return training_options(data=Path(data), outdir=Path(outdir), **values)
 
 
 def tiny_data(root):
     return write_pairs(root, size=8)
 
 
-def run(options, *, fresh=False, on_step=None):
+def run(options, *, on_step=None):
     """Train in this process; `on_step` is called with the number of steps of this call so far."""
     steps = []
 
@@ -49,10 +49,7 @@ def run(options, *, fresh=False, on_step=None):
 
         return advance
 
-    complete = train(
-        make_plan(options), options.outdir, fresh=fresh, log_to=lambda _: None, progress=progress
-    )
-    return complete, len(steps)
+    return prepare(options).train(progress), len(steps)
 
 
 def run_folder(outdir):

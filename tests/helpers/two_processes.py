@@ -10,20 +10,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.helpers.training import tiny_options  # noqa: E402
 from torch_utils.distributed import join_world  # noqa: E402
-from training.launch import make_plan  # noqa: E402
+from training.jobs import prepare  # noqa: E402
+from training.options import AdaMode  # noqa: E402
 from training.task import GanTask  # noqa: E402
 
 
 def train_four_steps(data, target):
     """No augmentation, noise or path length: what is left is a function of the whole batch."""
     options = tiny_options(data, target.parent, batch=40, mbstd_group=5, pl_weight=0.0, gamma=1.0)
-    options = dataclasses.replace(options, aug="ada", p=None, resume=None)
-    plan = make_plan(options)
+    options = dataclasses.replace(options, aug=AdaMode.ADAPTIVE, p=None, resume=None)
+    plan = prepare(options)
     generator = dataclasses.replace(plan.config.generator, use_noise=False)
     ada = dataclasses.replace(plan.config.ada, interval=2)
     config = dataclasses.replace(plan.config, generator=generator, ada=ada)
     with join_world(torch.device("cpu")) as world:
-        task = GanTask(config, plan.run, target.parent, plan.dataset, world=world)
+        task = GanTask(config, plan.run_config, target.parent, plan.dataset, world=world)
         gradients = record_gradients(task)
         batches = task._load_batches()
         task.iteration.run(next(batches))

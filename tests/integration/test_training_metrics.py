@@ -2,15 +2,16 @@
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from evaluation.names import parse_metrics
+from evaluation.snapshot_metrics import prepare_snapshot_metrics
 from tests.helpers.images import write_pairs
 from tests.helpers.training import run_folder, tiny_options
-from train_db_stylegan2 import _evaluations
-from training.launch import make_plan, train
+from training.jobs import prepare
 
 METRICS = parse_metrics("fid32_full,fid32_full_NIR,pr323_full,ppl2_wend_16")
 FILES = [
@@ -37,7 +38,6 @@ def data(tmp_path_factory):
 def go(data, outdir, *, metrics=METRICS, stop_at=None, **changes):
     """Two kimg with a snapshot after each; optionally stopped by a signal after some steps."""
     options = tiny_options(data, outdir, kimg=2, tick=1.0, snap=1, **changes)
-    plan = make_plan(options)
     steps = []
 
     def progress(_done, _total):
@@ -48,15 +48,9 @@ def go(data, outdir, *, metrics=METRICS, stop_at=None, **changes):
 
         return advance
 
-    evaluations = _evaluations(metrics, "standin", plan, Path(data)) if metrics else []
-    train(
-        plan,
-        options.outdir,
-        fresh=False,
-        log_to=lambda _: None,
-        progress=progress,
-        evaluations=evaluations,
-    )
+    prepare_metrics = partial(prepare_snapshot_metrics, metrics, "standin", Path(data))
+    plan = prepare(options, prepare_metrics if metrics else None)
+    plan.train(progress, plan.load_metrics(may_fetch=True))
     return run_folder(outdir)
 
 

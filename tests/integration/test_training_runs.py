@@ -16,7 +16,7 @@ from networks.snapshot import load_snapshot
 from tests.helpers.images import write_json
 from tests.helpers.training import BATCH, STEPS, run, run_folder, tiny_data, tiny_options
 from torch_utils.trainer import Trainer
-from training.launch import make_plan
+from training.jobs import prepare
 from training.task import GanTask, tick_cadence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,8 +112,8 @@ def test_every_declared_statistic_is_reported(whole_run):
 
 
 def test_training_moves_every_network(data, whole_run, tmp_path):
-    plan = make_plan(tiny_options(data, tmp_path))
-    untrained = GanTask(plan.config, plan.run, tmp_path, plan.dataset).networks()
+    plan = prepare(tiny_options(data, tmp_path))
+    untrained = GanTask(plan.config, plan.run_config, tmp_path, plan.dataset).networks()
     trained = load_snapshot(whole_run / SNAPSHOT).networks
     assert list(trained) == ["G", "G_ema", "D", "D_NIR"]
     for name, network in untrained.items():
@@ -185,7 +185,7 @@ def test_longer_duration_continues_a_finished_run(data, tmp_path):
 def test_fresh_and_other_options_start_other_runs(data, tmp_path):
     stop = stop_after(1)
     run(tiny_options(data, tmp_path), on_step=stop)
-    run(tiny_options(data, tmp_path), on_step=stop, fresh=True)
+    run(tiny_options(data, tmp_path, fresh=True), on_step=stop)
     run(tiny_options(data, tmp_path, seed=1), on_step=stop)
     assert len(list(tmp_path.glob("0*"))) == 3
 
@@ -226,8 +226,9 @@ def test_nir_weight_zero_leaves_nir_heads_to_path_length_only(data, tmp_path):
     changes = {"pl_weight": 0.0, "nir_loss_weight": 0.0}
     run(tiny_options(data, tmp_path, **changes))
     trained = load_snapshot(run_folder(tmp_path) / SNAPSHOT).networks["G"].state
-    plan = make_plan(tiny_options(data, tmp_path / "new", **changes))
-    start = GanTask(plan.config, plan.run, tmp_path, plan.dataset).state.generator.state_dict()
+    plan = prepare(tiny_options(data, tmp_path / "new", **changes))
+    task = GanTask(plan.config, plan.run_config, tmp_path, plan.dataset)
+    start = task.state.generator.state_dict()
     for name, tensor in start.items():
         if ".heads.nir." in name:
             assert torch.equal(tensor, trained[name]), name
@@ -249,9 +250,9 @@ def test_conditional_run_uses_identity_features(tmp_path):
 
 def test_resume_begins_with_the_snapshots_networks(data, whole_run, tmp_path):
     options = tiny_options(data, tmp_path, resume=str(whole_run / SNAPSHOT), freezed=2)
-    plan = make_plan(options)
+    plan = prepare(options)
     assert plan.config.ema_rampup is None
-    task = GanTask(plan.config, plan.run, tmp_path, plan.dataset, start=plan.start)
+    task = GanTask(plan.config, plan.run_config, tmp_path, plan.dataset, start=plan.start)
     task.begin(0)
     assert task.state.nimg == 0
     snapshot = load_snapshot(whole_run / SNAPSHOT)
@@ -270,12 +271,12 @@ def test_resume_begins_with_the_snapshots_networks(data, whole_run, tmp_path):
 
 
 def test_gradients_that_stay_bad_end_the_run(data, tmp_path):
-    plan = make_plan(tiny_options(data, tmp_path, batch=50, mbstd_group=5))
-    task = GanTask(plan.config, plan.run, tmp_path, plan.dataset)
+    plan = prepare(tiny_options(data, tmp_path, batch=50, mbstd_group=5))
+    task = GanTask(plan.config, plan.run_config, tmp_path, plan.dataset)
     with torch.no_grad():
         task.state.generator.mapping.fc0.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="Gmain: gradients were not finite in 20 steps"):
-        Trainer(task, tmp_path, tick_cadence(plan.config, plan.run)).run()
+        Trainer(task, tmp_path, tick_cadence(plan.config, plan.run_config)).run()
 
 
 def test_environment_is_recorded(whole_run):

@@ -11,7 +11,7 @@ from networks.snapshot import NetworkState, Snapshot, load_snapshot, save_snapsh
 from tests.helpers.training import run, run_folder, tiny_data, tiny_options
 from tests.helpers.web import serve
 from train_db_stylegan2 import main
-from training.launch import make_plan
+from training.jobs import prepare
 from training.task import GanTask, set_up_backends
 
 SNAPSHOT = "network-snapshot-000001.pkl"
@@ -47,8 +47,8 @@ def single(earlier, tmp_path_factory):
 
 
 def build_task(options, folder):
-    plan = make_plan(options)
-    task = GanTask(plan.config, plan.run, folder, plan.dataset, start=plan.start)
+    plan = prepare(options)
+    task = GanTask(plan.config, plan.run_config, folder, plan.dataset, start=plan.start)
     task.begin(0)
     return task
 
@@ -150,9 +150,9 @@ def test_conditional_run_with_an_unconditional_nir_discriminator(data, tmp_path)
 
 @pytest.mark.parametrize(("gib", "is_kept"), [(1.0, True), (0.0, False), (1e-9, False)])
 def test_images_are_kept_in_memory_only_where_they_fit(data, tmp_path, gib, is_kept):
-    plan = make_plan(tiny_options(data, tmp_path, cache=gib))
+    plan = prepare(tiny_options(data, tmp_path, cache=gib))
     assert not plan.dataset.is_cached
-    plan.dataset.cache(plan.cache_gib)
+    plan.dataset.cache(plan.run_config.cache)
     assert plan.dataset.is_cached == is_kept
 
 
@@ -171,8 +171,8 @@ def test_switches_of_backends_and_layout(data, tmp_path, is_on):
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not is_on
     torch.backends.cudnn.benchmark = is_on
     options = tiny_options(data, tmp_path, allow_tf32=is_on, nobench=is_on, nhwc=is_on)
-    plan = make_plan(options)
-    set_up_backends(plan.config, plan.run)
+    plan = prepare(options)
+    set_up_backends(plan.config, plan.run_config)
     assert torch.backends.cudnn.allow_tf32 is is_on
     assert torch.backends.cuda.matmul.allow_tf32 is is_on
     assert torch.backends.cudnn.benchmark is not is_on

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from torch_utils.ops import backends, building, cpu_kernels, cuda_kernels
-from torch_utils.ops.backends import OpBackend
 from torch_utils.ops.building import BuildError, Recipe, load
 from torch_utils.ops.cuda_kernels import CudaKernels
+from torch_utils.options import OpBackend
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = 'extern "C" int answer() { return 42; }\n'

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from dnnlib.config import from_dict, to_dict
-from training.ada import AdaConfig, AdaController, AdaMode
+from training.ada import AdaConfig, AdaController
+from training.options import AdaMode
 
 
 def controller(**options):

@@ -9,8 +9,9 @@ import torch
 from dnnlib.config import from_dict, to_dict
 from tests.helpers.augmentation import augment, noise_images, seeded
 from tests.helpers.golden import assert_golden, read_shared, read_small
-from training.augmentation import AUGPIPES, AugmentConfig, AugmentPipe
+from training.augmentation.config import AUGPIPES, AugmentConfig
 from training.augmentation.draws import Draw, Draws
+from training.augmentation.pipe import AugmentPipe
 
 CASES = [tuple(case) for case in read_small("augment")[0]["cases"]]
 ALL_ON = AUGPIPES["bgcfnc"]

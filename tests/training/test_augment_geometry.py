@@ -8,7 +8,8 @@ import torch
 
 from tests.helpers.augmentation import augment, noise_images, seeded
 from torch_utils.ops.upfirdn2d import setup_filter
-from training.augmentation import AugmentConfig, geometric
+from training.augmentation import geometric
+from training.augmentation.config import AugmentConfig
 from training.augmentation.draws import Draws
 from training.augmentation.geometric import SYM6, inverse_transforms, reflect_margins, resample
 

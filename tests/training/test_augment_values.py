@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.helpers.augmentation import augment, noise_images, seeded
-from training.augmentation import AUGPIPES, AugmentConfig
 from training.augmentation.color import apply_color, color_matrix, color_transforms
+from training.augmentation.config import AUGPIPES, AugmentConfig
 from training.augmentation.corruption import add_noise, cut_out, noise_levels
 from training.augmentation.draws import Draws
 from training.augmentation.image_filter import (

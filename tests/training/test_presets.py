@@ -3,11 +3,12 @@
 import pytest
 
 from dnnlib.config import from_dict, to_dict
-from networks.config import Architecture, HalfPrecision
+from networks.config import Architecture
+from networks.options import HalfPrecision
 from tests.helpers.configs import resolve_options as resolve
-from training.ada import AdaMode
-from training.augmentation import AUGPIPES
+from training.augmentation.config import AUGPIPES
 from training.config import TrainingConfig
+from training.options import AdaMode
 from training.presets import PRESET_NAMES, auto_preset
 
 # kimg, batch, mbstd, fmaps, learning rate, gamma, ema, ramp, mapping layers

@@ -9,7 +9,8 @@ from networks.snapshot import Snapshot, capture, load_snapshot, save_snapshot
 from tests.helpers.configs import small_training_config
 from torch_utils.checkpoints import save_checkpoint
 from torch_utils.trainer import CHECKPOINT_FILE, CHECKPOINT_FORMAT, CHECKPOINT_VERSION
-from training.ada import AdaConfig, AdaMode
+from training.ada import AdaConfig
+from training.options import AdaMode
 from training.state import TrainingState
 from training.transfer import begin, find_checkpoint, plan_start
 

@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from typing import Generic, TypeVar
 
 import torch
@@ -19,25 +18,12 @@ from torch_utils.ops.building import BuildError
 from torch_utils.ops.cpu_kernels import CpuKernels
 from torch_utils.ops.cuda_kernels import DTYPES as CUDA_DTYPES
 from torch_utils.ops.cuda_kernels import CudaKernels
+from torch_utils.options import OpBackend
 
 Kernels = CpuKernels | CudaKernels
 Some = TypeVar("Some", CpuKernels, CudaKernels)
 
 _log = logging.getLogger(__name__)
-
-
-class OpBackend(StrEnum):
-    """What the user may ask for.
-
-    auto: kernels where they can be built, otherwise plain PyTorch, which is said once.
-    plain: plain PyTorch.
-    cpu, cuda: as auto, but kernels for that device must be there.
-    """
-
-    AUTO = "auto"
-    PLAIN = "plain"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 class _Lazy(Generic[Some]):

@@ -3,8 +3,3 @@
 Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data"
 (arXiv:2006.06676), appendix B, on which all stages here are built.
 """
-
-from training.augmentation.config import AUGPIPES, AugmentConfig
-from training.augmentation.pipe import AugmentPipe
-
-__all__ = ["AUGPIPES", "AugmentConfig", "AugmentPipe"]
