@@ -78,12 +78,14 @@ class OutputFolder:
         self.is_finished = True
 
     def _write(self, *, is_finished: bool, result: Mapping[str, Any]) -> None:
+        # A record that is part of a data set has neither command nor settings: whatever the number
+        # of processes and wherever the folder lies, its bytes are the same, and it tells no paths.
+        started = {"settings": self.settings, "command": sys.argv} if self.settings else {}
         content = {
             "identity": self.identity,
-            "settings": self.settings,
             "finished": is_finished,
+            **started,
             **result,
-            "command": sys.argv,
             "environment": describe_environment(),
         }
         files.write_json(self.path / self.record, content)
