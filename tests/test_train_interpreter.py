@@ -18,15 +18,15 @@ import train_interpreter
 from biometrics.embedding import load_embedder
 from biometrics.thresholds import calibrate, write_thresholds
 from data.pixels import decode_image
-from tests.helpers.interpreters import paint_masks, read_tree, save_small_snapshot
+from tests.helpers.interpreters import (
+    read_tree,
+    save_small_models,
+    save_small_snapshot,
+    write_workshop,
+)
 from tests.helpers.people import clustered_features, save_recogniser
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSES = [
-    {"name": "a", "color": [0, 0, 0]},
-    {"name": "b", "color": [255, 0, 0]},
-    {"name": "c", "color": [0, 255, 0]},
-]
 
 
 def run(script, *arguments, code=0):
@@ -38,26 +38,7 @@ def run(script, *arguments, code=0):
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
     """A snapshot, drawn images, masks, a processed folder, and trained models."""
-    folder = tmp_path_factory.mktemp("workshop")
-    save_small_snapshot(folder / "net.pkl")
-    experiment = {
-        "exp_dir": str(folder),
-        "stylegan_checkpoint": "net.pkl",
-        "annotation_mask_path": "processed",
-        "annotation_image_latent_path": "processed/latent_stylegan.npy",
-        "model_num": 2,
-        "max_steps": 20,
-        "evaluate_every": 10,
-        "min_region_pixels": 0,
-        "max_training": 3,
-    }
-    (folder / "exp.json").write_text(json.dumps(experiment))
-    (folder / "classes.json").write_text(json.dumps(CLASSES))
-    run(make_training_data, "--exp", folder / "exp.json", "--sv_path", folder / "drawn",
-        "--num_sample", 6, "--select", 2)  # fmt: skip
-    paint_masks(folder / "painted", [4, 0, 2])
-    run(preprocess_annotations, "--annotations", folder / "painted", "--drawn", folder / "drawn",
-        "--classes", folder / "classes.json", "--outdir", folder / "processed")  # fmt: skip
+    folder = write_workshop(tmp_path_factory.mktemp("workshop"))
     run(train_interpreter, "--exp", folder / "exp.json")
     return folder
 
@@ -172,7 +153,6 @@ def test_another_truncation_than_the_annotated_ones(workshop, tmp_path):
 
 
 def test_features_that_do_not_match_the_models(workshop, tmp_path):
-    from tests.helpers.interpreters import save_small_models  # noqa: PLC0415
 
     save_small_models(tmp_path / "published", features=99)
     output = generate(workshop, "--resume", tmp_path / "published", code=2)

@@ -377,6 +377,11 @@ class TrainingJob(FolderJob):
     task: Task
     cadence: Cadence
 
+    def run(self, progress: JobProgress) -> str | None:
+        """Do what is left of the work; the first process tells of it."""
+        message = super().run(progress)
+        return message if self.task.world.is_first else None
+
     def work(self, progress: JobProgress) -> str | None:
         """Train and export."""
         task, path = self.task, self.output.path

@@ -1,14 +1,24 @@
 """Small generators, annotated folders and trained ensembles for the interpreter's tests."""
 
+import json
+
 import numpy as np
+from click.testing import CliRunner
 from PIL import Image
 
+import make_training_data
+import preprocess_annotations
 from interpreter.ensemble import ensemble_from_states, save_models
 from networks.snapshot import Snapshot, capture, save_snapshot
 from tests.helpers.networks import random_network, small_generator_config
 from tests.helpers.pixel_classifiers import plain_classifier, published_state
 
 CLASSES = 3
+CLASS_LIST = [
+    {"name": "a", "color": [0, 0, 0]},
+    {"name": "b", "color": [255, 0, 0]},
+    {"name": "c", "color": [0, 255, 0]},
+]
 
 
 def small_generator(seed=0, **changes):
@@ -43,6 +53,35 @@ def paint_masks(folder, numbers, side=16, classes=CLASSES):
         blocks = np.random.default_rng(number).integers(0, classes, [4, 4], np.uint8)
         mask = np.kron(blocks, np.ones([side // 4, side // 4], np.uint8))
         Image.fromarray(mask).save(folder / f"image_{number}_mask.png")
+    return folder
+
+
+def write_workshop(folder, **changes):
+    """Write exp.json, a snapshot, its images with masks, and the folder to train from."""
+    save_small_snapshot(folder / "net.pkl")
+    experiment = {
+        "exp_dir": str(folder),
+        "stylegan_checkpoint": "net.pkl",
+        "annotation_mask_path": "processed",
+        "annotation_image_latent_path": "processed/latent_stylegan.npy",
+        "model_num": 2,
+        "max_steps": 20,
+        "evaluate_every": 10,
+        "min_region_pixels": 0,
+        "max_training": 3,
+        **changes,
+    }
+    (folder / "exp.json").write_text(json.dumps(experiment))
+    (folder / "classes.json").write_text(json.dumps(CLASS_LIST))
+    for script, line in (
+        (make_training_data, ("--exp", folder / "exp.json", "--sv_path", folder / "drawn",
+                              "--num_sample", 6, "--select", 2)),
+        (preprocess_annotations, ("--annotations", paint_masks(folder / "painted", [4, 0, 2]),
+                                  "--drawn", folder / "drawn", "--outdir", folder / "processed",
+                                  "--classes", folder / "classes.json")),
+    ):  # fmt: skip
+        result = CliRunner().invoke(script.main, [str(argument) for argument in line])
+        assert result.exit_code == 0, result.output
     return folder
 
 
