@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import affine_transform
 
-from biometrics.detection import FaceDetector, MtcnnDetector
+from biometrics.detection import FaceDetector, FaceMethod, MtcnnDetector
 from biometrics.faces import FaceRules, check_face
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -30,13 +29,6 @@ _GRID_SIDE = 64  # points a side at which the part outside an image is measured
 
 
 Aligner = Callable[[np.ndarray], np.ndarray | str]
-
-
-class AlignKind(StrEnum):
-    """How images become what the recogniser was trained on."""
-
-    NONE = "none"
-    MTCNN = "mtcnn"
 
 
 @dataclass(frozen=True)
@@ -158,12 +150,12 @@ def align_face(image: np.ndarray, detector: FaceDetector, side: int) -> np.ndarr
     return warp(image, fit_similarity(verdict.face.landmarks, template_points(side)), side)
 
 
-def build_aligner(kind: AlignKind, side: int, device: str = "cpu") -> Aligner | None:
+def build_aligner(kind: FaceMethod, side: int, device: str = "cpu") -> Aligner | None:
     """Return what aligns images of any size, None for images that are aligned already.
 
     Raises: ValueError where the detector's package is not installed.
     """
-    if kind is AlignKind.NONE:
+    if kind is FaceMethod.NONE:
         return None
     detector = MtcnnDetector(device=device, max_side=_MAX_SIDE)
     return lambda image: align_face(image, detector, side)

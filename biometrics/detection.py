@@ -4,7 +4,7 @@ import importlib.metadata
 import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,13 @@ _PACKAGE = "facenet-pytorch"
 _INSTALL_HINT = "pip install -r requirements-extras.txt"
 _NETWORK_SIDE = 12  # pixels that MTCNN's first network looks at
 _MAX_BATCH_PIXELS = 1 << 22  # of the images of a batch together
+
+
+class FaceMethod(StrEnum):
+    """How faces are found; the value is the option's."""
+
+    NONE = "none"
+    MTCNN = "mtcnn"
 
 
 class FaceDetector(Protocol):
@@ -113,56 +120,26 @@ class MtcnnDetector:
             yield from (members[i : i + count] for i in range(0, len(members), count))
 
 
-class FaceCheck(Protocol):
-    """Accepts or refuses images, RGB or NIR, by the faces in them."""
-
-    rules: FaceRules
-
-    def __call__(self, images: Tensor) -> list[FaceVerdict]:
-        """Return a verdict for each image of [N, 1 or 3, H, W] uint8."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return what decides the verdicts, as plain JSON values."""
-
-
-class FaceCheckKind(Enum):
-    """How images are checked for faces; the value is the option's."""
-
-    NONE = "none"
-    MTCNN = "mtcnn"
-
-
-class NoFaceCheck:
-    """Accepts all images, such as drawings or eyes; implements FaceCheck."""
-
-    rules = FaceRules()
-
-    def __call__(self, images: Tensor) -> list[FaceVerdict]:
-        """Return an accepting verdict for each image."""
-        return [FaceVerdict()] * len(images)
-
-    def describe(self) -> dict[str, Any]:
-        """Return {"kind": "none"}."""
-        return {"kind": FaceCheckKind.NONE.value}
-
-
-class DetectorFaceCheck:
-    """Accepts or refuses images by what a detector finds; implements FaceCheck.
+class FaceCheck:
+    """Accepts or refuses images, RGB or NIR, by the faces in them.
 
     Args:
-        detector: finds the faces.
-        rules: accept them.
+        detector: finds the faces; None accepts all images, such as drawings or eyes.
+        rules: accept the faces found.
     """
 
-    def __init__(self, detector: FaceDetector, rules: FaceRules) -> None:
-        self._detector = detector
-        self.rules = rules
+    def __init__(
+        self, detector: FaceDetector | None = None, rules: FaceRules | None = None
+    ) -> None:
+        self._detector, self.rules = detector, rules or FaceRules()
 
     def __call__(self, images: Tensor) -> list[FaceVerdict]:
         """Return a verdict for each image of [N, 1 or 3, H, W] uint8; grey is shown as RGB.
 
         Raises: ValueError for other shapes or dtypes.
         """
+        if self._detector is None:
+            return [FaceVerdict()] * len(images)
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(
                 f"face check: images must be uint8 [N, 1 or 3, H, W], "
@@ -174,38 +151,29 @@ class DetectorFaceCheck:
         return [check_face(faces, self.rules) for faces in found]
 
     def describe(self) -> dict[str, Any]:
-        """Return kind, detector and rules."""
+        """Return kind, detector and rules: what decides the verdicts, as plain JSON values."""
+        if self._detector is None:
+            return {"kind": FaceMethod.NONE.value}
         detector = self._detector.describe()
         return {"kind": detector["name"], "detector": detector, "rules": to_dict(self.rules)}
 
 
-def face_check(
-    kind: str | FaceCheckKind,
+def build_face_check(
+    method: FaceMethod | str,
     *,
     rules: FaceRules | None = None,
     device: str | torch.device = "cpu",
-    min_face_size: int = 20,
-    batch_size: int = 1,
 ) -> FaceCheck:
     """Return a face check: "none" accepts everything, "mtcnn" looks for one frontal face.
 
     Args:
-        kind: of check.
+        method: of detection.
         rules: accept the faces found; None takes FaceRules().
-        device: see MtcnnDetector, as for the other arguments.
-        min_face_size: of faces in pixels.
-        batch_size: of images.
-    Raises: ValueError for another kind, or where the detector's package is not installed.
+        device: of the detector.
+    Raises: ValueError for another method, or where the detector's package is not installed.
     """
-    try:
-        chosen = FaceCheckKind(kind)
-    except ValueError as error:
-        names = ", ".join(member.value for member in FaceCheckKind)
-        raise ValueError(f"face check must be one of {names}, got {kind!r}") from error
-    if chosen is FaceCheckKind.NONE:
-        return NoFaceCheck()
-    detector = MtcnnDetector(device=device, min_face_size=min_face_size, batch_size=batch_size)
-    return DetectorFaceCheck(detector, rules or FaceRules())
+    is_none = FaceMethod(method) is FaceMethod.NONE
+    return FaceCheck(None if is_none else MtcnnDetector(device=device), rules)
 
 
 def _build_mtcnn(device: torch.device, min_face_size: int) -> Any:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biometrics.alignment import Aligner, AlignKind, build_aligner
+from biometrics.alignment import Aligner, build_aligner
 from biometrics.backbones import load_backbone
+from biometrics.detection import FaceMethod
 from data.pixels import to_float
 from dnnlib.files import sha256_file
 from metrics import NotMeasuredError
@@ -37,7 +38,7 @@ class Preprocessing:
     size: int
     channels: int = 3
     flip: bool = False
-    align: AlignKind = AlignKind.NONE
+    align: FaceMethod = FaceMethod.NONE
 
 
 class Embedder:
@@ -223,7 +224,7 @@ def load_embedder(
     *,
     device: str = "cpu",
     flip: bool = False,
-    align: AlignKind = AlignKind.NONE,
+    align: FaceMethod = FaceMethod.NONE,
 ) -> Embedder:
     """Read a backbone's .pth file.
 
@@ -234,12 +235,12 @@ def load_embedder(
     return Embedder(
         backbone,
         Preprocessing(
-            size=config.size, channels=config.in_channels, flip=flip, align=AlignKind(align)
+            size=config.size, channels=config.in_channels, flip=flip, align=FaceMethod(align)
         ),
         hash=sha256_file(path),
         width=config.embedding,
         device=torch.device(device),
-        aligner=build_aligner(AlignKind(align), config.size, device),
+        aligner=build_aligner(FaceMethod(align), config.size, device),
     )
 
 

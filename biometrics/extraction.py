@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,14 +37,11 @@ class Extraction:
         features: of the other images.
         file_names: of those images.
         failures: file -> reason.
-        representatives: where one vector stands for all images of an identity, identity -> stem
-            of that vector's image.
     """
 
     features: IdentityFeatures
     file_names: list[str]
-    failures: dict[str, str] = field(default_factory=dict)
-    representatives: dict[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,16 +172,15 @@ def extract_features(
     )
     kept = [index for index in range(len(source)) if index not in found.failures]
     stems = [source.stems[index] for index in kept]
-    matrix, representatives = found.vectors[kept], {}
+    matrix = found.vectors[kept]
     if vectors == "one":
-        matrix, representatives = share_vectors(stems, matrix)
+        matrix = share_vectors(stems, matrix)
     info = describe_features(embedder, vectors, modality, len(stems))
     features = IdentityFeatures(stems=tuple(stems), vectors=matrix, info=info)
     return Extraction(
         features=features,
         file_names=[_name_of(source, modality, index) for index in kept],
         failures=named(found.failures),
-        representatives=representatives,
     )
 
 
@@ -199,24 +195,22 @@ def describe_features(embedder: Embedder, vectors: str, modality: str, count: in
     )
 
 
-def share_vectors(stems: Sequence[str], vectors: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+def share_vectors(stems: Sequence[str], vectors: np.ndarray) -> np.ndarray:
     """Replace the vectors of each identity by the one of highest mean cosine to the others.
 
     Args:
         stems: of the images.
         vectors: [N, E] float32 of unit length.
-    Returns: [N, E] float32; identity -> stem of the chosen image, the first among equals.
+    Returns: [N, E] float32; of equally good ones the first is taken.
     """
     rows: dict[str, list[int]] = {}
     for row, stem in enumerate(stems):
         rows.setdefault(identity_of(stem), []).append(row)
-    shared, chosen = vectors.copy(), {}
-    for identity, own in rows.items():
+    shared = vectors.copy()
+    for own in rows.values():
         group = vectors[own].astype(np.float64)
-        best = own[int((group @ group.sum(0)).argmax())]
-        shared[own] = vectors[best]
-        chosen[identity] = stems[best]
-    return shared, chosen
+        shared[own] = vectors[own[int((group @ group.sum(0)).argmax())]]
+    return shared
 
 
 def describe_identities(stems: Sequence[str]) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from biometrics.alignment import AlignKind
-from biometrics.detection import FaceCheckKind, face_check
+from biometrics.detection import FaceMethod, build_face_check
 from biometrics.embedding import Embedder, load_embedder
 from biometrics.faces import FaceRules
 from biometrics.features import IdentityFeatures, read_identity_features
@@ -127,14 +126,14 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
         rules = _with_nir(rules, features_nir, None if is_given else thresholds, options.device)
         people_nir = TrainingPeople(features_nir, rules.training, device)
         hashes[NIR.name] = sha256_file(options.training_ids_nir)
-    if embedder.aligner is not None and options.face_check == FaceCheckKind.NONE.value:
+    if embedder.aligner is not None and options.face_check == FaceMethod.NONE:
         _logger.warning(
             "%s: features of aligned faces; an image in which no face is found is compared as it "
             "is, and may pass: --face-check=mtcnn refuses it",
             options.training_ids,
         )
     is_published = options.rules is Preset.PUBLISHED
-    check = face_check(
+    check = build_face_check(
         options.face_check,
         rules=FaceRules.published() if is_published else None,
         device=options.device,
@@ -153,7 +152,7 @@ def load_people(
     """Return features and their recogniser, with the preprocessing that the features record."""
     features = read_identity_features(training_ids)
     made = features.info.preprocessing if features.info is not None else None
-    flip, align = (made.flip, made.align) if made is not None else (False, AlignKind.NONE)
+    flip, align = (made.flip, made.align) if made is not None else (False, FaceMethod.NONE)
     embedder = load_embedder(rec_model, device=device, flip=flip, align=align)
     check_features(features, training_ids, embedder, "--training_ids")
     if features.recogniser is None:

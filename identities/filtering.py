@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biometrics.detection import FaceCheck, NoFaceCheck
+from biometrics.detection import FaceCheck
 from biometrics.faces import FaceReason
 from biometrics.features import IdentityFeatures
 from data.modalities import MODALITIES, NIR
@@ -115,7 +115,7 @@ class PairScorer:
                 )
         self._people_nir = people_nir or people
         self.embedder, self.people, self.rules = embedder, people, rules
-        self.face_check = face_check or NoFaceCheck()
+        self.face_check = face_check or FaceCheck()
 
     def score(self, images: Mapping[str, Tensor]) -> PairScores:
         """Score [N, C, R, R] uint8 images by modality."""

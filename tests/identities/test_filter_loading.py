@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from biometrics.detection import NoFaceCheck
+from biometrics.detection import FaceCheck
 from biometrics.thresholds import calibrate, write_thresholds
 from identities import filter_loading as setup
 from identities.filter_loading import FilterOptions, describe_thresholds, load_filter
@@ -110,7 +110,7 @@ def test_faces_that_may_not_be_found_are_said(shop, caplog, monkeypatch, kind, i
     features, embedder = setup.load_people(shop / "rgb.json", shop / "rec.pth", "cpu")
     embedder.aligner = lambda _image: "no face"
     monkeypatch.setattr(setup, "load_people", lambda *_: (features, embedder))
-    monkeypatch.setattr(setup, "face_check", lambda *_args, **_kwargs: NoFaceCheck())
+    monkeypatch.setattr(setup, "build_face_check", lambda *_args, **_kwargs: FaceCheck())
     load(shop, face_check=kind)
     assert ("may pass: --face-check=mtcnn refuses it" in caplog.text) == is_said
 
