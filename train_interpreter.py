@@ -224,7 +224,7 @@ def _dataset_writer(
     feature_scale: float | None,
 ) -> tuple["DatasetWriter", dict[str, Any]]:
     """Return the writer, and what decides its output as plain JSON values."""
-    from data.conditions import load_conditions  # noqa: PLC0415
+    from data.numbers import load_conditions  # noqa: PLC0415
     from interpreter.annotations import class_list_of  # noqa: PLC0415  # torch is slow
     from interpreter.dataset_writer import DatasetWriter, dataset_identity  # noqa: PLC0415
     from interpreter.ensemble import load_models  # noqa: PLC0415

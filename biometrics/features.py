@@ -17,7 +17,7 @@ import torch
 
 from biometrics.embedding import Preprocessing
 from data.labels import stem_of_key
-from data.number_files import rows_of
+from data.numbers import rows_of
 from data.pixels import image_suffixes
 from data.sample_index import MODALITY_FOLDERS, identity_of
 from dnnlib.config import from_dict, to_dict

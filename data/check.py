@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import labels, pixels
 from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
-from data.pairs import Layout, find_layout, index_matching, list_images, match_stems
+from data.pairs import find_layout, index_matching, list_images, match_stems
 from data.sample_index import SampleIndex, shorten
 from data.storage import map_in_threads
 from dnnlib.options import Job, Options, Progress, option
@@ -102,7 +102,7 @@ def check_pairs(
         resolution=resolution,
         kinds={name: dict(sorted(kinds.items())) for name, kinds in scan.kinds.items()},
         labels=label_line,
-        num_ignored=_count_ignored(layout),
+        num_ignored=sum(len(f.names()) - len(names[m]) for m, f in layout.folders.items()),
         problems=[*problems, *label_problems],
         warnings=_check_pairing(scan.edges),
     )
@@ -201,54 +201,41 @@ class _Scan:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """One decoded image, or the problem with it."""
-
-    header: pixels.ImageHeader | None = None
-    edges: np.ndarray | None = None
-    problem: str = ""
-
-
 def _scan(samples: SampleIndex, workers: int | None, advance: Callable[[int], None]) -> _Scan:
-    step = max(1, len(samples) // _MAX_COMPARED)
-
-    def see_pair(pair: int) -> list[_Seen]:
-        return [_see(samples, m.name, pair, has_edges=pair % step == 0) for m in MODALITIES]
+    def look(pair: int) -> list[tuple[pixels.ImageHeader, np.ndarray] | str]:
+        return [_look(samples, modality.name, pair) for modality in MODALITIES]
 
     scan = _Scan(kinds={modality.name: Counter() for modality in MODALITIES})
-    for pair, seen in enumerate(map_in_threads(see_pair, range(len(samples)), workers)):
-        for modality, image in zip(MODALITIES, seen, strict=True):
-            if image.header is None:
-                scan.problems.append(image.problem)
+    step = max(1, len(samples) // _MAX_COMPARED)
+    for pair, found in enumerate(map_in_threads(look, range(len(samples)), workers)):
+        edges = []
+        for modality, image in zip(MODALITIES, found, strict=True):
+            if isinstance(image, str):
+                scan.problems.append(image)
                 continue
-            size = (image.header.width, image.header.height)
-            scan.sizes[samples.describe(modality.name, pair)] = size
-            kind = f"{image.header.format} {image.header.mode} {size[0]}x{size[1]}"
+            header = image[0]
+            scan.sizes[samples.describe(modality.name, pair)] = (header.width, header.height)
+            kind = f"{header.format} {header.mode} {header.width}x{header.height}"
             scan.kinds[modality.name][kind] += 1
-        edges = [image.edges for image in seen if image.edges is not None]
-        if len(edges) == len(MODALITIES):
+            edges.append(image[1])
+        if pair % step == 0 and len(edges) == len(MODALITIES):
             scan.edges.append(np.stack(edges))
         advance(1)
     return scan
 
 
-def _see(samples: SampleIndex, modality: str, pair: int, *, has_edges: bool) -> _Seen:
+def _look(
+    samples: SampleIndex, modality: str, pair: int
+) -> tuple[pixels.ImageHeader, np.ndarray] | str:
+    """Return an image's header and the strength of its edges, [P] float64, or what is wrong."""
     name = samples.describe(modality, pair)
     try:
         content = samples.read(modality, pair)
-        header = pixels.read_header(content, name)
-        image = pixels.load_image(content, 1, name)
+        header, image = pixels.read_header(content, name), pixels.load_image(content, 1, name)
     except ValueError as error:
-        return _Seen(problem=str(error))
-    return _Seen(header=header, edges=_edges_of(image) if has_edges else None)
-
-
-def _edges_of(image: Image.Image) -> np.ndarray:
-    """Return the strength of an image's edges: [P] float64."""
+        return str(error)
     small = image.resize((_EDGE_SIDE, _EDGE_SIDE), Image.Resampling.BOX)
-    down, right = np.gradient(np.asarray(small, dtype=np.float64))
-    return np.hypot(down, right).ravel()
+    return header, np.hypot(*np.gradient(np.asarray(small, dtype=np.float64))).ravel()
 
 
 def _check_labels(samples: SampleIndex) -> tuple[str, list[str]]:
@@ -274,12 +261,3 @@ def _check_pairing(edges: Sequence[np.ndarray]) -> list[str]:
         f"pairs may be wrongly matched: over {len(edges)} pairs, edges correlate by {own:.3f} "
         f"within pairs and by {others:.3f} across pairs"
     ]
-
-
-def _count_ignored(layout: Layout) -> int:
-    suffixes = pixels.image_suffixes()
-    return sum(
-        PurePosixPath(name).suffix.lower() not in suffixes
-        for folder in layout.folders.values()
-        for name in folder.names()
-    )

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from data import pixels
-from data.conditions import scale_features
 from data.modalities import MODALITIES
-from data.number_files import rows_of
+from data.numbers import rows_of, scale_features
 from data.sample_index import MODALITY_FOLDERS, SampleIndex, shorten
 from data.storage import Directory, Folder, Mounts
 

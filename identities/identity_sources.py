@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from biometrics.features import IdentityFeatures, random_direction
-from data.number_files import open_numbers, rows_of
+from data.numbers import open_numbers, rows_of
 from dnnlib import files
 from metrics.nearest import unit_rows
 from torch_utils.seeding import generator_for

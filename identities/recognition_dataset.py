@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from data.modalities import MODALITIES
-from data.number_files import save_array
+from data.numbers import save_array
 from data.samples import SUMMARY
 from data.sheets import encode_png
 from data.storage import map_in_threads

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from data import sheets
-from data.conditions import load_conditions
 from data.modalities import MODALITIES
-from data.number_files import save_array
+from data.numbers import load_conditions, save_array
 from dnnlib import files
 from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, find_output

@@ -18,7 +18,7 @@ from data.class_list import (
     load_class_list,
 )
 from data.modalities import MODALITIES
-from data.number_files import load_rows, save_array
+from data.numbers import load_rows, save_array
 from data.pixels import decode_image
 from dnnlib import files
 from dnnlib.options import Progress

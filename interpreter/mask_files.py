@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data.class_list import ClassList
-from data.number_files import open_numbers
+from data.numbers import open_numbers
 from interpreter.gimp import OPAQUE, read_xcf_mask
 
 # Of several annotations of one image, the one with most information is taken.

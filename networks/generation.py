@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.conditions import load_conditions
-from data.number_files import load_rows
+from data.numbers import load_conditions, load_rows
 from data.pixels import to_uint8
 from data.sheets import Pixels, image_grid, save_image, side_by_side
 from dnnlib import files

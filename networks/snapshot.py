@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.conditions import DEFAULT_FEATURE_SCALE
+from data.numbers import DEFAULT_FEATURE_SCALE
 from dnnlib import config as configs
 from networks import import_published, import_tensorflow
 from networks.config import DiscriminatorConfig, GeneratorConfig

@@ -64,6 +64,7 @@ def _prepare_test(options: SegmentationOptions) -> EvaluationJob:
     source = open_source(options.test, segmenter.modalities)
     merge = None if options.merge is None else load_merge(options.merge)
     labelled = LabelledSet([source], segmenter.classes, merge=merge, side=segmenter.side)
+    labelled.verify()
     identity = {"model": sha256_file(options.evaluate), "test": labelled.fingerprint()}
     output = find_output(options.outdir, EVALUATION_FILE, identity, fresh=options.fresh)
     facts = {"samples": len(labelled)}
@@ -121,4 +122,6 @@ def _open_sets(options: SegmentationOptions) -> tuple[LabelledSet, Mapping[str, 
         name: LabelledSet([source], classes, merge=merge, side=options.size)
         for name, source in others.items()
     }
+    for samples in (labelled, *measured.values()):
+        samples.verify()
     return labelled, measured

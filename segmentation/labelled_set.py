@@ -40,15 +40,14 @@ class Sample:
 
 
 class LabelledSet:
-    """The samples of one or several sources.
+    """The samples of one or several sources; no file is read before `verify`.
 
     Attributes:
         classes: of the masks.
         modalities: of the images.
         stems: name of each sample.
-        size: height and width of all samples.
-        pixels: [n, K] int64, pixels of each class in each mask.
-        has_ignored: some pixels belong to no class.
+        size: height and width of all samples, once they are verified.
+        pixels: [n, K] int64, pixels of each class in each mask, once they are verified.
 
     Args:
         sources: at least one, with the same modalities.
@@ -59,8 +58,7 @@ class LabelledSet:
         subset: number of samples to keep, drawn with `seed`; None keeps all.
         seed: of the subset.
         cache_gib: decoded samples are kept in memory where all of them fit into this.
-    Raises: ValueError naming file or option: a value that is no class, sizes that do not fit,
-        damaged files, no uncertainty where it is asked for.
+    Raises: ValueError for classes that do not fit, or no uncertainty where it is asked for.
     """
 
     def __init__(
@@ -83,15 +81,22 @@ class LabelledSet:
         self._places = [places[k] for k in choose_subset(len(places), subset, seed)]
         self.stems = tuple(sources[s].samples.stems[index] for s, index in self._places)
         self._check_uncertainty()
-        sizes, pixels = zip(*map_in_threads(self._check, range(len(self))), strict=True)
-        self.size = self._common_size(sizes)
-        self.pixels = np.stack(pixels)
-        total = len(self) * self.size[0] * self.size[1]
-        self.has_ignored = bool(self.pixels.sum() < total)
-        if not self.pixels.any():
-            raise ValueError(f"{sources[0].describe()}: all pixels of all masks are ignored")
-        self._keeps = total * _SAMPLE_BYTES_A_PIXEL <= cache_gib * 2**30
+        self.size: Size = (0, 0)
+        self.pixels = np.zeros([0, len(classes)], np.int64)
+        self._cache_gib = cache_gib
         self._kept: dict[int, Sample] = {}
+
+    def verify(self) -> None:
+        """Read all masks and look at all images.
+
+        Raises: ValueError naming file or option: a value that is no class, sizes that do not fit,
+            damaged files.
+        """
+        sizes, pixels = zip(*map_in_threads(self._check, range(len(self))), strict=True)
+        self.size, self.pixels = self._common_size(sizes), np.stack(pixels)
+        if not self.pixels.any():
+            where = self._sources[0].describe()
+            raise ValueError(f"{where}: all pixels of all masks are ignored")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -100,13 +105,22 @@ class LabelledSet:
         sample = self._kept.get(index)
         if sample is None:
             sample = self._read(index)
-            if self._keeps:
+            if self._num_pixels * _SAMPLE_BYTES_A_PIXEL <= self._cache_gib * 2**30:
                 self._kept[index] = sample
         return sample
 
     @property
+    def has_ignored(self) -> bool:
+        """Whether some pixels belong to no class."""
+        return bool(self.pixels.sum() < self._num_pixels)
+
+    @property
+    def _num_pixels(self) -> int:
+        return len(self) * self.size[0] * self.size[1]
+
+    @property
     def channels(self) -> int:
-        """Of the images."""
+        """Channels of the images."""
         return channels_of(self.modalities)
 
     def fingerprint(self) -> str:

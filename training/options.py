@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from data.conditions import DEFAULT_FEATURE_SCALE
+from data.numbers import DEFAULT_FEATURE_SCALE
 from dnnlib.options import (
     Device,
     Options,

@@ -186,10 +186,11 @@ class ImportJob(FolderJob):
         return final
 
     def _save(self, image: Image.Image, path: Path) -> None:
-        quality = {"quality": self.options.quality, "subsampling": 0}
-        is_jpeg = self.options.format == "jpg"
         with files.atomic_write(path) as file:
-            image.save(file, "JPEG" if is_jpeg else "PNG", **(quality if is_jpeg else {}))
+            if self.options.format == "jpg":
+                image.save(file, "JPEG", quality=self.options.quality, subsampling=0)
+            else:
+                image.save(file, "PNG")
 
     def _paths(self, pair: int) -> dict[str, Path]:
         name = f"{self.plan.pairs.stems[pair]}.{self.options.format}"

@@ -17,8 +17,8 @@ from biometrics.features import (
     read_identity_features,
     write_identity_features,
 )
-from data.conditions import scale_features
 from data.dataset import PairDataset
+from data.numbers import scale_features
 from data.pairs import open_pairs
 from data.sample_index import identity_of
 from dnnlib.files import write_json

@@ -21,7 +21,9 @@ RGB, BOTH = choose_modalities(["rgb"]), choose_modalities(["nir", "rgb"])
 
 
 def opened(path, modalities=BOTH, **options):
-    return LabelledSet([open_source(path, modalities)], LIST, **options)
+    labelled = LabelledSet([open_source(path, modalities)], LIST, **options)
+    labelled.verify()
+    return labelled
 
 
 @pytest.fixture
@@ -83,6 +85,7 @@ def test_real_sets_have_no_uncertainty(real):
 def test_several_sources_are_one_set_and_certain_where_nothing_is_known(real, generated):
     sources = [open_source(path, RGB) for path in (real, generated)]
     labelled = LabelledSet(sources, LIST, uncertainty=UncertaintyKind.PIXEL)
+    labelled.verify()
     assert len(labelled) == 8
     assert not labelled[3].uncertainty.any()
     assert labelled[7].uncertainty.any()

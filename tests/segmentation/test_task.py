@@ -42,7 +42,9 @@ NETWORK = NetworkConfig(channels=3, classes=3, width=4, depth=2)
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
     folder = write_generated(tmp_path_factory.mktemp("data") / "samples", count=8)
-    return LabelledSet([open_source(folder, RGB)], LIST, uncertainty=UncertaintyKind.PIXEL)
+    labelled = LabelledSet([open_source(folder, RGB)], LIST, uncertainty=UncertaintyKind.PIXEL)
+    labelled.verify()
+    return labelled
 
 
 def config(**options):
