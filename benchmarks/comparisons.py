@@ -39,7 +39,7 @@ def measure(images: int, width: int, device_name: str) -> dict[str, Any]:
     vectors = rng.standard_normal((people[-1] + 1, width), np.float32)[people]
     vectors += rng.standard_normal(vectors.shape, np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    side = Side(vectors=vectors, people=people.astype(str).tolist())
+    side = Side(vectors=vectors, identities=people.astype(str).tolist())
     before = common.peak_memory_gb(device)
     began = time.perf_counter()
     found = HistogramComparisons(side, device=device)

@@ -114,21 +114,22 @@ class Side:
 
     Attributes:
         vectors: [N, E] float32 rows of unit length; NaN rows could not be enrolled.
-        people: the identity of each.
+        identities: of each.
         captures: names of the captures; images of both sides with the same name and identity are
             not compared with each other (the RGB and the NIR image of a pair). None compares all.
     """
 
     vectors: np.ndarray
-    people: Sequence[str]
+    identities: Sequence[str]
     captures: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.vectors)
         if self.vectors.ndim != 2 or rows == 0:
             raise ValueError(f"embeddings must be [N, E] with N >= 1, got {self.vectors.shape}")
-        if len(self.people) != rows or (self.captures is not None and len(self.captures) != rows):
-            raise ValueError(f"{rows} embeddings need as many identities, got {len(self.people)}")
+        given = [self.identities, *([] if self.captures is None else [self.captures])]
+        if any(len(names) != rows for names in given):
+            raise ValueError(f"{rows} embeddings need as many names, got {[*map(len, given)]}")
 
 
 def compare(
@@ -158,11 +159,11 @@ def compare(
         for kind, found in kept.items():
             i, j = torch.nonzero(block.is_wanted(kind), as_tuple=True)
             found.append(torch.stack([scores[i, j], *block.identities(i, j)]).cpu().numpy())
-    (mated, mated_people, _), (non_mated, *non_mated_people) = (
+    (mated, mated_identities, _), (non_mated, *non_mated_identities) = (
         np.concatenate(found, axis=1) for found in kept.values()
     )
     check_counts(len(mated), len(non_mated))
-    return ExactComparisons(mated, mated_people, non_mated, tuple(non_mated_people))
+    return ExactComparisons(mated, mated_identities, non_mated, tuple(non_mated_identities))
 
 
 def check_counts(mated: int, non_mated: int) -> None:
@@ -184,9 +185,9 @@ class ExactComparisons:
 
     Args:
         mated: [M] scores; -inf is a comparison that failed.
-        mated_people: [M] name or number of the identity.
+        mated_identities: [M] name or number of the identity.
         non_mated: [N] scores, likewise.
-        non_mated_people: ([N], [N]) of the two identities.
+        non_mated_identities: ([N], [N]) of the two identities.
     Raises: ValueError for NaN or other lengths.
     """
 
@@ -195,14 +196,14 @@ class ExactComparisons:
     def __init__(
         self,
         mated: np.ndarray,
-        mated_people: Names,
+        mated_identities: Names,
         non_mated: np.ndarray,
-        non_mated_people: tuple[Names, Names],
+        non_mated_identities: tuple[Names, Names],
     ) -> None:
-        first, second = non_mated_people
-        if len(mated) != len(mated_people) or not len(non_mated) == len(first) == len(second):
+        first, second = non_mated_identities
+        if len(mated) != len(mated_identities) or not len(non_mated) == len(first) == len(second):
             raise ValueError("scores: a mated one needs one identity, a non-mated one two")
-        codes, self.clusters = group_numbers(np.concatenate([mated_people, first, second]))
+        codes, self.clusters = group_numbers(np.concatenate([mated_identities, first, second]))
         own, *both = np.split(codes, [len(mated), len(mated) + len(first)])
         self._kinds = (
             _Kept(np.asarray(mated), "mated scores", own),
@@ -227,14 +228,14 @@ class ExactComparisons:
 class _Kept:
     """Scores of one kind with their identities; those of -inf are apart, as failed."""
 
-    def __init__(self, scores: np.ndarray, name: str, *people: Codes) -> None:
+    def __init__(self, scores: np.ndarray, name: str, *identities: Codes) -> None:
         self._is_failed = np.isneginf(scores)
         self.scores = check_finite(scores[~self._is_failed], name)
-        self._people = people
+        self._identities = identities
 
     def weights(self, draw: Floats) -> tuple[Floats, Floats]:
         """Return the weights of the scores and of the failed comparisons."""
-        weights = np.prod([draw[codes] for codes in self._people], axis=0)
+        weights = np.prod([draw[codes] for codes in self._identities], axis=0)
         return weights[~self._is_failed], weights[self._is_failed]
 
 
@@ -399,7 +400,7 @@ class _Matrix:
     ) -> None:
         self._is_one_side = probes is None
         sides = [gallery] if probes is None else [gallery, probes]
-        identities, count = group_numbers([name for side in sides for name in side.people])
+        identities, count = group_numbers([name for side in sides for name in side.identities])
         captures = None
         if probes is not None and all(side.captures is not None for side in sides):
             captures, _ = group_numbers([name for side in sides for name in side.captures or ()])

@@ -1,7 +1,7 @@
 """The one path from uint8 images to embeddings: training images, files and generated samples."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from torch.nn import functional
 
 from biometrics.alignment import Aligner, build_aligner
 from biometrics.backbones import load_backbone
+from biometrics.comparisons import Side
 from biometrics.detection import FaceMethod
 from data.pixels import to_float
+from data.sample_index import SampleIndex
 from dnnlib.files import sha256_file
 from metrics import NotMeasuredError
 
@@ -122,86 +124,115 @@ class Embedder:
         return (vectors / lengths).cpu()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Embeddings:
-    """Embeddings of the samples of an index.
+    """Embeddings of one modality of a data set.
 
     Attributes:
-        vectors: [N, E] float32 of unit length; NaN where a sample has none.
+        samples: N of them.
+        modality: "rgb" or "nir".
+        vectors: [N, E] float32 of unit length; NaN where an image could not be enrolled.
         failures: index of each of those -> reason.
     """
 
+    samples: SampleIndex
+    modality: str
     vectors: np.ndarray
     failures: Mapping[int, str]
 
+    @property
+    def is_enrolled(self) -> np.ndarray:
+        """Which rows have an embedding: [N] bool."""
+        return np.isfinite(self.vectors).all(axis=1)
+
+    def side(self) -> Side:
+        """Return what verification compares."""
+        return Side(
+            vectors=self.vectors, identities=self.samples.identities, captures=self.samples.stems
+        )
+
+    def enrolled(self) -> "Embeddings":
+        """Return only the images that have an embedding. Raises: NotMeasuredError without any."""
+        kept = np.flatnonzero(self.is_enrolled)
+        if len(kept) == 0:
+            raise NotMeasuredError(f"{self.samples.name}: no image could be enrolled")
+        samples = self.samples.select(kept.tolist())
+        return replace(self, samples=samples, vectors=self.vectors[kept], failures={})
+
 
 def embed_samples(
-    load: Callable[[int], Tensor],
-    count: int,
+    samples: SampleIndex,
+    modality: str,
     embed: Callable[[Tensor], Tensor],
     *,
+    align: Callable[[Tensor], Tensor | str] = lambda image: image,
     batch: int = 128,
     progress: Callable[[int], None] = lambda _: None,
     on_failure: Callable[[Mapping[int, str]], None] = lambda _: None,
 ) -> Embeddings:
-    """Return the embeddings of samples 0..count - 1; what cannot be embedded is a failure.
+    """Return the embeddings of a data set; images without one are failures with a reason.
 
     Args:
-        load: index -> [C, H, W] uint8; a ValueError is the reason of a failure.
-        count: N.
+        samples: the data set.
+        modality: "rgb" or "nir".
         embed: `Embedder.embed`, or another function of [n, C, H, W] (a list, where sizes differ)
             whose rows [n, E] may be NaN or zero for failures.
+        align: `Embedder.align` makes an image without a face a failure; then `embed` is
+            `Embedder.embed_aligned`.
         batch: images held at once.
         progress: called with further samples done.
-        on_failure: called at each failure of `load` with all of them so far; an error that it
-            raises ends the work.
-    Raises: ValueError where no image could be loaded, or `embed` answers with another shape.
+        on_failure: called at each image that is damaged or has no face with all of them so far; an
+            error that it raises ends the work.
+    Raises: NotMeasuredError where no image could be read; ValueError where `embed` answers with
+        another shape.
     """
     failures: dict[int, str] = {}
-    rows: dict[int, np.ndarray] = {}
-    for images in _load_batches(load, count, batch, failures, on_failure):
-        sizes = {image.shape for image in images.values()}
-        stacked = torch.stack([*images.values()]) if len(sizes) == 1 else [*images.values()]
-        answer = np.asarray(embed(stacked), dtype=np.float32)
-        if answer.ndim != 2 or len(answer) != len(images):
-            raise ValueError(
-                f"the recogniser must answer [{len(images)}, E], got {list(answer.shape)}"
-            )
-        rows.update(zip(images, answer, strict=True))
-        progress(len(images))
-    if not rows:
-        raise NotMeasuredError(f"none of {count} images could be read: {[*failures.values()][:1]}")
-    progress(len(failures))
-    vectors = np.full((count, len(next(iter(rows.values())))), np.nan, np.float32)
-    for index, row in rows.items():
-        length = np.linalg.norm(row.astype(np.float64))
-        if np.isfinite(length) and length > 0:
-            vectors[index] = row if abs(length - 1) < _UNIT else row / length
-        else:
-            failures[index] = "the recogniser gives no embedding"
-    return Embeddings(vectors, failures)
 
-
-def _load_batches(
-    load: Callable[[int], Tensor],
-    count: int,
-    batch: int,
-    failures: dict[int, str],
-    on_failure: Callable[[Mapping[int, str]], None],
-) -> Iterator[dict[int, Tensor]]:
-    """Yield index -> image, `batch` at once, and note what cannot be loaded."""
-    images: dict[int, Tensor] = {}
-    for index in range(count):
+    def load(index: int) -> Tensor | None:
         try:
-            images[index] = load(index)
+            answer = align(torch.from_numpy(samples.image(modality, index)))
         except ValueError as error:
-            failures[index] = str(error)
-            on_failure(failures)
-        if len(images) == batch:
-            yield images
-            images = {}
-    if images:
-        yield images
+            answer = str(error)
+        if isinstance(answer, Tensor):
+            return answer
+        failures[index] = answer
+        on_failure(failures)
+        return None
+
+    vectors: np.ndarray | None = None
+    for start in range(0, len(samples), batch):
+        indices = range(start, min(start + batch, len(samples)))
+        loaded = {index: load(index) for index in indices}
+        images = {index: image for index, image in loaded.items() if image is not None}
+        if images:
+            rows = _unit_or_nan(_embed_together([*images.values()], embed))
+            if vectors is None:
+                vectors = np.full((len(samples), rows.shape[1]), np.nan, np.float32)
+            vectors[[*images]] = rows
+        progress(len(indices))
+    if vectors is None:
+        first = next(iter(failures.values()), "")
+        raise NotMeasuredError(f"none of {len(samples)} images could be read: {first}")
+    for index in np.flatnonzero(np.isnan(vectors).any(axis=1)).tolist():
+        failures.setdefault(index, "the recogniser gives no embedding")
+    return Embeddings(samples=samples, modality=modality, vectors=vectors, failures=failures)
+
+
+def _embed_together(images: list[Tensor], embed: Callable[[Tensor], Tensor]) -> np.ndarray:
+    sizes = {image.shape for image in images}
+    rows = np.asarray(embed(torch.stack(images) if len(sizes) == 1 else images), dtype=np.float32)
+    if rows.ndim != 2 or len(rows) != len(images):
+        raise ValueError(f"the recogniser must answer [{len(images)}, E], got {list(rows.shape)}")
+    return rows
+
+
+def _unit_or_nan(rows: np.ndarray) -> np.ndarray:
+    """Return rows of length 1, as they are where they have it; NaN for those without direction."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    is_usable = np.isfinite(lengths) & (lengths > 0)
+    lengths[np.abs(lengths - 1) < _UNIT] = 1
+    scaled = rows / np.where(is_usable, lengths, 1)[:, None]
+    return np.where(is_usable[:, None], scaled, np.nan).astype(np.float32)
 
 
 def preprocess(images: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -8,8 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from biometrics.embedding import Embedder, embed_samples, load_embedder
 from biometrics.features import (
@@ -153,24 +151,19 @@ def extract_features(
     Raises: ValueError where no image could be read.
     """
 
-    def load(index: int) -> Tensor:
-        moved = embedder.align(torch.from_numpy(source.image(modality, index)))
-        if isinstance(moved, str):
-            raise ValueError(moved)
-        return moved
-
     def named(reasons: Mapping[int, str]) -> dict[str, str]:
         return {_name_of(source, modality, index): reason for index, reason in reasons.items()}
 
     found = embed_samples(
-        load,
-        len(source),
+        source,
+        modality,
         embedder.embed_aligned,
+        align=embedder.align,
         batch=batch,
         progress=progress,
         on_failure=lambda failures: on_failure(named(failures)),
     )
-    kept = [index for index in range(len(source)) if index not in found.failures]
+    kept = np.flatnonzero(found.is_enrolled).tolist()
     stems = [source.stems[index] for index in kept]
     matrix = found.vectors[kept]
     if vectors == "one":

@@ -256,7 +256,7 @@ class _Own:
 
     @classmethod
     def of(cls, vectors: np.ndarray, groups: np.ndarray, device: str) -> "_Own":
-        side = Side(vectors=vectors, people=groups.astype(str).tolist())
+        side = Side(vectors=vectors, identities=groups.astype(str).tolist())
         mated = np.full(len(vectors), -np.inf, np.float32)
         order = np.argsort(groups, kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):

@@ -1,14 +1,12 @@
 """Data sets through one recogniser: embeddings, each computed once, and its thresholds."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from biometrics.comparisons import Side, compare
-from biometrics.embedding import Embedder, embed_samples, load_embedder
+from biometrics.comparisons import compare
+from biometrics.embedding import Embedder, Embeddings, embed_samples, load_embedder
 from biometrics.thresholds import read_thresholds
 from biometrics.verification import score_comparisons
 from data.modalities import MODALITIES
@@ -19,45 +17,6 @@ from metrics import NotMeasuredError
 
 STRICT_LEVELS = (1e-3, 1e-4)
 IDENTITY_LEVEL = 1e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Embedded:
-    """Embeddings of one modality of a data set.
-
-    Attributes:
-        samples: where they come from.
-        modality: "rgb" or "nir".
-        vectors: [N, E] float32 of unit length; NaN where an image could not be enrolled.
-        failures: index of such a sample -> reason.
-    """
-
-    samples: SampleIndex
-    modality: str
-    vectors: np.ndarray
-    failures: Mapping[int, str]
-
-    @property
-    def is_enrolled(self) -> np.ndarray:
-        """Which rows have an embedding: [N] bool."""
-        return np.isfinite(self.vectors).all(axis=1)
-
-    def side(self) -> Side:
-        """Return what verification compares."""
-        names = self.samples.identities
-        return Side(vectors=self.vectors, people=names, captures=self.samples.stems)
-
-    def enrolled(self) -> "Embedded":
-        """Return only the images that have an embedding. Raises: NotMeasuredError without any."""
-        kept = np.flatnonzero(self.is_enrolled)
-        if len(kept) == 0:
-            raise NotMeasuredError(f"{self.samples.name}: no image could be enrolled")
-        return Embedded(
-            samples=self.samples.select(kept.tolist()),
-            modality=self.modality,
-            vectors=self.vectors[kept],
-            failures={},
-        )
 
 
 class Faces:
@@ -71,23 +30,15 @@ class Faces:
 
     def __init__(self, name: str, embedder: Embedder, device: str = "cpu") -> None:
         self.name, self.embedder, self.device = name, embedder, device
-        self._done: dict[tuple[int, str], Embedded] = {}
+        self._done: dict[tuple[int, str], Embeddings] = {}
 
-    def of(self, samples: SampleIndex, modality: str, progress: Progress) -> Embedded:
+    def of(self, samples: SampleIndex, modality: str, progress: Progress) -> Embeddings:
         """Return the embeddings of one modality; damaged images are counted as failures."""
         key = id(samples), modality
         if key not in self._done:
-            found = embed_samples(
-                lambda index: torch.from_numpy(samples.image(modality, index)),
-                len(samples),
-                self.embedder.embed,
-                progress=progress(0, len(samples)),
-            )
-            self._done[key] = Embedded(
-                samples=samples,
-                modality=modality,
-                vectors=found.vectors,
-                failures=found.failures,
+            advance = progress(0, len(samples))
+            self._done[key] = embed_samples(
+                samples, modality, self.embedder.embed, progress=advance
             )
         return self._done[key]
 

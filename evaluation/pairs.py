@@ -15,12 +15,11 @@ import numpy as np
 import torch
 
 from biometrics.comparisons import ExactComparisons
-from biometrics.embedding import Embedder
+from biometrics.embedding import Embedder, Embeddings
 from data.modalities import MODALITIES
 from data.pairs import stem_of
 from data.pixels import decode_image
 from data.sample_index import SampleIndex
-from evaluation.faces import Embedded
 from metrics.estimates import Floats
 from metrics.folds import pair_distances
 from torch_utils.safe_pickle import load_pickle
@@ -76,7 +75,7 @@ def check_pairs(pairs: list[Pair], samples: SampleIndex, path: Path) -> None:
         raise ValueError(f"{path}: pairs must be of both kinds")
 
 
-def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embedded]) -> ExactComparisons:
+def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embeddings]) -> ExactComparisons:
     """Return the scores of a list's pairs, failed where an image has no embedding.
 
     Args:

@@ -55,7 +55,7 @@ def verification_numbers(vectors: Tensor, people: list[str]) -> dict[str, float]
     Returns: eer; tar at FMR 1e-2; auc; accuracy, of the best threshold, where mated and non-mated
         comparisons count alike.
     """
-    comparisons = compare(Side(vectors=vectors.numpy(), people=people))
+    comparisons = compare(Side(vectors=vectors.numpy(), identities=people))
     score = score_comparisons(comparisons, levels=(FMR,), replicates=0)
     rates = error_rates(comparisons.tally())
     return {

@@ -13,6 +13,7 @@ from biometrics.embedding import (
     load_embedder,
     preprocess,
 )
+from metrics import NotMeasuredError
 from tests.biometrics.test_backbones import randomised, tiny
 
 
@@ -68,49 +69,55 @@ def test_sizes_may_differ():
     assert torch.equal(found[1::2], model.embed(large))
 
 
-@pytest.mark.parametrize("batch", [1, 3, 128])
-def test_samples_that_cannot_be_read_or_embedded_are_failures(batch):
-    x, done, told = images(7), [], []
+class Damaged:
+    """Seven samples of different sizes, of which some are damaged."""
 
-    def load(index):
-        if index in (0, 4):
+    def __init__(self, *damaged):
+        self.damaged, self.images = damaged, images(7)
+
+    def __len__(self):
+        return 7
+
+    def image(self, _modality, index):
+        if index in self.damaged:
             raise ValueError(f"image {index} is damaged")
-        return x[index][:, : 16 - index]
+        return self.images[index][:, : 16 - index].numpy()
 
-    def embed(batch):
-        rows = torch.stack([image.float().mean((1, 2)) for image in batch])
-        return torch.where(rows == x[5][:, :11].float().mean((1, 2)), 0, rows)
 
+@pytest.mark.parametrize("batch", [1, 3, 128])
+def test_samples_that_cannot_be_read_aligned_or_embedded_are_failures(batch):
+    samples, done, told = Damaged(0, 4), [], []
+    rows = [samples.images[i][:, : 16 - i].float().mean((1, 2)) for i in range(7)]
     found = embed_samples(
-        load,
-        7,
-        embed,
+        samples,
+        "rgb",
+        lambda batch: torch.stack(
+            [torch.zeros(3) if len(x[0]) == 11 else x.float().mean((1, 2)) for x in batch]
+        ),
+        align=lambda image: "no face" if image.shape[1] == 15 else image,
         batch=batch,
         progress=done.append,
         on_failure=lambda failures: told.append(len(failures)),
     )
-    assert found.failures == {
+    assert dict(sorted(found.failures.items())) == {
         0: "image 0 is damaged",
+        1: "no face",
         4: "image 4 is damaged",
         5: "the recogniser gives no embedding",
     }
-    expected = nn.functional.normalize(x[2][:, :14].float().mean((1, 2)), dim=0)
-    np.testing.assert_allclose(found.vectors[2], expected, atol=1e-6)
-    assert np.isnan(found.vectors).any(1).nonzero()[0].tolist() == [0, 4, 5]
-    assert (sum(done), told) == (7, [1, 2])
+    np.testing.assert_allclose(found.vectors[2], nn.functional.normalize(rows[2], dim=0), atol=1e-6)
+    assert found.is_enrolled.nonzero()[0].tolist() == [2, 3, 6]
+    assert (sum(done), told) == (7, [1, 2, 3])
 
 
 def test_what_embed_samples_refuses():
-    with pytest.raises(ValueError, match=r"must answer \[2, E\], got \[2\]"):
-        embed_samples(lambda _: images(1)[0], 2, lambda batch: torch.zeros(len(batch)))
-
-    def damaged(index):
-        raise ValueError(f"{index} is damaged")
-
-    with pytest.raises(ValueError, match="none of 2 images could be read.*0 is damaged"):
-        embed_samples(damaged, 2, embedder().embed)
+    with pytest.raises(ValueError, match=r"must answer \[7, E\], got \[7\]"):
+        embed_samples(Damaged(), "rgb", lambda batch: torch.zeros(len(batch)))
+    nothing = Damaged(*range(7))
+    with pytest.raises(NotMeasuredError, match="none of 7 images could be read.*0 is damaged"):
+        embed_samples(nothing, "rgb", embedder().embed)
     with pytest.raises(RuntimeError, match="at the first"):
-        embed_samples(damaged, 2, embedder().embed, on_failure=stop)
+        embed_samples(nothing, "rgb", embedder().embed, on_failure=stop)
 
 
 def stop(failures):

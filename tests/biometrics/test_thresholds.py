@@ -33,7 +33,7 @@ def plain_scores(features):
 
 @pytest.mark.parametrize("exact_limit", [0, 10**6])
 def test_filter_and_evaluation_have_the_same_threshold(features, exact_limit):
-    side = Side(vectors=features.vectors, people=features.identities)
+    side = Side(vectors=features.vectors, identities=features.identities)
     evaluated = score_comparisons(
         compare(side, exact_limit=exact_limit), levels=(0.2, 0.01, 0.001), replicates=0
     )

@@ -110,7 +110,7 @@ def test_failed_comparisons_are_missed_but_not_false_matches():
 
 def test_all_pairs_against_naive_loops():
     vectors, people = faces(people=6, images=3)
-    found = compare(Side(vectors=vectors, people=people))
+    found = compare(Side(vectors=vectors, identities=people))
     mated = [
         float(vectors[i] @ vectors[j])
         for i in range(18)
@@ -126,11 +126,12 @@ def test_across_spectra_the_two_images_of_a_pair_are_not_compared():
     vectors, people = faces(people=5, images=3)
     captures = [str(i) for i in range(15)]
     gallery, probes = (
-        Side(vectors=v, people=people, captures=captures) for v in (vectors, vectors[:, ::-1])
+        Side(vectors=v, identities=people, captures=captures) for v in (vectors, vectors[:, ::-1])
     )
     found = compare(gallery, probes)
     assert (found.num_mated, found.num_non_mated) == (5 * 3 * 2, 15 * 12)
-    whole = compare(Side(vectors=vectors, people=people), Side(vectors=vectors, people=people))
+    side = Side(vectors=vectors, identities=people)
+    whole = compare(side, side)
     assert whole.num_mated == 5 * 9
 
 
@@ -139,9 +140,9 @@ def test_streamed_counts_are_those_of_all_scores(is_across):
     vectors, people = faces(people=12, images=3)
     vectors[4] = np.nan
     captures = [str(i) for i in range(36)]
-    sides = [Side(vectors=vectors, people=people, captures=captures)]
+    sides = [Side(vectors=vectors, identities=people, captures=captures)]
     if is_across:
-        sides.append(Side(vectors=vectors[:, ::-1].copy(), people=people, captures=captures))
+        sides.append(Side(vectors=vectors[:, ::-1].copy(), identities=people, captures=captures))
     exact = compare(*sides)
     stream = HistogramComparisons(*sides, groups=64, block=7)
     assert (stream.num_mated, stream.num_non_mated) == (exact.num_mated, exact.num_non_mated)
@@ -156,7 +157,7 @@ def test_streamed_counts_are_those_of_all_scores(is_across):
 
 def test_streams_weigh_people_as_exact_scores_do():
     vectors, people = faces(people=8, images=2)
-    side = Side(vectors=vectors, people=people)
+    side = Side(vectors=vectors, identities=people)
     exact, stream = compare(side), HistogramComparisons(side, groups=8, block=5)
     assert exact.clusters == stream.clusters == 8
     draw = np.array([2.0, 0, 1, 1, 3, 0, 1, 0])
@@ -171,10 +172,10 @@ def test_rotation_scale_and_order_change_nothing():
     rng = np.random.default_rng(8)
     turn = np.linalg.qr(rng.standard_normal((16, 16)))[0]
     order = rng.permutation(30)
-    first = score_comparisons(compare(Side(vectors=vectors, people=people)), replicates=0)
+    first = score_comparisons(compare(Side(vectors=vectors, identities=people)), replicates=0)
     changed = (vectors @ turn).astype(np.float32)[order]
     second = score_comparisons(
-        compare(Side(vectors=changed, people=[people[i] for i in order])), replicates=0
+        compare(Side(vectors=changed, identities=[people[i] for i in order])), replicates=0
     )
     for name in ("eer", "auc", "fdr", "d_prime", "zero_fmr"):
         a, b = (getattr(score, name).value for score in (first, second))
@@ -183,7 +184,7 @@ def test_rotation_scale_and_order_change_nothing():
 
 def test_large_sets_are_streamed():
     vectors, people = faces(people=6, images=2)
-    side = Side(vectors=vectors, people=people)
+    side = Side(vectors=vectors, identities=people)
     assert compare(side).resolution is None
     assert compare(side, exact_limit=10).resolution == pytest.approx(1e-4)
 
@@ -202,7 +203,7 @@ def test_intervals_cover_the_truth_and_shrink_with_people():
 
 def sides(people, seed=0):
     vectors, names = faces(people=people, images=3, noise=1.3, seed=seed)
-    return {"vectors": vectors, "people": names}
+    return {"vectors": vectors, "identities": names}
 
 
 def test_too_few_comparisons_are_marked():
@@ -225,7 +226,7 @@ def test_one_person_or_one_image_each_is_refused(people, message):
     vectors, _ = faces(people=4, images=1)
     for build in (compare, HistogramComparisons):
         with pytest.raises(ValueError, match=message):
-            build(Side(vectors=vectors, people=people))
+            build(Side(vectors=vectors, identities=people))
 
 
 def test_bad_scores_are_refused():
@@ -234,4 +235,4 @@ def test_bad_scores_are_refused():
     with pytest.raises(ValueError, match="FAR levels must be between 0 and 1, got 2"):
         score_comparisons(of_scores([0.9], [0.1]), levels=(2,))
     with pytest.raises(ValueError, match="N >= 1"):
-        Side(vectors=np.zeros((0, 3), np.float32), people=[])
+        Side(vectors=np.zeros((0, 3), np.float32), identities=[])
