@@ -231,7 +231,7 @@ def score_comparisons(
     def estimate(name: str, n: int) -> Estimate:
         drawn = [numbers[name] for numbers, _ in draws]
         make = share_of if name.startswith(_SHARES) and draws else estimate_of
-        return make(whole[name], drawn, n=n, people=comparisons.clusters)
+        return make(whole[name], drawn, n=n, clusters=comparisons.clusters)
 
     mated, non_mated = comparisons.num_mated, comparisons.num_non_mated
     return VerificationScore(

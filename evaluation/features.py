@@ -24,6 +24,7 @@ from dnnlib import downloads, files
 from dnnlib.runs import slug
 from evaluation.extractors import Extractor
 from evaluation.names import JOINT
+from evaluation.topic import damage_is_unmeasured
 from metrics import NotMeasuredError
 from metrics.statistics import Features
 from networks.sampling import IndexedSampler
@@ -67,10 +68,8 @@ class FolderImages:
         return split_groups(self.samples.select(range(count)).identity_numbers())
 
     def _load(self, modality: str, indices: range) -> Tensor:
-        try:
-            decoded = map_in_threads(lambda index: self.samples.image(modality, index), indices)
-        except ValueError as error:  # a damaged file
-            raise NotMeasuredError(str(error)) from error
+        with damage_is_unmeasured():
+            decoded = [*map_in_threads(lambda i: self.samples.image(modality, i), indices)]
         images = []
         for index, image in zip(indices, decoded, strict=True):
             expected = self._sizes.setdefault(modality, image.shape)

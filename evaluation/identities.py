@@ -24,6 +24,7 @@ from evaluation.report import Block, Cell, Headline, Section, Table, format_numb
 from evaluation.topic import (
     ReportJob,
     Topic,
+    damage_is_unmeasured,
     describe_sets,
     open_named_sets,
     open_sets,
@@ -278,7 +279,9 @@ def _alignment(samples: SampleIndex, progress: Progress, seed: int) -> Alignment
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for index in range(len(samples)):
-            yield samples.image(names[0], index), samples.image(names[1], index)
+            with damage_is_unmeasured():
+                pair = samples.image(names[0], index), samples.image(names[1], index)
+            yield pair
             advance(1)
 
     return score_alignment(pairs(), samples.identities, seed=seed)

@@ -12,7 +12,7 @@ from data.samples import open_masks
 from dnnlib.options import Progress
 from evaluation.options import MaskOptions
 from evaluation.report import Cell, Headline, Section, Table
-from evaluation.topic import ReportJob, Topic
+from evaluation.topic import ReportJob, Topic, damage_is_unmeasured
 from metrics import NotMeasuredError
 from metrics.segmentation import DEFAULT_TOLERANCE, SegmentationScore, score_masks
 
@@ -51,7 +51,8 @@ class MaskTopic(Topic):
 
     def _pairs(self, advance: Callable[[int], None]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for index in range(len(self.truth)):
-            truth, found = self.truth.mask(index), self.found.mask(index)
+            with damage_is_unmeasured():
+                truth, found = self.truth.mask(index), self.found.mask(index)
             assert truth is not None, "every sample has a mask"
             assert found is not None, "every sample has a mask"
             if truth.shape != found.shape:

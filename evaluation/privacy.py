@@ -100,7 +100,7 @@ class PrivacyTopic(Topic):
         groups = []
         for samples in self._sets:
             found = faces.of(samples, modality, progress).enrolled()
-            groups.append(Group(vectors=found.vectors, people=found.samples.identities))
+            groups.append(Group(vectors=found.vectors, identities=found.samples.identities))
         samples, training, *heldout = groups
         return score_privacy(
             samples,

@@ -50,6 +50,15 @@ def skip_unmeasured(skipped: list[tuple[str, str]], what: str) -> Iterator[None]
         skipped.append((what, str(error)))
 
 
+@contextlib.contextmanager
+def damage_is_unmeasured() -> Iterator[None]:
+    """Raise NotMeasuredError for a file that cannot be decoded, in place of the ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise NotMeasuredError(str(error)) from error
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A topic that is not measured.

@@ -91,7 +91,7 @@ def edge_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def score_alignment(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], people: Sequence[str], *, seed: int = 0
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], identities: Sequence[str], *, seed: int = 0
 ) -> AlignmentScore:
     """Measure how well pairs of images are aligned; read once, one pair at a time.
 
@@ -99,7 +99,7 @@ def score_alignment(
 
     Args:
         pairs: (first, second) images, [C, H, W] uint8, of one size within a pair.
-        people: of each pair.
+        identities: of each pair.
     Raises: ValueError for fewer than two pairs, or images that do not fit.
     """
     shifts, own, chance = [], [], []
@@ -111,7 +111,7 @@ def score_alignment(
         if before is not None and before.shape == edges[0].shape:
             chance.append(edge_correlation(edges[0], before))
         before = edges[1]
-    if len(shifts) < 2 or not chance or len(shifts) != len(people):
+    if len(shifts) < 2 or not chance or len(shifts) != len(identities):
         raise NotMeasuredError(f"alignment needs at least two pairs of one size, got {len(shifts)}")
     shifts_px = np.array(shifts)
     lengths_px = np.hypot(*shifts_px.T)
@@ -121,14 +121,14 @@ def score_alignment(
         return float(np.hypot(*(_median(part, weights) for part in parts)))
 
     def mean(values: Sequence[float] | np.ndarray) -> Estimate:
-        groups = people[len(people) - len(values) :]
+        groups = identities[len(identities) - len(values) :]
         return clustered(np.array(values, dtype=float), groups, weighted_mean, seed=seed)
 
     return AlignmentScore(
-        residual_px=clustered(lengths_px, people, _median, seed=seed),
-        residual_p95_px=clustered(lengths_px, people, weighted_quantile(0.95), seed=seed),
-        systematic_px=clustered(np.arange(len(people)), people, middle, seed=seed),
-        within_one_px=clustered_share(lengths_px <= 1, people, seed=seed),
+        residual_px=clustered(lengths_px, identities, _median, seed=seed),
+        residual_p95_px=clustered(lengths_px, identities, weighted_quantile(0.95), seed=seed),
+        systematic_px=clustered(np.arange(len(identities)), identities, middle, seed=seed),
+        within_one_px=clustered_share(lengths_px <= 1, identities, seed=seed),
         edge_correlation=mean(own),
         edge_correlation_chance=mean(chance),
     )

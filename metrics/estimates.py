@@ -1,4 +1,4 @@
-"""A number with its interval and the count behind it, and resampling of people."""
+"""A number with its interval and the count behind it, and resampling of identities."""
 
 import dataclasses
 import math
@@ -27,20 +27,21 @@ class Estimate:
         low: lower end of the 95 % interval; None where none can be given.
         high: upper end of it.
         n: observations behind it: images, comparisons or pixels, as the name beside it says.
-        people: independent clusters that were resampled; None where the interval is Wilson's.
+        clusters: independent ones that were resampled, mostly identities; None where the interval
+            is Wilson's.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     n: int
-    people: int | None = None
+    clusters: int | None = None
 
     def to_json(self) -> dict[str, float | int | None]:
         """Return plain values for a JSON file; what is not finite becomes None."""
         numbers = {"value": self.value, "low": self.low, "high": self.high}
         finite = {k: v if v is not None and math.isfinite(v) else None for k, v in numbers.items()}
-        return {**finite, "n": self.n, "people": self.people}
+        return {**finite, "n": self.n, "people": self.clusters}
 
 
 def wilson(hits: float, n: int) -> Estimate:
@@ -80,25 +81,25 @@ def percentile_interval(values: Sequence[float]) -> tuple[float | None, float | 
     return float(low), float(high)
 
 
-def estimate_of(value: float, replicates: Sequence[float], *, n: int, people: int) -> Estimate:
+def estimate_of(value: float, replicates: Sequence[float], *, n: int, clusters: int) -> Estimate:
     """Return a value with the percentile interval of its bootstrap replicates."""
-    low, high = percentile_interval(replicates) if people > 1 else (None, None)
-    return Estimate(value=value, low=low, high=high, n=n, people=people)
+    low, high = percentile_interval(replicates) if clusters > 1 else (None, None)
+    return Estimate(value=value, low=low, high=high, n=n, clusters=clusters)
 
 
-def share_of(value: float, replicates: Sequence[float], *, n: int, people: int) -> Estimate:
+def share_of(value: float, replicates: Sequence[float], *, n: int, clusters: int) -> Estimate:
     """Return a share with its bootstrap interval, or Wilson's where all replicates are alike.
 
     No error in any replicate does not mean that there are none: where a share is 0 or 1 in all of
-    them, people take the place of observations, as those of one person may err together.
+    them, identities take the place of observations, as those of one identity may err together.
     """
-    return _with_bounds(estimate_of(value, replicates, n=n, people=people))
+    return _with_bounds(estimate_of(value, replicates, n=n, clusters=clusters))
 
 
 def _with_bounds(share: Estimate) -> Estimate:
-    if share.value not in (0.0, 1.0) or share.low != share.high or share.people is None:
+    if share.value not in (0.0, 1.0) or share.low != share.high or share.clusters is None:
         return share
-    bounds = wilson(share.value * share.people, share.people)
+    bounds = wilson(share.value * share.clusters, share.clusters)
     return dataclasses.replace(share, low=bounds.low, high=bounds.high)
 
 
@@ -119,7 +120,7 @@ def clustered(
 
     Args:
         values: [N] float.
-        groups: the person of each value; people, not images, are drawn.
+        groups: the identity of each value; identities, not images, are drawn.
         statistic: (values [N], weights [N]) -> number; weights are counts of draws.
     Raises: ValueError where there are no values, other numbers of groups, or NaN.
     """
@@ -130,11 +131,11 @@ def clustered(
     whole = statistic(values, np.ones(len(values)))
     draws = multiplicities(count, seed) if count > 1 else iter(())
     drawn = [statistic(values, draw[numbers]) for draw in draws]
-    return estimate_of(whole, drawn, n=len(values), people=count)
+    return estimate_of(whole, drawn, n=len(values), clusters=count)
 
 
 def clustered_share(flags: np.ndarray, groups: Sequence[str], *, seed: int = 0) -> Estimate:
-    """Return the share of true flags [N] with an interval from resampling people.
+    """Return the share of true flags [N] with an interval from resampling identities.
 
     Raises: ValueError where there are no flags or other numbers of groups.
     """

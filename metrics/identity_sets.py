@@ -1,4 +1,4 @@
-"""How many people a data set shows, how consistent and how varied each of them is."""
+"""How many identities a data set shows, how consistent and how varied each of them is."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,19 +25,19 @@ from metrics.nearest import References, unit_rows
 _BLOCK = 2048
 _ENTROPY_BINS = 10
 _MAX_KINDS = 64
-_NO_ATTRIBUTES = ("identity", "sample", "split")  # numbers of people and samples
+_NO_ATTRIBUTES = ("identity", "sample", "split")  # numbers of identities and samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassStatistics:
-    """DCFace's measures of a data set of people, at one threshold of similarity.
+    """DCFace's measures of a data set, at one threshold of similarity.
 
     Attributes:
-        threshold: cosine at or above which two images show one person.
-        uniqueness: U, share of people kept by a greedy count of centres.
-        consistency: C, share of images within the threshold of their own centre, of people with
+        threshold: cosine at or above which two images show one identity.
+        uniqueness: U, share of identities kept by a greedy count of centres.
+        consistency: C, share of images within the threshold of their own centre, of identities with
             two images or more; None without any.
-        greedy_capacity: people in that greedy set.
+        greedy_capacity: identities in that greedy set.
     """
 
     threshold: float
@@ -52,11 +52,11 @@ class Capacity:
 
     Attributes:
         log10: decimal logarithm of the ratio, which may be very large.
-        population_deg: half angle of the cap that holds the people's centres.
-        identity_deg: half angle of the cap that one person takes.
+        population_deg: half angle of the cap that holds the identities' centres.
+        identity_deg: half angle of the cap that one identity takes.
         dimension: of the embeddings.
         quantile: share of centres and of images that lies outside.
-        people: how many there were.
+        people: how many identities there were.
     """
 
     log10: float
@@ -69,13 +69,13 @@ class Capacity:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Whether the images of a pair in two modalities show one person.
+    """Whether the images of a pair in two modalities show one identity.
 
     Attributes:
         similarity: mean cosine of the two images of a pair.
         above: share of pairs at or above the threshold.
         threshold: that threshold.
-        rank_one: share of pairs whose second image is nearest to its own first image's person.
+        rank_one: share of pairs whose second image is nearest to its own first image's identity.
     """
 
     similarity: Estimate
@@ -101,13 +101,13 @@ class Entropy:
     kinds: int
 
 
-def class_centres(vectors: np.ndarray, people: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return the normalised mean of each person's unit vectors, [I, E] float32, and their names."""
+def class_centres(vectors: np.ndarray, identities: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return each identity's mean unit vector, normalised, [I, E] float32, and their names."""
     vectors = unit_rows(vectors, "embeddings")
-    numbers, count = group_numbers(people)
+    numbers, count = group_numbers(identities)
     sums = np.zeros((count, vectors.shape[1]), np.float64)
     np.add.at(sums, numbers, vectors.astype(np.float64))
-    return unit_rows(sums, "centres of people"), np.unique(np.asarray(people)).tolist()
+    return unit_rows(sums, "centres of identities"), np.unique(np.asarray(identities)).tolist()
 
 
 def greedy_set(
@@ -136,28 +136,28 @@ def greedy_set(
 
 def class_statistics(
     vectors: np.ndarray,
-    people: Sequence[str],
+    identities: Sequence[str],
     threshold: float,
     *,
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> ClassStatistics:
-    """Return uniqueness and consistency of a data set's people.
+    """Return uniqueness and consistency of a data set's identities.
 
     Args:
         vectors: [N, E] embeddings.
-        people: of each.
+        identities: of each.
         threshold: cosine similarity; DCFace's radius r is 1 - threshold.
-    Raises: ValueError for one person only, NaN or zero vectors.
+    Raises: ValueError for one identity only, NaN or zero vectors.
     Source: Kim et al. 2023 (DCFace, arXiv:2304.07060), U_class and C_intra.
     """
-    centres, _ = class_centres(vectors, people)
+    centres, _ = class_centres(vectors, identities)
     if len(centres) < 2:
-        raise NotMeasuredError(f"uniqueness needs at least two people, got {len(centres)}")
-    numbers, _ = group_numbers(people)
+        raise NotMeasuredError(f"uniqueness needs at least two identities, got {len(centres)}")
+    numbers, _ = group_numbers(identities)
     own = (unit_rows(vectors, "embeddings") * centres[numbers]).sum(axis=1)
     has_two = np.bincount(numbers)[numbers] > 1
-    some = [person for person, is_kept in zip(people, has_two, strict=True) if is_kept]
+    some = [identity for identity, is_kept in zip(identities, has_two, strict=True) if is_kept]
     kept = len(greedy_set(centres, threshold, device))
     return ClassStatistics(
         threshold=threshold,
@@ -168,16 +168,16 @@ def class_statistics(
 
 
 def class_diversity(
-    features: np.ndarray, people: Sequence[str], real: np.ndarray, *, k: int = 3, seed: int = 0
+    features: np.ndarray, identities: Sequence[str], real: np.ndarray, *, k: int = 3, seed: int = 0
 ) -> Estimate:
-    """Return D, the improved recall of real images by each person's images, mean over people.
+    """Return D, the improved recall of real images by each identity's images, mean over identities.
 
-    A real image is recalled by a person where it lies in the ball of one of the person's images,
-    whose radius is the distance to that person's k-th nearest other image.
+    An identity recalls a real image that lies in the ball of one of its images, whose radius is the
+    distance to its k-th nearest other image.
 
     Args:
         features: [N, F] of the data set, of a network for image quality, not of a recogniser.
-        people: of each; those with k images or fewer are left out.
+        identities: of each; those with k images or fewer are left out.
         real: [R, F] features of real images by the same network.
     Raises: ValueError where nobody has more than k images, widths differ, or NaN.
     Source: D_intra of Kim et al. 2023 (DCFace), with Kynkaanniemi et al. 2019 inside.
@@ -185,16 +185,16 @@ def class_diversity(
     features, real = check_finite(features, "features"), check_finite(real, "real features")
     if features.ndim != 2 or real.ndim != 2 or features.shape[1] != real.shape[1]:
         raise ValueError(f"features must be [N, F] of one F, got {features.shape}, {real.shape}")
-    numbers, count = group_numbers(people)
+    numbers, count = group_numbers(identities)
     shares, names = [], []
-    for person in range(count):
-        own = features[numbers == person]
+    for identity in range(count):
+        own = features[numbers == identity]
         if len(own) > k:
             radii = np.sort(_distances(own, own), axis=1)[:, k]
             shares.append(float((_distances(real, own) <= radii).any(axis=1).mean()))
-            names.append(str(person))
+            names.append(str(identity))
     if not shares:
-        raise NotMeasuredError(f"diversity needs a person with more than {k} images")
+        raise NotMeasuredError(f"diversity needs an identity with more than {k} images")
     return clustered(np.array(shares), names, weighted_mean, seed=seed)
 
 
@@ -225,26 +225,26 @@ def log_cap_share(angle: float, dimension: int) -> float:
 
 
 def identity_capacity(
-    vectors: np.ndarray, people: Sequence[str], *, quantile: float = 0.05
+    vectors: np.ndarray, identities: Sequence[str], *, quantile: float = 0.05
 ) -> Capacity:
-    """Return how many people would fit: cap of all centres over the cap of one person.
+    """Return how many identities would fit: cap of all centres over the cap of one identity.
 
-    The cap of the population has the half angle that holds all but `quantile` of the people's
-    centres, around their mean; that of a person all but `quantile` of the images, around their own
-    centre. Both are taken from the data; the published code fits the second one to an error rate.
+    The cap of the population has the half angle that holds all but `quantile` of the identities'
+    centres, around their mean; that of an identity all but `quantile` of the images, around their
+    own centre. Both are taken from the data; the published code fits the second to an error rate.
 
-    Raises: ValueError for fewer than two people, nobody with two images, NaN or zero vectors.
+    Raises: ValueError for fewer than two identities, none with two images, NaN or zero vectors.
     Source: Boddeti et al. 2023 (IJCB), "On the biometric capacity of generative face models".
     """
     if not 0 < quantile < 1:
         raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
     vectors = unit_rows(vectors, "embeddings")
-    centres, _ = class_centres(vectors, people)
-    numbers, count = group_numbers(people)
+    centres, _ = class_centres(vectors, identities)
+    numbers, count = group_numbers(identities)
     has_two = np.bincount(numbers)[numbers] > 1
     if count < 2 or not has_two.any():
         raise NotMeasuredError(
-            f"capacity needs two people and one with two images, got {count} people, "
+            f"capacity needs two identities and one with two images, got {count} identities, "
             f"{len(vectors)} images"
         )
     middle = centres.astype(np.float64).mean(axis=0)
@@ -268,7 +268,7 @@ def identity_capacity(
 def identity_agreement(
     first: np.ndarray,
     second: np.ndarray,
-    people: Sequence[str],
+    identities: Sequence[str],
     threshold: float,
     *,
     device: torch.device | str = "cpu",
@@ -278,43 +278,45 @@ def identity_agreement(
 
     Args:
         first, second: [N, E] embeddings of the pairs' images.
-        people: of each pair.
+        identities: of each pair.
     Raises: ValueError for other shapes, NaN or zero vectors.
     """
     first, second = unit_rows(first, "first"), unit_rows(second, "second")
     if first.shape != second.shape:
         raise ValueError(f"pairs need embeddings of one shape, got {first.shape}, {second.shape}")
     own = (first * second).sum(axis=1)
-    centres, _ = class_centres(first, people)
-    numbers, _ = group_numbers(people)
+    centres, _ = class_centres(first, identities)
+    numbers, _ = group_numbers(identities)
     nearest = References(centres, device=device).nearest(second).indices
     return Agreement(
-        similarity=clustered(own, people, weighted_mean, seed=seed),
-        above=clustered_share(own >= threshold, people, seed=seed),
+        similarity=clustered(own, identities, weighted_mean, seed=seed),
+        above=clustered_share(own >= threshold, identities, seed=seed),
         threshold=threshold,
-        rank_one=clustered_share(nearest == numbers, people, seed=seed),
+        rank_one=clustered_share(nearest == numbers, identities, seed=seed),
     )
 
 
 def attribute_entropies(
-    attributes: Mapping[str, Mapping[str, Any]], people: Mapping[str, str], *, seed: int = 0
+    attributes: Mapping[str, Mapping[str, Any]], identities: Mapping[str, str], *, seed: int = 0
 ) -> list[Entropy]:
     """Return the entropy of each attribute, those of nested objects as "pose.yaw_deg".
 
     Args:
         attributes: sample -> {name: text, number, truth value or a nested object of these}; lists
             are left out.
-        people: sample -> person, of the samples that count.
+        identities: sample -> identity, of the samples that count.
     Raises: ValueError where no sample has attributes.
     """
-    rows = [(_flat(attributes[s]), person) for s, person in people.items() if s in attributes]
+    rows = [
+        (_flat(attributes[s]), identity) for s, identity in identities.items() if s in attributes
+    ]
     if not rows:
         raise NotMeasuredError("attributes: none of the samples has any")
     names = sorted({name for row, _ in rows for name in row})
     found = []
     for name in names:
         values = [row[name] for row, _ in rows if name in row]
-        groups = [person for row, person in rows if name in row]
+        groups = [identity for row, identity in rows if name in row]
         kinds, count = _kinds(values)
         if count > 1:
             found.append(_entropy(name, kinds, count, groups, seed))

@@ -1,7 +1,7 @@
-"""Do samples show training people? Always beside what unrelated, held-out people give.
+"""Do samples show training identities? Always beside what unrelated, held-out identities give.
 
-The nearest of many training images is an extreme value: people who were never seen have a near
-neighbour too. What counts is the excess over held-out people, with an interval over people.
+The nearest of many training images is an extreme value: identities that were never seen have a near
+neighbour too. What counts is the excess over held-out identities, with an interval over identities.
 """
 
 import math
@@ -27,7 +27,7 @@ from metrics.estimates import (
 )
 from metrics.nearest import Nearest, References
 
-Side = tuple[np.ndarray, Sequence[str]]  # values, and the person of each
+Side = tuple[np.ndarray, Sequence[str]]  # values, and the identity of each
 Statistic = Callable[[Floats, Floats], float]  # values, weights
 TwoSided = Callable[[Floats, Floats, Floats, Floats], float]  # the same of two groups
 
@@ -41,21 +41,21 @@ _STATISTICS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Images of one kind: training people, held-out people or samples.
+    """Images of one kind: training identities, held-out identities or samples.
 
     Attributes:
         vectors: [N, E] embeddings, none missing.
-        people: the person of each.
+        identities: the identity of each.
     """
 
     vectors: np.ndarray
-    people: Sequence[str]
+    identities: Sequence[str]
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or not 0 < len(self.vectors) == len(self.people):
+        if self.vectors.ndim != 2 or not 0 < len(self.vectors) == len(self.identities):
             raise ValueError(
-                "a group needs embeddings [N, E] with N >= 1 and as many people, got "
-                f"{list(self.vectors.shape)} and {len(self.people)}"
+                "a group needs embeddings [N, E] with N >= 1 and as many identities, got "
+                f"{list(self.vectors.shape)} and {len(self.identities)}"
             )
 
 
@@ -67,8 +67,8 @@ class Above:
         fmr: false match rate at which the threshold was set.
         threshold: cosine.
         samples: share of samples whose nearest training image is that similar.
-        heldout: the same of held-out people; None without any.
-        excess: difference of the two; None without held-out people.
+        heldout: the same of held-out identities; None without any.
+        excess: difference of the two; None without held-out identities.
     """
 
     fmr: float
@@ -84,8 +84,8 @@ class Compared:
 
     Attributes:
         samples: of the samples.
-        heldout: of held-out people; None without any.
-        excess: difference of the two, which is the leak; None without held-out people.
+        heldout: of held-out identities; None without any.
+        excess: difference of the two, which is the leak; None without held-out identities.
     """
 
     samples: Estimate
@@ -116,15 +116,15 @@ class PrivacyScore:
         nearest: of each sample.
         heldout_similarity: [H] float32 of each held-out image; empty without any.
         statistics: "mean", "median", "p95", "p99" of the nearest similarity.
-        maximum: of the samples; of held-out people.
+        maximum: of the samples; of held-out identities.
         above: shares above thresholds.
-        copies: C_T; None without held-out people.
+        copies: C_T; None without held-out identities.
         authentic: share of samples further from their nearest training image than that one is
             from its nearest other training image (AuthPct).
-        authentic_person: the same with the nearest training image of another person; None where
-            there is one person only.
+        authentic_person: the same with the nearest training image of another identity; None where
+            there is one identity only.
         membership_auc: of telling training images from held-out ones by their similarity to the
-            nearest sample; None without held-out people.
+            nearest sample; None without held-out identities.
     """
 
     nearest: Nearest
@@ -139,11 +139,11 @@ class PrivacyScore:
 
 
 def check_strangers(heldout: Iterable[str], training: Iterable[str]) -> None:
-    """Refuse held-out people who are training people. Raises: ValueError."""
+    """Refuse held-out identities that are training identities. Raises: ValueError."""
     shared = sorted(set(heldout) & set(training))
     if shared:
         raise ValueError(
-            f"held-out people must not be training people; {len(shared)} are both, "
+            f"held-out identities must not be training identities; {len(shared)} are both, "
             f"the first is {shared[0]!r}"
         )
 
@@ -157,27 +157,27 @@ def score_privacy(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> PrivacyScore:
-    """Measure by one recogniser how much nearer samples are to training people than others are.
+    """Measure by one recogniser how much nearer samples are to training identities than others are.
 
     Args:
         samples: of the generator or data set in question.
-        training: all images of all training people.
-        heldout: real people that the generator never saw; None leaves out what needs them.
+        training: all images of all training identities.
+        heldout: real identities that the generator never saw; None leaves out what needs them.
         thresholds: FMR -> cosine.
         device: of the nearest neighbours.
-    Raises: ValueError for a person in both real groups, other widths, NaN or zero vectors.
+    Raises: ValueError for an identity in both real groups, other widths, NaN or zero vectors.
     Source: nearest and thresholds: Beyond-Real-Faces (arXiv:2510.17372); membership by retrieval:
         Otroshi & Marcel 2024 (arXiv:2410.24015).
     """
     if heldout is not None:
-        check_strangers(heldout.people, training.people)
+        check_strangers(heldout.identities, training.identities)
     known = References(training.vectors, device=device)
     nearest = known.nearest(samples.vectors)
     own = nearest.scores.astype(np.float64)
-    sides = [(own, samples.people)]
+    sides = [(own, samples.identities)]
     if heldout is not None:
         other = known.nearest(heldout.vectors).scores.astype(np.float64)
-        sides.append((other, heldout.people))
+        sides.append((other, heldout.identities))
     authentic, authentic_person = _authentic(nearest, samples, training, device, seed)
     above = [
         _above(sides, fmr, threshold, seed) for fmr, threshold in sorted(thresholds.items())[::-1]
@@ -200,9 +200,9 @@ def score_privacy(
 
 def copy_test(
     samples: np.ndarray,
-    sample_people: Sequence[str],
+    sample_identities: Sequence[str],
     heldout: np.ndarray,
-    heldout_people: Sequence[str],
+    heldout_identities: Sequence[str],
     *,
     seed: int = 0,
 ) -> CopyTest:
@@ -226,7 +226,7 @@ def copy_test(
     deviation = math.sqrt(len(a) * len(b) / 12 * (total + 1 - correction))
     z = (len(a) * len(b) / 2 - u) / deviation if deviation > 0 else 0.0
     chance = _difference(
-        ((a, sample_people), (b, heldout_people)), _chance_above, seed, len(a) + len(b)
+        ((a, sample_identities), (b, heldout_identities)), _chance_above, seed, len(a) + len(b)
     )
     return CopyTest(c_t=z, p_value=float(stats.norm.cdf(z)), chance=chance)
 
@@ -249,12 +249,14 @@ def membership_auc(
     members, others = (
         known.nearest(group.vectors).scores.astype(np.float64) for group in (training, heldout)
     )
-    sides = (members, training.people), (others, heldout.people)
+    sides = (members, training.identities), (others, heldout.identities)
     return _difference(sides, _chance_above, seed, len(members) + len(others))
 
 
 def _compared(sides: Sequence[Side], statistic: Statistic, seed: int) -> Compared:
-    estimates = [clustered(values, people, statistic, seed=seed) for values, people in sides]
+    estimates = [
+        clustered(values, identities, statistic, seed=seed) for values, identities in sides
+    ]
     if len(sides) < 2:
         return Compared(samples=estimates[0], heldout=None, excess=None)
 
@@ -266,8 +268,8 @@ def _compared(sides: Sequence[Side], statistic: Statistic, seed: int) -> Compare
 
 
 def _above(sides: Sequence[Side], fmr: float, threshold: float, seed: int) -> Above:
-    flags = [((values >= threshold) * 1.0, people) for values, people in sides]
-    shares = [clustered_share(values, people, seed=seed) for values, people in flags]
+    flags = [((values >= threshold) * 1.0, identities) for values, identities in sides]
+    shares = [clustered_share(values, identities, seed=seed) for values, identities in flags]
     return Above(
         fmr=fmr,
         threshold=threshold,
@@ -280,15 +282,15 @@ def _above(sides: Sequence[Side], fmr: float, threshold: float, seed: int) -> Ab
 def _authentic(
     nearest: Nearest, samples: Group, training: Group, device: torch.device | str, seed: int
 ) -> tuple[Estimate, Estimate | None]:
-    """Return AuthPct by images and by people.
+    """Return AuthPct by images and by identities.
 
     Source: Alaa et al. 2022 (arXiv:2102.08921), with cosines instead of distances.
     """
-    people, count = group_numbers(training.people)
+    identities, count = group_numbers(training.identities)
     results: list[Estimate | None] = []
     for numbers, is_possible in (
-        (np.arange(len(people)), len(people) > 1),
-        (people, count > 1),
+        (np.arange(len(identities)), len(identities) > 1),
+        (identities, count > 1),
     ):
         if not is_possible:
             results.append(None)
@@ -297,11 +299,11 @@ def _authentic(
         known = References(training.vectors, numbers, device=device)
         around = known.nearest(training.vectors[used], groups=numbers[used])
         is_authentic = nearest.scores < around.scores[places]
-        results.append(clustered_share(is_authentic, samples.people, seed=seed))
-    by_image, by_person = results
+        results.append(clustered_share(is_authentic, samples.identities, seed=seed))
+    by_image, by_identity = results
     if by_image is None:
         raise NotMeasuredError("privacy needs at least two training images, got 1")
-    return by_image, by_person
+    return by_image, by_identity
 
 
 def _chance_above(a: Floats, wa: Floats, b: Floats, wb: Floats) -> float:
@@ -316,10 +318,10 @@ def _chance_above(a: Floats, wa: Floats, b: Floats, wb: Floats) -> float:
 
 
 def _difference(sides: tuple[Side, Side], statistic: TwoSided, seed: int, n: int) -> Estimate:
-    """Return a statistic of two independent groups; the people of each are resampled apart."""
+    """Return a statistic of two independent groups; the identities of each are resampled apart."""
     (a, first), (b, second) = sides
     (rows, count), (others, other_count) = group_numbers(first), group_numbers(second)
     whole = statistic(a, np.ones(len(a)), b, np.ones(len(b)))
     draws = zip(multiplicities(count, seed), multiplicities(other_count, seed + 1), strict=True)
     drawn = [statistic(a, draw[rows], b, other[others]) for draw, other in draws]
-    return estimate_of(whole, drawn, n=n, people=min(count, other_count))
+    return estimate_of(whole, drawn, n=n, clusters=min(count, other_count))

@@ -128,7 +128,7 @@ def score_masks(
     Args:
         masks: pairs (true, found), each [H, W] whole numbers.
         names: of the classes, class 0 first.
-        groups: the person of each pair; None resamples images.
+        groups: the identity of each pair; None resamples images.
         tolerance: of boundaries, as a share of the image's diagonal; at least 1 pixel is allowed.
     Raises: ValueError for no masks, one class, or masks that do not fit each other or the classes.
     """

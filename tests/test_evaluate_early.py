@@ -173,7 +173,7 @@ def test_outdir_may_be_absent(tmp_path, monkeypatch):
         (
             "privacy",
             ["--heldout={data}"],
-            "held-out people must not be training people; 4 are both",
+            "held-out identities must not be training identities; 4 are both",
         ),
         ("privacy", ["--threshold=0.001"], "--threshold must be FMR:COSINE"),
         ("privacy", ["--audit-model={model}"], "must be another recogniser"),

@@ -251,7 +251,7 @@ BAD = {
             "--heldout={data}",
             "--rec-model={model}",
         ],
-        "held-out people must not be training people; 5 are both",
+        "held-out identities must not be training identities; 5 are both",
     ),
     "no backbone": (
         ["dataset", "--data={data}", "--rec-model={data}/VIS/t0_0.png"],

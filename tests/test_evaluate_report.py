@@ -12,7 +12,7 @@ from PIL import Image
 
 from evaluate import main
 from tests.helpers.browser import open_browser
-from tests.helpers.images import write_image, write_json
+from tests.helpers.images import truncate, write_image, write_json
 from tests.helpers.people import SIDE, save_recogniser
 
 HOSTILE = '"><img src=x onerror=alert(1)>&lt;<script>alert(2)<'
@@ -284,3 +284,26 @@ def test_bad_input_is_one_message(places, tmp_path, more, message):
     assert message in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
     assert Path(places["data"]).is_dir()
+
+
+def test_a_bug_is_no_gap_of_the_page(places, tmp_path, monkeypatch):
+    """What the data do not allow is skipped; any other error ends the command."""
+
+    def broken(*_arguments, **_named):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("evaluation.identities.score_alignment", broken)
+    result = run(places, tmp_path / "out")
+    assert (result.exit_code, "a bug" in result.output) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_image_costs_what_needs_it(places, tmp_path):
+    data = write_faces(tmp_path / "data", 3, 3, seed=5)
+    truncate(data / "NIR" / "1_1.png")
+    arguments = ["dataset", f"--data={data}", "--device=cpu", f"--outdir={tmp_path / 'out'}"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    left_out = json.loads((tmp_path / "out" / "dataset.json").read_text())["left_out"]
+    (reason,) = [entry["why"] for entry in left_out if "alignment" in entry["what"]]
+    assert "1_1.png" in reason

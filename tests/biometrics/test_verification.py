@@ -198,7 +198,7 @@ def test_intervals_cover_the_truth_and_shrink_with_people():
     assert sum(eer.low <= truth <= eer.high for eer in found) >= 16
     many = score_comparisons(compare(Side(**sides(100, seed=1))), replicates=60).eer
     assert many.high - many.low < 0.7 * np.mean([eer.high - eer.low for eer in found])
-    assert (found[0].people, many.people) == (25, 100)
+    assert (found[0].clusters, many.clusters) == (25, 100)
 
 
 def sides(people, seed=0):

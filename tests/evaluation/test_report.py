@@ -27,7 +27,7 @@ from metrics.identity_sets import Entropy
 from tests.test_evaluate_report import Reader
 
 HOSTILE = "<script>alert('x')</script>\" onload=\"y' &amp;"
-SHARE = Estimate(value=0.123456, low=0.1, high=0.2, n=12345, people=7)
+SHARE = Estimate(value=0.123456, low=0.1, high=0.2, n=12345, clusters=7)
 PIXEL = Picture(png=encode_png(np.zeros((3, 2, 2), np.uint8)), width=50, alt=HOSTILE, caption="c")
 
 

@@ -22,7 +22,7 @@ def measured(tmp_path):
 
     def measure(kimg, nimg=None, offset=0):
         path = tmp_path / f"network-snapshot-{kimg:06d}.pkl"
-        return metrics.measure(path, Numbers(offset), nimg or kimg * 1000, World())
+        return metrics(path, Numbers(offset), nimg or kimg * 1000, World())
 
     return measure
 

@@ -48,7 +48,7 @@ def test_intervals_are_those_of_people_not_of_images():
     deviation = own.std() / np.sqrt(40)
     assert found.value == pytest.approx(own.mean())
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.25)
-    assert (found.n, found.people) == (1000, 40)
+    assert (found.n, found.clusters) == (1000, 40)
 
 
 def test_one_person_has_no_interval():

@@ -67,8 +67,8 @@ def test_diversity_by_hand():
     real = np.array([[-2.0], [-0.5], [2.5], [3.5], [10.2], [11.0]])
     found = class_diversity(features, ["a"] * 3 + ["b"] * 2, real, k=1)
     assert found.value == pytest.approx((2 / 6 + 2 / 6) / 2)
-    assert (found.n, found.people) == (2, 2)
-    with pytest.raises(ValueError, match="a person with more than 3 images"):
+    assert (found.n, found.clusters) == (2, 2)
+    with pytest.raises(ValueError, match="an identity with more than 3 images"):
         class_diversity(features, ["a"] * 3 + ["b"] * 2, real)
 
 
@@ -137,7 +137,7 @@ def test_entropies():
     assert found[0].nats.value == pytest.approx(math.log(2))
     assert found[1].nats.value == pytest.approx(math.log(10))
     assert [entry.share_of_uniform for entry in found] == pytest.approx([1, 1])
-    assert (found[0].nats.n, found[0].nats.people, found[1].kinds) == (20, 10, 10)
+    assert (found[0].nats.n, found[0].nats.clusters, found[1].kinds) == (20, 10, 10)
 
 
 def test_attributes_of_hostile_form_are_left_out():

@@ -13,7 +13,7 @@ def people(count, images, *, seed, prefix, noise=0.6):
     vectors = rng.standard_normal((count, 1, WIDTH))
     vectors = vectors + noise * rng.standard_normal((count, images, WIDTH))
     names = [f"{prefix}{i // images}" for i in range(count * images)]
-    return Group(vectors=vectors.reshape(-1, WIDTH).astype(np.float32), people=names)
+    return Group(vectors=vectors.reshape(-1, WIDTH).astype(np.float32), identities=names)
 
 
 TRAINING = people(40, 3, seed=0, prefix="t")
@@ -25,7 +25,7 @@ LEVELS = {1e-3: 0.8, 1e-2: 0.7}
 def copies(noise=0.05):
     rng = np.random.default_rng(9)
     vectors = TRAINING.vectors[::2] + noise * rng.standard_normal((60, WIDTH)).astype(np.float32)
-    return Group(vectors=vectors, people=[f"s{i}" for i in range(60)])
+    return Group(vectors=vectors, identities=[f"s{i}" for i in range(60)])
 
 
 def test_strangers_are_no_leak():
@@ -74,10 +74,10 @@ def test_without_heldout_people_nothing_is_called_a_leak():
 
 def test_scale_and_order_change_nothing():
     rng = np.random.default_rng(3)
-    order = rng.permutation(len(STRANGERS.people))
+    order = rng.permutation(len(STRANGERS.identities))
     moved = Group(
         vectors=STRANGERS.vectors[order] * rng.uniform(0.2, 5, (len(order), 1)),
-        people=[STRANGERS.people[i] for i in order],
+        identities=[STRANGERS.identities[i] for i in order],
     )
     a, b = (score_privacy(s, TRAINING, HELDOUT, LEVELS) for s in (STRANGERS, moved))
     assert a.statistics["mean"].samples.value == pytest.approx(b.statistics["mean"].samples.value)
@@ -108,8 +108,8 @@ def test_authenticity_by_hand():
         radians = np.radians(degrees)
         return np.stack([np.cos(radians), np.sin(radians)], axis=1)
 
-    training = Group(vectors=at(0, 30, 90), people=["a", "a", "b"])
-    samples = Group(vectors=at(2, 14, 50, -80, -95), people=list("stuvw"))
+    training = Group(vectors=at(0, 30, 90), identities=["a", "a", "b"])
+    samples = Group(vectors=at(2, 14, 50, -80, -95), identities=list("stuvw"))
     score = score_privacy(samples, training, None, {})
     assert score.nearest.indices.tolist() == [0, 0, 1, 0, 0]
     # 0 and 30 have each other 30 degrees away: -80 and -95 are further from 0 than that.
@@ -123,15 +123,15 @@ def test_authenticity_by_hand():
     [
         ((STRANGERS, TRAINING, TRAINING), "40 are both, the first is 't0'"),
         (
-            (Group(vectors=np.ones((2, 3)), people=["a", "b"]), TRAINING, None),
+            (Group(vectors=np.ones((2, 3)), identities=["a", "b"]), TRAINING, None),
             "Q, 12.*got .2, 3.*different recognisers",
         ),
         (
-            (Group(vectors=np.full((2, WIDTH), np.nan), people=["a", "b"]), TRAINING, None),
+            (Group(vectors=np.full((2, WIDTH), np.nan), identities=["a", "b"]), TRAINING, None),
             "queries must be finite",
         ),
         (
-            (STRANGERS, Group(vectors=np.ones((1, WIDTH)), people=["a"]), None),
+            (STRANGERS, Group(vectors=np.ones((1, WIDTH)), identities=["a"]), None),
             "at least two training images, got 1",
         ),
     ],
@@ -143,5 +143,5 @@ def test_groups_that_cannot_be_compared(groups, message):
 
 @pytest.mark.parametrize(("shape", "names"), [((0, 3), []), ((2, 3), ["a"]), ((3,), ["a"] * 3)])
 def test_a_group_has_an_embedding_and_a_person_an_image(shape, names):
-    with pytest.raises(ValueError, match="N >= 1 and as many people"):
-        Group(vectors=np.ones(shape), people=names)
+    with pytest.raises(ValueError, match="N >= 1 and as many identities"):
+        Group(vectors=np.ones(shape), identities=names)
