@@ -139,9 +139,8 @@ def _check_filter(given: dict[str, Any]) -> None:
 
 def _train(given: dict[str, Any]) -> None:
     from dnnlib.runs import find_output  # noqa: PLC0415
-    from interpreter.annotations import load_annotations  # noqa: PLC0415  # torch is slow
     from interpreter.ensemble import RECORD  # noqa: PLC0415
-    from interpreter.jobs import InterpreterTask  # noqa: PLC0415
+    from interpreter.jobs import InterpreterTask, load_annotations  # noqa: PLC0415
     from torch_utils.trainer import Cadence, TrainingJob  # noqa: PLC0415
 
     if given["resume"] is not None:
@@ -225,11 +224,10 @@ def _dataset_writer(
 ) -> tuple["DatasetWriter", dict[str, Any]]:
     """Return the writer, and what decides its output as plain JSON values."""
     from data.numbers import load_conditions  # noqa: PLC0415
-    from interpreter.annotations import class_list_of  # noqa: PLC0415  # torch is slow
     from interpreter.dataset_writer import DatasetWriter, dataset_identity  # noqa: PLC0415
     from interpreter.ensemble import load_models  # noqa: PLC0415
     from interpreter.features import feature_layout  # noqa: PLC0415
-    from interpreter.jobs import check_models_belong  # noqa: PLC0415
+    from interpreter.jobs import check_models_belong, class_list_of  # noqa: PLC0415
     from interpreter.native import NativeInterpreter  # noqa: PLC0415
     from torch_utils.checkpoints import state_sha256  # noqa: PLC0415
 

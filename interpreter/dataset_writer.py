@@ -27,8 +27,8 @@ from data.sheets import encode_png
 from dnnlib import config as configs
 from dnnlib import files
 from dnnlib.runs import LOCK_FILE, OutputFolder
-from interpreter.annotations import class_list_of
 from interpreter.ensemble import PixelEnsemble, member_state
+from interpreter.jobs import class_list_of
 from interpreter.native import Labelling, NativeInterpreter
 from networks.generator import Generator
 from networks.sampling import FeatureSample, IndexedSampler, Truncation

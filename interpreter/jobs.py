@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import torch
 from torch import Tensor
 
 from data import sheets
-from data.class_list import MAX_CLASSES
-from interpreter.annotations import TrainingAnnotations, class_list_of
+from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
+from data.numbers import load_rows
+from dnnlib import files
+from interpreter.annotation_images import LABEL_FILE
+from interpreter.annotations import RECORD as ANNOTATIONS_RECORD
 from interpreter.ensemble import TrainedInterpreter
 from interpreter.experiment import Experiment
 from interpreter.features import FeatureTable, feature_layout
+from interpreter.mask_files import image_number
 from interpreter.task import EnsembleTask
 from networks.generator import Generator
 from networks.sampling import Sampler, check_conditions
@@ -22,6 +27,106 @@ from torch_utils.checkpoints import state_sha256
 
 SHEET_FILE = "train_data.jpg"
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingAnnotations:
+    """What training reads of a processed folder.
+
+    Attributes:
+        masks: [n, R, R] uint8.
+        names: n files of the masks.
+        latents: [n, ...] as stored.
+        conditions: [n, c_dim] float32 or None.
+        classes: the class list as JSON values; None for a published folder.
+        drawn_with: record of the drawn images, empty for a published folder.
+    """
+
+    masks: np.ndarray
+    names: list[str]
+    latents: np.ndarray
+    conditions: np.ndarray | None
+    classes: list[dict[str, Any]] | None
+    drawn_with: dict[str, Any]
+
+
+def load_annotations(
+    folder: Path, latents: Path, labels: Path | None, *, most: int, min_region_pixels: int
+) -> TrainingAnnotations:
+    """Read the first `most` masks by number, and as many rows of latents as they are.
+
+    Args:
+        folder: of image_maskN.npy.
+        latents: row k belongs to the k-th mask.
+        labels: conditions, row k belongs to the k-th mask; None takes labels.npy beside the
+            latents, and none where there is no such file.
+        most: number of masks to use.
+        min_region_pixels: classes with fewer pixels in a mask become class 0, as published.
+    Raises: FileNotFoundError; ValueError for masks of different sizes or without latents, or where
+        a gap in their numbers leaves open which latents they belong to.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"annotation_mask_path {folder}: must be a folder of masks")
+    paths = sorted(folder.glob("image_mask*.npy"), key=lambda path: image_number(path) or 0)
+    if not paths:
+        raise FileNotFoundError(f"annotation_mask_path {folder}: has no image_maskN.npy")
+    rows = load_rows(latents, "annotation_image_latent_path")
+    if len(rows) < len(paths):
+        raise ValueError(
+            f"annotation_image_latent_path {latents}: {paths[len(rows)].name} has no latent, "
+            f"there are {len(rows)} rows for {len(paths)} masks"
+        )
+    numbers = [image_number(path) for path in paths]
+    if len(rows) > len(paths) and numbers != list(range(len(paths))):
+        raise ValueError(
+            f"annotation_mask_path {folder}: masks must be numbered from 0 on without gaps where "
+            f"there are more latents, got {len(paths)} masks and {len(rows)} rows in {latents}"
+        )
+    if len(paths) > most:
+        _logger.warning(
+            "max_training is %d: the first %d of %d masks are used", most, most, len(paths)
+        )
+    paths = paths[:most]
+    masks = [drop_small_classes(_load_mask(path), min_region_pixels) for path in paths]
+    for path, mask in zip(paths, masks, strict=True):
+        if mask.shape != masks[0].shape:
+            raise ValueError(f"{path}: all masks must have one size, {paths[0].name} has another")
+    if labels is None and latents.with_name(LABEL_FILE).is_file():
+        labels = latents.with_name(LABEL_FILE)
+    conditions = None if labels is None else load_rows(labels, "annotation_label_path")
+    if conditions is not None and len(conditions) < len(paths):
+        raise ValueError(f"annotation_label_path {labels}: fewer rows than masks")
+    record = folder / ANNOTATIONS_RECORD
+    made_with = files.read_json(record)["identity"] if record.is_file() else {}
+    return TrainingAnnotations(
+        masks=np.stack(masks),
+        names=[path.name for path in paths],
+        latents=rows[: len(paths)],
+        conditions=None if conditions is None else conditions[: len(paths)].astype(np.float32),
+        classes=made_with.get("classes"),
+        drawn_with=made_with.get("drawn_with", {}),
+    )
+
+
+def drop_small_classes(mask: np.ndarray, least: int) -> np.ndarray:
+    """Return the mask with classes of fewer than `least` pixels turned into class 0."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    return np.where(counts[mask] < least, 0, mask).astype(np.uint8)
+
+
+def _load_mask(path: Path) -> np.ndarray:
+    rows = load_rows(path, "annotation_mask_path")
+    if rows.ndim != 2 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() > 254:
+        raise ValueError(f"{path}: a mask must be [H, W] class numbers from 0 to 254")
+    return rows.astype(np.uint8)
+
+
+def class_list_of(classes: Any, count: int) -> ClassList:
+    """Return the first classes of a list as JSON, or numbered ones in colours that differ."""
+    if not isinstance(classes, list) or len(classes) < count:
+        colours = sheets.default_palette(count).tolist()
+        classes = [{"name": f"class {k}", "color": colours[k]} for k in range(count)]
+    return class_list_from_json(classes[:count], "classes")
 
 
 class InterpreterTask(EnsembleTask):

@@ -9,10 +9,9 @@ from interpreter.annotations import (
     AnnotationsJob,
     annotations_identity,
     collect_annotations,
-    drop_small_classes,
-    load_annotations,
-    sources_beside,
 )
+from interpreter.jobs import drop_small_classes, load_annotations
+from interpreter.options import AnnotationOptions
 from tests.helpers.interpreters import paint_masks
 
 CLASSES = ClassList(
@@ -35,7 +34,8 @@ def painted(tmp_path):
 
 
 def sources(painted, **changes):
-    return sources_beside(painted, None, latents=painted.parent / "latents.npy", **changes)
+    given = {"annotations": painted, "outdir": painted, "latents": painted.parent / "latents.npy"}
+    return AnnotationOptions(**given | changes)
 
 
 def write(painted, outdir):
@@ -73,11 +73,11 @@ def test_what_is_written_is_read(painted, tmp_path, caplog):
 
 def test_published_latents_are_taken_as_they_are(painted, tmp_path):
     np.save(tmp_path / "latents.npy", np.array([[5.0] * 8, [7.0] * 8]))
-    collected = collect_annotations(sources(painted, rows_by_number=False), CLASSES)
+    collected = collect_annotations(sources(painted, latent_rows="order"), CLASSES)
     assert [item.latent[0] for item in collected] == [5, 7]
     np.save(tmp_path / "latents.npy", np.zeros([3, 8]))
     with pytest.raises(ValueError, match=r"one row an annotation is wanted \(2\), got 3"):
-        collect_annotations(sources(painted, rows_by_number=False), CLASSES)
+        collect_annotations(sources(painted, latent_rows="order"), CLASSES)
 
 
 def test_a_mask_without_its_latent(painted, tmp_path):
@@ -100,7 +100,7 @@ def test_a_mask_without_its_image(painted):
 
 def test_latents_must_be_given(painted):
     with pytest.raises(ValueError, match="--latents must name"):
-        sources_beside(painted, None)
+        collect_annotations(sources(painted, latents=None), CLASSES)
 
 
 def test_conditions_come_with_the_latents(painted, tmp_path):

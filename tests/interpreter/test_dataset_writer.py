@@ -10,7 +10,6 @@ from dnnlib import files
 from dnnlib.files import read_json_lines
 from dnnlib.runs import find_output
 from interpreter import dataset_writer
-from interpreter.annotations import class_list_of
 from interpreter.dataset_writer import (
     Archive,
     DatasetOptions,
@@ -20,6 +19,7 @@ from interpreter.dataset_writer import (
     drop_most_uncertain,
 )
 from interpreter.features import feature_layout
+from interpreter.jobs import class_list_of
 from interpreter.native import NativeInterpreter
 from networks.sampling import IndexedSampler
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
