@@ -101,6 +101,11 @@ class LoadedFilter:
         return PeopleFilter(self.scorer, self.features_sha256)
 
 
+def load_sample_filter(**options: Any) -> PeopleFilter:
+    """Return the filter of samples that stand alone, from the fields of FilterOptions."""
+    return load_filter(FilterOptions(**options)).as_sample_filter()
+
+
 def load_filter(options: FilterOptions) -> LoadedFilter:
     """Read and check everything.
 

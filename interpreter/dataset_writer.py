@@ -12,7 +12,6 @@ import math
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -30,8 +29,9 @@ from dnnlib.runs import LOCK_FILE, OutputFolder
 from interpreter.ensemble import PixelEnsemble, member_state
 from interpreter.jobs import class_list_of
 from interpreter.native import Labelling, NativeInterpreter
+from interpreter.options import Archive, DatasetOptions
 from networks.generator import Generator
-from networks.sampling import FeatureSample, IndexedSampler, Truncation
+from networks.sampling import FeatureSample, IndexedSampler
 
 RECORD = "dataset_info.json"
 MANIFEST = "manifest.jsonl"
@@ -43,17 +43,6 @@ _UINT16_MAX = 65535
 _logger = logging.getLogger(__name__)
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 Entry = dict[str, Any]
-
-
-class Archive(StrEnum):
-    """What a data set is packed into, beside its folder.
-
-    ZIP: the folder's names. WEBDATASET: tar files with INDEX.rgb.png, INDEX.label.png, INDEX.json.
-    """
-
-    NONE = "none"
-    ZIP = "zip"
-    WEBDATASET = "webdataset"
 
 
 class SampleFilter(Protocol):
@@ -68,46 +57,6 @@ class SampleFilter(Protocol):
         Args:
             samples: images [C, R, R] uint8 0..255 by modality, as they would be saved.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetOptions:
-    """What is written.
-
-    Attributes:
-        count: number of samples.
-        start: index of the first.
-        seed: of latents and conditions.
-        truncation: must be that of the annotated images.
-        save_vis: also colour overlays.
-        save_uncertainty: also uncertainty maps, 16-bit PNG, 65535 is ln(classes).
-        drop_uncertain: share of the samples with the highest scores that is removed at the end.
-        archive: also pack the result.
-        shard_size: samples an archive.
-    """
-
-    count: int
-    start: int = 0
-    seed: int = 0
-    truncation: Truncation = Truncation(psi=0.5, cutoff=8)
-    save_vis: bool = False
-    save_uncertainty: bool = False
-    drop_uncertain: float = 0.0
-    archive: Archive = Archive.NONE
-    shard_size: int = 1000
-
-    def __post_init__(self) -> None:
-        for name, value, low in (
-            ("--num_sample", self.count, 1),
-            ("--start_step", self.start, 0),
-            ("--shard-size", self.shard_size, 1),
-        ):
-            if value < low:
-                raise ValueError(f"{name} must be at least {low}, got {value}")
-        if not 0 <= self.drop_uncertain < 1:
-            raise ValueError(
-                f"--drop-uncertain must be from 0% to below 100%, got {self.drop_uncertain:.0%}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dnnlib import config as configs
 from dnnlib import files
-from networks.sampling import Truncation
+from networks.options import Truncation
 
 # Read by the published code, but nothing depends on them here: sizes come from network and data.
 UNUSED_KEYS = frozenset(

@@ -1,6 +1,7 @@
 """Options of the interpreter's scripts; no torch here, so that --help is fast."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +10,35 @@ from dnnlib.options import (
     Options,
     device_option,
     fresh_option,
+    group,
     option,
     outdir_option,
     seed_option,
 )
+from networks.options import Truncation
+
+
+class Archive(StrEnum):
+    """What a data set is packed into, beside its folder.
+
+    ZIP: the folder's names. WEBDATASET: tar files with INDEX.rgb.png, INDEX.label.png, INDEX.json.
+    """
+
+    NONE = "none"
+    ZIP = "zip"
+    WEBDATASET = "webdataset"
+
+
+def parse_share(text: str) -> float:
+    """Return a share of 0..1.
+
+    >>> parse_share("10%"), parse_share("0.1")
+    (0.1, 0.1)
+    """
+    try:
+        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError as error:
+        raise ValueError(f"expected a share such as 10% or 0.1, got {text!r}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,3 +136,104 @@ class AnnotationOptions(Options):
             raise ValueError("--auto needs --drawn, the folder that make_training_data.py wrote")
         if self.auto is not None and self.classes is not None:
             raise ValueError("--classes: --auto has the example renderer's classes, leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions(Options):
+    """What of a labelled data set is written.
+
+    Seed and truncation are the experiment's: that of the annotated images.
+    """
+
+    count: int = option(
+        1000,
+        name="num-sample",
+        ge=1,
+        metavar="SAMPLES",
+        heading="Data set",
+        help="Number of samples.",
+    )
+    start: int = option(0, name="start-step", ge=0, metavar="INDEX", help="First sample's index.")
+    save_vis: bool = option(False, help="Also write colour overlays.")
+    save_uncertainty: bool = option(
+        False, help="Also write uncertainty maps, 16-bit PNG, where 65535 is ln(classes)."
+    )
+    drop_uncertain: float = option(
+        0.0,
+        ge=0,
+        lt=1,
+        parse=parse_share,
+        metavar="SHARE",
+        help="Share of the samples that is removed, such as 10%: the most uncertain ones.",
+    )
+    archive: Archive = option(Archive.NONE, help="Also pack the samples into shards.")
+    shard_size: int = option(1000, ge=1, metavar="SAMPLES", help="Samples per shard.")
+    seed: int = 0
+    truncation: Truncation = Truncation(psi=0.5, cutoff=8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpreterOptions(Options):
+    """Train the ensemble of pixel classifiers, or label new samples with it."""
+
+    exp: Path = option(metavar="JSON", heading="Experiment", help="Experiment file.")
+    exp_dir: str | None = option(
+        None, metavar="DIR", help="Folder of relative paths, instead of the file's exp_dir."
+    )
+    network: Path | None = option(
+        None, metavar="FILE", help="Snapshot, instead of the experiment's stylegan_checkpoint."
+    )
+    outdir: Path | None = option(
+        None,
+        metavar="DIR",
+        help="Output directory; by default EXP_DIR/models, of a data set RESUME/samples_N.",
+    )
+    seed: int | None = seed_option(None, "Random seed, instead of the experiment's.")
+    device: Device = device_option()
+    fresh: bool = fresh_option()
+    generate_data: bool = option(
+        False, heading="Data set", help="Write a labelled data set instead of training."
+    )
+    resume: Path | None = option(
+        None, metavar="DIR", help="Folder of the trained models that label the data set."
+    )
+    labels: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Conditions of a conditional network, of which each sample gets one: a .npy file of"
+        " [n, c_dim] numbers or identity_features.json.",
+    )
+    dataset: DatasetOptions = group(DatasetOptions)
+    filter_identities: Path | None = option(
+        None,
+        metavar="JSON",
+        heading="Filter",
+        needs="generate_data",
+        help="Drop samples too near an identity of these identity features.",
+    )
+    rec_model: Path | None = option(
+        None, metavar="PTH", needs="generate_data", help="Recogniser of these features."
+    )
+    thresholds: Path | None = option(
+        None,
+        metavar="JSON",
+        needs="generate_data",
+        help="Thresholds of the filter; by default thresholds.json beside the features, or"
+        " calibrated.",
+    )
+    face_check: Literal["none", "mtcnn"] = option(
+        "none", needs="generate_data", help="mtcnn: drop samples without one detected face."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        has_filter = self.thresholds is not None or self.face_check != "none"
+        known = (self.filter_identities, self.rec_model)
+        if (has_filter or any(known)) and not all(known):
+            raise ValueError("a filter needs both --filter-identities and --rec-model")
+        if self.generate_data and self.resume is None:
+            raise ValueError("--generate-data needs --resume, the folder of trained models")
+        if self.resume is not None and not self.generate_data:
+            raise ValueError(
+                "--resume names models for --generate-data; training continues by itself"
+            )

@@ -24,6 +24,20 @@ class HalfPrecision(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Truncation:
+    """How far w is drawn towards its mean.
+
+    Attributes:
+        psi: 1 leaves w as it is, 0 gives the mean image.
+        cutoff: number of first layers to truncate; None is all.
+    Source: Karras et al. 2019 (arXiv:1812.04948), appendix B.
+    """
+
+    psi: float = 1.0
+    cutoff: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationOptions(Options):
     """Generate aligned RGB and NIR images from a snapshot.
 

