@@ -89,12 +89,13 @@ def prepare(options: ReportOptions) -> ReportJob:
         topics=[
             SampleTopic(sets=sets),
             _quality(options, sets["samples"], device),
-            _masks(options),
+            masks.open_topic(*options.masks, seed=options.seed)
+            if options.masks
+            else Skipped(MaskTopic, "no --masks TRUE FOUND were given"),
             *_face_topics(options, sets, faces, device),
         ],
         plan=describe_sets(sets),
-        outdir=options.outdir,
-        seed=options.seed,
+        options=options,
         inputs=hashes,
     )
 
@@ -106,8 +107,11 @@ def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic
         reason = "no --extractor was given; --extractor=standin needs no file"
         return Skipped(QualityTopic, reason)
     count = len(samples) if options.network is None else _SAMPLED
+    suffixes = [modality.suffix for modality in MODALITIES if modality.name in samples.modalities]
+    kinds = (f"fid{count}_full", f"pr{count}3_full", f"dc{count}5_full", f"vendi{count}")
+    default = ",".join(f"{kind}{suffix}" for kind in kinds for suffix in suffixes)
     quality_options = QualityOptions(
-        metrics=options.metrics or parse_metrics(_default_metrics(count, samples.modalities)),
+        metrics=options.metrics or parse_metrics(default),
         network=options.network,
         images=options.samples if options.network is None else None,
         data=options.data,
@@ -121,18 +125,6 @@ def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic
         if options.metrics is not None:
             raise  # the user asked for these
         return Skipped(QualityTopic, str(error))
-
-
-def _default_metrics(count: int, modalities: Sequence[str]) -> str:
-    kinds = (f"fid{count}_full", f"pr{count}3_full", f"dc{count}5_full", f"vendi{count}")
-    suffixes = {modality.name: modality.suffix for modality in MODALITIES}
-    return ",".join(f"{kind}{suffixes[name]}" for kind in kinds for name in modalities)
-
-
-def _masks(options: ReportOptions) -> Topic | Skipped:
-    if options.masks is None:
-        return Skipped(MaskTopic, "no --masks TRUE FOUND were given")
-    return masks.open_topic(*options.masks, seed=options.seed)
 
 
 def _face_topics(

@@ -17,7 +17,6 @@ from evaluation.report import (
     Cell,
     Chart,
     Link,
-    Note,
     Panels,
     Picture,
     Report,
@@ -130,8 +129,6 @@ def _block(block: Block) -> Iterator[str]:
         case Text():
             yield f"<h3>{escape(block.label)}</h3>"
             yield f'<pre tabindex="0">{escape(block.text)}</pre>'
-        case Note():
-            yield f"<p>{escape(block.text)}</p>"
         case Link():
             yield f'<p><a href="{escape(quote(block.href))}">{escape(block.text)}</a></p>'
 

@@ -265,8 +265,7 @@ def prepare(options: IdentityOptions) -> ReportJob:
         subtitle=", ".join(sets),
         topics=[topic],
         plan={"data": describe_sets({**sets, **real})},
-        outdir=options.outdir,
-        seed=options.seed,
+        options=options,
         inputs=lambda: hash_inputs({**sets, **real}, faces),
     )
 

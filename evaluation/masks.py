@@ -130,8 +130,7 @@ def prepare(options: MaskOptions) -> ReportJob:
         subtitle=f"{options.found} against {options.truth}",
         topics=[topic],
         plan={"masks": len(topic.truth), "classes": topic.classes},
-        outdir=options.outdir,
-        seed=options.seed,
+        options=options,
         inputs=dict,
     )
 

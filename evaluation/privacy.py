@@ -176,8 +176,7 @@ def prepare(options: PrivacyOptions) -> ReportJob:
         subtitle=f"{sets['samples'].name} against {sets['data'].name}",
         topics=[topic],
         plan=describe_sets(sets),
-        outdir=options.outdir,
-        seed=options.seed,
+        options=options,
         inputs=lambda: hash_inputs(sets, faces),
     )
 

@@ -185,8 +185,7 @@ def prepare(options: QualityOptions) -> QualityJob:
             "generated": {"name": fake.name, "images": len(fake)},
             "real": real,
         },
-        outdir=options.outdir,
-        seed=options.seed,
+        options=options,
         inputs=topic.hashes,
         gpus=options.gpus,
     )

@@ -84,13 +84,6 @@ class Text:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Note:
-    """A paragraph."""
-
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Link:
     """A link to another page.
 
@@ -103,7 +96,7 @@ class Link:
     href: str
 
 
-Block = Table | Chart | Picture | Panels | Text | Note | Link
+Block = Table | Chart | Picture | Panels | Text | Link
 
 
 @dataclass(frozen=True, kw_only=True)

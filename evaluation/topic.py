@@ -16,6 +16,7 @@ from dnnlib.options import Job, Progress
 from dnnlib.processes import is_first_process
 from dnnlib.runs import describe_environment
 from evaluation.html import write_report
+from evaluation.options import EvaluationOptions
 from evaluation.report import Report, Section, provenance_section, section_text
 from metrics import NotMeasuredError
 from torch_utils import devices
@@ -88,8 +89,7 @@ class ReportJob(Job):
         topics: in the order of the page. A single one must be measurable; of several, what the data
             do not allow is skipped and named on the page.
         plan: what --dry-run prints.
-        outdir: of the files; absent or a folder that can be written.
-        seed: of resampling.
+        options: of the command: where the files go, and the seed.
         inputs: returns what is read -> its SHA-256.
     """
 
@@ -98,12 +98,11 @@ class ReportJob(Job):
     subtitle: str
     topics: Sequence[Topic | Skipped]
     plan: Mapping[str, Any]
-    outdir: Path
-    seed: int
+    options: EvaluationOptions
     inputs: Callable[[], Mapping[str, str]]
 
     def __post_init__(self) -> None:
-        check_outdir(self.outdir)
+        check_outdir(self.options.outdir)
 
     def describe(self) -> Mapping[str, Any]:
         """Return what --dry-run prints."""
@@ -114,9 +113,11 @@ class ReportJob(Job):
         sections = [self._section(topic, progress) for topic in self.topics]
         if not is_first_process():
             return None
-        last = provenance_section(sys.argv, describe_environment(), self.inputs(), self.seed)
+        last = provenance_section(
+            sys.argv, describe_environment(), self.inputs(), self.options.seed
+        )
         report = Report(title=self.title, subtitle=self.subtitle, sections=(*sections, last))
-        page, numbers = write_report(report, self.outdir, self.name)
+        page, numbers = write_report(report, self.options.outdir, self.name)
         tables = "\n\n".join(section_text(section) for section in sections)
         return f"{tables}\n\nwrote {page} and {numbers}"
 

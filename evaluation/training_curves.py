@@ -34,7 +34,7 @@ _CAPTION = "The band is one standard deviation of the values behind each mean."
 Point = tuple[float, float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ChartPlan:
     """One chart of related statistics.
 
@@ -53,45 +53,20 @@ class ChartPlan:
     has_band: bool = False
 
 
+_SCORES = {"Loss/scores/real": "real", "Loss/scores/fake": "generated"}
+_SIGNS = {"Loss/signs/real": "real", "Loss/signs/fake": "generated"}
+_GIB = {"Resources/cpu_mem_gb": "CPU, peak", "Resources/peak_gpu_mem_gb": "GPU, peak"}
+MEMORY_CHART = ChartPlan("Memory", "GiB", _GIB)
 GAN_CHARTS = (
-    ChartPlan(title="Generator loss", unit="loss", statistics={"Loss/G/loss": "G"}, has_band=True),
-    ChartPlan(
-        title="Discriminator loss", unit="loss", statistics={"Loss/D/loss": "D"}, has_band=True
-    ),
-    ChartPlan(
-        title="Discriminator scores",
-        unit="logit",
-        statistics={"Loss/scores/real": "real", "Loss/scores/fake": "generated"},
-        has_band=True,
-    ),
-    ChartPlan(
-        title="Signs of the discriminator's logits",
-        unit="mean sign, 1 is all real",
-        statistics={"Loss/signs/real": "real", "Loss/signs/fake": "generated"},
-    ),
-    ChartPlan(
-        title="R1 penalty",
-        unit="squared gradient",
-        statistics={"Loss/r1_penalty": "R1"},
-        is_log=True,
-    ),
-    ChartPlan(
-        title="Path length penalty",
-        unit="penalty",
-        statistics={"Loss/pl_penalty": "path length"},
-        is_log=True,
-    ),
-    ChartPlan(
-        title="Augmentation strength", unit="p", statistics={"Progress/augment": "augmentation"}
-    ),
-    ChartPlan(
-        title="Time", unit="seconds per kimg", statistics={"Timing/sec_per_kimg": "training"}
-    ),
-)
-MEMORY_CHART = ChartPlan(
-    title="Memory",
-    unit="GiB",
-    statistics={"Resources/cpu_mem_gb": "CPU, peak", "Resources/peak_gpu_mem_gb": "GPU, peak"},
+    ChartPlan("Generator loss", "loss", {"Loss/G/loss": "G"}, has_band=True),
+    ChartPlan("Discriminator loss", "loss", {"Loss/D/loss": "D"}, has_band=True),
+    ChartPlan("Discriminator scores", "logit", _SCORES, has_band=True),
+    ChartPlan("Signs of the discriminator's logits", "mean sign, 1 is all real", _SIGNS),
+    ChartPlan("R1 penalty", "squared gradient", {"Loss/r1_penalty": "R1"}, is_log=True),
+    ChartPlan("Path length penalty", "penalty", {"Loss/pl_penalty": "path length"}, is_log=True),
+    ChartPlan("Augmentation strength", "p", {"Progress/augment": "augmentation"}),
+    ChartPlan("Time", "seconds per kimg", {"Timing/sec_per_kimg": "training"}),
+    MEMORY_CHART,
 )
 
 
@@ -260,7 +235,7 @@ def plot_curves(runs: Sequence[RunCurves]) -> dict[str, Chart]:
     charts: dict[str, Chart] = {}
     for name in sorted({name for run in runs for name in run.metrics}):
         lines = [_line(run.name, run.metrics[name]) for run in runs if name in run.metrics]
-        charts[name] = _plot(ChartPlan(title=name, unit="value", statistics={}), lines, GAN_AXIS)
+        charts[name] = _plot(ChartPlan(name, "value", {}), lines, GAN_AXIS)
     for axis, axis_label in AXES.items():
         group = [run for run in runs if run.axis == axis]
         is_alone = len(group) == 1
@@ -279,7 +254,7 @@ def _plans(runs: Sequence[RunCurves], *, is_alone: bool) -> Iterator[ChartPlan]:
 
     Several runs of several statistics would be too many lines: each then has a chart of its own.
     """
-    plans = [*GAN_CHARTS, MEMORY_CHART]
+    plans = [*GAN_CHARTS]
     if any(run.axis != GAN_AXIS for run in runs):
         families: dict[str, dict[str, str]] = {}
         for name in dict.fromkeys(name for run in runs for name in run.statistics):
@@ -287,7 +262,7 @@ def _plans(runs: Sequence[RunCurves], *, is_alone: bool) -> Iterator[ChartPlan]:
             family, _, label = short.rpartition("/") if "/" in short else short.partition("_")
             if name not in AXES and family not in ("Timing", "Resources"):
                 families.setdefault(family, {})[name] = label or family
-        plans = [ChartPlan(title=f, unit="value", statistics=s) for f, s in families.items()]
+        plans = [ChartPlan(family, "value", names) for family, names in families.items()]
         plans.append(MEMORY_CHART)
     for plan in plans:
         if (is_alone and len(plan.statistics) <= _MOST_LINES) or len(plan.statistics) == 1:

@@ -208,8 +208,7 @@ def prepare(options: VerificationOptions) -> ReportJob:
         subtitle=", ".join([*sets, *map(str, options.bins)]),
         topics=[topic],
         plan={"data": describe_sets(sets), "bins": options.bins},
-        outdir=options.outdir,
-        seed=options.seed,
+        options=options,
         inputs=lambda: hash_inputs(sets, faces),
     )
 

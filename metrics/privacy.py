@@ -7,6 +7,7 @@ neighbour too. What counts is the excess over held-out identities, with an inter
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -60,27 +61,8 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Above:
-    """Share of images at or above a threshold of the recogniser.
-
-    Attributes:
-        fmr: false match rate at which the threshold was set.
-        threshold: cosine.
-        samples: share of samples whose nearest training image is that similar.
-        heldout: the same of held-out identities; None without any.
-        excess: difference of the two; None without held-out identities.
-    """
-
-    fmr: float
-    threshold: float
-    samples: Estimate
-    heldout: Estimate | None
-    excess: Estimate | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One statistic of the similarity to the nearest training image.
+    """A number of samples beside that of held-out identities.
 
     Attributes:
         samples: of the samples.
@@ -91,6 +73,19 @@ class Compared:
     samples: Estimate
     heldout: Estimate | None
     excess: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Above(Compared):
+    """Shares of images at or above a threshold of the recogniser.
+
+    Attributes:
+        fmr: false match rate at which the threshold was set.
+        threshold: cosine.
+    """
+
+    fmr: float
+    threshold: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,22 +173,24 @@ def score_privacy(
     if heldout is not None:
         other = known.nearest(heldout.vectors).scores.astype(np.float64)
         sides.append((other, heldout.identities))
-    authentic, authentic_person = _authentic(nearest, samples, training, device, seed)
-    above = [
-        _above(sides, fmr, threshold, seed) for fmr, threshold in sorted(thresholds.items())[::-1]
-    ]
+    if len(training.vectors) < 2:
+        raise NotMeasuredError("privacy needs at least two training images, got 1")
+    identities, count = group_numbers(training.identities)
+    images = np.arange(len(identities))
+    authentic = partial(_authentic, nearest, samples, training, device=device, seed=seed)
     membership = None
     if heldout is not None:
         membership = membership_auc(training, heldout, samples, device=device, seed=seed)
+    levels = sorted(thresholds.items())[::-1]
     return PrivacyScore(
         nearest=nearest,
         heldout_similarity=sides[1][0].astype(np.float32) if heldout else np.empty(0, np.float32),
         statistics={name: _compared(sides, s, seed) for name, s in _STATISTICS.items()},
         maximum=(float(own.max()), float(sides[1][0].max()) if heldout else None),
-        above=tuple(above),
+        above=tuple(_above(sides, fmr, threshold, seed) for fmr, threshold in levels),
         copies=copy_test(*sides[0], *sides[1], seed=seed) if heldout else None,
-        authentic=authentic,
-        authentic_person=authentic_person,
+        authentic=authentic(images),
+        authentic_person=authentic(identities) if count > 1 else None,
         membership_auc=membership,
     )
 
@@ -241,7 +238,7 @@ def membership_auc(
 ) -> Estimate:
     """Return how well nearness to the samples tells training images from held-out ones.
 
-    0.5 is chance. People, not images, are resampled.
+    0.5 is chance. Identities, not images, are resampled.
 
     Source: Otroshi & Marcel 2024 (arXiv:2410.24015).
     """
@@ -270,40 +267,29 @@ def _compared(sides: Sequence[Side], statistic: Statistic, seed: int) -> Compare
 def _above(sides: Sequence[Side], fmr: float, threshold: float, seed: int) -> Above:
     flags = [((values >= threshold) * 1.0, identities) for values, identities in sides]
     shares = [clustered_share(values, identities, seed=seed) for values, identities in flags]
-    return Above(
-        fmr=fmr,
-        threshold=threshold,
-        samples=shares[0],
-        heldout=shares[1] if len(sides) > 1 else None,
-        excess=_compared(flags, weighted_mean, seed).excess,
-    )
+    excess = _compared(flags, weighted_mean, seed).excess
+    heldout = shares[1] if len(sides) > 1 else None
+    return Above(fmr=fmr, threshold=threshold, samples=shares[0], heldout=heldout, excess=excess)
 
 
 def _authentic(
-    nearest: Nearest, samples: Group, training: Group, device: torch.device | str, seed: int
-) -> tuple[Estimate, Estimate | None]:
-    """Return AuthPct by images and by identities.
+    nearest: Nearest,
+    samples: Group,
+    training: Group,
+    numbers: np.ndarray,
+    *,
+    device: torch.device | str,
+    seed: int,
+) -> Estimate:
+    """Return AuthPct, where training images of equal numbers are not each other's neighbours.
 
     Source: Alaa et al. 2022 (arXiv:2102.08921), with cosines instead of distances.
     """
-    identities, count = group_numbers(training.identities)
-    results: list[Estimate | None] = []
-    for numbers, is_possible in (
-        (np.arange(len(identities)), len(identities) > 1),
-        (identities, count > 1),
-    ):
-        if not is_possible:
-            results.append(None)
-            continue
-        used, places = np.unique(nearest.indices, return_inverse=True)
-        known = References(training.vectors, numbers, device=device)
-        around = known.nearest(training.vectors[used], groups=numbers[used])
-        is_authentic = nearest.scores < around.scores[places]
-        results.append(clustered_share(is_authentic, samples.identities, seed=seed))
-    by_image, by_identity = results
-    if by_image is None:
-        raise NotMeasuredError("privacy needs at least two training images, got 1")
-    return by_image, by_identity
+    used, rows = np.unique(nearest.indices, return_inverse=True)
+    known = References(training.vectors, numbers, device=device)
+    around = known.nearest(training.vectors[used], groups=numbers[used])
+    is_authentic = nearest.scores < around.scores[rows]
+    return clustered_share(is_authentic, samples.identities, seed=seed)
 
 
 def _chance_above(a: Floats, wa: Floats, b: Floats, wb: Floats) -> float:

@@ -13,8 +13,6 @@ DEFAULT_TOLERANCE = 0.0075  # of the diagonal: Csurka et al. 2013, also MATLAB's
 _MAX_CLASSES = 256
 
 Masks = Iterable[tuple[np.ndarray, np.ndarray]]
-Scorer = Callable[[np.ndarray], np.ndarray]
-Picker = Callable[[np.ndarray], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +138,9 @@ def score_masks(
             confusions.append(confusion_matrix(truth, found, len(names)))
         except ValueError as error:
             raise NotMeasuredError(f"mask pair {number}: {error}") from error
-        boundaries.append(_boundaries(truth, found, len(names), tolerance))
+        reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
+        classes = range(len(names))
+        boundaries.append([boundary_f1(truth == k, found == k, reach) for k in classes])
     if not confusions:
         raise ValueError("masks: none to compare")
     if groups is not None and len(groups) != len(confusions):
@@ -157,69 +157,38 @@ def _summary(
     tolerance: float,
     seed: int,
 ) -> SegmentationScore:
-    places = np.arange(len(confusions), dtype=np.float64)
+    rows = np.arange(len(confusions), dtype=np.float64)
     total = confusions.sum(axis=0)
 
-    def estimate(pick: Picker) -> Estimate:
-        def statistic(where: np.ndarray, weights: np.ndarray) -> float:
-            return pick(np.tensordot(weights, confusions[where.astype(int)], axes=1))
+    def estimate(score: Callable[[np.ndarray], float]) -> Estimate:
+        def statistic(chosen: np.ndarray, weights: np.ndarray) -> float:
+            return score(np.tensordot(weights, confusions[chosen.astype(int)], axes=1))
 
-        return clustered(places, clusters, statistic, seed=seed)
+        return clustered(rows, clusters, statistic, seed=seed)
+
+    def boundary(values: np.ndarray) -> Estimate | None:
+        kept = np.flatnonzero(~np.isnan(values))
+        groups = [clusters[i] for i in kept]
+        return clustered(values[kept], groups, weighted_mean, seed=seed) if len(kept) else None
 
     occurs = ~np.isnan(intersection_over_union(total))
-    classes = tuple(
-        ClassScore(
-            name=name,
-            pixels=int(total[k].sum()),
-            iou=estimate(_Picked(intersection_over_union, k)) if occurs[k] else None,
-            f1=estimate(_Picked(class_f1, k)) if occurs[k] else None,
-            boundary_f1=_mean_of(boundaries[:, k], clusters, seed),
-        )
-        for k, name in enumerate(names)
-    )
     return SegmentationScore(
         images=len(confusions),
-        classes=classes,
-        mean_iou=estimate(_mean_iou),
-        pixel_accuracy=estimate(_accuracy),
+        classes=tuple(
+            ClassScore(
+                name=name,
+                pixels=int(total[k].sum()),
+                iou=estimate(lambda c, k=k: intersection_over_union(c)[k]) if occurs[k] else None,
+                f1=estimate(lambda c, k=k: class_f1(c)[k]) if occurs[k] else None,
+                boundary_f1=boundary(boundaries[:, k]),
+            )
+            for k, name in enumerate(names)
+        ),
+        mean_iou=estimate(lambda c: float(np.nanmean(intersection_over_union(c)))),
+        pixel_accuracy=estimate(lambda c: float(np.trace(c) / c.sum())),
         confusion=total,
         tolerance=tolerance,
     )
-
-
-@dataclass(frozen=True)
-class _Picked:
-    """One class's entry of a score of all classes."""
-
-    score: Scorer
-    number: int
-
-    def __call__(self, confusion: np.ndarray) -> float:
-        return float(self.score(confusion)[self.number])
-
-
-def _mean_iou(confusion: np.ndarray) -> float:
-    iou = intersection_over_union(confusion)
-    return float(iou[~np.isnan(iou)].mean())
-
-
-def _accuracy(confusion: np.ndarray) -> float:
-    return float(np.trace(confusion) / confusion.sum())
-
-
-def _mean_of(values: np.ndarray, clusters: Sequence[str], seed: int) -> Estimate | None:
-    kept = ~np.isnan(values)
-    if not kept.any():
-        return None
-    groups = [group for group, is_kept in zip(clusters, kept, strict=True) if is_kept]
-    return clustered(values[kept], groups, weighted_mean, seed=seed)
-
-
-def _boundaries(
-    truth: np.ndarray, found: np.ndarray, classes: int, tolerance: float
-) -> list[float]:
-    reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
-    return [boundary_f1(truth == k, found == k, reach) for k in range(classes)]
 
 
 def _boundary(region: np.ndarray) -> np.ndarray:

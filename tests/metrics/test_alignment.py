@@ -63,7 +63,7 @@ def test_aligned_and_shifted_pairs():
     assert shifted.within_one_px.value == 0
     assert shifted.edge_correlation.value < 0.7 < aligned.edge_correlation.value
     assert abs(aligned.edge_correlation_chance.value) < 0.3
-    assert (aligned.residual_px.n, aligned.residual_px.identities) == (12, 6)
+    assert (aligned.residual_px.n, aligned.residual_px.clusters) == (12, 6)
 
 
 def test_what_cannot_be_registered():

@@ -109,7 +109,7 @@ def test_capacity_of_a_uniform_sphere():
 
 
 def test_capacity_needs_people_and_images():
-    with pytest.raises(ValueError, match="got 3 people, 3 images"):
+    with pytest.raises(ValueError, match="got 3 identities, 3 images"):
         identity_capacity(on_circle(0, 50, 90), ["a", "b", "c"])
     with pytest.raises(ValueError, match="got 1 people, 2 images"):
         identity_capacity(on_circle(0, 50), ["a", "a"])
@@ -153,7 +153,7 @@ def test_attributes_of_hostile_form_are_left_out():
 
 
 def test_one_person_cannot_be_unique():
-    with pytest.raises(ValueError, match="at least two people, got 1"):
+    with pytest.raises(ValueError, match="at least two identities, got 1"):
         class_statistics(on_circle(0, 5), ["a", "a"], 0.5)
 
 
