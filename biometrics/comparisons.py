@@ -157,8 +157,9 @@ def compare(
     for block in _Matrix(gallery, probes, groups=1, device=device).blocks(0, 0, BLOCK):
         scores = torch.where(block.is_made(), block.scores().double(), -math.inf)
         for kind, found in kept.items():
-            i, j = torch.nonzero(block.is_wanted(kind), as_tuple=True)
-            found.append(torch.stack([scores[i, j], *block.identities(i, j)]).cpu().numpy())
+            i, j = torch.nonzero((block.is_mated() == kind) & block.is_tried(), as_tuple=True)
+            rows = torch.stack([scores[i, j], *block.identities(i, j)])
+            found.append((rows[:, ~block.is_one_capture(i, j)] if kind else rows).cpu().numpy())
     (mated, mated_identities, _), (non_mated, *non_mated_identities) = (
         np.concatenate(found, axis=1) for found in kept.values()
     )
@@ -307,23 +308,29 @@ class HistogramComparisons:
         return Tally(*found)
 
     def _count(self, part: "_Block", g: int, h: int) -> None:
-        scores = part.scores()
-        if g != h and part.is_whole():  # two groups share no identity: all scores count
-            self._add(False, g * self.clusters + h, scores.flatten())
+        """Count all comparisons as non-mated, then take the mated ones, which are few, off."""
+        scores, place = part.scores(), g * self.clusters + h
+        if part.is_whole():
+            self._add(False, place, scores.flatten())
+        else:
+            is_made = part.is_made()
+            self._add(False, place, scores[is_made & part.is_tried()])
+            self._sums[False][place, 3] += int((part.is_tried() & ~is_made).sum())
+        if g != h:  # two groups share no identity
             return
-        is_made = part.is_made()
-        for kind in (True, False) if g == h else (False,):
-            place = g if kind else g * self.clusters + h
-            wanted = part.is_wanted(kind)
-            self._sums[kind][place, 3] += int((wanted & ~is_made).sum())
-            self._add(kind, place, scores[wanted & is_made])
+        i, j = torch.nonzero(part.is_mated() & part.is_tried(), as_tuple=True)
+        is_made, is_wanted = part.is_made()[i, j], ~part.is_one_capture(i, j)
+        self._add(False, place, scores[i, j][is_made], -1)
+        self._sums[False][place, 3] -= int((~is_made).sum())
+        self._add(True, g, scores[i, j][is_made & is_wanted])
+        self._sums[True][g, 3] += int((is_wanted & ~is_made).sum())
 
-    def _add(self, kind: bool, place: int, scores: Tensor) -> None:  # noqa: FBT001
-        scores = scores.double()
-        bins = ((scores + 1) * (BINS / 2) + 1e-6).floor_().clamp_(0, BINS - 1).int()
-        self._counts[kind][place] += torch.bincount(bins, minlength=BINS).cpu().numpy()
-        sums = [len(scores), float(scores.sum()), float(scores.square().sum())]
-        self._sums[kind][place, :3] += sums
+    def _add(self, kind: bool, place: int, scores: Tensor, sign: int = 1) -> None:  # noqa: FBT001
+        values = scores.double()
+        sums = np.array([len(values), float(values.sum()), float(values @ values)])
+        bins = values.add_(1).mul_(BINS / 2).add_(1e-6).floor_().clamp_(0, BINS - 1).int()
+        self._counts[kind][place] += sign * torch.bincount(bins, minlength=BINS).cpu().numpy()
+        self._sums[kind][place, :3] += sign * sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,26 +367,33 @@ class _Block:
         return self.first.vectors[self.rows] @ self.second.vectors[self.columns].T
 
     def is_whole(self) -> bool:
-        """Whether all images are enrolled."""
+        """Whether every score counts: all images are enrolled, none meets itself."""
         first, second = self.first.is_enrolled[self.rows], self.second.is_enrolled[self.columns]
-        return bool(first.all() and second.all())
+        is_apart = not self.is_one_side or self.columns.start >= self.rows.stop
+        return is_apart and bool(first.all() and second.all())
 
     def is_made(self) -> Tensor:
         """Whether both images are enrolled."""
         return self.first.is_enrolled[self.rows, None] & self.second.is_enrolled[None, self.columns]
 
-    def is_wanted(self, kind: bool) -> Tensor:  # noqa: FBT001
-        """Whether it is a mated or a non-mated comparison, and none of an image with itself."""
-        first, second = self.first, self.second
-        is_mated = first.identities[self.rows, None] == second.identities[None, self.columns]
-        wanted = is_mated if kind else ~is_mated
-        if self.is_one_side:
-            own = torch.arange(self.rows.start, self.rows.stop, device=wanted.device)
-            other = torch.arange(self.columns.start, self.columns.stop, device=wanted.device)
-            return wanted & (other[None] > own[:, None])
-        if kind and first.captures is not None and second.captures is not None:
-            return wanted & (first.captures[self.rows, None] != second.captures[None, self.columns])
-        return wanted
+    def is_tried(self) -> Tensor:
+        """Whether it is a comparison: each pair of one side's images once, none with itself."""
+        shape = [self.rows.stop - self.rows.start, self.columns.stop - self.columns.start]
+        every = torch.ones(shape, dtype=torch.bool, device=self.first.identities.device)
+        if not self.is_one_side:
+            return every
+        return every.triu(self.rows.start - self.columns.start + 1)
+
+    def is_mated(self) -> Tensor:
+        """Whether both images show one identity."""
+        return self.first.identities[self.rows, None] == self.second.identities[None, self.columns]
+
+    def is_one_capture(self, i: Tensor, j: Tensor) -> Tensor:
+        """Whether rows i and columns j, of one identity, are images of one capture."""
+        first, second = self.first.captures, self.second.captures
+        if self.is_one_side or first is None or second is None:
+            return torch.zeros_like(i, dtype=torch.bool)
+        return first[self.rows][i] == second[self.columns][j]
 
     def identities(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
         """Return the identities of rows i and of columns j."""
