@@ -5,7 +5,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,8 +198,8 @@ def run(setting: Setting, single: Path, init: str, folder: Path) -> Judge:
         evaluate=lambda *_: judge.look(task.state),
     )
     judge.look(task.state)
-    progress = partial(cli.progress_bar, unit="step")
-    Trainer(task, folder, tick_cadence(plan.config, plan.run_config), progress=progress).run()
+    cadence = tick_cadence(plan.config, plan.run_config)
+    Trainer(task, folder, cadence, progress=cli.progress_bar).run()
     lines = (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()
     for row, line in zip(judge.rows[1:], lines, strict=True):
         row.update({name: json.loads(line)[name]["mean"] for name in LOSSES})

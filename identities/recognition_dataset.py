@@ -27,8 +27,7 @@ from identities.people_sheets import write_overview, write_person_sheets
 from identities.selection import Decision, Selection
 from identities.step_files import WORK_FOLDER, StepFiles
 from identities.summary import summarise_dataset
-from torch_utils.distributed import World
-from torch_utils.together import at_work_together
+from torch_utils.distributed import World, at_work_together
 
 RECORD = SUMMARY
 MANIFEST = "manifest.jsonl"

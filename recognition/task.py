@@ -204,6 +204,11 @@ class RecognitionTask(Task):
             raise ValueError(
                 f"--batch must be a multiple of the {self.world.size} processes, got {config.batch}"
             )
+        if config.batch < 2 * self.world.size:  # batch normalisation needs two
+            least = 2 * self.world.size
+            raise ValueError(
+                f"--batch must be at least {least}, 2 images per process, got {config.batch}"
+            )
         self.precision.use_on(self.device)
         if domain is not None:
             ours, theirs = ((f.modalities, f.is_joint) for f in (faces, domain.faces))

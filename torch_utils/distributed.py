@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dnnlib.runs import OutputFolder
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:
@@ -121,3 +123,15 @@ def join_world(device: torch.device) -> Iterator[World]:
         yield World(rank=dist.get_rank(), size=dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def at_work_together(output: OutputFolder, world: World) -> Iterator[None]:
+    """Begin in the first process and keep other runs out while the block runs in all of them.
+
+    Raises: ValueError in the first process where another run is at work in the folder.
+    """
+    world.wait()  # until all have looked at the folder as it was
+    with output.at_work() if world.is_first else contextlib.nullcontext():
+        world.wait()
+        yield

@@ -7,7 +7,6 @@ on to the bytes of an uninterrupted one.
 
 import abc
 import contextlib
-import functools
 import json
 import logging
 import math
@@ -25,14 +24,13 @@ import torch
 from torch import nn
 
 from dnnlib import files
-from dnnlib.options import Progress as JobProgress
+from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, OutputFolder
 from dnnlib.text import format_seconds
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
-from torch_utils.distributed import World, join_world
+from torch_utils.distributed import World, at_work_together, join_world
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.statistics import Statistics
-from torch_utils.together import at_work_together
 
 STATS_FILE = "stats.jsonl"
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -43,9 +41,6 @@ _SAME_REQUEST_SEC = 5.0
 
 # Statistics of one interval by name, each {"num", "mean", "std"}.
 Row = dict[str, dict[str, float]]
-# Called with steps done and steps in all; returns what counts further steps.
-Progress = Callable[[int, int], Callable[[int], None]]
-
 _log = logging.getLogger(__name__)
 
 
@@ -98,7 +93,11 @@ class Task(abc.ABC):
         world: the processes that train together; all make the same calls.
         statistics: to which `step` reports, under names such as "Loss/total".
         guards: steps of the optimisers, whose gradients must stay finite.
+        unit, step_size: what the progress bar and TensorBoard count, and how many of it a step is.
     """
+
+    unit = "step"
+    step_size = 1
 
     def __init__(self, steps: int, device: torch.device, world: World | None = None) -> None:
         self.steps, self.device, self.world = steps, device, world or World()
@@ -154,10 +153,6 @@ class Task(abc.ABC):
         """Say how far the training has come."""
         return f"step {index}"
 
-    def global_step(self, index: int) -> int:
-        """Return the x axis of TensorBoard."""
-        return index
-
     def status_line(self, index: int, means: Mapping[str, float]) -> str:
         """Return one line about the row that ends before step `index`."""
         return f"step {index} of {self.steps}  {describe_result(means)}"
@@ -201,7 +196,7 @@ class Trainer:
         self.checkpoint_path = folder / CHECKPOINT_FILE
         self.index, self.rows, self.row_began_at = 0, 0, 0
         self.last: dict[str, float] = {}
-        self._seconds = 0.0
+        self._seconds = self._saved_at = 0.0
 
     @property
     def is_finished(self) -> bool:
@@ -228,7 +223,9 @@ class Trainer:
         records = None
         if task.world.is_first:
             records = _Records(self.folder, self.rows, has_tensorboard=self._has_tensorboard)
-            advance = self._progress and self._progress(self.index, task.steps)
+            if self._progress is not None:
+                done, total = (count * task.step_size for count in (self.index, task.steps))
+                advance = self._progress(done, total, task.unit)
         try:
             with StopRequest() as stop:
                 is_complete = self._train(stop, records, advance)
@@ -248,26 +245,30 @@ class Trainer:
     ) -> bool:
         clock = _Clock(self._seconds)
         began, is_first_step = time.monotonic(), True
-        minutes = self.cadence.checkpoint_minutes or math.inf
-        saved_at = began
+        pause = self.cadence.checkpoint_minutes * 60 or math.inf
+        self._saved_at = began
         while not self.is_finished:
             self.task.step(self.index)
             self.index += 1
             if advance is not None:
-                advance(1)
+                advance(self.task.step_size)
             if is_first_step:
-                self._say("the first step took %s", format_seconds(time.monotonic() - began))
+                self._say(
+                    "the first of %s steps took %s; a line follows every %d steps",
+                    f"{self.task.steps:,}",
+                    format_seconds(time.monotonic() - began),
+                    self.cadence.row_steps,
+                )
                 is_first_step = False
             self._seconds = clock.total()
             if self.is_finished or self.index - self.row_began_at >= self.cadence.row_steps:
                 self._finish_row(clock, records)
-            is_due = time.monotonic() - saved_at >= minutes * 60
+            is_due = time.monotonic() - self._saved_at >= pause
             must_stop, is_due = self.task.world.any(stop.is_set, is_due)
             # A checkpoint amid bad gradients would replace the last good one: it waits for the end
             # of such steps, or for the error that too many of them are.
             if (must_stop or is_due) and not self.is_finished and self._is_sound():
                 self._save()
-                saved_at = time.monotonic()
                 if must_stop:
                     return False
         return True
@@ -279,17 +280,15 @@ class Trainer:
         row: Row = task.statistics.summary()
         task.statistics.reset()
         timing = clock.end_interval(self.index - self.row_began_at)
-        scalars = {
-            "Progress/step": float(self.index), **task.scalars(timing), **_memory(task.device)
-        }  # fmt: skip
+        scalars = {"Progress/step": float(self.index), **task.scalars(timing)}
+        scalars |= _memory(task.device)
         row |= {name: _single(value) for name, value in scalars.items()}
-        row |= {
-            f"Metrics/{name}": _single(value) for name, value in task.validate(self.folder).items()
-        }
+        metrics = task.validate(self.folder)
+        row |= {f"Metrics/{name}": _single(value) for name, value in metrics.items()}
         self.rows, self.row_began_at = self.rows + 1, self.index
         self.last = {name: entry["mean"] for name, entry in row.items()}
         if records is not None:
-            records.write(row, task.global_step(self.index))
+            records.write(row, self.index * task.step_size)
             _log.info("%s", task.status_line(self.index, self.last))
         every = self.cadence.checkpoint_rows
         is_due = every > 0 and (self.rows - 1) % every == 0
@@ -319,6 +318,7 @@ class Trainer:
         }
         if self.task.world.is_first:
             save_checkpoint(self.checkpoint_path, state)
+        self._saved_at = time.monotonic()
 
     def _restore(self) -> None:
         # On the CPU, where optimisers count their steps; networks copy to their own device.
@@ -377,18 +377,17 @@ class TrainingJob(FolderJob):
     task: Task
     cadence: Cadence
 
-    def run(self, progress: JobProgress) -> str | None:
+    def run(self, progress: Progress) -> str | None:
         """Do what is left of the work; the first process tells of it."""
         message = super().run(progress)
         return message if self.task.world.is_first else None
 
-    def work(self, progress: JobProgress) -> str | None:
+    def work(self, progress: Progress) -> str | None:
         """Train and export."""
         task, path = self.task, self.output.path
         with join_world(task.device) if task.world.size > 1 else contextlib.nullcontext():
             task.load()
-            bar = functools.partial(progress, unit="step")
-            record = train(task, self.output, self.cadence, progress=bar)
+            record = train(task, self.output, self.cadence, progress=progress)
         return f"{path}: {task.summary(record)}" if record else None
 
 

@@ -118,16 +118,8 @@ class TrainingRun(Job):
                 start=self.start,
                 evaluate=evaluate,
             )
-            batch = self.config.batch
-
-            def show_images(done: int, total: int) -> Callable[[int], None]:
-                advance = progress(done * batch, total * batch)
-                return lambda steps: advance(steps * batch)
-
             cadence = tick_cadence(self.config, self.run_config)
-            trainer = Trainer(
-                task, folder.path, cadence, progress=show_images, has_tensorboard=True
-            )
+            trainer = Trainer(task, folder.path, cadence, progress=progress, has_tensorboard=True)
             is_complete = trainer.run()
             if is_complete and world.is_first:
                 _log.info("%s: %d kimg shown", folder.path, task.state.nimg // 1000)

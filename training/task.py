@@ -57,6 +57,8 @@ class GanTask(Task):
         evaluate: called after each snapshot; None measures nothing.
     """
 
+    unit = "img"
+
     def __init__(
         self,
         config: TrainingConfig,
@@ -70,6 +72,7 @@ class GanTask(Task):
     ) -> None:
         device = torch.device(run.device)
         super().__init__(math.ceil(run.kimg * 1000 / config.batch), device, world)
+        self.step_size = config.batch
         self.config, self.run_config, self.folder, self.dataset = config, run, folder, dataset
         self.start, self.evaluate = start, evaluate
         set_up_backends(config, run)
@@ -113,10 +116,6 @@ class GanTask(Task):
     def where(self, index: int) -> str:
         """Say how many images were shown, in thousands."""
         return f"kimg {index * self.config.batch / 1000:.1f}"
-
-    def global_step(self, index: int) -> int:
-        """Return the images shown, the x axis of TensorBoard."""
-        return index * self.config.batch
 
     def scalars(self, timing: Timing) -> dict[str, float]:
         """Return progress and timing under the published names."""

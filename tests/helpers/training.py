@@ -41,7 +41,7 @@ def run(options, *, on_step=None):
     """Train in this process; `on_step` is called with the number of steps of this call so far."""
     steps = []
 
-    def progress(_done, _total):
+    def progress(*_):
         def advance(count):
             steps.append(count)
             if on_step is not None:

@@ -3,6 +3,8 @@
 With batch statistics they do not: each process normalises by its own half, as is usual.
 """
 
+import json
+
 import pytest
 import torch
 
@@ -43,3 +45,15 @@ def test_with_batch_statistics_processes_agree_with_each_other(folder):
     _, two = trained(folder, 2, 1.0, "batch")
     assert torch.equal(two[0]["parameters"], two[1]["parameters"])
     assert torch.isfinite(two[0]["parameters"]).all()
+
+
+def test_the_script_trains_with_two_processes_and_one_of_them_speaks(folder):
+    out = folder / "script"
+    line = (ROOT / "train_recognition.py", f"--data={folder / 'data'}", "--backbone=r18",
+            "--width=0.0625", "--embedding=8", "--size=16", "--batch=4", "--epochs=2",
+            "--device=cpu", f"--outdir={out}")  # fmt: skip
+    first, again = torchrun(2, *line), torchrun(2, *line)
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert first.stdout.count("Loss/total") == again.stdout.count("finished before") == 1
+    rows = [json.loads(row) for row in (out / "stats.jsonl").read_text().splitlines()]
+    assert [row["Loss/total"]["num"] for row in rows] == [12, 12]  # images of both processes

@@ -40,7 +40,7 @@ def go(data, outdir, *, metrics=METRICS, stop_at=None, **changes):
     options = tiny_options(data, outdir, kimg=2, tick=1.0, snap=1, **changes)
     steps = []
 
-    def progress(_done, _total):
+    def progress(*_):
         def advance(count):
             steps.append(count)
             if len(steps) == stop_at:

@@ -69,7 +69,7 @@ def interrupt_at(step):
         if next(steps) == step:
             raise KeyboardInterrupt
 
-    return lambda _done, _total: advance
+    return lambda *_: advance
 
 
 def test_schedule():
@@ -233,6 +233,8 @@ def test_labels_are_checked(faces):
 def test_batches_and_processes_must_agree(faces):
     with pytest.raises(ValueError, match="batch must be a multiple of the 3 processes, got 4"):
         RecognitionTask(faces, small(), CPU, world=World(size=3))
+    with pytest.raises(ValueError, match="--batch must be at least 8, .* got 4"):
+        RecognitionTask(faces, small(), CPU, world=World(size=4))
 
 
 def test_real_images_must_have_the_same_modalities(faces, tmp_path):

@@ -194,7 +194,7 @@ def interrupt_at(step):
         if next(ends) == step:
             raise KeyboardInterrupt
 
-    return lambda _done, _total: advance
+    return lambda *_: advance
 
 
 @pytest.mark.parametrize("cycle", [0.0, 1.0])

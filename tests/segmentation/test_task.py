@@ -105,7 +105,7 @@ def test_a_killed_training_continues_to_the_same_bytes(labelled, tmp_path, optim
             raise Killed
 
     with pytest.raises(Killed):
-        run(tmp_path / "torn", labelled, options, progress=lambda _done, _total: kill)
+        run(tmp_path / "torn", labelled, options, progress=lambda *_: kill)
     assert not (tmp_path / "torn" / MODEL_FILE).exists()
     run(tmp_path / "torn", labelled, options)
     whole, torn = (tmp_path / name / MODEL_FILE for name in ("whole", "torn"))

@@ -120,7 +120,7 @@ def test_a_killed_training_continues_to_the_same_bytes(whole, tmp_path, step, mi
     with (tmp_path / "out" / STATS_FILE).open("a") as file:
         file.write('{"torn": ')  # by a kill amid a row that no checkpoint knows
     began = []
-    run(tmp_path / "out", progress=lambda done, total: began.append((done, total)))
+    run(tmp_path / "out", progress=lambda done, total, _unit: began.append((done, total)))
     assert_same(tmp_path / "out", whole)
     assert began == [(step if minutes else step // 5 * 5, STEPS)]
 
