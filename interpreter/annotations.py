@@ -22,6 +22,7 @@ from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
 from interpreter.mask_files import AnnotationFile, find_annotations, read_mask
 from interpreter.options import AnnotationOptions
 from renderer import auto_annotate
+from renderer.classes import CLASSES as EXAMPLE_CLASSES
 
 RECORD = "annotations.json"
 CLASSES_FILE = "classes.json"
@@ -267,7 +268,7 @@ def _annotate_automatically(options: AnnotationOptions) -> tuple[list[AnnotatedI
         folder = Path(f"{options.drawn}/annotator_{classes}_classes_seed_{seed}")
         return auto_annotate.build_annotator(wanted, folder).annotate
 
-    return annotate_drawn(options, build), auto_annotate.example_classes(classes)
+    return annotate_drawn(options, build), EXAMPLE_CLASSES[classes]
 
 
 def write_annotations(collected: list[AnnotatedImage], classes: ClassList, folder: Path) -> None:

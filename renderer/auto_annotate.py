@@ -16,13 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.class_list import AnnotationClass, ClassList
 from data.modalities import MODALITIES
 from data.pixels import to_float
 from dnnlib import files
 from dnnlib.config import to_dict
 from dnnlib.runs import find_output
-from renderer.classes import FACE_4, FACE_10, merge_face
+from renderer.classes import CLASSES, merge_mask
 from renderer.render import check_resolution, render_sample
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.seeding import derive_seed, generator_for
@@ -43,7 +42,7 @@ class AnnotatorOptions:
 
     Attributes:
         resolution: side of the images in pixels.
-        classes: 10, or 4 (see renderer.classes.merge_face).
+        classes: 10, or 4 (see renderer.classes.merge_mask).
         seed: of renders, weights and batches.
         renders: rendered identities to learn from, one image each.
         heldout: further identities to measure on.
@@ -67,7 +66,7 @@ class AnnotatorOptions:
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution)
-        if self.classes not in (len(FACE_10), len(FACE_4)):
+        if self.classes not in CLASSES:
             raise ValueError(f"classes: must be 10 or 4, got {self.classes}")
 
 
@@ -103,7 +102,7 @@ class AutoAnnotator:
 
     def __init__(self, network: MaterialNetwork, classes: int, report: Mapping[str, Any]) -> None:
         self._network = network.eval()
-        self.classes, self.report = example_classes(classes), report
+        self.classes, self.report = CLASSES[classes], report
 
     @torch.inference_mode()
     def annotate(self, images: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -115,12 +114,6 @@ class AutoAnnotator:
         """
         pixels = np.concatenate([images[modality.name] for modality in MODALITIES])
         return _find_classes(self._network, torch.from_numpy(pixels)).to(torch.uint8).numpy()
-
-
-def example_classes(count: int) -> ClassList:
-    """Return the example renderer's 10 or 4 classes."""
-    palette = FACE_10 if count == len(FACE_10) else FACE_4
-    return ClassList(tuple(AnnotationClass(name=name, colour=colour) for name, colour in palette))
 
 
 def build_annotator(options: AnnotatorOptions, folder: Path) -> AutoAnnotator:
@@ -223,12 +216,11 @@ def render_people(options: AnnotatorOptions, identities: range) -> tuple[Tensor,
     Returns: pixels [n, 4, R, R] uint8 (RGB, then NIR) and masks [n, R, R] uint8.
     """
     seed = derive_seed(options.seed, _RENDER_SEED_OFFSET) % (1 << 32)
-    is_merged = options.classes == len(FACE_4)
     pixels, masks = [], []
     for identity in identities:
         sample = render_sample(seed, identity, 0, options.resolution)
         pixels.append(np.concatenate([sample.rgb.transpose(2, 0, 1), sample.nir[None]]))
-        masks.append(merge_face(sample.mask) if is_merged else sample.mask)
+        masks.append(merge_mask(sample.mask, options.classes))
     return torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(masks))
 
 

@@ -24,7 +24,7 @@ from data.sheets import Pixels, image_grid, save_image, strip
 from dnnlib.files import atomic_write, write_json
 from dnnlib.options import Options, Progress, fresh_option, option, outdir_option, seed_option
 from dnnlib.runs import FolderJob, find_output
-from renderer.classes import FACE_4, flat_palette, merge_face, palette_for
+from renderer.classes import CLASSES, merge_mask
 from renderer.identity import SEED_LIMIT
 from renderer.render import check_resolution, render_sample
 
@@ -211,10 +211,8 @@ def _write_person(
 
 def _save_mask(path: Path, mask: np.ndarray, classes: int) -> None:
     """Save class numbers as a palette PNG, whose pixel values are the classes."""
-    if classes == len(FACE_4):
-        mask = merge_face(mask)
-    image = Image.fromarray(mask)
-    image.putpalette(flat_palette(palette_for(classes)))
+    image = Image.fromarray(merge_mask(mask, classes))
+    image.putpalette(CLASSES[classes].palette().ravel().tolist())
     _save(path, image)
 
 
@@ -231,8 +229,8 @@ def _info(options: ExampleOptions) -> dict[str, Any]:
         "options": options.identity(),
         FACE_CHECK_KEY: "none",  # what a detector says of drawings says nothing about the pictures
         "classes": [
-            {"id": number, "name": name, "color": list(color)}
-            for number, (name, color) in enumerate(palette_for(options.classes))
+            {"id": number, "name": entry.name, "color": list(entry.colour)}
+            for number, entry in enumerate(CLASSES[options.classes].classes)
         ],
         "images": {name: count * options.samples for name, count in people.items()},
         "people": people,

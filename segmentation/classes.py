@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from data.class_list import AnnotationClass, ClassList, class_list_from_json
+from data.class_list import ClassList, class_list_from_json
 from data.info import StatedClasses
 from data.pixels import IGNORED
 from dnnlib import files
-from renderer.classes import FACE_4, OCULAR_4, Palette, merge_face, merge_ocular
+from renderer.classes import FACE_4, OCULAR_4, TO_FACE_4, TO_OCULAR_4
 
-EXAMPLE_MERGES = {"face4": (FACE_4, merge_face), "ocular4": (OCULAR_4, merge_ocular)}
-_EXAMPLE_CLASSES = 10
 _VALUES = 256
 _NO_CLASS = -1
 
@@ -32,6 +30,12 @@ class ClassMerge:
     numbers: tuple[int, ...]
 
 
+EXAMPLE_MERGES = {
+    "face4": ClassMerge(classes=FACE_4, numbers=TO_FACE_4),
+    "ocular4": ClassMerge(classes=OCULAR_4, numbers=TO_OCULAR_4),
+}
+
+
 def load_merge(text: str) -> ClassMerge:
     """Return "face4" or "ocular4" of the example's ten classes, or what a JSON file says.
 
@@ -41,9 +45,7 @@ def load_merge(text: str) -> ClassMerge:
     Raises: FileNotFoundError; ValueError that names the file and what is wrong in it.
     """
     if text in EXAMPLE_MERGES:
-        palette, merge = EXAMPLE_MERGES[text]
-        numbers = merge(np.arange(_EXAMPLE_CLASSES, dtype=np.uint8)).tolist()
-        return ClassMerge(classes=_class_list(palette), numbers=tuple(numbers))
+        return EXAMPLE_MERGES[text]
     content = files.read_json(Path(text))
     if not isinstance(content, dict) or set(content) != {"classes", "map"}:
         raise ValueError(f'{text}: expected an object with "classes" and "map"')
@@ -130,7 +132,3 @@ def _merged_number(entry: Any, classes: ClassList, where: str) -> int:
     if type(number) is not int or not 0 <= number < len(classes):
         raise ValueError(f"{where}: map must hold names or numbers of classes, got {entry!r}")
     return number
-
-
-def _class_list(palette: Palette) -> ClassList:
-    return ClassList(tuple(AnnotationClass(name=name, colour=colour) for name, colour in palette))

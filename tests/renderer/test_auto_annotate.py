@@ -5,18 +5,11 @@ import torch
 from renderer.auto_annotate import (
     AnnotatorOptions,
     build_annotator,
-    example_classes,
     render_people,
 )
-from renderer.classes import FACE_4, FACE_10
 from renderer.render import render_sample
 
 TINY = {"resolution": 16, "classes": 4, "renders": 24, "heldout": 6, "width": 8, "steps": 40}
-
-
-def test_the_classes_are_the_renderers():
-    for count, palette in ((10, FACE_10), (4, FACE_4)):
-        assert [entry.name for entry in example_classes(count).classes] == [n for n, _ in palette]
 
 
 def test_renders_are_pixels_and_masks():

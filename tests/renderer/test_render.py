@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from renderer import classes
-from renderer.classes import FACE_4, FACE_10, OCULAR_4, merge_face, merge_ocular, palette_for
+from renderer.classes import FACE_4, FACE_10, OCULAR_4, TO_FACE_4, TO_OCULAR_4, merge_mask
 from renderer.identity import HairStyle, Stream, Style, draw_identity, stream_rng
 from renderer.render import RESOLUTIONS, render_sample
 from renderer.sample import draw_sample
@@ -77,7 +77,7 @@ def test_edges_of_the_images_lie_on_edges_of_the_mask(pictures, modality):
     for picture in pictures:
         pixels = getattr(picture, modality).astype(float).reshape(64, 64, -1).mean(axis=2)
         step = np.abs(np.diff(pixels, axis=1))
-        edge = np.diff(merge_face(picture.mask).astype(int), axis=1) != 0
+        edge = np.diff(merge_mask(picture.mask, 4).astype(int), axis=1) != 0
         on.append(step[edge].mean())
         off.append(step[~edge].mean())
     assert np.mean(on) > 3 * np.mean(off)
@@ -198,19 +198,18 @@ def test_streams_are_independent():
     assert len(set(draws)) == len(draws)
 
 
-def test_merges_keep_every_pixel():
-    mask = np.arange(10, dtype=np.uint8).reshape(2, 5)
-    face, ocular = merge_face(mask), merge_ocular(mask)
-    names = [[name for name, _ in palette] for palette in (FACE_10, FACE_4, OCULAR_4)]
-    by_name = {names[0][i]: names[1][face.ravel()[i]] for i in range(10)}
-    assert by_name["nose"] == by_name["skin"] == "skin"
-    assert by_name["brows"] == by_name["hair"] == "hair"
-    assert by_name["pupil"] == by_name["lips"] == "eyes_and_mouth"
-    assert by_name["neck_and_clothes"] == "background"
-    eye = {names[0][i]: names[2][ocular.ravel()[i]] for i in range(10)}
+def test_merges_keep_what_belongs_together():
+    face = dict(zip(FACE_10.names, (FACE_4.names[k] for k in TO_FACE_4), strict=True))
+    assert face["nose"] == face["skin"] == "skin"
+    assert face["brows"] == face["hair"] == "hair"
+    assert face["pupil"] == face["lips"] == "eyes_and_mouth"
+    assert face["neck_and_clothes"] == "background"
+    eye = dict(zip(FACE_10.names, (OCULAR_4.names[k] for k in TO_OCULAR_4), strict=True))
     assert [eye[name] for name in ("iris", "pupil", "sclera")] == ["iris", "pupil", "sclera"]
     assert eye["skin"] == "background"
-    assert face.dtype == ocular.dtype == np.uint8
+    mask = np.arange(10, dtype=np.uint8).reshape(2, 5)
+    assert merge_mask(mask, 4).ravel().tolist() == list(TO_FACE_4)
+    assert merge_mask(mask, 10) is mask
 
 
 @pytest.mark.parametrize(
@@ -227,8 +226,3 @@ def test_merges_keep_every_pixel():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         render_sample(*arguments)
-
-
-def test_other_class_counts_are_refused():
-    with pytest.raises(ValueError, match="classes: must be 10 or 4, got 7"):
-        palette_for(7)

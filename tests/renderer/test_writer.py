@@ -60,7 +60,7 @@ def test_masks_show_the_classes_colours(dataset):
     root, _ = dataset
     with Image.open(root / "masks" / "0000_000.png") as image:
         ids, colours = np.asarray(image), np.asarray(image.convert("RGB"))
-    palette = np.array([colour for _, colour in FACE_10])
+    palette = FACE_10.palette()
     np.testing.assert_array_equal(colours, palette[ids])
 
 
@@ -74,7 +74,7 @@ def test_attributes_and_info_tell_what_is_there(dataset):
         assert (folder / "VIS" / f"{stem}.png").is_file()
         assert {"pose", "expression", "light", "glasses"} <= entry.keys()
     info = json.loads((root / "dataset_info.json").read_text())
-    assert [entry["name"] for entry in info["classes"]] == [name for name, _ in FACE_10]
+    assert [entry["name"] for entry in info["classes"]] == list(FACE_10.names)
     assert info["options"]["seed"] == OPTIONS["seed"]
     assert info["images"] == {"train": 6, "heldout": 2, "test": 2}
     assert info["people"] == {"train": 3, "heldout": 1, "test": 1}
@@ -97,7 +97,7 @@ def test_four_classes(tmp_path):
     with Image.open(tmp_path / "four" / "masks" / "0000_000.png") as image:
         assert np.asarray(image).max() < len(FACE_4)
     info = json.loads((tmp_path / "four" / "dataset_info.json").read_text())
-    assert [entry["name"] for entry in info["classes"]] == [name for name, _ in FACE_4]
+    assert [entry["name"] for entry in info["classes"]] == list(FACE_4.names)
     assert info["people"] == {"train": 1, "heldout": 0, "test": 0}
     assert not (tmp_path / "four" / "test").exists()
 

@@ -8,7 +8,7 @@ import pytest
 from data.class_list import class_list_from_json
 from data.info import parse_classes
 from data.pixels import IGNORED
-from renderer.classes import FACE_4, FACE_10, merge_face, merge_ocular
+from renderer.classes import FACE_4, FACE_10, TO_FACE_4, TO_OCULAR_4
 from segmentation.classes import (
     ClassMerge,
     choose_classes,
@@ -19,20 +19,23 @@ from segmentation.classes import (
 from tests.helpers.labelled import CLASSES
 
 
-def listed(palette):
-    return [{"id": k, "name": n, "color": list(c)} for k, (n, c) in enumerate(palette)]
+def listed(classes):
+    return [
+        {"id": k, "name": entry.name, "color": list(entry.colour)}
+        for k, entry in enumerate(classes)
+    ]
 
 
-TEN = parse_classes({"classes": listed(FACE_10)}, "ten")
-FOUR = parse_classes({"classes": 4, "palette": [list(c) for _, c in FACE_4]}, "four")
+TEN = parse_classes({"classes": listed(FACE_10.classes)}, "ten")
+FOUR = parse_classes({"classes": 4, "palette": FACE_4.palette().tolist()}, "four")
 
 
-@pytest.mark.parametrize(("name", "merge"), [("face4", merge_face), ("ocular4", merge_ocular)])
+@pytest.mark.parametrize(("name", "merge"), [("face4", TO_FACE_4), ("ocular4", TO_OCULAR_4)])
 def test_the_example_s_merges_are_the_renderer_s(name, merge):
     mask = np.random.default_rng(0).integers(0, 10, (16, 16)).astype(np.uint8)
     loaded = load_merge(name)
     table = table_for(TEN, loaded.classes, loaded, "x")
-    assert (map_mask(mask, table, 4, "x") == merge(mask)).all()
+    assert (map_mask(mask, table, 4, "x") == np.array(merge)[mask]).all()
 
 
 def test_a_set_that_has_the_classes_already_is_not_merged():
@@ -84,7 +87,7 @@ def test_sets_with_other_classes_are_refused():
     merge = ClassMerge(classes=classes, numbers=(0, 1, 2, 2))
     with pytest.raises(ValueError, match="set: --merge maps 4 classes, the set has 10"):
         table_for(TEN, classes, merge, "set")
-    others = parse_classes({"classes": listed(FACE_10[:3])}, "x")
+    others = parse_classes({"classes": listed(FACE_10.classes[:3])}, "x")
     with pytest.raises(ValueError, match="classes are background, skin, hair, learned are ground"):
         table_for(others, classes, None, "set")
 
