@@ -1,4 +1,4 @@
-"""Draws the images that people annotate, and proposes which of them are most worth it."""
+"""Generates the images that people annotate, and proposes which of them are most worth it."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -40,14 +40,15 @@ _STREAM = "annotation"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AnnotationRequest:
-    """What to draw for annotation.
+    """What to generate for annotation.
 
     Attributes:
         generator: of the images.
         truncation: of the images.
         count: number of samples.
         seed: of the latents.
-        conditions: [n, c_dim] float32 to draw from, for a conditional network; else None.
+        conditions: [n, c_dim] float32 of which each sample takes one; None for an unconditional
+            network.
         network_name: "G_ema" or "G", for the record.
     """
 
@@ -187,7 +188,7 @@ def write_annotation_images(
         save_array(folder / LABEL_FILE, c.numpy())
     mean_w = request.generator.mapping.w_avg.cpu()
     save_array(folder / MEAN_FILE, mean_w.expand(request.generator.num_ws, -1).numpy())
-    assert sheet is not None, "at least one image is drawn"
+    assert sheet is not None, "at least one image is generated"
     sheets.save_image(folder / SHEET_FILE, sheet.pixels())
 
 
@@ -204,9 +205,9 @@ def propose_images(
     widely in feature space.
 
     Args:
-        request: what was drawn.
+        request: what was generated.
         folder: where the files go.
-        count: how many images; at most as many as were drawn.
+        count: how many images; at most as many as were generated.
         interpreter: trained before, or None.
         progress: called with the number of further samples.
     Returns: image numbers, most useful first.

@@ -1,4 +1,4 @@
-"""Annotated images: from what people painted to the folder that training reads, and back."""
+"""Annotated images: from what was painted to the folder that training reads."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ class AnnotatedImage:
     """One annotated sample.
 
     Attributes:
-        number: of the image among those that were drawn.
+        number: of the image among those that were generated.
         source: file of the annotation; None for one that was computed.
         mask: [H, W] uint8.
         images: image files by modality; RGB is always there.
@@ -121,7 +121,7 @@ class _Rows:
             if labels is None and (options.drawn / LABEL_FILE).is_file():
                 labels = options.drawn / LABEL_FILE
         if path is None:
-            raise ValueError("--latents must name the .npy file of the drawn images' latents")
+            raise ValueError("--latents must name the .npy file of the images' latents")
         self.path, self.latents = path, load_rows(path, "--latents")
         self._labels = None if labels is None else load_rows(labels, "--labels")
         if self._labels is not None and len(self._labels) != len(self.latents):
@@ -278,17 +278,17 @@ def write_annotations(collected: list[AnnotatedImage], classes: ClassList, folde
     """
     palette = classes.palette()
     cells = []
-    for place, item in enumerate(collected):
-        save_array(folder / f"image_mask{place}.npy", item.mask)
+    for index, item in enumerate(collected):
+        save_array(folder / f"image_mask{index}.npy", item.mask)
         for modality in MODALITIES:
             source = item.images.get(modality.name)
             if source is not None:
-                name = f"image_{place}{modality.suffix}{source.suffix.lower()}"
+                name = f"image_{index}{modality.suffix}{source.suffix.lower()}"
                 with files.atomic_write(folder / name) as file:
                     file.write(source.read_bytes())
         rgb = decode_image(item.images["rgb"], 3)
         shown = sheets.side_by_side([rgb, sheets.overlay(rgb, item.mask, palette)])
-        cells.append((f"{place}: image {item.number}", shown))
+        cells.append((f"{index}: image {item.number}", shown))
     save_array(folder / LATENT_FILE, np.stack([item.latent for item in collected]))
     conditions = [item.condition for item in collected if item.condition is not None]
     if conditions:

@@ -25,8 +25,8 @@ _INIT_STD = 0.02
 _BN_EPS = 1e-5
 _BN_MOMENTUM = 0.1
 _MANY_CLASSES = 32
-# Places of the published sequence: linear, ReLU, norm, linear, ReLU, norm, linear.
-_LINEAR_PLACES, _NORM_PLACES = (0, 3, 6), (2, 5)
+# Indices in the published sequence: linear, ReLU, norm, linear, ReLU, norm, linear.
+_LINEAR_LAYERS, _NORM_LAYERS = (0, 3, 6), (2, 5)
 _PREFIX = "module.layers."
 
 
@@ -50,7 +50,7 @@ class PixelEnsemble(nn.Module):
     def __init__(
         self, features: int, hidden: tuple[int, int], classes: int, members: int, seed: int = 0
     ) -> None:
-        """Draw independent initial weights: normal with deviation 0.02, biases 0.
+        """Initialise members independently: normal with deviation 0.02, biases 0.
 
         Args:
             features: length of a pixel's feature vector.
@@ -69,7 +69,7 @@ class PixelEnsemble(nn.Module):
             weight = torch.randn([members, out, into], generator=random) * _INIT_STD
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(torch.zeros(members, out)))
-            if index < len(_NORM_PLACES):
+            if index < len(_NORM_LAYERS):
                 self.norm_weights.append(nn.Parameter(torch.ones(members, out)))
                 self.norm_biases.append(nn.Parameter(torch.zeros(members, out)))
                 self.register_buffer(f"mean{index}", torch.zeros(members, out))
@@ -87,7 +87,7 @@ class PixelEnsemble(nn.Module):
         for index in range(len(self.weights)):
             weight, bias = self.weights[index], self.biases[index]
             x = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
-            if index < len(_NORM_PLACES):
+            if index < len(_NORM_LAYERS):
                 x = self._normalise(F.relu(x), index)
         return x
 
@@ -126,12 +126,12 @@ def member_state(ensemble: PixelEnsemble, member: int, batches: int = 0) -> dict
         batches: number of batches that training saw, the norms' published counter.
     """
     state: dict[str, Tensor] = {}
-    for index, place in enumerate(_LINEAR_PLACES):
-        state[f"{_PREFIX}{place}.weight"] = ensemble.weights[index][member]
-        state[f"{_PREFIX}{place}.bias"] = ensemble.biases[index][member]
-        if index >= len(_NORM_PLACES):
+    for index, layer in enumerate(_LINEAR_LAYERS):
+        state[f"{_PREFIX}{layer}.weight"] = ensemble.weights[index][member]
+        state[f"{_PREFIX}{layer}.bias"] = ensemble.biases[index][member]
+        if index >= len(_NORM_LAYERS):
             continue
-        norm = f"{_PREFIX}{_NORM_PLACES[index]}"
+        norm = f"{_PREFIX}{_NORM_LAYERS[index]}"
         mean, var = ensemble.running(index)
         state[f"{norm}.weight"] = ensemble.norm_weights[index][member]
         state[f"{norm}.bias"] = ensemble.norm_biases[index][member]
@@ -167,10 +167,10 @@ def _plain_name(name: str) -> str:
 
 def _read_widths(state: Mapping[str, Any], where: str) -> tuple[int, int, int, int]:
     shapes = []
-    for place in _LINEAR_PLACES:
-        weight = state.get(f"{_PREFIX}{place}.weight")
+    for layer in _LINEAR_LAYERS:
+        weight = state.get(f"{_PREFIX}{layer}.weight")
         if not isinstance(weight, Tensor) or weight.ndim != 2:
-            raise ValueError(f"{where}: layers.{place}.weight must be a matrix; is this a model?")
+            raise ValueError(f"{where}: layers.{layer}.weight must be a matrix; is this a model?")
         shapes.append(tuple(weight.shape))
     classes = shapes[2][0]
     if not 1 <= classes <= MAX_CLASSES:
@@ -196,12 +196,12 @@ def _check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], where
 
 @torch.no_grad()
 def _put_member(ensemble: PixelEnsemble, member: int, state: Mapping[str, Tensor]) -> None:
-    for index, place in enumerate(_LINEAR_PLACES):
-        ensemble.weights[index][member] = state[f"{_PREFIX}{place}.weight"]
-        ensemble.biases[index][member] = state[f"{_PREFIX}{place}.bias"]
-        if index >= len(_NORM_PLACES):
+    for index, layer in enumerate(_LINEAR_LAYERS):
+        ensemble.weights[index][member] = state[f"{_PREFIX}{layer}.weight"]
+        ensemble.biases[index][member] = state[f"{_PREFIX}{layer}.bias"]
+        if index >= len(_NORM_LAYERS):
             continue
-        norm = f"{_PREFIX}{_NORM_PLACES[index]}"
+        norm = f"{_PREFIX}{_NORM_LAYERS[index]}"
         ensemble.norm_weights[index][member] = state[f"{norm}.weight"]
         ensemble.norm_biases[index][member] = state[f"{norm}.bias"]
         mean, var = ensemble.running(index)

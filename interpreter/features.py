@@ -117,8 +117,8 @@ class FeatureTable:
         Returns: [B, layout.total] float32.
         """
         size = self.layout.resolution
-        image, place = pixels // size**2, pixels % size**2
-        row, column = place // size, place % size
+        image, pixel = pixels // size**2, pixels % size**2
+        row, column = pixel // size, pixel % size
         parts = []
         for (side, _), table in zip(self.layout.groups, self._tables, strict=True):
             if side == size:

@@ -24,7 +24,7 @@ class Layer:
     Attributes:
         name: as in GIMP.
         pixels: [h, w, 4] uint8: red, green, blue, alpha.
-        left, top: place of its first pixel in the image.
+        left, top: position of its first pixel in the image.
     """
 
     name: str
@@ -68,15 +68,15 @@ def flatten_layers(
         if number is None and _is_photograph(layer, classes):
             _logger.info("%s: layer %r is a photograph, ignored", where, layer.name)
             continue
-        place, pixels = _clipped(layer, size)
+        region, pixels = _clipped(layer, size)
         is_opaque = pixels[..., 3] >= OPAQUE
         if number is None:
             colours = pixels[..., :3][is_opaque]
-            mask[place][is_opaque] = classes.classes_of_colours(
+            mask[region][is_opaque] = classes.classes_of_colours(
                 colours, f"{where}, layer {layer.name!r}"
             )
         else:
-            mask[place][is_opaque] = number
+            mask[region][is_opaque] = number
         painted += 1
     if painted == 0:
         raise ValueError(f"{where}: no visible layer with an annotation")
@@ -93,14 +93,14 @@ def _is_photograph(layer: Layer, classes: ClassList) -> bool:
 
 
 def _clipped(layer: Layer, size: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
-    """Return the layer's place in the image and its pixels there."""
+    """Return the layer's region of the image and its pixels there."""
     height, width = layer.pixels.shape[:2]
     top, bottom = max(layer.top, 0), min(layer.top + height, size[0])
     left, right = max(layer.left, 0), min(layer.left + width, size[1])
-    place = slice(top, max(top, bottom)), slice(left, max(left, right))
-    rows = slice(top - layer.top, place[0].stop - layer.top)
-    columns = slice(left - layer.left, place[1].stop - layer.left)
-    return place, layer.pixels[rows, columns]
+    region = slice(top, max(top, bottom)), slice(left, max(left, right))
+    rows = slice(top - layer.top, region[0].stop - layer.top)
+    columns = slice(left - layer.left, region[1].stop - layer.left)
+    return region, layer.pixels[rows, columns]
 
 
 def _read_layers(path: Path) -> tuple[tuple[int, int], list[Layer]]:

@@ -40,9 +40,10 @@ def find_annotations(folder: Path) -> list[AnnotationFile]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of annotations")
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda p: (_rank(p), p.name)):
+    candidates = [path for path in folder.iterdir() if _is_annotation(path)]
+    for path in sorted(candidates, key=lambda p: (_ENDINGS.index(p.suffix.lower()), p.name)):
         number = image_number(path)
-        if number is None or not _is_annotation(path):
+        if number is None:
             continue
         other = found.setdefault(number, path)
         if other != path and other.suffix.lower() == path.suffix.lower():
@@ -85,13 +86,11 @@ def read_mask(path: Path, classes: ClassList) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if ending == ".npy":
-        return _checked(_load_array(path), classes, path)
+        array = open_numbers(path, str(path), kinds="biuf")
+        if array.dtype.kind == "f" or array.ndim != 2:
+            raise ValueError(f"{path}: a mask must be whole numbers of shape [H, W]")
+        return _checked(np.array(array), classes, path)
     return _read_png(path, classes)
-
-
-def _rank(path: Path) -> int:
-    ending = path.suffix.lower()
-    return _ENDINGS.index(ending) if ending in _ENDINGS else len(_ENDINGS)
 
 
 def _is_annotation(path: Path) -> bool:
@@ -99,13 +98,6 @@ def _is_annotation(path: Path) -> bool:
     if ending == ".png":
         return any(word in stem for word in _MASK_WORDS)
     return ending in _ENDINGS and "latent" not in stem
-
-
-def _load_array(path: Path) -> np.ndarray:
-    array = open_numbers(path, str(path), kinds="biuf")
-    if array.dtype.kind == "f" or array.ndim != 2:
-        raise ValueError(f"{path}: a mask must be whole numbers of shape [H, W]")
-    return np.array(array)
 
 
 def _checked(values: np.ndarray, classes: ClassList, path: Path) -> np.ndarray:
@@ -124,7 +116,6 @@ def _read_png(path: Path, classes: ClassList) -> np.ndarray:
         raise ValueError(f"{path}: not a PNG image") from error
     except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
         raise ValueError(f"{path}: damaged image: {error}") from error
-    where = str(path)
     if picture.mode == "P" and not _has_class_palette(picture, classes):
         return _checked(np.asarray(picture), classes, path)
     if picture.mode in ("1", "L"):
@@ -134,7 +125,7 @@ def _read_png(path: Path, classes: ClassList) -> np.ndarray:
     pixels = np.asarray(picture.convert("RGBA"))
     mask = np.zeros(pixels.shape[:2], np.uint8)
     is_opaque = pixels[..., 3] >= OPAQUE
-    mask[is_opaque] = classes.classes_of_colours(pixels[..., :3][is_opaque], where)
+    mask[is_opaque] = classes.classes_of_colours(pixels[..., :3][is_opaque], str(path))
     return mask
 
 

@@ -3,7 +3,7 @@
 The first linear layer W commutes with any linear upsampling up: W up(F) = sum_l up(W_l F_l). Each
 level is projected where it is small, and only projections are upsampled, straight to full size.
 That is exact, and made cheap by two facts about linear upsampling with align_corners=False: a
-level of side R/s is linear between the places s (k + 1/2) - 1/2, so that its values at the places
+level of side R/s is linear between positions s (k + 1/2) - 1/2, so that its values at positions
 (s/2) k - 1/2 describe it, and the sum of all coarser levels, without loss.
 """
 
@@ -228,7 +228,7 @@ def _between_pixels(samples: Tensor, size: int) -> _Rise:
 
 
 def _between_nodes(nodes: Tensor, size: int) -> _Rise:
-    """Prepare nodes at the places s k - 1/2 for the map [R, R, n] between them; s is even."""
+    """Prepare nodes at positions s k - 1/2 for the map [R, R, n] between them; s is even."""
     spacing = size // (len(nodes) - 1)
     full = spacing * len(nodes)
     inside = slice(spacing // 2, spacing // 2 + size)
@@ -252,7 +252,7 @@ def _upsampled_rows(rise: _Rise, rows: slice) -> Tensor:
 
 
 def _sum_at_nodes(coarse: dict[int, Tensor], size: int) -> Tensor | None:
-    """Return the sum of upsampled projections at the places s k - 1/2 of the full-size image.
+    """Return the sum of upsampled projections at positions s k - 1/2 of the full-size image.
 
     Args:
         coarse: [side, side, n] by side, each below size / _MAX_DIRECT.
@@ -308,7 +308,7 @@ class Consensus:
 
         Args:
             logits: [m, K, B] float32.
-            pixels: the B places of the image they belong to.
+            pixels: the B pixels of the image they belong to.
         """
         probabilities = logits.softmax(dim=1)
         classes = torch.arange(logits.shape[1], device=logits.device)
@@ -348,9 +348,9 @@ def first_argmax(values: Tensor, dim: int) -> Tensor:
     """Return the index of the largest entry of a dimension, of equal ones the smallest."""
     best = values.select(dim, 0)
     index = torch.zeros_like(best, dtype=torch.int64)
-    for place in range(1, values.shape[dim]):
-        entry = values.select(dim, place)
-        index = torch.where(entry > best, place, index)
+    for k in range(1, values.shape[dim]):
+        entry = values.select(dim, k)
+        index = torch.where(entry > best, k, index)
         best = torch.maximum(best, entry)
     return index
 

@@ -17,7 +17,7 @@ from interpreter.features import FeatureLayout, FeatureTable
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Task
 
-_PUBLISHED_EPOCHS = 4  # numbers 0 to 3, in which the published rule looks at no loss
+_PUBLISHED_EPOCHS = 4  # numbers 0 to 3, in which the published rule ignores losses
 _PUBLISHED_PATIENCE = 50  # batches
 _TILES_A_SIDE = 16
 _logger = logging.getLogger(__name__)
@@ -89,8 +89,8 @@ class PixelSampler:
         """Return pixels, [*shape] int64; `random` is a source on the CPU."""
         count = torch.Size(shape).numel()
         label = torch.multinomial(self.shares, count, replacement=True, generator=random)
-        place = torch.rand(count, dtype=torch.float64, generator=random) * self._counts[label]
-        return self._pixels[self._first[label] + place.long()].view(shape)
+        offset = torch.rand(count, dtype=torch.float64, generator=random) * self._counts[label]
+        return self._pixels[self._first[label] + offset.long()].view(shape)
 
 
 class EnsembleTask(Task):

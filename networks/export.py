@@ -171,7 +171,7 @@ def _json_of(path: Path) -> Path:
 # ONNX
 
 
-class _Drawing(nn.Module):
+class _FixedGenerator(nn.Module):
     """A generator with its options fixed, whose images are a tuple."""
 
     def __init__(self, generator: Generator, options: GenerationOptions) -> None:
@@ -181,11 +181,7 @@ class _Drawing(nn.Module):
     def forward(self, z: Tensor | None = None, c: Tensor | None = None) -> tuple[Tensor, ...]:
         options = self.options
         images = self.generator(
-            z,  # type: ignore[arg-type]  # None only where z_dim is 0
-            c,
-            options.truncation,
-            options.truncation_cutoff,
-            options.noise_mode,
+            z, c, options.truncation, options.truncation_cutoff, options.noise_mode
         )
         return tuple(images.values())
 
@@ -214,11 +210,11 @@ def save_onnx(path: Path, generator: Generator, options: GenerationOptions) -> N
         "dynamic_shapes": {name: {0: samples} for name in inputs},
         "verbose": False,
     }
-    drawing = _Drawing(generator, options).eval()
+    fixed = _FixedGenerator(generator, options).eval()
     # Kernels of ours are no operators of ONNX; the exporter's warnings are about itself.
     with backends.using(backends.OpBackend.PLAIN), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(drawing, kwargs=inputs, **settings)
+        program = torch.onnx.export(fixed, kwargs=inputs, **settings)
     assert program is not None, "the exporter by tracing returns a program"
     with files.atomic_write(path) as file:
         file.write(program.model_proto.SerializeToString())

@@ -6,6 +6,7 @@ Tomašević et al. 2022 (arXiv:2205.01536) for the second head.
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -274,7 +275,7 @@ class Synthesis(nn.Module):
         noise_mode: NoiseMode | str = NoiseMode.RANDOM,
         generator: NoiseSource = None,
     ) -> Images:
-        """Draw images.
+        """Generate images.
 
         Args:
             ws: [N, L, w_dim] float32.
@@ -291,7 +292,7 @@ class Synthesis(nn.Module):
         noise_mode: NoiseMode | str = NoiseMode.RANDOM,
         generator: NoiseSource = None,
     ) -> tuple[Images, list[Tensor]]:
-        """Draw images and return two feature maps a block beside them, as the interpreter reads.
+        """Generate images, and return two feature maps a block, which the interpreter reads.
 
         4x4: the modulated input of conv1, then its output; else the outputs of conv0 and conv1.
         """
@@ -309,7 +310,7 @@ class Synthesis(nn.Module):
         return images, features
 
     def _blocks(self) -> Sequence[SynthesisBlock]:
-        return list(self.blocks.values())  # type: ignore[arg-type]
+        return cast(list[SynthesisBlock], list(self.blocks.values()))
 
     def _check_ws(self, ws: Tensor) -> None:
         wanted = (self.num_ws, self.config.w_dim)
@@ -340,15 +341,15 @@ class Generator(nn.Module):
 
     def map(
         self,
-        z: Tensor,
+        z: Tensor | None,
         c: Tensor | None = None,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
     ) -> Tensor:
-        """Map latents to one w a layer, drawn towards the mean w by truncation.
+        """Map latents to one w a layer, moved towards the mean w by truncation.
 
         Args:
-            z: [N, z_dim] float32, standard normal.
+            z: [N, z_dim] float32, standard normal; None where z_dim is 0.
             c: [N, c_dim] float32; None for an unconditional network.
             truncation_psi: 1 leaves w as it is, 0 gives the mean.
             truncation_cutoff: number of first layers to truncate; None is all.
@@ -366,7 +367,7 @@ class Generator(nn.Module):
 
     def forward(
         self,
-        z: Tensor,
+        z: Tensor | None,
         c: Tensor | None = None,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,

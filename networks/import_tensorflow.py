@@ -56,7 +56,7 @@ _DISCRIMINATOR_OPTIONS = {
 # What an absent option means there, where our default is another one.
 _GENERATOR_DEFAULTS = {"resolution": 1024, "num_channels": 3}
 _DISCRIMINATOR_DEFAULTS = {"resolution": 1024, "mapping_layers": 0, "mapping_lrmul": 0.1}
-# Options of drawing or of training, which do not change what the network is.
+# Options of generation or of training, which do not change what the network is.
 _IGNORED = {
     "truncation_psi",
     "truncation_cutoff",
