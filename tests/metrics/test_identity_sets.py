@@ -111,7 +111,7 @@ def test_capacity_of_a_uniform_sphere():
 def test_capacity_needs_people_and_images():
     with pytest.raises(ValueError, match="got 3 identities, 3 images"):
         identity_capacity(on_circle(0, 50, 90), ["a", "b", "c"])
-    with pytest.raises(ValueError, match="got 1 people, 2 images"):
+    with pytest.raises(ValueError, match="got 1 identities, 2 images"):
         identity_capacity(on_circle(0, 50), ["a", "a"])
     with pytest.raises(ValueError, match="quantile must be between 0 and 1"):
         identity_capacity(on_circle(0, 50), ["a", "b"], quantile=1)
