@@ -18,7 +18,7 @@ _LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationClass:
-    """One class; its number is its place in the list.
+    """One class; its number is its index in the list.
 
     Attributes:
         name: in file and layer names.
@@ -201,7 +201,7 @@ def _read_class(entry: Any, number: int) -> AnnotationClass:
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}")
     if entry.get("id", number) != number:
-        raise ValueError(f"{where}: its id must be its place in the list, got {entry['id']!r}")
+        raise ValueError(f"{where}: its id must be its index in the list, got {entry['id']!r}")
     name, colour, aliases = entry.get("name"), entry.get("color"), entry.get("aliases", [])
     grey, mirror = entry.get("grey"), entry.get("mirror")
     if not isinstance(name, str) or not name.strip():

@@ -30,12 +30,12 @@ def read_classes(base: Folder) -> StatedClasses:
 
     Raises: ValueError where the record cannot be read.
     """
-    places = [base]
+    folders = [base]
     if isinstance(base, Directory):
-        places.append(Directory(base.path.resolve().parent))
-    for place in places:
-        if place.exists(INFO_FILE):
-            return parse_classes(place.read_json(INFO_FILE), place.describe(INFO_FILE))
+        folders.append(Directory(base.path.resolve().parent))
+    for folder in folders:
+        if folder.exists(INFO_FILE):
+            return parse_classes(folder.read_json(INFO_FILE), folder.describe(INFO_FILE))
     return StatedClasses()
 
 

@@ -146,8 +146,8 @@ def check_writable(labels: Mapping[str, Any], file: str) -> None:
 def _image_folders(samples: SampleIndex) -> Mapping[str, Folder]:
     """Return the folder of each modality's images."""
     assert isinstance(samples.storage, Mounts), "pairs lie in a folder a modality"
-    places = samples.storage.places.items()
-    return {name: place for name, place in places if isinstance(place, Folder)}
+    roots = samples.storage.roots.items()
+    return {name: root for name, root in roots if isinstance(root, Folder)}
 
 
 def _find(samples: SampleIndex, name: str) -> tuple[Folder, str] | None:

@@ -19,7 +19,7 @@ def open_numbers(path: Path, where: str, kinds: str = "fiu") -> np.ndarray:
 
     Args:
         path: the file.
-        where: option or place named in messages, with the file.
+        where: option or path named in messages, with the file.
         kinds: NumPy's letters of the types that are taken: floats, integers, unsigned integers.
     Raises: FileNotFoundError; ValueError where it holds anything else.
     """

@@ -37,8 +37,8 @@ def _by_modality(folder: Path, pattern: str) -> dict[str, list[Path]]:
     own = sorted(folder.glob(pattern))
     if own:
         return {modality_of(own[0]): own}
-    places = {m.name: [folder / name for name in m.folders] for m in MODALITIES}
-    found = {m: sorted(f for p in ps for f in p.glob(pattern)) for m, ps in places.items()}
+    folders = {m.name: [folder / name for name in m.folders] for m in MODALITIES}
+    found = {m: sorted(f for p in ps for f in p.glob(pattern)) for m, ps in folders.items()}
     return {modality: files for modality, files in found.items() if files}
 
 
@@ -53,20 +53,20 @@ def _read_records(paths: Sequence[Path], modality: str) -> tuple[Storage, Labels
 
 def _check_property(path: Path, labels: set[int]) -> None:
     """Compare labels with the number of identities in the file `property`, where there is one."""
-    place = path.with_name("property")
-    if not place.is_file():
+    stated = path.with_name("property")
+    if not stated.is_file():
         return
-    text = place.read_text(encoding="utf-8", errors="replace").strip()
+    text = stated.read_text(encoding="utf-8", errors="replace").strip()
     first = text.split(",", maxsplit=1)[0]
     if not first.isdecimal():
-        raise ValueError(f"{place}: expected IDENTITIES,HEIGHT,WIDTH, got {text[:60]!r}")
+        raise ValueError(f"{stated}: expected IDENTITIES,HEIGHT,WIDTH, got {text[:60]!r}")
     count = int(first)
     outside = sorted(label for label in labels if label >= count)
     if outside:
-        raise ValueError(f"{path}: label {outside[0]} is outside 0..{count - 1} of {place.name}")
+        raise ValueError(f"{path}: label {outside[0]} is outside 0..{count - 1} of {stated.name}")
     if len(labels) < count:
         empty = min(set(range(count)) - labels)
-        raise ValueError(f"{path}: identity {empty} of {count} in {place.name} has no image")
+        raise ValueError(f"{path}: identity {empty} of {count} in {stated.name} has no image")
 
 
 def _read_shards(paths: Sequence[Path], modality: str) -> tuple[Storage, Labels, Names]:
@@ -105,15 +105,15 @@ def _join(path: Path, parts: Mapping[str, tuple[Storage, Labels, Names]]) -> Sam
     if not labels:
         raise ValueError(f"{path}: no images in it")
     columns: dict[str, dict[str, str]] = {}
-    for place, (_, _, names) in parts.items():
+    for root, (_, _, names) in parts.items():
         for modality, found in names.items():
             column = columns.setdefault(modality, {})
-            column.update({key: f"{place}/{name}" for key, name in found.items()})
+            column.update({key: f"{root}/{name}" for key, name in found.items()})
     width = len(str(max(labels.values())))
     return SampleIndex(
         name=path.name,
         base=Directory(path if path.is_dir() else path.parent),
-        storage=Mounts({place: storage for place, (storage, _, _) in parts.items()}),
+        storage=Mounts({root: storage for root, (storage, _, _) in parts.items()}),
         stems=tuple(labels),
         identities=tuple(f"{label:0{width}d}" for label in labels.values()),
         files={kind: tuple(column.get(key) for key in labels) for kind, column in columns.items()},

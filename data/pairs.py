@@ -23,8 +23,8 @@ class Layout:
 
     Attributes:
         name: of the data set: the folder above the modalities, or the archive without ".zip".
-        base: the place above the modalities.
-        folders: one place a modality, in the order of MODALITIES.
+        base: the folder above the modalities.
+        folders: one a modality, in the order of MODALITIES.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Matching:
     duplicates: Sequence[tuple[str, str, Sequence[str]]]
 
     def problems(self, where: Mapping[str, str]) -> list[str]:
-        """Return a sentence a kind of problem, with counts and names; `where`: kind -> place."""
+        """Return a sentence a kind of problem, with counts and names; `where`: kind -> folder."""
         found = []
         for kind, names in self.alone.items():
             if names:
-                others = " and ".join(place for other, place in where.items() if other != kind)
+                others = " and ".join(folder for other, folder in where.items() if other != kind)
                 found.append(
                     f"{where[kind]}: {len(names)} {kind} image(s) without a partner of the same "
                     f"name in {others}: {shorten(names)}"
@@ -95,7 +95,7 @@ def find_layout(root: str | os.PathLike[str]) -> Layout:
 
 
 def layout_in(storage: Folder, modalities: Sequence[Modality] = MODALITIES) -> Layout | None:
-    """Return the layout of the folders in a place, None where a modality has none.
+    """Return the layout of the folders in one, None where a modality has none.
 
     Raises: ValueError where a modality has two folders.
     """
@@ -138,13 +138,13 @@ def index_layout(layout: Layout, *, needs_masks: bool = False) -> SampleIndex:
     if needs_masks and not has_masks:
         where = layout.base.describe()
         raise ValueError(f"{where}: expected a folder {MASK_FOLDER} with class masks")
-    places = {**layout.folders, **(masks if needs_masks else {})}
-    names = {kind: list_images(place) for kind, place in places.items()}
-    for kind, place in places.items():
+    folders = {**layout.folders, **(masks if needs_masks else {})}
+    names = {kind: list_images(folder) for kind, folder in folders.items()}
+    for kind, folder in folders.items():
         if not names[kind]:
-            raise ValueError(f"{place.describe()}: no images in it ({len(place.names())} files)")
+            raise ValueError(f"{folder.describe()}: no images in it ({len(folder.names())} files)")
     matching = match_stems(names)
-    problems = matching.problems({kind: place.describe() for kind, place in places.items()})
+    problems = matching.problems({kind: folder.describe() for kind, folder in folders.items()})
     if problems:
         raise ValueError("; ".join(problems))
     samples = index_matching(layout, matching, masks)
@@ -158,7 +158,7 @@ def index_layout(layout: Layout, *, needs_masks: bool = False) -> SampleIndex:
 def index_matching(
     layout: Layout, matching: Matching, others: Mapping[str, Folder] | None = None
 ) -> SampleIndex:
-    """Return the matched images of a layout; `others` are places of further kinds of files."""
+    """Return the matched images of a layout; `others` are folders of further kinds of files."""
     return SampleIndex(
         name=layout.name,
         base=layout.base,
@@ -223,7 +223,7 @@ def match_stems(
 
 
 def enter_single_folder(storage: Folder) -> Folder:
-    """Return an archive's single top folder, which keeps the archive's name; else the place."""
+    """Return an archive's single top folder, which keeps the archive's name; else what is given."""
     folders = storage.folders()
     known = {folder for modality in MODALITIES for folder in modality.folders}
     if not isinstance(storage, ZipArchive) or len(folders) != 1 or folders[0] in known:

@@ -2,7 +2,7 @@
 
 A record is the magic number, a length word whose upper 3 bits say whether it is whole or a part,
 the data, and zeros up to a multiple of 4. Where the data holds the magic number at a multiple of 4,
-the record is split there and the number left out. An image record's data is a header (flag, label,
+the record is split there and the number omitted. An image record's data is a header (flag, label,
 id, id2), `flag` further labels, and the bytes of a PNG or JPEG file.
 Source: the layout of dmlc-core's recordio.h and of MXNet's IRHeader; the records 0 and n + 1, ...
 with ranges are those that insightface's training reads.
@@ -76,33 +76,33 @@ class RecordImage:
     path: Path
 
 
-def write_people(folder: Path, people: Sequence[Sequence[RecordImage]], side: int) -> None:
+def write_identities(folder: Path, identities: Sequence[Sequence[RecordImage]], side: int) -> None:
     """Write train.rec, train.idx, train.lst and property as insightface's training reads them.
 
     Args:
         folder: to write to.
-        people: the images of each label.
+        identities: the images of each label.
         side: of the images in pixels, for `property`.
     """
-    images = [(label, image) for label, found in enumerate(people) for image in found]
+    images = [(label, image) for label, found in enumerate(identities) for image in found]
     total = len(images)
     with (
         files.atomic_write(folder / "train.rec") as rec,
         files.atomic_write(folder / "train.idx", "w") as idx,
     ):
-        first = Record(0, (total + 1, total + 1 + len(people)), has_list=True)
+        first = Record(0, (total + 1, total + 1 + len(identities)), has_list=True)
         write_record(rec, idx, first)
         for number, (label, image) in enumerate(images, start=1):
             write_record(rec, idx, Record(number, (label,), image.path.read_bytes()))
         start = 1
-        for label, found in enumerate(people):
+        for label, found in enumerate(identities):
             span = (start, start + len(found))
             write_record(rec, idx, Record(total + 1 + label, span, has_list=True))
             start += len(found)
     with files.atomic_write(folder / "train.lst", "w") as lst:
         lst.writelines(f"{n}\t{label}\t{i.name}\n" for n, (label, i) in enumerate(images, 1))
     with files.atomic_write(folder / "property", "w") as file:
-        file.write(f"{len(people)},{side},{side}\n")
+        file.write(f"{len(identities)},{side},{side}\n")
 
 
 def write_record(rec: IO[bytes], idx: IO[str], record: Record) -> None:
@@ -110,9 +110,9 @@ def write_record(rec: IO[bytes], idx: IO[str], record: Record) -> None:
     idx.write(f"{record.number}\t{rec.tell()}\n")
     data = record.pack()
     parts = _split(data)
-    for place, part in enumerate(parts):
-        is_last = place == len(parts) - 1
-        kind = (_WHOLE if is_last else _START) if place == 0 else (_END if is_last else _MIDDLE)
+    for index, part in enumerate(parts):
+        is_last = index == len(parts) - 1
+        kind = (_WHOLE if is_last else _START) if index == 0 else (_END if is_last else _MIDDLE)
         rec.write(_MAGIC + _WORD.pack(kind << _LENGTH_BITS | len(part)))
         rec.write(part + b"\0" * (-len(part) % 4))
 
@@ -197,14 +197,14 @@ class RecordReader(Storage):
 
 
 def _split(data: bytes) -> list[bytes]:
-    """Split data where the magic number stands at a multiple of 4; it is left out."""
+    """Split data where the magic number stands at a multiple of 4; it is omitted."""
     parts, start = [], 0
-    place = data.find(_MAGIC)
-    while place >= 0:
-        if place % 4 == 0:
-            parts.append(data[start:place])
-            start = place + 4
-        place = data.find(_MAGIC, place + (4 if place % 4 == 0 else 1))
+    position = data.find(_MAGIC)
+    while position >= 0:
+        if position % 4 == 0:
+            parts.append(data[start:position])
+            start = position + 4
+        position = data.find(_MAGIC, position + (4 if position % 4 == 0 else 1))
     return [*parts, data[start:]]
 
 
@@ -213,7 +213,7 @@ def _read_data(file: IO[bytes], where: str) -> bytes:
     while True:
         head = file.read(8)
         if len(head) < 8 or head[:4] != _MAGIC:
-            raise ValueError(f"{where}: no record begins at the place that the index names")
+            raise ValueError(f"{where}: no record begins at the position that the index names")
         (word,) = _WORD.unpack_from(head, 4)
         kind, length = word >> _LENGTH_BITS, word & ((1 << _LENGTH_BITS) - 1)
         part = file.read(length)

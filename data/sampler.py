@@ -56,9 +56,9 @@ class InfiniteSampler(Sampler[int]):
 
     def index_at(self, position: int) -> int:
         """Return the dataset index at a global position, whatever the rank and start."""
-        epoch, place = divmod(position, self._size)
+        epoch, index = divmod(position, self._size)
         if epoch != self._epoch:
             seeds = np.random.SeedSequence([self._seed, epoch])
             self._permutation = np.random.Generator(np.random.PCG64(seeds)).permutation(self._size)
             self._epoch = epoch
-        return int(self._permutation[place])
+        return int(self._permutation[index])

@@ -1,4 +1,4 @@
-"""Folders and zip archives behind one interface: list, open and name the files below a place."""
+"""Folders and zip archives behind one interface: list, open and name the files in them."""
 
 import contextlib
 import io
@@ -23,19 +23,19 @@ _MAX_THREADS = 16
 
 
 class Storage(ABC):
-    """A place with files, read from several threads and processes.
+    """Files by name, read from several threads and processes.
 
     File names are relative, with "/" between.
 
     Attributes:
-        name: last part of the place's path, without ".zip".
+        name: last part of the path, without ".zip".
     """
 
     name: str
 
     @abstractmethod
     def describe(self, name: str = "") -> str:
-        """Return how messages show the place, or the file `name` in it."""
+        """Return how messages show the whole, or the file `name` in it."""
 
     @abstractmethod
     def open(self, name: str) -> BinaryIO:
@@ -52,7 +52,7 @@ class Storage(ABC):
 
 
 class Folder(Storage):
-    """A place whose files can be listed, and which has folders."""
+    """A storage whose files can be listed, and which has folders."""
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -83,14 +83,14 @@ def open_storage(path: str | os.PathLike[str]) -> "Directory | ZipArchive":
 
     Raises: FileNotFoundError where there is nothing; ValueError where it is neither of the two.
     """
-    place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would leave a linked folder
-    if place.is_dir():
-        return Directory(place)
-    if not place.exists():
+    root = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would leave a linked folder
+    if root.is_dir():
+        return Directory(root)
+    if not root.exists():
         raise FileNotFoundError(f"{path}: no such folder or zip archive")
-    if not zipfile.is_zipfile(place):
+    if not zipfile.is_zipfile(root):
         raise ValueError(f"{path}: neither a folder nor a whole zip archive")
-    return ZipArchive(ZipReader(place))
+    return ZipArchive(ZipReader(root))
 
 
 class Directory(Folder):
@@ -110,8 +110,8 @@ class Directory(Folder):
     def names(self) -> list[str]:
         """Return the names of all files at any depth; links to folders are followed once."""
         found, seen = [], set()
-        for place, folders, names in os.walk(self.path, followlinks=True):
-            here = Path(place)
+        for path, folders, names in os.walk(self.path, followlinks=True):
+            here = Path(path)
             if here.resolve() in seen:
                 folders.clear()
                 continue
@@ -226,36 +226,36 @@ class ZipArchive(Folder):
 
 
 class Mounts(Storage):
-    """Several places as one.
+    """Several storages as one.
 
     Args:
-        places: first part of a file's name -> the place that has the rest.
+        roots: first part of a file's name -> the storage that has the rest.
     """
 
-    def __init__(self, places: Mapping[str, Storage]) -> None:
-        self.places = places
-        self.name = " and ".join(place.name for place in places.values())
+    def __init__(self, roots: Mapping[str, Storage]) -> None:
+        self.roots = roots
+        self.name = " and ".join(root.name for root in roots.values())
 
     def describe(self, name: str = "") -> str:
-        """Return how the place that holds `name` shows it; without a name, all of them."""
+        """Return how the storage that holds `name` shows it; without a name, all of them."""
         if not name:
-            return " and ".join(place.describe() for place in self.places.values())
-        place, below = self._find(name)
-        return place.describe(below)
+            return " and ".join(root.describe() for root in self.roots.values())
+        root, below = self._find(name)
+        return root.describe(below)
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
-        place, below = self._find(name)
-        return place.size(below)
+        root, below = self._find(name)
+        return root.size(below)
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading."""
-        place, below = self._find(name)
-        return place.open(below)
+        root, below = self._find(name)
+        return root.open(below)
 
     def _find(self, name: str) -> tuple[Storage, str]:
         folder, _, below = name.partition("/")
-        return self.places[folder], below
+        return self.roots[folder], below
 
 
 def map_in_threads(

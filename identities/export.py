@@ -93,7 +93,7 @@ def _write_records(folder: Path, images: Sequence[PersonImage]) -> None:
     for image in images:
         name = f"{image.person}/{image.name}"
         people[image.label].append(recordio.RecordImage(name, image.path))
-    recordio.write_people(folder, people, read_header(images[0].path).width)
+    recordio.write_identities(folder, people, read_header(images[0].path).width)
 
 
 def _write_shards(folder: Path, images: Sequence[PersonImage]) -> Iterator[Path]:

@@ -51,7 +51,7 @@ class RefinedDataset:
         self._masks = {folder: Masks(pairs) for folder, pairs in self._parts.items() if keep}
         assert isinstance(samples.storage, Mounts), "pairs lie in a folder a modality"
         self._image_folders = _IMAGE_FOLDERS | {
-            samples.storage.places[modality.name].name for modality in MODALITIES
+            samples.storage.roots[modality.name].name for modality in MODALITIES
         }
 
     def __len__(self) -> int:

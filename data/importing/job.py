@@ -88,7 +88,7 @@ def prepare(options: ImportOptions, faces: FaceTools | None = None) -> "ImportJo
     output = find_output(options.outdir, REPORT_FILE, identity, fresh=options.fresh)
     plan = build_plan(options)
     assert isinstance(plan.pairs.storage, Mounts), "pairs lie in a folder a modality"
-    for folder in plan.pairs.storage.places.values():
+    for folder in plan.pairs.storage.roots.values():
         inside = isinstance(folder, Directory) and folder.path.resolve()
         if inside and output.path.resolve().is_relative_to(inside):
             raise ValueError(f"--outdir {output.path}: must not lie in {folder.describe()}")

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from data.recordio import Record, RecordImage, RecordReader, write_people, write_record
+from data.recordio import Record, RecordImage, RecordReader, write_identities, write_record
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 
@@ -73,7 +73,7 @@ def test_people_are_laid_out_as_insightface_reads_them(tmp_path):
             images.append(RecordImage(f"p{label}/{index}.png", path))
             contents.append((float(label), path.read_bytes()))
         people.append(images)
-    write_people(tmp_path / "out", people, 112)
+    write_identities(tmp_path / "out", people, 112)
     reader = RecordReader(tmp_path / "out" / "train.rec")
     assert reader.record(0).labels == (6.0, 9.0)
     assert [(label, reader.read(str(n))) for n, label in reader.labels()] == contents
@@ -95,7 +95,7 @@ def test_without_a_first_record_of_ranges_all_are_images(tmp_path):
     ("change", "message"),
     [
         (lambda data: data[:10], "record 1: the file ends in it"),
-        (lambda data: b"junk" + data[4:], "record 1: no record begins at the place"),
+        (lambda data: b"junk" + data[4:], "record 1: no record begins at the position"),
         (lambda data: data[:4] + struct.pack("<I", 3) + data[8:], "of 3 bytes has no header"),
         (lambda data: data[:8] + b"\xff\0\0\0" + data[12:], "cannot have 255 labels"),
     ],
