@@ -204,7 +204,7 @@ def _embed(embedder: "Embedder", data: str | Sequence[str], modality: str) -> tu
     sources = [open_faces(Path(path)) for path in ([data] if isinstance(data, str) else data)]
     faces = FaceSet(sources, ("rgb", "nir") if is_joint else (modality,), joint=is_joint)
     vectors = embedder.embed(faces.image(index) for index in range(len(faces)))
-    return vectors, [faces.people[int(label)] for label in faces.labels]
+    return vectors, [faces.identities[int(label)] for label in faces.labels]
 
 
 # Diversity

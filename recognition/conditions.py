@@ -1,4 +1,4 @@
-"""The condition vectors of people, from feature files and from data sets of new people."""
+"""The condition vectors of identities, from feature files and from data sets of new identities."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,37 +14,38 @@ from networks.snapshot import Snapshot
 
 
 def read_conditions(
-    path: Path, people: Sequence[str], width: int, parents: Path | None = None
+    path: Path, identities: Sequence[str], width: int, parents: Path | None = None
 ) -> np.ndarray:
-    """Return a unit vector for each person.
+    """Return a unit vector for each identity.
 
     Args:
-        path: identity_features.json (the mean direction of a person's images), or the folder of a
-            data set of new people, whose manifest tells how their vectors came about.
-        people: names, as `identity_of` gives them; "id_N" in a data set of new people.
+        path: identity_features.json (the mean direction of an identity's images), or the folder of
+            a data set of new identities, whose manifest tells how their vectors came about.
+        identities: names, as `identity_of` gives them; "id_N" in a data set of new identities.
         width: numbers a vector.
-        parents: identity_features.json of the training people, where new people were mixed of
-            two of them; None where they were drawn at random.
-    Returns: [P, E] float32.
-    Raises: ValueError for people without a vector, another width, or an unknown origin.
+        parents: identity_features.json of the training identities, where new ones were mixed of two
+            of them; None where they were drawn at random.
+    Returns: [I, E] float32.
+    Raises: ValueError for identities without a vector, another width, or an unknown origin.
     """
     if path.is_dir():
         known = _of_manifest(path, width, parents)
     else:
         known = _of_features(read_identity_features(path))
-    lacking = [person for person in people if person not in known]
+    lacking = [identity for identity in identities if identity not in known]
     if lacking:
         raise ValueError(
-            f"{path}: no vector for {len(lacking)} of {len(people)} people, such as {lacking[0]}"
+            f"{path}: no vector for {len(lacking)} of {len(identities)} identities, such as "
+            f"{lacking[0]}"
         )
-    rows = np.stack([known[person] for person in people])
+    rows = np.stack([known[identity] for identity in identities])
     if rows.shape[1] != width:
         raise ValueError(f"{path}: vectors must have {width} numbers, got {rows.shape[1]}")
     return unit_rows(rows)
 
 
 def condition_scale(path: Path, snapshot: Snapshot) -> float:
-    """Return the length that conditions have: of the data set of new people, else in training.
+    """Return the length that conditions have: of the data set of new identities, else in training.
 
     Args:
         path: as in `read_conditions`.
@@ -63,8 +64,8 @@ def condition_scale(path: Path, snapshot: Snapshot) -> float:
 
 def _of_features(features: IdentityFeatures) -> dict[str, np.ndarray]:
     sums: dict[str, np.ndarray] = {}
-    for person, row in zip(features.identities, unit_rows(features.vectors), strict=True):
-        sums[person] = sums.get(person, 0) + row
+    for identity, row in zip(features.identities, unit_rows(features.vectors), strict=True):
+        sums[identity] = sums.get(identity, 0) + row
     return sums
 
 
@@ -78,13 +79,13 @@ def _of_manifest(folder: Path, width: int, parents: Path | None) -> dict[str, np
     found: dict[str, np.ndarray] = {}
     for entry in files.read_json_lines(path):
         try:
-            person, origin = f"id_{entry['identity']}", entry["origin"]
-            if person not in found:
-                found[person] = _vector_of(width, int(entry["identity"]), origin, rows)
+            identity, origin = f"id_{entry['identity']}", entry["origin"]
+            if identity not in found:
+                found[identity] = _vector_of(width, int(entry["identity"]), origin, rows)
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"{path}: an entry does not tell how its person came about ({error}); mixed "
-                "people need the features that they were mixed of: give --parents"
+                f"{path}: an entry does not tell how its identity came about ({error}); mixed "
+                "identities need the features that they were mixed of: give --parents"
             ) from error
     return found
 

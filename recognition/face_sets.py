@@ -25,7 +25,7 @@ _CHANNELS = {modality.name: modality.channels for modality in MODALITIES}
 class Target:
     """Whom an image shows: one identity, or several with weights that sum to 1."""
 
-    people: tuple[int, ...]
+    identities: tuple[int, ...]
     weights: tuple[float, ...]
 
 
@@ -58,18 +58,18 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         self.modalities, self.is_joint = tuple(modalities), joint
         self._memory_gib = memory_gib
         self.channels = sum(_CHANNELS.values()) if joint else max(_CHANNELS.values())
-        self.people, self._targets = _number_identities(sources)
-        if len(self.people) < 2:
+        self.identities, self._targets = _number_identities(sources)
+        if len(self.identities) < 2:
             raise ValueError(
                 f"{sources[0].samples.name}: recognition needs at least 2 identities, got "
-                f"{len(self.people)}: names must be {{identity}}_{{sample}} or lie in a folder an "
-                "identity"
+                f"{len(self.identities)}: names must be {{identity}}_{{sample}}, or images lie in "
+                "a folder per identity"
             )
         self.fingerprints = [source.fingerprint for source in sources]
         self._sets = [source.samples for source in sources]
         self._starts = np.cumsum([0, *map(len, self._sets)])
         repeats = 1 if joint else len(modalities)
-        self.labels = torch.tensor([t.people[0] for t in self._targets]).repeat(repeats)
+        self.labels = torch.tensor([t.identities[0] for t in self._targets]).repeat(repeats)
         self._cache: dict[str, list[np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -79,7 +79,7 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         return self.image(index), int(self.labels[index])
 
     @property
-    def moments(self) -> int:
+    def num_samples(self) -> int:
         """Number of samples; each has an image a modality, or one where they are joint."""
         return len(self._targets)
 
@@ -90,15 +90,15 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
 
     def column(self, index: int) -> int:
         """Return the number of the modality of item `index`; 0 where they are joint."""
-        return index // self.moments
+        return index // self.num_samples
 
     def target(self, index: int) -> Target:
         """Return whom item `index` shows."""
-        return self._targets[index % self.moments]
+        return self._targets[index % self.num_samples]
 
     def image(self, index: int) -> Tensor:
         """Return item `index`'s image: [3 or 4, H, W] uint8 0..255."""
-        column, sample = divmod(index, self.moments)
+        column, sample = divmod(index, self.num_samples)
         wanted = self.modalities if self.is_joint else (self.modalities[column],)
         return as_input([self._pixels(name, sample) for name in wanted], is_joint=self.is_joint)
 
@@ -108,7 +108,7 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         Raises: ValueError or FileNotFoundError that names an image which cannot be read, or, of
             joint ones, one of another size than its partner.
         """
-        for _ in map_in_threads(self._verify, range(self.moments)):
+        for _ in map_in_threads(self._verify, range(self.num_samples)):
             pass
 
     def cache(self) -> None:
@@ -119,13 +119,13 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         samples, place = self._locate(0)
         header = samples.verify(self.modalities[0], place)
         channels = sum(_CHANNELS[modality] for modality in self.modalities)
-        num_bytes = self.moments * header.width * header.height * channels
+        num_bytes = self.num_samples * header.width * header.height * channels
         if self._cache or num_bytes > self._memory_gib * 2**30:
             return
         for name in self.modalities:
-            indices = range(self.moments)
+            indices = range(self.num_samples)
             self._cache[name] = list(map_in_threads(lambda i, n=name: self._decode(n, i), indices))
-        _log.info("%d samples of about %d pixels kept in memory", self.moments, header.width)
+        _log.info("%d samples of about %d pixels kept in memory", self.num_samples, header.width)
 
     def _verify(self, sample: int) -> None:
         samples, place = self._locate(sample)
@@ -194,8 +194,8 @@ def _number_identities(sources: Sequence[FaceSource]) -> tuple[tuple[str, ...], 
         own = sorted({name for shown in source.shown for name, _ in shown})
         number = {name: len(names) + i for i, name in enumerate(own)}
         for shown in source.shown:
-            people, weights = zip(*shown, strict=True)
-            target = Target(tuple(number[name] for name in people), weights)
+            identities, weights = zip(*shown, strict=True)
+            target = Target(tuple(number[name] for name in identities), weights)
             targets.append(shared.setdefault(target, target))
         name = source.samples.name
         prefix = name if known[name] == 1 else f"{name} {place + 1}"

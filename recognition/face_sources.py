@@ -59,7 +59,7 @@ def open_faces(path: Path, labels: LabelKind = LabelKind.PEOPLE) -> FaceSource:
 
 
 def take_part(
-    source: FaceSource, people: int | None, samples: int | None, seed: int = 0
+    source: FaceSource, identities: int | None, samples: int | None, seed: int = 0
 ) -> FaceSource:
     """Return some identities of a source, with some samples of each, as drawn by a seed.
 
@@ -67,23 +67,23 @@ def take_part(
 
     Args:
         source: of images.
-        people: how many; None for all.
+        identities: how many; None for all.
         samples: most of each identity; None for all.
         seed: of the choice.
     Raises: ValueError for more identities than there are, or a number below 1.
     """
-    if people is None and samples is None:
+    if identities is None and samples is None:
         return source
     found: dict[str, list[int]] = {}
     for index, shown in enumerate(source.shown):
         found.setdefault(shown[0][0], []).append(index)
-    for name, count, most in (("people", people, len(found)), ("samples", samples, None)):
+    for name, count, most in (("people", identities, len(found)), ("samples", samples, None)):
         if count is not None and (count < 1 or (most is not None and count > most)):
             where = source.samples.name
             raise ValueError(f"{where}: {name} must be 1..{most or 'any'}, got {count}")
     kept = sorted(
         index
-        for name in _shuffled(sorted(found), seed, "people")[:people]
+        for name in _shuffled(sorted(found), seed, "people")[:identities]
         for index in _shuffled(found[name], seed, f"samples of {name}")[:samples]
     )
     return FaceSource(

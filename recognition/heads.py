@@ -1,4 +1,4 @@
-"""Classification over people with a margin between them: the losses that shape embeddings."""
+"""Classification over identities with a margin between them: the losses that shape embeddings."""
 
 import math
 
@@ -10,26 +10,26 @@ from torch.optim import Optimizer
 from recognition.options import HeadConfig, MarginKind
 
 
-def add_margin(cosines: Tensor, people: Tensor, config: HeadConfig) -> Tensor:
-    """Return logits in which the right person's cosine is harder by the margin.
+def add_margin(cosines: Tensor, identities: Tensor, config: HeadConfig) -> Tensor:
+    """Return logits in which the right identity's cosine is harder by the margin.
 
     Where an angle plus its margin would pass pi, the line of equal slope takes over, so that the
     logit falls with the angle everywhere.
 
     Args:
-        cosines: [N, P] in -1..1, of embeddings and the centres of people.
-        people: [N] int64, the right ones.
-    Returns: [N, P], times the scale.
+        cosines: [N, I] in -1..1, of embeddings and the centres of identities.
+        identities: [N] int64, the right ones.
+    Returns: [N, I], times the scale.
     Source: ArcFace, arXiv:1801.07698, eq. 3; CosFace, arXiv:1801.09414, eq. 4.
     """
-    right = cosines.gather(1, people[:, None])
+    right = cosines.gather(1, identities[:, None])
     if config.kind is MarginKind.ARCFACE:
         harder = _add_angle(right, config.margin)
     elif config.kind is MarginKind.COSFACE:
         harder = right - config.margin
     else:
         harder = right
-    return cosines.scatter(1, people[:, None], harder) * config.scale
+    return cosines.scatter(1, identities[:, None], harder) * config.scale
 
 
 def _add_angle(cosines: Tensor, margin: float) -> Tensor:
@@ -40,35 +40,35 @@ def _add_angle(cosines: Tensor, margin: float) -> Tensor:
 
 
 class MarginHead(nn.Module):
-    """One centre a person; used in training only.
+    """One centre an identity; used in training only.
 
     Args:
         width: of the embeddings.
-        people: number of them.
+        identities: number of them.
         config: of the margin.
     """
 
-    def __init__(self, width: int, people: int, config: HeadConfig) -> None:
+    def __init__(self, width: int, identities: int, config: HeadConfig) -> None:
         super().__init__()
         self.config = config
-        self.centres = nn.Parameter(torch.randn(people, width) * 0.01)
+        self.centres = nn.Parameter(torch.randn(identities, width) * 0.01)
 
     def forward(
-        self, embeddings: Tensor, people: Tensor, weights: Tensor | None = None
+        self, embeddings: Tensor, identities: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss of each image, and whether its person has the largest cosine.
+        """Return the loss of each image, and whether its identity has the largest cosine.
 
-        An image of several people has the sum of the weighted losses of each of them.
+        An image of several identities has the sum of the weighted losses of each of them.
 
         Args:
             embeddings: [N, E], of any length.
-            people: [N] or [N, K] int64 in 0..P-1.
-            weights: [N, K] float32 that sum to 1; None for one person an image.
-        Returns: [N] float32 cross-entropies; [N] bool, of the person with the largest weight.
+            identities: [N] or [N, K] int64 in 0..I-1.
+            weights: [N, K] float32 that sum to 1; None for one identity an image.
+        Returns: [N] float32 cross-entropies; [N] bool, of the identity with the largest weight.
         Source: interpolated labels: Zhang et al. 2018 (mixup, arXiv:1710.09412); Qiu et al. 2021
             (SynFace, arXiv:2108.07960).
         """
-        return margin_losses(embeddings, self.centres, people, weights, self.config)
+        return margin_losses(embeddings, self.centres, identities, weights, self.config)
 
     def begin_step(self, optimizer: Optimizer, is_present: Tensor, random: torch.Generator) -> None:
         """Choose the centres of a step: all of them."""
@@ -80,23 +80,23 @@ class MarginHead(nn.Module):
 def margin_losses(
     embeddings: Tensor,
     centres: Tensor,
-    people: Tensor,
+    identities: Tensor,
     weights: Tensor | None,
     config: HeadConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Return losses and hits; see `MarginHead.forward`. centres: [P, E], of any length."""
+    """Return losses and hits; see `MarginHead.forward`. centres: [I, E], of any length."""
     unit = functional.normalize(embeddings.float())
     cosines = (unit @ functional.normalize(centres).t()).clamp(-1, 1)
     if weights is None:
-        return _losses(cosines, people, config), cosines.argmax(dim=1) == people
+        return _losses(cosines, identities, config), cosines.argmax(dim=1) == identities
     losses = [
         weights[:, k] * _losses(cosines, column.contiguous(), config)
-        for k, column in enumerate(people.unbind(1))
+        for k, column in enumerate(identities.unbind(1))
     ]
-    main = people.gather(1, weights.argmax(dim=1, keepdim=True))[:, 0]
+    main = identities.gather(1, weights.argmax(dim=1, keepdim=True))[:, 0]
     return torch.stack(losses).sum(dim=0), cosines.argmax(dim=1) == main
 
 
-def _losses(cosines: Tensor, people: Tensor, config: HeadConfig) -> Tensor:
-    logits = add_margin(cosines, people, config)
-    return functional.cross_entropy(logits, people, reduction="none")
+def _losses(cosines: Tensor, identities: Tensor, config: HeadConfig) -> Tensor:
+    logits = add_margin(cosines, identities, config)
+    return functional.cross_entropy(logits, identities, reduction="none")

@@ -62,14 +62,14 @@ def prepare(options: RecognitionOptions) -> TrainingJob:
         task=task,
         output=find_output(options.outdir, RECORD_FILE, identity, fresh=options.fresh),
         cadence=cadence,
-        facts={"people": len(task.people), "images": len(faces), "steps": task.steps},
+        facts={"people": len(task.identities), "images": len(faces), "steps": task.steps},
     )
 
 
 class _TrainingSets:
     """Opens sets of faces, none of them twice.
 
-    People of different sets count as different people: in a set that came twice, everybody would be
+    Identities of different sets count as different ones: in a set that came twice, each would be
     two classes, and a set that is learned from measures nothing as the held-out one.
     """
 
@@ -90,8 +90,8 @@ class _TrainingSets:
         Args:
             option: named in messages.
             paths: of its sets.
-            labels: whom mixed people count as.
-            part: how many people of each set, and how many samples of each; None for all.
+            labels: whom mixed identities count as.
+            part: how many identities of each set, and how many samples of each; None for all.
         Raises: FileNotFoundError; ValueError for a set that was read before (other labels or
             another part of it make no difference), or one that cannot be read.
         """
@@ -133,7 +133,9 @@ def _identity_mixup(
     given = options.mixups
     assert given.identity_mix is not None, "asked by the caller"
     if len(options.data) > 1:
-        raise ValueError(f"--identity-mix mixes the people of one --data, got {len(options.data)}")
+        raise ValueError(
+            f"--identity-mix mixes the identities of one --data, got {len(options.data)}"
+        )
     generator, snapshot = load_generator(given.identity_mix, str(device))
     if generator.config.c_dim == 0:
         raise ValueError(
@@ -142,7 +144,7 @@ def _identity_mixup(
         )
     sampler = Sampler(generator, truncation=Truncation(psi=given.truncation))
     origin = given.conditions or options.data[0]
-    directions = read_conditions(origin, faces.people, sampler.c_dim, given.parents)
+    directions = read_conditions(origin, faces.identities, sampler.c_dim, given.parents)
     values = {
         "scale": given.feature_scale or condition_scale(origin, snapshot),
         "share": given.identity_share,

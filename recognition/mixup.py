@@ -1,4 +1,4 @@
-"""Mixtures of two images or of two people, with labels mixed alike (SynFace)."""
+"""Mixtures of two images or of two identities, with labels mixed alike (SynFace)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class DomainMixup:
     """Real images that are mixed into a training set's images.
 
     Each image of the training set meets one of these, which go round in their own order: the two
-    sets may have any sizes. Their people are further classes.
+    sets may have any sizes. Their identities are further classes.
 
     Attributes:
         faces: the real images, of the training set's modalities.
@@ -58,14 +58,14 @@ class DomainMixup:
 
 
 class IdentityMixup:
-    """Images drawn from mixtures of two people's conditions; they replace some of the set's.
+    """Images drawn from mixtures of two identities' conditions; they replace some of the set's.
 
     Image k has the condition phi x a + (1 - phi) x b at the recorded length, a latent of its own,
     and the labels a and b in the same shares; all of it is a function of (seed, k).
 
     Args:
         generator: conditional.
-        directions: [P, E], a vector for each person of the training set.
+        directions: [I, E], a vector for each identity of the training set.
         modalities: of the training set.
         is_joint: whether they are one image.
         scale: length of conditions.
@@ -98,7 +98,7 @@ class IdentityMixup:
         if self._directions.shape[1] != generator.c_dim:
             raise ValueError(
                 f"identity mixup: the generator takes conditions of {generator.c_dim} numbers, "
-                f"people have {self._directions.shape[1]}"
+                f"identities have {self._directions.shape[1]}"
             )
         self._generator, self._modalities, self._is_joint = generator, modalities, is_joint
         self._scale, self.share, self._seed, self._images = scale, share, seed, images
@@ -130,9 +130,9 @@ class IdentityMixup:
         """Return whom image `number` shows, its latent [Z] and its condition [E]."""
         random = generator_for(self._seed, "identity", number)
         phi = MixStep.draw(random).phi
-        people = len(self._directions)
-        first = int(torch.randint(people, [], generator=random))
-        second = (first + 1 + int(torch.randint(people - 1, [], generator=random))) % people
+        identities = len(self._directions)
+        first = int(torch.randint(identities, [], generator=random))
+        second = (first + 1 + int(torch.randint(identities - 1, [], generator=random))) % identities
         latent = torch.randn([self._generator.z_dim], generator=random)
         mixed = phi * self._directions[first] + (1 - phi) * self._directions[second]
         condition = unit_rows(mixed[None])[0] * np.float32(self._scale)
@@ -154,8 +154,8 @@ class IdentityMixup:
 
 
 def shifted(target: Target, offset: int) -> Target:
-    """Return the same people, numbered from `offset` on."""
-    return Target(tuple(person + offset for person in target.people), target.weights)
+    """Return the same identities, numbered from `offset` on."""
+    return Target(tuple(identity + offset for identity in target.identities), target.weights)
 
 
 def check_share(name: str, share: float) -> None:

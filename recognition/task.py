@@ -86,8 +86,8 @@ class RecognitionTask(Task):
         self.workers = workers
         self.precision = Precision(config.precision)
         self._check_fit()
-        further = () if self.mixups.domain is None else self.mixups.domain.faces.people
-        self.people = (*faces.people, *further)
+        further = () if self.mixups.domain is None else self.mixups.domain.faces.identities
+        self.identities = (*faces.identities, *further)
         self.shape = named_backbone(
             config.backbone,
             in_channels=faces.channels,
@@ -137,7 +137,7 @@ class RecognitionTask(Task):
         random = generator_for(config.seed, "augment", index)
         x = augment(config.augmentation, batch.images, random, self.world)
         self._begin_head(batch, index)
-        losses, is_right = self.head(self._embed(x, index), batch.people, batch.weights)
+        losses, is_right = self.head(self._embed(x, index), batch.identities, batch.weights)
         self.scaler.scale(losses.mean()).backward()
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(index, self.steps, config)
@@ -168,7 +168,7 @@ class RecognitionTask(Task):
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the backbone."""
         save_checkpoint(folder / MODEL_FILE, state_of(self.backbone, self.shape))
-        return {"people": len(self.people)}
+        return {"people": len(self.identities)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return networks, optimiser and loss scale."""
@@ -219,8 +219,10 @@ class RecognitionTask(Task):
     def _build_head(self) -> MarginHead | PartialHead:
         config = self.config
         if config.sample_rate < 1:
-            return PartialHead(config.embedding, len(self.people), config.head, config.sample_rate)
-        return MarginHead(config.embedding, len(self.people), config.head)
+            return PartialHead(
+                config.embedding, len(self.identities), config.head, config.sample_rate
+            )
+        return MarginHead(config.embedding, len(self.identities), config.head)
 
     def _embed(self, x: Tensor, index: int) -> Tensor:
         """Run the backbone; dropout draws from a stream of its own."""
@@ -246,24 +248,28 @@ class RecognitionTask(Task):
         return result
 
     def _begin_head(self, batch: Batch, index: int) -> None:
-        is_present = torch.zeros(len(self.people), device=self.device)
-        is_present[batch.people.flatten()] = 1
+        is_present = torch.zeros(len(self.identities), device=self.device)
+        is_present[batch.identities.flatten()] = 1
         random = generator_for(self.config.seed, "people", index)
         self.head.begin_step(self.optimizer, self.world.sum(is_present) > 0, random)
 
 
 def check_labels(faces: FaceSet) -> None:
-    """Refuse labels that name nobody, and people whom no image shows.
+    """Refuse labels that name nobody, and identities that no image shows.
 
     Raises: ValueError.
     """
-    people = len(faces.people)
-    shown = [person for index in range(faces.moments) for person in faces.target(index).people]
+    identities = len(faces.identities)
+    shown = [
+        identity
+        for index in range(faces.num_samples)
+        for identity in faces.target(index).identities
+    ]
     counts = torch.tensor(shown)
-    if int(counts.min()) < 0 or int(counts.max()) >= people:
+    if int(counts.min()) < 0 or int(counts.max()) >= identities:
         raise ValueError(
-            f"labels must be 0..{people - 1}, got {int(counts.min())}..{int(counts.max())}"
+            f"labels must be 0..{identities - 1}, got {int(counts.min())}..{int(counts.max())}"
         )
-    empty = torch.bincount(counts, minlength=people).argmin()
+    empty = torch.bincount(counts, minlength=identities).argmin()
     if not bool((counts == empty).any()):
-        raise ValueError(f"no image shows {faces.people[int(empty)]}")
+        raise ValueError(f"no image shows {faces.identities[int(empty)]}")

@@ -39,7 +39,7 @@ class Item:
     mixed_in: Target | None = None
 
     def showing(self, image: Tensor, target: Target) -> "Item":
-        """Return the item with another image of other people; what is mixed in stays."""
+        """Return the item with another image of other identities; what is mixed in stays."""
         if self.mixed_in is not None:
             target = mix_targets(target, self.mixed_in, self.psi)
         return replace(self, image=image, target=target)
@@ -51,12 +51,12 @@ class Batch:
 
     Attributes:
         images: [N, C, S, S] float32 in -1..1.
-        people: [N, K] int64.
+        identities: [N, K] int64.
         weights: [N, K] float32 that sum to 1.
     """
 
     images: Tensor
-    people: Tensor
+    identities: Tensor
     weights: Tensor
 
 
@@ -64,7 +64,7 @@ class TrainingItems(Dataset[Item]):
     """Items by position; a pure function of seed and position.
 
     Args:
-        faces: images and people.
+        faces: images and identities.
         seed: of the order and of everything drawn.
         domain: real images to mix in; None for none.
     """
@@ -73,7 +73,7 @@ class TrainingItems(Dataset[Item]):
         self._faces, self._seed, self._domain = faces, seed, domain
         self._sampler = InfiniteSampler(len(faces), seed)
         if domain is not None:
-            self._real = InfiniteSampler(domain.faces.moments, seed + 1)
+            self._real = InfiniteSampler(domain.faces.num_samples, seed + 1)
 
     def __getitem__(self, position: int) -> Item:
         index = self._sampler.index_at(position)
@@ -85,17 +85,17 @@ class TrainingItems(Dataset[Item]):
         step = MixStep.draw(generator_for(self._seed, "domain", item.position))
         if step.chance >= domain.share:
             return item
-        index = item.column * domain.faces.moments + self._real.index_at(item.position)
-        other = shifted(domain.faces.target(index), len(self._faces.people))
+        index = item.column * domain.faces.num_samples + self._real.index_at(item.position)
+        other = shifted(domain.faces.target(index), len(self._faces.identities))
         mixed = replace(item, real=domain.faces.image(index), psi=step.phi, mixed_in=other)
         return mixed.showing(item.image, item.target)
 
 
 def mix_targets(first: Target, second: Target, share: float) -> Target:
-    """Return the people of both; those of the first weigh `share` in all."""
+    """Return the identities of both; those of the first weigh `share` in all."""
     weights = [weight * share for weight in first.weights]
     weights += [weight * (1 - share) for weight in second.weights]
-    return Target((*first.people, *second.people), tuple(weights))
+    return Target((*first.identities, *second.identities), tuple(weights))
 
 
 def read_steps(
@@ -146,11 +146,11 @@ def make_batch(items: Sequence[Item], preprocessing: Preprocessing, device: torc
         real = stack_images(reals, preprocessing, device)
         psi = torch.tensor([items[row].psi for row in mixed], device=device)[:, None, None, None]
         images[mixed] = psi * images[mixed] + (1 - psi) * real
-    width = max(len(item.target.people) for item in items)
+    width = max(len(item.target.identities) for item in items)
     rows = [item.target for item in items]
-    people = torch.tensor([_padded(target.people, width) for target in rows], device=device)
+    identities = torch.tensor([_padded(target.identities, width) for target in rows], device=device)
     weights = torch.tensor([_padded(target.weights, width) for target in rows], device=device)
-    return Batch(images, people, weights.float())
+    return Batch(images, identities, weights.float())
 
 
 def stack_images(

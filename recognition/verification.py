@@ -26,7 +26,7 @@ class Verifier:
     """
 
     def __init__(self, faces: FaceSet, path: Path) -> None:
-        images = Counter(int(label) for label in faces.labels[: faces.moments])
+        images = Counter(int(label) for label in faces.labels[: faces.num_samples])
         if max(images.values()) < 2:
             raise ValueError(f"--heldout {path}: verification needs two images of one identity")
         faces.verify()
@@ -37,25 +37,25 @@ class Verifier:
         faces, row = self.faces, {}
         faces.cache()
         for column in range(1 if faces.is_joint else len(faces.modalities)):
-            indices = range(column * faces.moments, (column + 1) * faces.moments)
+            indices = range(column * faces.num_samples, (column + 1) * faces.num_samples)
             vectors = embedder.embed(faces.image(index) for index in indices)
-            people = [faces.people[int(faces.labels[i])] for i in indices]
+            identities = [faces.identities[int(faces.labels[i])] for i in indices]
             suffix = _SUFFIXES[faces.modalities[column]]
-            numbers = verification_numbers(vectors, people)
+            numbers = verification_numbers(vectors, identities)
             row |= {f"{name}{suffix}": value for name, value in numbers.items()}
         return row
 
 
-def verification_numbers(vectors: Tensor, people: list[str]) -> dict[str, float]:
+def verification_numbers(vectors: Tensor, identities: list[str]) -> dict[str, float]:
     """Return error rates of all comparisons of images.
 
     Args:
         vectors: [N, E] float32 of unit length.
-        people: the identity of each.
+        identities: the identity of each.
     Returns: eer; tar at FMR 1e-2; auc; accuracy, of the best threshold, where mated and non-mated
         comparisons count alike.
     """
-    comparisons = compare(Side(vectors=vectors.numpy(), identities=people))
+    comparisons = compare(Side(vectors=vectors.numpy(), identities=identities))
     score = score_comparisons(comparisons, levels=(FMR,), replicates=0)
     rates = error_rates(comparisons.tally())
     return {

@@ -135,11 +135,11 @@ def test_identity_mixup_of_real_and_of_mixed_people(made, tmp_path):
     run("--data", made / "real", "--conditions", features, *mix)
     run("--data", made / "interpolate", "--parents", features, *mix)
     text = run("--data", made / "interpolate", *mix, code=2)
-    assert "mixed people need the features that they were mixed of" in text
+    assert "mixed identities need the features that they were mixed of" in text
     text = run("--data", made / "real", "--conditions", made / "random", *mix, code=2)
-    assert "no vector for 4 of 4 people" in text
+    assert "no vector for 4 of 4 identities" in text
     text = run("--data", made / "random", "--data", made / "real", *mix, code=2)
-    assert "mixes the people of one --data, got 2" in text
+    assert "mixes the identities of one --data, got 2" in text
 
 
 def test_generated_mixtures_have_their_parents_labels(made, tmp_path):

@@ -56,7 +56,7 @@ def test_exports_hold_what_the_data_set_holds(made, kind, modality):
     expected = FaceSet([open_faces(made)], [modality])
     found = FaceSet([open_faces(made / "export" / kind / PLACES[modality])], [modality])
     assert pixels_of(found) == pixels_of(expected)
-    assert len(found.people) == PEOPLE
+    assert len(found.identities) == PEOPLE
 
 
 @pytest.mark.parametrize("kind", ["recordio", "webdataset"])
@@ -86,7 +86,7 @@ def test_archives_of_pairs_hold_what_their_folder_holds(tmp_path):
 def test_folders_inside_pair_folders_of_the_data_set_do_not_count(tmp_path):
     root = write_pairs(tmp_path / "pairs")
     write_pairs(root / "heldout", ["8_0", "9_0"])
-    assert FaceSet([open_faces(root)]).people == ("1", "2")
+    assert FaceSet([open_faces(root)]).identities == ("1", "2")
 
 
 def test_joint_images_stack_the_modalities(tmp_path):
@@ -103,7 +103,7 @@ def test_people_of_several_sets_are_different_people(tmp_path):
     write_pairs(tmp_path / "a")
     write_pairs(tmp_path / "b")
     faces = FaceSet([open_faces(tmp_path / "a"), open_faces(tmp_path / "b")])
-    assert faces.people == ("a/1", "a/2", "b/1", "b/2")
+    assert faces.identities == ("a/1", "a/2", "b/1", "b/2")
     assert faces.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
@@ -126,9 +126,9 @@ def test_parents_share_the_labels_of_mixed_people(tmp_path):
 
     write_manifest(tmp_path, mix)
     faces = FaceSet([open_faces(tmp_path, LabelKind.PARENTS)])
-    assert faces.people == ("000", "001", "002", "009")
+    assert faces.identities == ("000", "001", "002", "009")
     assert faces.target(2) == Target((1, 3), (0.25, 0.75))
-    assert FaceSet([open_faces(tmp_path)]).people == ("id_0", "id_1", "id_2")
+    assert FaceSet([open_faces(tmp_path)]).identities == ("id_0", "id_1", "id_2")
 
 
 def test_parts_are_nested(tmp_path):

@@ -83,7 +83,7 @@ def test_domain_mixup_mixes_images_and_labels_alike(sets):
     items = TrainingItems(new, 0, DomainMixup(real))
     found = [items[position] for position in range(24)]
     batch = make_batch(found, Preprocessing(size=16), CPU)
-    assert batch.people.shape == (24, 2)
+    assert batch.identities.shape == (24, 2)
     torch.testing.assert_close(batch.weights.sum(1), torch.ones(24))
     for row, item in enumerate(found):
         others = functional.interpolate(
@@ -91,7 +91,7 @@ def test_domain_mixup_mixes_images_and_labels_alike(sets):
         )
         expected = item.psi * to_float(item.image) + (1 - item.psi) * others[0]
         torch.testing.assert_close(batch.images[row], expected)
-        first, second = item.target.people
+        first, second = item.target.identities
         assert first < 3 <= second < 5
         assert item.target.weights == (item.psi, 1 - item.psi)
         assert second - 3 in {person for image, person in real if torch.equal(image, item.real)}
@@ -146,13 +146,13 @@ def test_conditions_lie_between_two_people_at_their_length():
     mixed = mixup()
     for number in range(40):
         target, latent, condition = mixed.mixture(number)
-        (first, second), (phi, _) = target.people, target.weights
+        (first, second), (phi, _) = target.identities, target.weights
         assert first != second
         direction = phi * np.eye(3)[first] + (1 - phi) * np.eye(3)[second]
         expected = 4 * direction / np.linalg.norm(direction)
         assert condition.numpy() == pytest.approx(expected, abs=1e-6)
         assert latent.shape == (2,)
-    pairs = {mixed.mixture(number)[0].people for number in range(100)}
+    pairs = {mixed.mixture(number)[0].identities for number in range(100)}
     assert pairs == set(itertools.permutations(range(3), 2))
 
 
@@ -207,7 +207,7 @@ def test_bad_mixups(changes, reason):
 
 
 def test_widths_must_agree():
-    with pytest.raises(ValueError, match="takes conditions of 3 numbers, people have 2"):
+    with pytest.raises(ValueError, match="takes conditions of 3 numbers, identities have 2"):
         IdentityMixup(DirectGenerator(), np.eye(2), modalities=("rgb",), is_joint=False, scale=4.0)
 
 
@@ -220,7 +220,7 @@ def test_mixed_people_keep_the_real_ones_that_are_mixed_in(sets):
     rows = mixups.identity.rows(range(40))
     for row, (old, item) in enumerate(zip(before, after, strict=True)):
         weights = dict.fromkeys(range(5), 0.0)
-        for person, weight in zip(item.target.people, item.target.weights, strict=True):
+        for person, weight in zip(item.target.identities, item.target.weights, strict=True):
             weights[person] += weight
         assert sum(weights.values()) == pytest.approx(1)
         assert weights[3] + weights[4] == pytest.approx(1 - item.psi)
@@ -277,12 +277,12 @@ def test_conditions_of_mixed_people_come_from_their_parents(tmp_path):
     write_manifest(tmp_path / "made", mix)
     rows = read_conditions(tmp_path / "made", ["id_0", "id_1"], 6, path)
     assert rows[1] == pytest.approx(source.vector(0, 1, 0)[0], abs=1e-6)
-    with pytest.raises(ValueError, match="mixed people need the features"):
+    with pytest.raises(ValueError, match="mixed identities need the features"):
         read_conditions(tmp_path / "made", ["id_0"], 6)
     means = read_conditions(path, ["3", "0"], 6)
     expected = features.vectors[6:8].sum(0)
     assert means[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
-    with pytest.raises(ValueError, match="no vector for 1 of 2 people, such as x"):
+    with pytest.raises(ValueError, match="no vector for 1 of 2 identities, such as x"):
         read_conditions(path, ["0", "x"], 6)
     with pytest.raises(ValueError, match="vectors must have 5 numbers, got 6"):
         read_conditions(path, ["0"], 5)
@@ -310,4 +310,4 @@ def test_batches_of_several_sizes(tmp_path):
     for row, item in enumerate(found):
         alone = make_batch([item], Preprocessing(size=16), CPU)
         torch.testing.assert_close(batch.images[row], alone.images[0])
-        assert item.target == Target((int(batch.people[row, 0]),), (1.0,))
+        assert item.target == Target((int(batch.identities[row, 0]),), (1.0,))

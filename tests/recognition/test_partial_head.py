@@ -5,7 +5,7 @@ import torch
 
 from recognition.heads import MarginHead
 from recognition.options import HeadConfig, MarginKind
-from recognition.partial_head import PartialHead, choose_people
+from recognition.partial_head import PartialHead, choose_identities
 
 CONFIG = HeadConfig(kind=MarginKind.COSFACE, margin=0.1, scale=8.0)
 WIDTH, PEOPLE = 4, 10
@@ -65,7 +65,7 @@ def test_the_loss_is_that_of_the_drawn_people():
     losses, _ = step(head, optimizer, x, people, seed=3)
     is_present = torch.zeros(PEOPLE, dtype=torch.bool)
     is_present[people] = True
-    rows = choose_people(is_present, 0.4, torch.Generator().manual_seed(3))
+    rows = choose_identities(is_present, 0.4, torch.Generator().manual_seed(3))
     naive = MarginHead(WIDTH, len(rows), CONFIG)
     naive.centres.data = centres[rows]
     places = torch.tensor([rows.tolist().index(person) for person in people.tolist()])
@@ -77,7 +77,7 @@ def test_the_draw_is_seeded_fair_and_holds_those_present():
     is_present[[3, 50]] = True
     counts = torch.zeros(100)
     for seed in range(400):
-        rows = choose_people(is_present, 0.1, torch.Generator().manual_seed(seed))
+        rows = choose_identities(is_present, 0.1, torch.Generator().manual_seed(seed))
         assert len(rows) == 10
         assert torch.equal(rows, rows.unique())
         counts[rows] += 1
@@ -85,10 +85,10 @@ def test_the_draw_is_seeded_fair_and_holds_those_present():
     others = counts[~is_present]
     assert others.mean().item() == pytest.approx(400 * 8 / 98)
     assert others.min() > 10
-    again = [choose_people(is_present, 0.1, torch.Generator().manual_seed(5)) for _ in range(2)]
+    again = [choose_identities(is_present, 0.1, torch.Generator().manual_seed(5)) for _ in range(2)]
     assert torch.equal(*again)
 
 
 def test_more_people_than_the_rate_allows_are_all_kept():
-    rows = choose_people(torch.ones(6, dtype=torch.bool), 0.1, torch.Generator())
+    rows = choose_identities(torch.ones(6, dtype=torch.bool), 0.1, torch.Generator())
     assert rows.tolist() == list(range(6))

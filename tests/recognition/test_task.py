@@ -188,7 +188,7 @@ def test_verification_of_each_epoch(faces, tmp_path):
 def test_both_modalities_are_images_of_the_person(tmp_path):
     faces = FaceSet([open_faces(write_pairs(tmp_path))], ["rgb", "nir"])
     assert len(faces) == 8
-    assert faces.people == ("1", "2")
+    assert faces.identities == ("1", "2")
     assert faces.labels.tolist() == [0, 0, 1, 1] * 2
     nir = decode_image(tmp_path / "NIR/1_1.png", 1)
     assert torch.equal(faces[5][0], torch.from_numpy(nir).expand(3, -1, -1))
