@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from dnnlib import files
 from dnnlib.config import suggest
+from dnnlib.options import JobError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -36,7 +37,7 @@ def friendly_errors() -> Iterator[None]:
     """
     try:
         yield
-    except FloatingPointError as error:
+    except (FloatingPointError, JobError) as error:
         raise click.ClickException(str(error)) from error
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which this package does not know

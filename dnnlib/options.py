@@ -56,6 +56,10 @@ class Job(ABC):
         """
 
 
+class JobError(Exception):
+    """A job that had good input and did not come to what was asked for; exit code 1."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Declaration:
     """What a field says of its option beyond name, type and default; see `option`."""

@@ -87,22 +87,6 @@ class Auditor:
         return np.concatenate(scores), np.concatenate(indices)
 
 
-def find_auditor(
-    model: Path | None,
-    features: Path | None,
-    training_ids: Path,
-    *,
-    device: str,
-    other_than: str,
-) -> Auditor | None:
-    """Return what `load_auditor` does, or None where no model is given."""
-    if model is not None:
-        return load_auditor(model, features, training_ids, device=device, other_than=other_than)
-    if features is not None:
-        raise ValueError("--audit-features needs --audit-model")
-    return None
-
-
 def load_auditor(
     model: Path, features: Path | None, training_ids: Path, *, device: str, other_than: str
 ) -> Auditor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,9 @@ from data.modalities import MODALITIES
 from data.pixels import read_header
 from data.storage import link_or_copy
 from dnnlib import files
+from identities.options import ExportKind
 
 SHARD_SIZE = 5000
-
-
-class ExportKind(StrEnum):
-    """A format.
-
-    NONE: no export. IMAGEFOLDER: a folder a person. RECORDIO: train.rec, .idx, .lst of insightface.
-    WEBDATASET: tar files with KEY.png and KEY.cls.
-    """
-
-    NONE = "none"
-    IMAGEFOLDER = "imagefolder"
-    RECORDIO = "recordio"
-    WEBDATASET = "webdataset"
 
 
 @dataclass(frozen=True)

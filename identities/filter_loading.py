@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from biometrics.embedding import Embedder, load_embedder
 from biometrics.faces import FaceRules
 from biometrics.features import IdentityFeatures, read_identity_features
 from biometrics.thresholds import (
-    DEFAULT_FMR,
     SCORE_EDGES,
     THRESHOLDS_FILE,
     Thresholds,
@@ -29,44 +28,11 @@ from dnnlib import config as configs
 from dnnlib.files import sha256_file
 from identities import rules as rule_sets
 from identities.filtering import PairScorer, PeopleFilter, TrainingPeople, check_features
+from identities.options import LIMITS, FilterOptions
 from identities.rules import FilterRules, Preset, Which
 
-LIMITS = frozenset({"privacy", "same_identity", "too_similar"})
 _MANY = 0.5
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilterOptions:
-    """What a filter is made of.
-
-    Attributes:
-        rec_model: weights of the recogniser.
-        training_ids: identity_features.json of the training people.
-        training_ids_nir: features of their NIR images; with them NIR images are compared, too, at
-            a threshold of their own with the same false match rate, or at the `privacy` of
-            `changes`.
-        rules: which set of rules.
-        thresholds: file of thresholds; None takes thresholds.json beside the features, and where
-            there is none, calibrates. With published rules None takes the published constants;
-            where all `limits` are changed, it takes nothing.
-        calibrate: false match rate to calibrate at, and write; None does not write.
-        changes: rules that replace those of the set, None ones do not.
-        limits: that samples are held against: `privacy` alone where they are judged alone.
-        face_check: "none" or "mtcnn".
-        device: of the recogniser and of comparisons.
-    """
-
-    rec_model: Path
-    training_ids: Path
-    training_ids_nir: Path | None = None
-    rules: Preset = Preset.STRICT
-    thresholds: Path | None = None
-    calibrate: float | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    limits: frozenset[str] = LIMITS
-    face_check: str = "none"
-    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +79,9 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
     """
     features, embedder = load_people(options.training_ids, options.rec_model, options.device)
     if options.calibrate is not None:
-        thresholds: Thresholds | None = calibrate_and_write(options, features, embedder)
+        thresholds: Thresholds | None = calibrate(
+            features, fmr=options.calibrate, recogniser=embedder.hash, device=options.device
+        )
     else:
         thresholds = _find_thresholds(options, features, embedder)
     if thresholds is not None:
@@ -127,7 +95,7 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
     if options.training_ids_nir is not None:
         features_nir = _read_nir(options.training_ids_nir, embedder)
         _check_completeness(features_nir, rules, options.training_ids_nir)
-        is_given = "privacy" in _changes(options)
+        is_given = "privacy" in options.changes()
         rules = _with_nir(rules, features_nir, None if is_given else thresholds, options.device)
         people_nir = TrainingPeople(features_nir, rules.training, device)
         hashes[NIR.name] = sha256_file(options.training_ids_nir)
@@ -168,17 +136,12 @@ def load_people(
     return features, embedder
 
 
-def calibrate_and_write(
-    options: FilterOptions, features: IdentityFeatures, embedder: Embedder
-) -> Thresholds:
-    """Calibrate, and write the thresholds and their plot."""
-    rate = DEFAULT_FMR if options.calibrate is None else options.calibrate
-    result = calibrate(features, fmr=rate, recogniser=embedder.hash, device=options.device)
+def save_thresholds(options: FilterOptions, thresholds: Thresholds) -> None:
+    """Write thresholds and their plot, by default beside the features."""
     path = options.thresholds or options.training_ids.with_name(THRESHOLDS_FILE)
-    write_thresholds(path, result)
-    save_image(path.with_suffix(".png"), draw_thresholds(result))
+    write_thresholds(path, thresholds)
+    save_image(path.with_suffix(".png"), draw_thresholds(thresholds))
     _logger.info("wrote %s and its plot", path)
-    return result
 
 
 def describe_thresholds(thresholds: Thresholds) -> str:
@@ -250,7 +213,7 @@ def _find_thresholds(
 ) -> Thresholds | None:
     if options.thresholds is not None:
         return read_thresholds(options.thresholds, embedder.hash)
-    if options.rules is Preset.PUBLISHED or _changes(options).keys() >= options.limits:
+    if options.rules is Preset.PUBLISHED or options.changes().keys() >= options.limits():
         return None
     beside = options.training_ids.with_name(THRESHOLDS_FILE)
     if beside.is_file():
@@ -267,7 +230,7 @@ def _find_thresholds(
 
 
 def _make_rules(options: FilterOptions, thresholds: Thresholds | None) -> FilterRules:
-    changes = _changes(options)
+    changes = options.changes()
     if "privacy" in changes:
         changes.setdefault("uniqueness", changes["privacy"])
     if options.rules is Preset.STRICT:
@@ -298,10 +261,6 @@ def _with_nir(
         return replace(rules, check_nir=True)
     found = calibrate(features, fmr=thresholds.fmr, device=device)
     return replace(rules, check_nir=True, privacy_nir=found.privacy)
-
-
-def _changes(options: FilterOptions) -> dict[str, Any]:
-    return {name: value for name, value in options.changes.items() if value is not None}
 
 
 def _check_completeness(features: IdentityFeatures, rules: FilterRules, path: Path) -> None:

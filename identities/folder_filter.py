@@ -88,7 +88,6 @@ class FolderFilter:
                 returns goes into the summary.
         Returns: the summary.
         """
-        output.begin()
         entries = self.judge(progress)
         kept = [i for i, entry in enumerate(entries) if not entry["reasons"]]
         copies = 0 if is_list_only else self._place(output.path, kept)

@@ -23,6 +23,7 @@ from dnnlib import files
 from dnnlib.runs import OutputFolder
 from identities.candidates import Candidate, CandidateDrawer
 from identities.filtering import PairScorer, PairScores, reasons_alone
+from identities.options import AmountOptions
 from identities.people_sheets import write_overview, write_person_sheets
 from identities.selection import Decision, Selection
 from identities.step_files import WORK_FOLDER, StepFiles
@@ -39,28 +40,6 @@ _FULL_SIDE = 256
 Entry = dict[str, Any]
 Finish = Callable[[Path, list[Entry]], dict[str, Any]]
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecognitionOptions:
-    """How much is written.
-
-    Attributes:
-        identities: number of new people.
-        samples: of each.
-        most: candidates in all; None leaves it at the most of each person.
-    """
-
-    identities: int
-    samples: int
-    most: int | None = None
-
-    def __post_init__(self) -> None:
-        for option, value in (("--ids", self.identities), ("--samples_per_id", self.samples)):
-            if value < 1:
-                raise ValueError(f"{option} must be at least 1, got {value}")
-        if self.most is not None and self.most < 1:
-            raise ValueError(f"--max-candidates must be at least 1, got {self.most}")
 
 
 @dataclass(frozen=True)
@@ -87,9 +66,7 @@ class RecognitionWriter:
         options: how much is written.
     """
 
-    def __init__(
-        self, drawer: CandidateDrawer, scorer: PairScorer, options: RecognitionOptions
-    ) -> None:
+    def __init__(self, drawer: CandidateDrawer, scorer: PairScorer, options: AmountOptions) -> None:
         self._drawer, self._scorer, self._options = drawer, scorer, options
         side = drawer.generator.resolution
         self._step = min(_MOST_STEP, max(CHUNK, int(_MOST_STEP * (_FULL_SIDE / side) ** 2)))

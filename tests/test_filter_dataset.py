@@ -128,7 +128,7 @@ def test_copies_where_links_are_impossible(shop, images, tmp_path, monkeypatch):
 def test_repeating_says_so_and_changed_images_are_refused(shop, images, tmp_path):
     run(shop, images, "--outdir", tmp_path / "view")
     before = read_tree(tmp_path / "view")
-    assert "is finished" in run(shop, images, "--outdir", tmp_path / "view")
+    assert "finished before" in run(shop, images, "--outdir", tmp_path / "view")
     write_image(images / "VIS" / "s9.png", random_pixels(5009))
     output = run(shop, images, "--outdir", tmp_path / "view", code=2)
     assert "was made with other options (files_sha256" in output
@@ -226,7 +226,7 @@ def test_images_without_a_face_are_left_out(shop, images, tmp_path, monkeypatch)
 
     from identities import filter_loading as setup  # noqa: PLC0415
 
-    monkeypatch.setattr(setup, "face_check", lambda *_a, **_k: DarkIsNoFace())
+    monkeypatch.setattr(setup, "build_face_check", lambda *_a, **_k: DarkIsNoFace())
     run(shop, images, "--outdir", tmp_path / "view")
     rejected = lines(tmp_path / "view" / "rejected.jsonl")
     means = {}

@@ -53,7 +53,7 @@ def test_samples_without_a_face_are_counted(shop, tmp_path, monkeypatch, rules):
         def describe(self):
             return {"kind": "dark"}
 
-    monkeypatch.setattr(setup, "face_check", lambda *_a, **_k: DarkIsNoFace())
+    monkeypatch.setattr(setup, "build_face_check", lambda *_a, **_k: DarkIsNoFace())
     run(shop, "--outdir", tmp_path / "o", f"--rules={rules}", max_attempts=400)
     entries = lines(tmp_path / "o" / "manifest.jsonl")
     means = [decode_image(tmp_path / "o" / e["files"]["rgb"]["name"], 3).mean() for e in entries]
@@ -76,7 +76,7 @@ def test_published_rules(shop, tmp_path):
 
 def test_people_who_cannot_be_found_are_reported(shop, tmp_path):
     output = run(shop, "--outdir", tmp_path / "o", privacy=-1, ids=3, max_attempts=10)
-    assert "0 samples of 0 whole people" in output
+    assert "0 samples of 0 whole identities" in output
     assert "3 none; 30 candidates rejected" in output
     content = summary(tmp_path / "o")
     assert content["identities"]["failed_to_enrol"] == [0, 1, 2]

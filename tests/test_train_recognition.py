@@ -183,7 +183,8 @@ def test_mismatched_channels(tmp_path):
 
 
 def test_labels_outside(made, tmp_path):
-    from identities.export import ExportKind, export_manifest  # noqa: PLC0415
+    from identities.export import export_manifest  # noqa: PLC0415
+    from identities.options import ExportKind  # noqa: PLC0415
 
     lines = (made / "random/manifest.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]

@@ -9,7 +9,8 @@ import pytest
 from biometrics.detection import FaceCheck
 from biometrics.thresholds import calibrate, write_thresholds
 from identities import filter_loading as setup
-from identities.filter_loading import FilterOptions, describe_thresholds, load_filter
+from identities.filter_loading import describe_thresholds, load_filter
+from identities.options import IdentityFilterOptions
 from identities.rules import Preset, Which
 from tests.helpers.people import clustered_features, save_recogniser
 
@@ -42,7 +43,7 @@ def load(shop, **changes):
         "thresholds": shop / "limits.json",
         **changes,
     }
-    return load_filter(FilterOptions(**values))
+    return load_filter(IdentityFilterOptions(**values))
 
 
 def test_strict_rules_come_from_the_thresholds(shop):
@@ -69,8 +70,8 @@ def test_published_rules_take_the_same_quantities_of_the_thresholds(shop):
 
 
 def test_changes_replace_single_rules(shop):
-    changes = {"privacy": 0.9, "too_similar": 0.99, "max_attempts": 7, "check_nir": None}
-    rules, other = load(shop, changes=changes).scorer.rules, load(shop).scorer.rules
+    changes = {"privacy": 0.9, "too_similar": 0.99, "max_attempts": 7}
+    rules, other = load(shop, **changes).scorer.rules, load(shop).scorer.rules
     assert (rules.privacy, rules.uniqueness, rules.too_similar) == (0.9, 0.9, 0.99)
     assert (rules.max_attempts, rules.same_identity) == (7, other.same_identity)
     assert rules.check_nir == other.check_nir
@@ -81,10 +82,10 @@ def test_where_all_limits_are_given_nothing_is_calibrated(shop, tmp_path):
     (tmp_path / "few.json").write_text(json.dumps(few))
     limits = {"privacy": 0.9, "same_identity": 0.5, "too_similar": 0.95}
     options = {"training_ids": tmp_path / "few.json", "thresholds": None}
-    assert load(shop, changes=limits, **options).thresholds is None
+    assert load(shop, **limits, **options).thresholds is None
     del limits["too_similar"]
     with pytest.raises(ValueError, match="needs at least 3000 pairs of identities"):
-        load(shop, changes=limits, **options)
+        load(shop, **limits, **options)
 
 
 def test_nir_images_get_a_threshold_of_their_own(shop):
@@ -100,7 +101,7 @@ def test_nir_images_get_a_threshold_of_their_own(shop):
 
 def test_a_limit_that_is_given_holds_for_nir_images_too(shop):
     changes = {"privacy": 0.3}
-    rules = load(shop, training_ids_nir=shop / "nir.json", changes=changes).scorer.rules
+    rules = load(shop, training_ids_nir=shop / "nir.json", **changes).scorer.rules
     assert rules.check_nir
     assert (rules.privacy, rules.privacy_nir) == (0.3, None)
 

@@ -10,7 +10,8 @@ import torch
 
 from data.pixels import decode_image
 from data.recordio import Record, write_record
-from identities.export import ExportKind, export_manifest
+from identities.export import export_manifest
+from identities.options import ExportKind
 from recognition.face_sets import FaceSet, Target, as_input
 from recognition.face_sources import open_faces, take_part
 from recognition.options import LabelKind
