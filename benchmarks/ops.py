@@ -108,7 +108,7 @@ def measure(x: "torch.Tensor", backend_names: tuple[str, ...], repeats: int) -> 
 @click.option("--batch", default=8, help="Images.")
 @click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--dtype", default="float32", type=click.Choice(["float32", "float16", "bfloat16"]))
-@cli.bool_option("--nhwc", default=True, help="Channels innermost in memory.")
+@click.option("--nhwc", type=bool, default=True, help="Channels innermost in memory.")
 @click.option("--ops", default="auto,plain", help="Op backends to compare, measured in turn.")
 @click.option("--threads", default=None, type=int, help="CPU threads; default: PyTorch's.")
 @click.option("--repeats", default=7, help="Rounds; the median counts.")

@@ -179,10 +179,10 @@ def measure(setting: Setting, backend_names: tuple[str, ...], repeats: int) -> d
 @click.option("--ops", default="auto,plain", help="Op backends to compare, measured in turn.")
 @click.option("--threads", default=None, type=int, help="CPU threads; default: PyTorch's.")
 @click.option("--repeats", default=5, help="Rounds; the median counts.")
-@cli.bool_option("--fp32", default=False, help="No 16-bit blocks on CUDA.")
+@click.option("--fp32", type=bool, default=False, help="No 16-bit blocks on CUDA.")
 @click.option("--half", default="float16", type=click.Choice(["float16", "bfloat16"]))
-@cli.bool_option("--nhwc", help="Channels innermost; by default on the CPU.")
-@cli.bool_option("--allow-tf32", default=False, help="TF32 products on CUDA.")
+@click.option("--nhwc", type=bool, help="Channels innermost; by default on the CPU.")
+@click.option("--allow-tf32", type=bool, default=False, help="TF32 products on CUDA.")
 @click.option("--seed", default=0, help="Of networks and images.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write this file.")
 def main(

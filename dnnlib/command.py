@@ -34,18 +34,6 @@ from dnnlib.options import (
 from dnnlib.processes import is_first_process
 
 
-def _normalize(name: str) -> str:
-    return name.lower().replace("_", "-")
-
-
-CONTEXT = {
-    "help_option_names": ["-h", "--help"],
-    "max_content_width": 100,
-    "show_default": True,
-    "token_normalize_func": _normalize,
-}
-
-
 def lazy(target: str) -> Callable[..., Any]:
     """Return a function that imports `package.module:function` when it is called.
 
@@ -103,7 +91,7 @@ def command(
         params=[*(entry.parameter() for entry in built), *hidden, *_common()],
         help=schema.__doc__,
         epilog="\n\n".join(f"\b\n{paragraph}" for paragraph in paragraphs),
-        context_settings=CONTEXT,
+        context_settings=cli.CONTEXT,
         headings={entry.field.name: entry.heading for entry in built},
         switched_off=dict(pair for entry in built for pair in entry.switched_off()),
     )
@@ -117,7 +105,9 @@ def command_group(
 ) -> click.Group:
     """Return a command of several, each with options of its own."""
     epilog = f"\b\nExamples:\n{examples.strip(chr(10))}" if examples else None
-    return click.Group(commands=dict(commands), help=help, epilog=epilog, context_settings=CONTEXT)
+    return click.Group(
+        commands=dict(commands), help=help, epilog=epilog, context_settings=cli.CONTEXT
+    )
 
 
 # From fields to click's parameters
@@ -259,7 +249,7 @@ class OptionsCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write names that say false in full, then parse."""
-        written = [self.switched_off.get(_normalize(arg), arg) for arg in args]
+        written = [self.switched_off.get(cli.normalize(arg), arg) for arg in args]
         return super().parse_args(ctx, written)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

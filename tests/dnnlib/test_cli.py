@@ -1,7 +1,6 @@
-"""Command lines: precedence of --config, spellings, one-line errors and their exit codes."""
+"""What command lines share: one-line errors and their exit codes, logging, progress."""
 
 import errno
-import json
 import logging
 import os
 
@@ -12,176 +11,7 @@ from click.testing import CliRunner
 from torch.utils.data import DataLoader, Dataset
 
 from dnnlib import cli
-
-
-@click.command(cls=cli.GroupedCommand, context_settings=cli.CONTEXT)
-@cli.option_group(
-    "Training",
-    click.option("--batch", type=int, default=1),
-    click.option("--nir-weight", "--NIR_weight", "nir_weight", type=float, default=1.0),
-    cli.bool_option("--mirror", default=False, help="Flip."),
-    cli.bool_option("--nhwc", help="Layout."),
-)
-@cli.option_group("Files", cli.config_option(), click.option("--name", required=True))
-@click.option("--loose", multiple=True)
-@click.option("--fresh", is_flag=True)
-def command(**options):
-    click.echo(json.dumps(options, sort_keys=True))
-
-
-def run(*arguments):
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
-
-
-def values(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.output)
-
-
-def config(tmp_path, content):
-    path = tmp_path / "options.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
-
-
-# --config
-
-
-def test_defaults_without_a_file():
-    expected = {"batch": 1, "nir_weight": 1.0, "mirror": False, "nhwc": None, "fresh": False}
-    assert values("--name=x") == {**expected, "name": "x", "loose": []}
-
-
-def test_file_goes_before_defaults_and_command_line_before_the_file(tmp_path):
-    path = config(tmp_path, {"batch": 2, "nir-weight": 0.5, "name": "file"})
-    result = values("--config", path)
-    assert (result["batch"], result["nir_weight"], result["name"]) == (2, 0.5, "file")
-    for arguments in (("--batch=3", "--config", path), ("--config", path, "--batch=3")):
-        result = values(*arguments)
-        assert (result["batch"], result["nir_weight"]) == (3, 0.5)
-
-
-@pytest.mark.parametrize("key", ["nir-weight", "nir_weight", "NIR_weight", "--nir-weight"])
-def test_any_spelling_of_an_option_is_a_key(tmp_path, key):
-    assert values("--name=x", "--config", config(tmp_path, {key: 0.25}))["nir_weight"] == 0.25
-
-
-@pytest.mark.parametrize(("value", "expected"), [(True, True), (0, False), ("yes", True)])
-def test_booleans_in_a_file(tmp_path, value, expected):
-    path = config(tmp_path, {"mirror": value, "nhwc": value, "fresh": value})
-    result = values("--name=x", "--config", path)
-    assert result["mirror"] is result["nhwc"] is result["fresh"] is expected
-    assert values("--name=x", "--config", path, "--mirror=1")["mirror"] is True
-
-
-def test_null_is_the_default_and_lists_are_for_options_that_repeat(tmp_path):
-    path = config(tmp_path, {"batch": None, "nhwc": None, "loose": ["a", 2, True], "name": 7})
-    result = values("--config", path)
-    assert (result["batch"], result["nhwc"], result["name"]) == (1, None, "7")
-    assert result["loose"] == ["a", "2", "true"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"bacth": 2}, "unknown key 'bacth'; did you mean 'batch'?"),
-        ({"zzz": 2}, "unknown key 'zzz'"),
-        ({"config": "other.json"}, "unknown key 'config'"),
-        ([1], "expected an object of options"),
-        ('{"batch": 2,}', "not valid JSON"),
-        ({"batch": "many"}, "'many' is not a valid integer"),
-        ({"batch": 2.5}, "'2.5' is not a valid integer"),
-        ({"batch": [2]}, "batch must be text, a number, true or false, got [2]"),
-        ({"batch": {"of": 2}}, 'batch must be text, a number, true or false, got {"of": 2}'),
-        ({"nir-weight": True}, "'true' is not a valid float"),
-        ({"mirror": 2}, "'2' is not a valid boolean"),
-    ],
-)
-def test_bad_files_end_with_exit_code_2(tmp_path, content, message):
-    result = run("--name=x", "--config", config(tmp_path, content))
-    assert result.exit_code == 2
-    assert message in result.output
-
-
-def test_absent_file_ends_with_exit_code_2(tmp_path):
-    result = run("--name=x", "--config", tmp_path / "none.json")
-    assert result.exit_code == 2
-    assert "none.json: no such file" in result.output
-
-
-def test_json_errors_name_the_line(tmp_path):
-    result = run("--name=x", "--config", config(tmp_path, '{\n "batch": 2\n "seed": 1}'))
-    assert "options.json: not valid JSON: Expecting ',' delimiter, line 3" in result.output
-
-
-# Options
-
-
-@pytest.mark.parametrize(
-    ("argument", "expected"),
-    [
-        ("--mirror", True),
-        ("--mirror=1", True),
-        ("--mirror=true", True),
-        ("--mirror=0", False),
-        ("--mirror=false", False),
-        ("--mirror=no", False),
-    ],
-)
-def test_spellings_of_booleans(argument, expected):
-    assert values("--name=x", argument)["mirror"] is expected
-
-
-def test_other_booleans_are_refused():
-    result = run("--name=x", "--mirror=2")
-    assert result.exit_code == 2
-    assert "'2' is not a valid boolean" in result.output
-
-
-def test_help_lists_options_under_their_headings():
-    lines = run("-h").output.splitlines()
-    headings = [line for line in lines if line and not line.startswith(" ") and line.endswith(":")]
-    assert headings == ["Training:", "Files:", "General:"]
-    places = [
-        next(number for number, line in enumerate(lines) if text in line)
-        for text in ("Training:", "--batch", "--nhwc", "Files:", "--config", "General:", "--loose")
-    ]
-    assert places == sorted(places)
-    assert any("[default: 1]" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--batch=1",), "--batch goes with --loose, which is not given"),
-        (("--nir-weight=1",), "--nir-weight goes with --loose, which is not given"),
-        (("--NIR_weight=1", "--loose=x"), ""),
-        ((), ""),
-    ],
-)
-def test_options_that_go_with_another(tmp_path, arguments, message):
-    for line in (arguments, _in_a_file(tmp_path, arguments)):
-        result = CliRunner().invoke(together, [str(word) for word in line])
-        assert result.exit_code == (2 if message else 0)
-        assert message in result.output
-
-
-def _in_a_file(tmp_path, arguments):
-    pairs = [argument.split("=") for argument in arguments]
-    content = {key: [value] if key == "--loose" else value for key, value in pairs}
-    return "--config", config(tmp_path, {"batch": None, **content})
-
-
-@click.command()
-@click.option("--batch", default=1)
-@click.option("--nir-weight", "--NIR_weight", "nir_weight", type=float)
-@click.option("--loose", multiple=True)
-@cli.config_option()
-def together(**_options):
-    with cli.friendly_errors():
-        cli.check_companions({"loose": ("batch", "nir_weight")})
-
+from dnnlib.options import JobError
 
 # Errors
 
@@ -241,8 +71,9 @@ def test_what_a_worker_of_a_loader_said_is_the_line(kind):
     assert result.output.splitlines()[-1] == "Error: pairs/1.png: damaged"
 
 
-def test_a_failed_computation_has_exit_code_1():
-    result = failing(FloatingPointError("gradients were not finite"))
+@pytest.mark.parametrize("kind", [FloatingPointError, JobError])
+def test_a_failed_computation_has_exit_code_1(kind):
+    result = failing(kind("gradients were not finite"))
     assert result.exit_code == 1
     assert result.output == "Error: gradients were not finite\n"
 
