@@ -187,38 +187,13 @@ class IdentityOptions(ThresholdOptions, EvaluationOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivacyOptions(ThresholdOptions, EvaluationOptions):
-    """Measure whether samples show training identities, beside held-out identities as the baseline.
-
-    Nearest training image of each sample, the excess over held-out identities, shares above the
-    recogniser's thresholds, the memorisation test C_T, AuthPct, membership inference AUC; by one
-    recogniser or two. Writes privacy.html and privacy.json.
-    """
+class SampleOptions(ThresholdOptions, EvaluationOptions):
+    """Generated samples beside the data that their generator was trained on."""
 
     samples: Path = option(metavar="DIR", help="Generated data set.", heading="Input")
-    data: Path = option(metavar="DIR", help="Training data set, all images.")
-    heldout: Path | None = option(
-        None, metavar="DIR", help="Real identities that no network was trained on: the baseline."
+    data: Path = option(
+        metavar="DIR", help="Data set that its generator was trained on, all of it."
     )
-    rec_model: Path = _recogniser()
-    audit_model: Path | None = option(
-        None,
-        metavar="FILE",
-        help="A second recogniser, other than the one that filtered the samples.",
-    )
-    device: Device = device_option(heading="Speed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportOptions(ThresholdOptions, EvaluationOptions):
-    """Write report.html and report.json: all that can be measured with what is given.
-
-    What cannot be measured is named on the page with the reason. The page holds its pictures and
-    needs neither network connection nor scripts.
-    """
-
-    samples: Path = option(metavar="DIR", help="Generated data set.", heading="Input")
-    data: Path = option(metavar="DIR", help="Data set that its generator was trained on.")
     heldout: Path | None = option(
         None, metavar="DIR", help="Real identities that no network was trained on: the baseline."
     )
@@ -229,17 +204,39 @@ class ReportOptions(ThresholdOptions, EvaluationOptions):
         needs="rec_model",
         help="A second recogniser, other than the one that filtered the samples.",
     )
+    device: Device = device_option(heading="Speed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyOptions(SampleOptions):
+    """Measure whether samples show training identities, beside held-out identities as the baseline.
+
+    Nearest training image of each sample, the excess over held-out identities, shares above the
+    recogniser's thresholds, the memorisation test C_T, AuthPct, membership inference AUC; by one
+    recogniser or two. Writes privacy.html and privacy.json.
+    """
+
+    rec_model: Path = _recogniser()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(SampleOptions):
+    """Write report.html and report.json: all that can be measured with what is given.
+
+    What cannot be measured is named on the page with the reason. The page holds its pictures and
+    needs neither network connection nor scripts.
+    """
+
     network: Path | None = option(
         None,
         metavar="FILE",
         help="Snapshot: image quality is measured on its samples instead of on --samples.",
+        heading="Measurement",
     )
     masks: tuple[Path, ...] | None = option(
         None, nargs=2, metavar="TRUE FOUND", help="Two folders of masks to compare."
     )
-    extractor: str | None = option(
-        None, metavar="NETWORK", help="For image quality: " + _NETWORKS, heading="Measurement"
-    )
+    extractor: str | None = option(None, metavar="NETWORK", help="For image quality: " + _NETWORKS)
     metrics: tuple[Metric, ...] | None = option(
         None,
         metavar="LIST",
@@ -247,15 +244,14 @@ class ReportOptions(ThresholdOptions, EvaluationOptions):
         help="Of image quality, as in `evaluate.py images`.",
         shown_default="FID, precision and recall, density and coverage, Vendi of each modality",
     )
-    device: Device = device_option(heading="Speed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveOptions(Options):
     """Plot the curves of training runs, several in one chart.
 
-    Reads stats.jsonl and metric-*.jsonl of run folders; writes one SVG a chart, training.html with
-    all of them and training.json.
+    Reads stats.jsonl and metric-*.jsonl of run folders of any training; writes one SVG a chart,
+    training.html with all of them and training.json.
     """
 
     runs: tuple[Path, ...] = option(metavar="RUN...", is_argument=True, help="Run folders.")

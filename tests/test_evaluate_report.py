@@ -238,24 +238,6 @@ def test_in_a_browser(kind, request, tmp_path):
         assert page.value(f"[...document.querySelectorAll('svg')].every({wide})")
 
 
-def test_the_browser_test_finds_faults(tmp_path):
-    page_file = tmp_path / "bad.html"
-    page_file.write_text(
-        '<img src="data:image/png;base64,AAAA"><img src="absent.png">'
-        "<script>null.x</script><div style='width:3000px'>wide</div>",
-        encoding="utf-8",
-    )
-    profile = tmp_path / "profile"
-    profile.mkdir()
-    with open_browser(profile) as page:
-        page.visit(page_file.as_uri(), 390)
-        kinds = " ".join(json.dumps(error) for error in page.errors())
-        assert "TypeError" in kinds
-        assert "ERR_FILE_NOT_FOUND" in kinds
-        assert page.value("[...document.images].filter(i => !i.naturalWidth).length") == 2
-        assert page.value("document.documentElement.scrollWidth") > 390
-
-
 def test_dry_run_writes_nothing(places, tmp_path):
     result = run(places, tmp_path / "out", "--dry-run")
     assert result.exit_code == 0, result.output
