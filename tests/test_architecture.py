@@ -50,7 +50,7 @@ def imported_packages(source):
             names.add(node.module)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             function = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if function in ("import_module", "__import__"):
+            if function in ("import_module", "__import__", "lazy"):
                 names.add(str(node.args[0].value))
     return {name.split(".")[0] for name in names}
 
@@ -85,6 +85,8 @@ def test_what_stands_until_removed_is_still_needed():
 
 def test_a_planted_breach_is_found():
     source = "import os, data.pixels\ndef late():\n    from training.ada import AdaConfig"
+    late = "from dnnlib.command import lazy\nlazy('training.jobs:prepare')"
+    assert find_breaches(Path("networks/a.py"), late) == {("networks/a.py", "training")}
     assert find_breaches(Path("metrics/a.py"), source) == {("metrics/a.py", "training")}
     assert find_breaches(Path("generate.py"), "import evaluate") == {("generate.py", "evaluate")}
 
