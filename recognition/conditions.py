@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from biometrics.features import IdentityFeatures, random_direction, read_identity_features
+from biometrics.features import random_direction, read_identity_features
 from data.samples import MANIFEST, SUMMARY
 from dnnlib import files
 from metrics.nearest import unit_rows
@@ -28,10 +28,11 @@ def read_conditions(
     Returns: [I, E] float32.
     Raises: ValueError for identities without a vector, another width, or an unknown origin.
     """
-    if path.is_dir():
-        known = _of_manifest(path, width, parents)
-    else:
-        known = _of_features(read_identity_features(path))
+    known: dict[str, np.ndarray] = _of_manifest(path, width, parents) if path.is_dir() else {}
+    if not path.is_dir():
+        features = read_identity_features(path)
+        for identity, row in zip(features.identities, unit_rows(features.vectors), strict=True):
+            known[identity] = known.get(identity, 0) + row
     lacking = [identity for identity in identities if identity not in known]
     if lacking:
         raise ValueError(
@@ -60,13 +61,6 @@ def condition_scale(path: Path, snapshot: Snapshot) -> float:
     if snapshot.feature_scale is None and path.is_file():
         features = read_identity_features(path).vectors
     return snapshot.new_feature_scale(features)
-
-
-def _of_features(features: IdentityFeatures) -> dict[str, np.ndarray]:
-    sums: dict[str, np.ndarray] = {}
-    for identity, row in zip(features.identities, unit_rows(features.vectors), strict=True):
-        sums[identity] = sums.get(identity, 0) + row
-    return sums
 
 
 def _of_manifest(folder: Path, width: int, parents: Path | None) -> dict[str, np.ndarray]:

@@ -1,10 +1,10 @@
 """Writes refined data sets: new images under the old names, everything else as it was.
 
-Images are refined in micro-batches by their place in the source. A file that is there under its
+Images are refined in micro-batches by their index in the source. A file that is there under its
 final name is whole, so that a restart only writes what is missing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +15,7 @@ from data.dataset import PairDataset
 from data.info import FACE_CHECK_KEY, INFO_FILE, read_classes
 from data.modalities import MODALITIES
 from data.sheets import before_after, encode_png, save_image, spread_indices
-from data.storage import Directory, Folder, Mounts
+from data.storage import Directory, Mounts
 from dnnlib import files
 from dnnlib.runs import OutputFolder
 from refinement.images import Masks, kept_table
@@ -85,26 +85,26 @@ class RefinedDataset:
             for folder, pairs in self._parts.items():
                 pairs.cache()
                 for start in range(0, len(pairs), MICRO_BATCH):
-                    places = range(start, min(start + MICRO_BATCH, len(pairs)))
-                    self._write_batch(output.path / folder, folder, places)
-                    progress(len(places))
+                    indices = range(start, min(start + MICRO_BATCH, len(pairs)))
+                    self._write_batch(output.path / folder, folder, indices)
+                    progress(len(indices))
             self._copy_others(output.path)
             save_image(output.path / SHEET_FILE, self._sheet())
             output.finish(self._info())
 
-    def refine(self, folder: str, places: Sequence[int]) -> list[dict[str, Any]]:
+    def refine(self, folder: str, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Return refined samples, up to MICRO_BATCH: modality -> [C, R, R] uint8.
 
         Args:
             folder: "" or a subfolder, see `find_parts`.
-            places: of the pairs in it.
+            indices: of the pairs in it.
         """
-        items = [self._parts[folder][place] for place in places]
+        items = [self._parts[folder][index] for index in indices]
         known = self._refiner.modalities
         joint = torch.stack([torch.cat([item[m.name] for m in known]) for item in items])
         refined = self._refiner.refine(joint)
         if self._keep is not None:
-            is_kept = self._keep[self._masks[folder].batch(places).long()]
+            is_kept = self._keep[self._masks[folder].batch(indices).long()]
             refined = torch.where(is_kept[:, None], joint, refined)
         parts = zip(known, refined.split([m.channels for m in known], 1), strict=True)
         images: dict[str, Tensor] = {modality.name: part for modality, part in parts}
@@ -116,44 +116,41 @@ class RefinedDataset:
             for i, item in enumerate(items)
         ]
 
-    def _write_batch(self, outdir: Path, folder: str, places: range) -> None:
+    def _write_batch(self, outdir: Path, folder: str, indices: range) -> None:
         stems = self._parts[folder].stems
         names = {
-            (place, modality.name): outdir / modality.folders[0] / f"{stems[place]}.png"
-            for place in places
+            (index, modality.name): outdir / modality.folders[0] / f"{stems[index]}.png"
+            for index in indices
             for modality in MODALITIES
         }
         if all(path.is_file() for path in names.values()):
             return
-        for place, sample in zip(places, self.refine(folder, places), strict=True):
+        for index, sample in zip(indices, self.refine(folder, indices), strict=True):
             for name, pixels in sample.items():
-                with files.atomic_write(names[place, name]) as file:
+                with files.atomic_write(names[index, name]) as file:
                     file.write(encode_png(pixels))
 
     def _copy_others(self, outdir: Path) -> None:
-        for name in self._other_files():
-            if not (outdir / name).is_file():
-                with self._base.open(name) as source, files.atomic_write(outdir / name) as file:
-                    file.write(source.read())
-
-    def _other_files(self) -> Iterator[str]:
-        """Yield masks, attributes and the like: what still holds of refined images."""
+        """Copy masks, attributes and the like: what still holds of refined images."""
         for name in self._base.names():
             path = PurePosixPath(name)
             parts = path.parts[1:] if path.parts[0] in self._parts else path.parts
-            if parts[0] not in self._image_folders and not path.name.startswith(_STALE):
-                yield name
+            is_stale = parts[0] in self._image_folders or path.name.startswith(_STALE)
+            if not is_stale and not (outdir / name).is_file():
+                with self._base.open(name) as source, files.atomic_write(outdir / name) as file:
+                    file.write(source.read())
 
     def _sheet(self) -> Any:
         pairs = self._parts[""]
-        places = spread_indices(len(pairs), _SHOWN)
+        indices = spread_indices(len(pairs), _SHOWN)
         known = [modality.name for modality in self._refiner.modalities]
-        before = [{name: pairs[place][name].numpy() for name in known} for place in places]
-        after = [{name: sample[name] for name in known} for sample in self.refine("", places)]
+        before = [{name: pairs[index][name].numpy() for name in known} for index in indices]
+        after = [{name: sample[name] for name in known} for sample in self.refine("", indices)]
         return before_after(before, after)
 
     def _info(self) -> dict[str, Any]:
-        content = _read_info(self._base)
+        content = self._base.read_json(INFO_FILE) if self._base.exists(INFO_FILE) else {}
+        content = content if isinstance(content, dict) else {}
         kept = {key: content[key] for key in _KEPT_KEYS if key in content}
         return {**kept, "pairs": len(self), "source": {"name": self._base.name, "info": content}}
 
@@ -166,11 +163,3 @@ def find_parts(source: Path) -> list[str]:
     first = [modality.folders[0] for modality in MODALITIES]
     below = [name for name in storage.folders() if name not in _IMAGE_FOLDERS]
     return ["", *(name for name in below if set(first) <= set(storage.enter(name).folders()))]
-
-
-def _read_info(base: Folder) -> dict[str, Any]:
-    """Return a data set's record; nothing where it has none."""
-    if not base.exists(INFO_FILE):
-        return {}
-    content = base.read_json(INFO_FILE)
-    return content if isinstance(content, dict) else {}

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,8 +68,9 @@ def load_refiner(path: Path, device: torch.device) -> TrainedRefiner:
     content = load_checkpoint(path, device)
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise ValueError(
-            f"{path}: expected a refiner of version {VERSION}, got {_kind(content)}; "
-            "train_refiner.py writes refiner.pt"
+            f"{path}: expected a refiner of version {VERSION}, got format "
+            f"{content.get('format')!r}, version {content.get('version')!r}; train_refiner.py "
+            "writes refiner.pt"
         )
     config = configs.from_dict(RefinerConfig, content["config"], str(path))
     modalities = choose_modalities(content["modalities"])
@@ -83,7 +83,3 @@ def load_refiner(path: Path, device: torch.device) -> TrainedRefiner:
         raise ValueError(f"{path}: weights do not fit the network: {str(error)[:200]}") from error
     network.to(device).eval().requires_grad_(False)
     return TrainedRefiner(network, modalities, sha256_file(path))
-
-
-def _kind(content: dict[str, Any]) -> str:
-    return f"format {content.get('format')!r}, version {content.get('version')!r}"

@@ -32,9 +32,12 @@ def augment(
     draws = torch.rand([len(images), _DRAWS], generator=random).to(images.device)
     flips = (draws[:, 0] < 0.5) & config.mirror
     signed = draws * 2 - 1
-    images = _change_light(images, signed[:, 4] * config.light, signed[:, 5] * config.light)
+    contrast, brightness = (signed[:, 4:6] * config.light).t()[:, :, None, None, None]
+    images = (images * (1 + contrast) + brightness).clamp(-1, 1)
     images, uncertainty = _flip(images, flips), _flip(uncertainty, flips)
-    masks = torch.where(flips[:, None, None], _swap(masks.flip(2), mirrored), masks)
+    swapped = torch.arange(256, device=masks.device)
+    swapped[: len(mirrored)] = torch.tensor(mirrored, device=masks.device)
+    masks = torch.where(flips[:, None, None], swapped[masks.flip(2)], masks)
     if config.shift == 0 and config.scale == 0:
         return images, masks, uncertainty
     factors = (1 + config.scale) ** signed[:, 3]
@@ -46,20 +49,9 @@ def augment(
     return _sample(images, grid, "bilinear"), planes[:, 0].round().long(), planes[:, 1]
 
 
-def _change_light(images: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
-    changed = images * (1 + contrast)[:, None, None, None] + brightness[:, None, None, None]
-    return changed.clamp(-1, 1)
-
-
 def _flip(planes: Tensor, flips: Tensor) -> Tensor:
     """planes: [N, ..., W]; flipped left to right where flips [N] says so."""
     return torch.where(flips.reshape(-1, *[1] * (planes.ndim - 1)), planes.flip(-1), planes)
-
-
-def _swap(masks: Tensor, mirrored: Sequence[int]) -> Tensor:
-    table = torch.arange(256, device=masks.device)
-    table[: len(mirrored)] = torch.tensor(mirrored, device=masks.device)
-    return table[masks]
 
 
 def _grid(factors: Tensor, shifts: Tensor, images: Tensor) -> Tensor:

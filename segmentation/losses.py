@@ -56,7 +56,9 @@ def weighted_cross_entropy(
     Returns: [] float32; 0 where nothing counts.
     """
     losses = F.cross_entropy(logits.float(), masks, ignore_index=IGNORED, reduction="none")
-    weights = pixel_weights * _factor_of(masks, factors)
+    table = torch.zeros(IGNORED + 1, dtype=factors.dtype, device=factors.device)
+    table[: len(factors)] = factors
+    weights = pixel_weights * table[masks]
     return (losses * weights).sum() / weights.sum().clamp(min=_EPSILON)
 
 
@@ -77,9 +79,3 @@ def dice_loss(logits: Tensor, masks: Tensor, pixel_weights: Tensor) -> Tensor:
     occurs = (wanted > 0).float()
     dice = 2 * shared / (found + wanted).clamp(min=_EPSILON)
     return ((1 - dice) * occurs).sum() / occurs.sum().clamp(min=1)
-
-
-def _factor_of(masks: Tensor, factors: Tensor) -> Tensor:
-    padded = torch.zeros(IGNORED + 1, dtype=factors.dtype, device=factors.device)
-    padded[: len(factors)] = factors
-    return padded[masks]
