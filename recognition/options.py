@@ -205,7 +205,7 @@ class MixupOptions(Options):
         ge=1,
         metavar="N",
         needs="identity_mix",
-        shown_default="new ones for ever",
+        shown_default="new ones in each step",
         help="Generate only N images, and keep them in memory.",
     )
     conditions: Path | None = option(
@@ -239,7 +239,10 @@ class MixupOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class RecognitionOptions(Options):
-    """Train a face recogniser with a margin loss."""
+    """Train a face recogniser with a margin loss.
+
+    Writes recogniser.pth, whose embeddings filter, condition and evaluate generated faces.
+    """
 
     data: tuple[Path, ...] = option(
         metavar="DIR|FILE",

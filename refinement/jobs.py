@@ -65,7 +65,7 @@ def _prepare_training(options: RefinementOptions) -> TrainingJob:
         raise ValueError(f"--refiner {options.refiner}: is for --refine; training starts anew")
     if options.keep:
         raise ValueError("--keep: is for --refine; --region-weight is for training")
-    config, device = options.training.resolved(), torch.device(resolve_device(options.device))
+    config, device = options.training, torch.device(resolve_device(options.device))
     pairs = [PairDataset.open(path) for path in (options.data, options.real)]
     for side in pairs:
         side.verify()

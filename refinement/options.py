@@ -1,6 +1,6 @@
 """Options of the refinement jobs; no torch here, so that --help is fast."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Literal
@@ -117,7 +117,7 @@ class RefinementConfig(Options):
     steps: int = option(
         10000, ge=1, metavar="N", heading="Training", help="Rounds after the warm-ups."
     )
-    refiner_warmup: int | None = option(
+    refiner_warmup: int = option(
         None,
         ge=0,
         metavar="STEPS",
@@ -149,6 +149,9 @@ class RefinementConfig(Options):
     beta2: float = 0.999
 
     def __post_init__(self) -> None:
+        if self.refiner_warmup is None:  # one that starts as identity has no loss there
+            steps = 0 if self.starts_as_identity else PUBLISHED_REFINER_WARMUP
+            object.__setattr__(self, "refiner_warmup", steps)
         super().__post_init__()
         if self.kernel % 2 == 0:
             raise ValueError(f"--kernel must be odd, got {self.kernel}")
@@ -157,17 +160,6 @@ class RefinementConfig(Options):
                 "--region-weight needs a regularisation in the image: --measure must be image or"
                 " mean, got features"
             )
-
-    def resolved(self) -> "RefinementConfig":
-        """Return the options with the warm-up of the refiner as a number.
-
-        A refiner that starts as identity has no loss in its warm-up, and needs none.
-        """
-        if self.refiner_warmup is not None:
-            return self
-        return replace(
-            self, refiner_warmup=0 if self.starts_as_identity else PUBLISHED_REFINER_WARMUP
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

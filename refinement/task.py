@@ -61,9 +61,7 @@ class RefinementTask(Task):
         class_weights: Tensor | None = None,
         feature_network: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        config = config.resolved()
-        self._refiner_warmup = config.refiner_warmup or 0
-        self._rounds_begin_at = self._refiner_warmup + config.discriminator_warmup
+        self._rounds_begin_at = config.refiner_warmup + config.discriminator_warmup
         super().__init__(self._rounds_begin_at + config.steps, device)
         _check_fit(rendered, real, config)
         Precision.FP32.use_on(device)
@@ -126,7 +124,7 @@ class RefinementTask(Task):
 
     def phase_at(self, index: int) -> Phase:
         """Return the phase of a step."""
-        if index < self._refiner_warmup:
+        if index < self.config.refiner_warmup:
             return Phase.REFINER_WARMUP
         if index < self._rounds_begin_at:
             return Phase.DISCRIMINATOR_WARMUP
