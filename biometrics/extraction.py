@@ -22,7 +22,7 @@ from data.labels import IDENTITY_FILE
 from data.pairs import open_pairs
 from data.sample_index import SampleIndex, identity_of
 from dnnlib.options import Job, Progress
-from torch_utils.devices import resolve_device, use_repeatable_arithmetic
+from torch_utils.devices import resolve_repeatable
 
 _logger = logging.getLogger(__name__)
 
@@ -115,9 +115,8 @@ def prepare(options: FeatureOptions) -> ExtractionJob:
         target = options.data_folder / IDENTITY_FILE
     check_writable(target)
     source = open_pairs(options.data_folder)
-    device = resolve_device(options.device, options.gpu_device_number)
-    if device != "cpu":
-        use_repeatable_arithmetic()  # as the filter, which compares with these features
+    # Repeatable as the filter, which compares with these features.
+    device = resolve_repeatable(options.device, options.gpu_device_number)
     embedder = load_embedder(
         options.rec_model, device=device, flip=options.flip, align=options.align
     )

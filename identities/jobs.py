@@ -38,7 +38,7 @@ from networks.options import Truncation
 from networks.sampling import Sampler
 from networks.snapshot import Snapshot, load_generator
 from torch_utils.checkpoints import state_sha256
-from torch_utils.devices import resolve_device, use_repeatable_arithmetic
+from torch_utils.devices import resolve_repeatable
 from torch_utils.distributed import is_launched, join_world, local_rank
 
 CANDIDATES_PER_SAMPLE = 20
@@ -305,10 +305,7 @@ def _identity_source(
 
 def _choose_device(options: FolderFilterOptions | IdentityDataOptions) -> str:
     number = local_rank() if is_launched() else options.gpu_device_number
-    device = resolve_device(options.device, number)
-    if device != "cpu":
-        use_repeatable_arithmetic()
-    return device
+    return resolve_repeatable(options.device, number)
 
 
 def _load_auditor(

@@ -25,7 +25,7 @@ from networks.generator import Generator
 from networks.sampling import IndexedSampler, Truncation
 from networks.snapshot import load_generator
 from torch_utils.checkpoints import state_sha256
-from torch_utils.devices import resolve_device, use_repeatable_arithmetic
+from torch_utils.devices import resolve_repeatable
 
 RECORD = "training_data.json"
 IMAGE_FOLDER = "images_to_annotate"
@@ -128,9 +128,7 @@ def prepare(options: AnnotationImageOptions) -> AnnotationImagesJob:
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
     experiment = load_experiment(options.exp)
-    device = resolve_device(options.device)
-    if device != "cpu":
-        use_repeatable_arithmetic()
+    device = resolve_repeatable(options.device)
     generator, snapshot = load_generator(
         options.network or experiment.path("stylegan_checkpoint"),
         device,

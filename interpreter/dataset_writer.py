@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import filelock
 import numpy as np
 import torch
 
@@ -25,7 +24,7 @@ from data.shards import Sample, write_shard
 from data.sheets import encode_png
 from dnnlib import config as configs
 from dnnlib import files
-from dnnlib.runs import LOCK_FILE, OutputFolder
+from dnnlib.runs import OutputFolder, lock_folder
 from interpreter.ensemble import PixelEnsemble, member_state
 from interpreter.jobs import class_list_of
 from interpreter.native import Labelling, NativeInterpreter
@@ -202,10 +201,11 @@ class DatasetWriter:
         if not all(_record_path(output.path, batch).is_file() for batch in self.batches):
             return None
         try:
-            with filelock.FileLock(output.path / LOCK_FILE, timeout=0):
-                return self._write_manifest(output)
-        except filelock.Timeout:
+            lock = lock_folder(output.path)
+        except ValueError:
             return None
+        with lock:
+            return self._write_manifest(output)
 
     def _write_manifest(self, output: OutputFolder) -> dict[str, Any]:
         folder = output.path

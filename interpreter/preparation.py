@@ -24,7 +24,7 @@ from interpreter.options import InterpreterOptions
 from networks.generator import Generator
 from networks.snapshot import load_generator
 from torch_utils.checkpoints import state_sha256
-from torch_utils.devices import resolve_device, use_repeatable_arithmetic
+from torch_utils.devices import resolve_repeatable
 from torch_utils.trainer import Cadence, TrainingJob
 
 # Loads the filter of real people, given recogniser, features, thresholds, face check and device.
@@ -138,9 +138,7 @@ def _load_generator(
 ) -> tuple[Generator, float | None]:
     """Return the generator, and the length that its conditions have."""
     local = os.environ.get("LOCAL_RANK")
-    device = resolve_device(options.device, None if local is None else int(local))
-    if device != "cpu":
-        use_repeatable_arithmetic()
+    device = resolve_repeatable(options.device, None if local is None else int(local))
     path = options.network or experiment.path("stylegan_checkpoint")
     generator, snapshot = load_generator(path, device, use_raw_g=experiment.use_raw_g)
     return generator, snapshot.feature_scale

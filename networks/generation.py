@@ -28,7 +28,7 @@ from networks.sampling import (
 )
 from networks.snapshot import load_generator
 from networks.video import check_video, save_video
-from torch_utils.devices import resolve_device, use_repeatable_arithmetic
+from torch_utils.devices import resolve_repeatable
 from torch_utils.seeding import derive_seed
 
 _DEFAULT_MIX_LAYERS = 7
@@ -100,9 +100,7 @@ def prepare(options: GenerationOptions) -> GenerationJob | ConversionJob:
         raise ValueError(f"--outdir {options.outdir}: is a file, must be a folder")
     if options.video is not None:
         check_video(options.video)
-    device = torch.device(resolve_device(options.device))
-    if device.type == "cuda":
-        use_repeatable_arithmetic()
+    device = torch.device(resolve_repeatable(options.device))
     generator, snapshot = load_generator(
         options.network, device, use_raw_g=options.use_raw_g, fp32=options.fp32
     )

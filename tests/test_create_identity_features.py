@@ -15,6 +15,7 @@ from data.dataset import PairDataset
 from data.sample_index import SampleIndex
 from recognition.task import MODEL_FILE
 from tests.helpers.images import write_pairs
+from torch_utils import devices
 
 STEMS = ["1_0", "1_1", "2_0", "2_1", "3_0", "3_1"]
 SMALL = ["--backbone=r18", "--width=0.0625", "--embedding=8", "--size=16", "--scale=8",
@@ -200,8 +201,8 @@ class TestFeatures:
 
     def test_a_gpu_computes_as_the_filter_does(self, people, faces, monkeypatch):
         called = []
-        monkeypatch.setattr(extraction, "resolve_device", lambda *_: "meta")
-        monkeypatch.setattr(extraction, "use_repeatable_arithmetic", lambda: called.append(True))
+        monkeypatch.setattr(devices, "resolve_device", lambda *_: "meta")
+        monkeypatch.setattr(devices, "use_repeatable_arithmetic", lambda: called.append(True))
         embed(people, faces, "--dry-run")
         assert called == [True]
 

@@ -26,6 +26,14 @@ def resolve_device(device: str, number: int | None = None) -> str:
     return f"cuda:{index}"
 
 
+def resolve_repeatable(device: str, number: int | None = None) -> str:
+    """Return what `resolve_device` does; what is computed there is the same every time."""
+    name = resolve_device(device, number)
+    if name != "cpu":
+        use_repeatable_arithmetic()
+    return name
+
+
 def use_repeatable_arithmetic() -> None:
     """Make CUDA compute the same numbers every time, in full float32."""
     torch.backends.cudnn.deterministic = True
