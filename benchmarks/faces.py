@@ -74,8 +74,8 @@ def measure_moves(photograph: "np.ndarray", detector: "MtcnnDetector", count: in
     return moves
 
 
-def time_side(photograph: "np.ndarray", side: int, batch: int, repeats: int, device: str) -> Any:
-    """Return one row: milliseconds an image alone and in a batch, and to align a pair."""
+def time_side(photograph: "np.ndarray", side: int, repeats: int, device: str) -> Any:
+    """Return one row: milliseconds to search an image, and to align a pair."""
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
@@ -85,14 +85,12 @@ def time_side(photograph: "np.ndarray", side: int, batch: int, repeats: int, dev
     from biometrics.detection import MtcnnDetector  # noqa: PLC0415
 
     image = np.asarray(Image.fromarray(photograph).resize((side, side), Image.Resampling.LANCZOS))
-    alone = MtcnnDetector(device=device)
-    together = MtcnnDetector(device=device, batch_size=batch)
-    faces = alone.detect([image])[0]
-    landmarks = alone.detect([photograph])[0][0].landmarks
+    detector = MtcnnDetector(device=device)
+    faces = detector.detect([image])[0]
+    landmarks = detector.detect([photograph])[0][0].landmarks
     move = fit_similarity(landmarks, template_points(side, MARGIN))
     work = {
-        "alone": lambda: alone.detect([image]),
-        "batch": lambda: together.detect([image] * batch),
+        "detect": lambda: detector.detect([image]),
         "align": lambda: [warp(part, move, side) for part in (photograph, photograph[..., 1])],
     }
     for function in work.values():
@@ -101,8 +99,7 @@ def time_side(photograph: "np.ndarray", side: int, batch: int, repeats: int, dev
     return {
         "side": side,
         "faces": len(faces),
-        "detect_ms": 1e3 * seconds["alone"],
-        f"detect_{batch}_ms": 1e3 * seconds["batch"] / batch,
+        "detect_ms": 1e3 * seconds["detect"],
         "align_pair_ms": 1e3 * seconds["align"],
     }
 
@@ -110,7 +107,6 @@ def time_side(photograph: "np.ndarray", side: int, batch: int, repeats: int, dev
 @click.command(context_settings=cli.CONTEXT, epilog=EPILOG)
 @click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="A photograph.")
 @click.option("--sides", default="64,128,256,512", help="Sizes of images in pixels.")
-@click.option("--batch", default=16, help="Images looked at together.")
 @click.option("--moves", default=40, help="Poses that alignment is tried on.")
 @click.option("--repeats", default=5, help="Rounds; the median counts.")
 @click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
@@ -119,7 +115,6 @@ def time_side(photograph: "np.ndarray", side: int, batch: int, repeats: int, dev
 def main(
     image: Path | None,
     sides: str,
-    batch: int,
     moves: int,
     repeats: int,
     device: str,
@@ -141,7 +136,7 @@ def main(
         if not detector.detect([photograph])[0]:
             raise ValueError("--image: no face is found in it")
         moved = measure_moves(photograph, detector, moves)
-        rows = [time_side(photograph, int(s), batch, repeats, where) for s in sides.split(",")]
+        rows = [time_side(photograph, int(s), repeats, where) for s in sides.split(",")]
         content = {
             "machine": common.describe_machine(torch.device(where)),
             "rows": rows,

@@ -3,7 +3,7 @@
 import importlib.metadata
 import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -20,7 +20,6 @@ Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 _PACKAGE = "facenet-pytorch"
 _INSTALL_HINT = "pip install -r requirements-extras.txt"
 _NETWORK_SIDE = 12  # pixels that MTCNN's first network looks at
-_MAX_BATCH_PIXELS = 1 << 22  # of the images of a batch together
 
 
 class FaceMethod(StrEnum):
@@ -47,14 +46,12 @@ class MtcnnDetector:
     which the published code uses: faces come by falling probability, so that the first is the
     likeliest and not the largest.
 
-    One detector may serve several threads. An image alone always gives the same bits; in a batch,
-    its neighbours change the last digits (some 1e-5 pixels), so that a batch size above 1 is for
-    those who always form the same batches.
+    One detector may serve several threads. Images are searched one by one: in a batch, neighbours
+    would change the last digits (some 1e-5 pixels).
 
     Args:
         device: of the networks.
         min_face_size: pixels of the smallest face that is looked for.
-        batch_size: images of one size that are looked at together; fewer where they are large.
         max_side: larger images are reduced to this side before the search, coordinates are given
             in the pixels of the original; None looks at every image as it is.
     Raises: ValueError where the package is not installed, or for a size below 1.
@@ -66,15 +63,13 @@ class MtcnnDetector:
         *,
         device: str | torch.device = "cpu",
         min_face_size: int = 20,
-        batch_size: int = 1,
         max_side: int | None = None,
     ) -> None:
-        sizes = {"min_face_size": min_face_size, "batch_size": batch_size, "max_side": max_side}
+        sizes = {"min_face_size": min_face_size, "max_side": max_side}
         for name, value in sizes.items():
             if value is not None and value < 1:
                 raise ValueError(f"MTCNN: {name} must be at least 1, got {value}")
         self._min_face_size = min_face_size
-        self._batch_size = batch_size
         self._max_side = max_side
         self._network = _build_mtcnn(torch.device(device), min_face_size)
 
@@ -97,27 +92,15 @@ class MtcnnDetector:
                 raise ValueError(
                     f"images must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}"
                 )
-        reduced = [_reduce(image, self._max_side) for image in images]
-        found: list[tuple[Face, ...]] = [()] * len(images)
-        for chosen in self._batches(reduced):
-            boxes, probabilities, landmarks = self._network.detect(
-                np.stack([reduced[i] for i in chosen]), landmarks=True
-            )
-            for place, i in enumerate(chosen):
-                height, width = images[i].shape[:2]
-                scale = np.array([width, height]) / reduced[i].shape[1::-1]
-                found[i] = _faces(boxes[place], probabilities[place], landmarks[place], scale)
-        return found
+        return [self._detect_one(image) for image in images]
 
-    def _batches(self, images: Sequence[Pixels]) -> Iterator[list[int]]:
-        """Yield the indices of images of one size; too small ones, which hold no face, are not."""
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for i, image in enumerate(images):
-            if min(image.shape[:2]) * (_NETWORK_SIDE / self._min_face_size) >= _NETWORK_SIDE:
-                by_size.setdefault(image.shape, []).append(i)
-        for (height, width, _), members in by_size.items():
-            count = max(1, min(self._batch_size, _MAX_BATCH_PIXELS // (height * width)))
-            yield from (members[i : i + count] for i in range(0, len(members), count))
+    def _detect_one(self, image: Pixels) -> tuple[Face, ...]:
+        reduced = _reduce(image, self._max_side)
+        if min(reduced.shape[:2]) * (_NETWORK_SIDE / self._min_face_size) < _NETWORK_SIDE:
+            return ()  # too small for the network, and for a face
+        boxes, probabilities, landmarks = self._network.detect(reduced[None], landmarks=True)
+        scale = np.array(image.shape[1::-1]) / reduced.shape[1::-1]
+        return _faces(boxes[0], probabilities[0], landmarks[0], scale)
 
 
 class FaceCheck:
