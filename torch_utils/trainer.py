@@ -359,7 +359,7 @@ def train(
             return None
         if not world.is_first:
             return {}
-        record = {"result": trainer.last, **task.export(output.path)}
+        record = {"result": _with_nulls(trainer.last), **task.export(output.path)}
         output.finish(record)
         trainer.checkpoint_path.unlink(missing_ok=True)
         return record
@@ -441,7 +441,7 @@ class _Records:
 
     def write(self, row: Row, index: int) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**row, "timestamp": time.time()}) + "\n")
+            file.write(json.dumps({**_with_nulls(row), "timestamp": time.time()}) + "\n")
         if self._writer is not None:
             for name, entry in row.items():
                 self._writer.add_scalar(name, entry["mean"], global_step=index)
@@ -477,10 +477,21 @@ class _Clock:
         self._maintenance = self._interval_began - self._work_ended
 
 
-def describe_result(means: Mapping[str, float]) -> str:
+def describe_result(means: Mapping[str, float | None]) -> str:
     """Return a row's losses, accuracies and metrics in one line."""
     shown = ("Loss/", "Accuracy/", "Metrics/")
-    return "  ".join(f"{k} {v:.4g}" for k, v in means.items() if k.startswith(shown))
+    return "  ".join(
+        f"{name} {'not finite' if value is None else format(value, '.4g')}"
+        for name, value in means.items()
+        if name.startswith(shown)
+    )
+
+
+def _with_nulls(numbers: Any) -> Any:
+    """Return numbers in dicts with None, JSON's null, for those that are not finite."""
+    if isinstance(numbers, Mapping):
+        return {name: _with_nulls(entry) for name, entry in numbers.items()}
+    return numbers if math.isfinite(numbers) else None
 
 
 def _single(value: float) -> dict[str, float]:

@@ -34,7 +34,8 @@ class Line(Task):
             self.at_step(index)
         x = torch.randn([8, 1], generator=generator_for(0, "x", index))
         loss = (self.network(x) - 2 * x - 1).square().mean()
-        (loss * math.nan if index in self.spoilt else loss).backward()
+        loss = loss * math.nan if index in self.spoilt else loss
+        loss.backward()
         self.statistics.report("Progress/nonfinite_steps", self.guards[0].step(self.optimizer))
         self.statistics.report("Loss/total", loss)
 
@@ -186,6 +187,13 @@ def test_single_bad_gradients_are_repaired_and_counted(tmp_path):
     run(tmp_path / "out", spoilt=(1, 2, 6))
     counted = [row["Progress/nonfinite_steps"] for row in rows(tmp_path / "out")]
     assert [entry["num"] * entry["mean"] for entry in counted] == pytest.approx([2, 1, 0])
+    losses = [row["Loss/total"]["mean"] for row in rows(tmp_path / "out")]
+    assert [loss is None for loss in losses] == [True, True, False]  # NaN is no JSON
+
+
+def test_a_bad_last_step_does_not_cost_the_training(tmp_path):
+    assert run(tmp_path / "out", spoilt=(11,))["result"]["Loss/total"] is None
+    assert opened(tmp_path / "out").is_finished
 
 
 def test_bad_gradients_that_persist_end_it_and_leave_the_last_good_state(tmp_path):
