@@ -35,7 +35,8 @@ GROUPS = 10
 CACHE_VERSION = 2
 
 Key = tuple[str, str]  # hash of the network; modality, or JOINT
-Advance = Callable[[int], None]
+# Takes how many images are done and how many there are; returns what counts further ones.
+Progress = Callable[[int, int], Callable[[int], None]]
 
 _log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def collect_features(
     extractors: Mapping[str, Extractor],
     *,
     world: World,
-    advance: Advance | None = None,
+    progress: Progress | None = None,
 ) -> dict[Key, Features]:
     """Compute the features of images, each image once.
 
@@ -155,11 +156,13 @@ def collect_features(
         counts: number of images, from the first on, whose features are needed.
         extractors: networks by their hash.
         world: the processes.
-        advance: called with the number of further images, of this process.
+        progress: shows how many images this process has done.
     Returns: [count, D] float32 each in the first process, nothing in the others.
     """
     parts: dict[Key, list[tuple[int, Features]]] = {key: [] for key in counts}
-    for block in share(math.ceil(max(counts.values(), default=0) / BLOCK), world):
+    total = max(counts.values(), default=0)
+    advance = progress(0, math.ceil(total / world.size)) if progress and total else None
+    for block in share(math.ceil(total / BLOCK), world):
         loaded, start = images.load(block), block * BLOCK
         for (network, view), count in counts.items():
             if start >= count:

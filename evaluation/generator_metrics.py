@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from evaluation.features import (
     FolderImages,
     Images,
     Key,
+    Progress,
     collect_features,
     gather_rows,
     share,
@@ -33,9 +34,6 @@ from torch_utils.distributed import World
 
 _POSITIVE = (0.0, math.inf)
 _BOUNDS = {f"_{name}": (0.0, 1.0) for name in ("precision", "recall", "coverage")}
-
-# Takes how many images are done and how many there are; returns what counts further ones.
-Progress = Callable[[int, int], Callable[[int], None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +152,7 @@ def evaluate(
     world = world or World()
     plan.check(fake, sampler)
     counts = _largest({m: m.count for m in plan.metrics if m.kind is not Kind.PPL}, plan)
-    generated = _collect(plan, fake, counts, world, progress)
+    generated = collect_features(fake, counts, plan.by_hash, world=world, progress=progress)
     known = _real_features(plan, world, progress)
     results = []
     for metric in plan.metrics:
@@ -168,22 +166,26 @@ def evaluate(
                 sets.append(_first(plan.real, known[plan.key(metric)], plan.num_real(metric)))
             values = compute_scores(metric, sets, plan)
         if world.is_first:
-            extractor = plan.extractors[metric.role]
-            identity = {"extractor": extractor.name, "is_reference": extractor.is_reference}
-            name = metric.result_name(**identity)
-            results.append(
-                MetricResult(
-                    metric=metric,
-                    name=name,
-                    label=metric.label(**identity),
-                    extractor=extractor,
-                    values={f"{name}{ending}": value for ending, value in values.items()},
-                    num_real=plan.num_real(metric),
-                    seconds=time.monotonic() - began,
-                )
-            )
+            results.append(_result(plan, metric, values, time.monotonic() - began))
     world.wait()  # here, and not in a message between GPUs, which waits less patiently
     return results
+
+
+def _result(
+    plan: MetricPlan, metric: Metric, values: Mapping[str, Estimate], seconds: float
+) -> MetricResult:
+    extractor = plan.extractors[metric.role]
+    identity = {"extractor": extractor.name, "is_reference": extractor.is_reference}
+    name = metric.result_name(**identity)
+    return MetricResult(
+        metric=metric,
+        name=name,
+        label=metric.label(**identity),
+        extractor=extractor,
+        values={f"{name}{ending}": value for ending, value in values.items()},
+        num_real=plan.num_real(metric),
+        seconds=seconds,
+    )
 
 
 # Features
@@ -199,20 +201,6 @@ def _largest(counts: Mapping[Metric, int], plan: MetricPlan) -> dict[Key, int]:
 
 def _first(images: Images, rows: Features, count: int) -> FeatureSet:
     return FeatureSet(rows[:count], images.groups(count))
-
-
-def _collect(
-    plan: MetricPlan,
-    images: Images,
-    counts: Mapping[Key, int],
-    world: World,
-    progress: Progress | None,
-) -> dict[Key, Features]:
-    if not counts:
-        return {}
-    total = math.ceil(max(counts.values()) / world.size)
-    advance = None if progress is None else progress(0, total)
-    return collect_features(images, counts, plan.by_hash, world=world, advance=advance)
 
 
 def _real_features(
@@ -235,7 +223,8 @@ def _real_features(
                 found[key] = held
     is_missing = world.any(*(world.is_first and key not in found for key in counts))
     missing = [key for key, flag in zip(counts, is_missing, strict=True) if flag]
-    computed = _collect(plan, plan.real, {key: counts[key] for key in missing}, world, progress)
+    wanted = {key: counts[key] for key in missing}
+    computed = collect_features(plan.real, wanted, plan.by_hash, world=world, progress=progress)
     for key, rows in computed.items():
         if plan.cache is not None:
             plan.cache.store(plan.real.name, entries[key], rows)

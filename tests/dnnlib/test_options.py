@@ -59,6 +59,7 @@ class TrainOptions(Options):
     numbers: tuple[int, ...] = option(
         (1, 2), parse=lambda text: tuple(map(int, text.split(","))), help="Numbers."
     )
+    ends: tuple[int, ...] | None = option(None, nargs=2, help="First and last.")
     seed: int = seed_option()
     device: str = device_option()
 
@@ -119,6 +120,7 @@ WRITTEN = {
     ("--limit=0.1",): {"limit": 0.1},
     ("--region=hair=5", "--region=eyes=2"): {"regions": (("hair", 5.0), ("eyes", 2.0))},
     ("--numbers=3,4",): {"numbers": (3, 4)},
+    ("--ends", "3", "4"): {"ends": (3, 4)},
     ("--weight=2",): {"loss": LossOptions(weight=2.0)},
     ("--mix=m", "--mix-share=0.5"): {"mix": Path("m"), "mix_share": 0.5},
     ("--old-thing=7",): {},
@@ -168,8 +170,9 @@ def test_required_options_are_required():
 
 def test_file_goes_before_defaults_and_command_line_before_the_file(tmp_path):
     path = saved(tmp_path, {"batch-size": 2, "--weight": 0.5, "KIND": ["nir"], "mirror": True,
-                            "layout": None, "numbers": "5"})  # fmt: skip
+                            "layout": None, "numbers": "5", "ends": [1, 2]})  # fmt: skip
     expected = {"loss": LossOptions(weight=0.5), "kinds": ("nir",), "numbers": (5,)}
+    expected["ends"] = (1, 2)
     for line in (("--batch=3", "--no-mirror", f"--config={path}"),
                  (f"--config={path}", "--batch=3", "--no-mirror")):  # fmt: skip
         assert parsed(*line) == dataclasses.replace(DEFAULTS, batch=3, **expected)
