@@ -24,7 +24,7 @@ from metrics import NotMeasuredError
 from networks.sampling import load_sampler
 
 # Keys of report.json, too.
-_TITLES = {"samples": "Samples", "data": "Training data", "heldout": "Held-out people"}
+_TITLES = {"samples": "Samples", "data": "Training data", "heldout": "Held-out identities"}
 _SAMPLED = 2000
 _NO_RECOGNISER = "no --rec-model was given"
 
