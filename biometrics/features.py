@@ -22,6 +22,7 @@ from data.pixels import image_suffixes
 from data.sample_index import MODALITY_FOLDERS, identity_of
 from dnnlib.config import from_dict, to_dict
 from dnnlib.files import atomic_write, check_place, read_json, sha256_file, write_json
+from dnnlib.runs import first_difference
 from metrics.nearest import unit_rows
 from torch_utils.seeding import generator_for
 
@@ -130,13 +131,17 @@ def check_replaceable(path: Path, wanted: FeatureInfo, note: str = "") -> None:
             f"{path}: holds features of unknown origin, there is no {_info_path(path).name} beside "
             "it; --fresh replaces them, --out=FILE writes elsewhere"
         )
-    differing = list(_differences(made, wanted))
-    if not differing:
+    old, new = ({**to_dict(info), "count": None, "features": None} for info in (made, wanted))
+    if old != new:
+        difference = first_difference(old, new)
+    elif made.count > wanted.count:
+        difference = f"fewer images {made.count} -> {wanted.count}"
+    else:
         return
     has_other_images = made.modality != wanted.modality
     other = path.with_name(f"{path.stem}_{wanted.modality}.json") if has_other_images else "FILE"
     raise ValueError(
-        f"{path}: holds other features ({', '.join(differing)}); --fresh replaces them, "
+        f"{path}: holds other features ({difference}); --fresh replaces them, "
         f"--out={other} writes elsewhere{note}"
     )
 
@@ -163,24 +168,6 @@ def read_identity_features(path: Path) -> IdentityFeatures:
             f"{path}: {[*content][int(is_zero.argmax())]!r}: features must not be zero"
         )
     return IdentityFeatures(stems=stems, vectors=vectors, info=_read_info(path))
-
-
-def _differences(made: FeatureInfo, wanted: FeatureInfo) -> Iterator[str]:
-    """Yield "what old -> new" of all that keeps features from taking the place of others."""
-    if made.recogniser != wanted.recogniser:
-        yield f"another recogniser {made.recogniser[:12]} -> {wanted.recogniser[:12]}"
-    for option, old, new in (
-        ("--modality", made.modality, wanted.modality),
-        ("--all-or-one", made.vectors, wanted.vectors),
-    ):
-        if old != new:
-            yield f"{option} {old} -> {new}"
-    old_steps, new_steps = to_dict(made.preprocessing), to_dict(wanted.preprocessing)
-    for name, old in old_steps.items():
-        if old != new_steps[name]:
-            yield f"{name} {json.dumps(old)} -> {json.dumps(new_steps[name])}"
-    if made.count > wanted.count:
-        yield f"fewer images {made.count} -> {wanted.count}"
 
 
 def _as_json(vectors: np.ndarray, names: Sequence[str]) -> Iterator[bytes]:

@@ -18,10 +18,11 @@ from evaluation.pictures import sample_panels
 from evaluation.privacy import PrivacyTopic
 from evaluation.quality import QualityTopic
 from evaluation.report import Section
-from evaluation.topic import ReportJob, Skipped, Topic, describe_sets, open_sets, resolve_device
+from evaluation.topic import ReportJob, Skipped, Topic, describe_sets, open_sets
 from evaluation.verification import VerificationTopic
 from metrics import NotMeasuredError
 from networks.sampling import load_sampler
+from torch_utils.devices import resolve_repeatable
 
 # Keys of report.json, too.
 _TITLES = {"samples": "Samples", "data": "Training data", "heldout": "Held-out identities"}
@@ -72,7 +73,7 @@ def prepare(options: ReportOptions) -> ReportJob:
 
     Raises: ValueError or FileNotFoundError naming the option or file that is wrong.
     """
-    device = resolve_device(options.device)
+    device = resolve_repeatable(options.device)
     sets = open_sets({role: getattr(options, role) for role in _TITLES})
     faces = open_faces([options.rec_model, options.audit_model], device)
 

@@ -28,7 +28,6 @@ from evaluation.topic import (
     describe_sets,
     open_named_sets,
     open_sets,
-    resolve_device,
     skip_unmeasured,
 )
 from metrics import NotMeasuredError
@@ -45,6 +44,7 @@ from metrics.identity_sets import (
     identity_agreement,
     identity_capacity,
 )
+from torch_utils.devices import resolve_repeatable
 
 ATTRIBUTES_FILE = "attributes.json"
 Attributes = Mapping[str, Mapping[str, Any]]  # sample -> name -> value
@@ -246,7 +246,7 @@ def prepare(options: IdentityOptions) -> ReportJob:
 
     Raises: ValueError, FileNotFoundError naming the option or file that is wrong.
     """
-    device = resolve_device(options.device)
+    device = resolve_repeatable(options.device)
     sets, real = open_named_sets(options.data), open_sets({"real": options.real})
     faces = open_faces([options.rec_model], device)
     topic = IdentityTopic(

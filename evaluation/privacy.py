@@ -13,8 +13,9 @@ from evaluation.faces import Faces, given_thresholds, hash_inputs, measure_thres
 from evaluation.options import PrivacyOptions
 from evaluation.pictures import neighbour_panels
 from evaluation.report import Block, Cell, Chart, Headline, Panels, Section, Table
-from evaluation.topic import ReportJob, Topic, describe_sets, open_sets, resolve_device
+from evaluation.topic import ReportJob, Topic, describe_sets, open_sets
 from metrics.privacy import Group, PrivacyScore, check_strangers, score_privacy
+from torch_utils.devices import resolve_repeatable
 
 _NAMES = {"mean": "Mean", "median": "Median", "p95": "95 % quantile", "p99": "99 % quantile"}
 _CLOSEST = 12
@@ -161,7 +162,7 @@ def prepare(options: PrivacyOptions) -> ReportJob:
     """
     roles = ("samples", "data", "heldout")
     sets = open_sets({role: getattr(options, role) for role in roles})
-    faces = open_faces([options.rec_model, options.audit_model], resolve_device(options.device))
+    faces = open_faces([options.rec_model, options.audit_model], resolve_repeatable(options.device))
     topic = PrivacyTopic(
         samples=sets["samples"],
         training=sets["data"],

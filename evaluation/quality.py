@@ -17,8 +17,9 @@ from evaluation.generator_metrics import MetricPlan, MetricResult, count_images,
 from evaluation.names import Kind
 from evaluation.options import QualityOptions
 from evaluation.report import Headline, Section, Table
-from evaluation.topic import ReportJob, Topic, resolve_device
+from evaluation.topic import ReportJob, Topic
 from networks.sampling import IndexedSampler, load_sampler
+from torch_utils.devices import resolve_repeatable
 from torch_utils.distributed import is_launched, join_world, local_rank
 
 _MEANINGS = {
@@ -171,7 +172,7 @@ def open_topic(options: QualityOptions, device: str) -> QualityTopic:
 
 def prepare(options: QualityOptions) -> QualityJob:
     """Open images and networks. Raises: as `open_topic`."""
-    topic = open_topic(options, resolve_device(options.device, local_rank()))
+    topic = open_topic(options, resolve_repeatable(options.device, local_rank()))
     plan, fake = topic.plan, topic.fake
     real = None if plan.real is None else {"name": plan.real.name, "images": len(plan.real)}
     return QualityJob(

@@ -19,7 +19,6 @@ from evaluation.html import write_report
 from evaluation.options import EvaluationOptions
 from evaluation.report import Report, Section, provenance_section, section_text
 from metrics import NotMeasuredError
-from torch_utils import devices
 
 
 class Topic(ABC):
@@ -143,17 +142,6 @@ def check_outdir(path: Path) -> None:
         raise ValueError(f"--outdir {path}: must be a folder or absent, {nearest} is no folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"--outdir {path}: must be writable, {nearest} is not")
-
-
-def resolve_device(name: str, number: int | None = None) -> str:
-    """Return "cpu" or "cuda:N", which then computes in full float32, the same every time.
-
-    Raises: ValueError where CUDA is asked for and absent.
-    """
-    device = devices.resolve_device(name, number)
-    if device != "cpu":
-        devices.use_repeatable_arithmetic()
-    return device
 
 
 def open_sets(paths: Mapping[str, Path | None]) -> dict[str, SampleIndex]:

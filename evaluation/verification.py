@@ -28,12 +28,12 @@ from evaluation.topic import (
     Topic,
     describe_sets,
     open_named_sets,
-    resolve_device,
     skip_unmeasured,
 )
 from metrics import NotMeasuredError
 from metrics.estimates import Estimate, wilson
 from metrics.folds import FoldScore, score_folds
+from torch_utils.devices import resolve_repeatable
 
 _LEVELS = {0.01: "FMR100", 0.001: "FMR1000"}
 
@@ -193,7 +193,7 @@ def prepare(options: VerificationOptions) -> ReportJob:
     if options.pairs is not None:
         pairs = read_pair_list(options.pairs)
         check_pairs(pairs, next(iter(sets.values())), options.pairs)
-    faces = open_faces([options.rec_model], resolve_device(options.device))
+    faces = open_faces([options.rec_model], resolve_repeatable(options.device))
     topic = VerificationTopic(
         sets=sets,
         faces=faces[0],

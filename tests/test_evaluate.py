@@ -11,7 +11,6 @@ import torch
 from click.testing import CliRunner
 
 from evaluate import main
-from evaluation.topic import resolve_device
 from networks.config import GeneratorConfig
 from networks.generator import Generator
 from networks.snapshot import Snapshot, capture, save_snapshot
@@ -125,7 +124,7 @@ def test_each_process_has_its_own_gpu(monkeypatch, rank):
     monkeypatch.setattr(devices, "use_repeatable_arithmetic", lambda: None)
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    device = resolve_device("auto", local_rank())
+    device = devices.resolve_repeatable("auto", local_rank())
     assert torch.device(device) == torch.device("cuda", int(rank or 0))
 
 
