@@ -20,7 +20,7 @@ Repeating a command continues it. Sample i depends on network, models, options a
 main = command(
     InterpreterOptions,
     partial(
-        lazy("interpreter.preparation:prepare"),
+        lazy("interpreter.jobs:prepare"),
         load_filter=lazy("identities.filter_loading:load_sample_filter"),
     ),
     examples=EXAMPLES,

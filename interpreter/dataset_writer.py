@@ -7,7 +7,6 @@ process that finds all records writes the manifest.
 
 import hashlib
 import json
-import logging
 import math
 import zipfile
 from collections.abc import Callable, Sequence
@@ -26,9 +25,9 @@ from dnnlib import config as configs
 from dnnlib import files
 from dnnlib.runs import OutputFolder, lock_folder
 from interpreter.ensemble import PixelEnsemble, member_state
-from interpreter.jobs import class_list_of
 from interpreter.native import Labelling, NativeInterpreter
 from interpreter.options import Archive, DatasetOptions
+from interpreter.training import class_list_of
 from networks.generator import Generator
 from networks.sampling import FeatureSample, IndexedSampler
 
@@ -39,13 +38,12 @@ STREAM = "sample"
 _BATCH_FOLDER = ".batches"
 _VIS_FOLDER = "vis"
 _UINT16_MAX = 65535
-_logger = logging.getLogger(__name__)
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 Entry = dict[str, Any]
 
 
 class SampleFilter(Protocol):
-    """Says which samples must not be kept, such as those too near a person of the training data."""
+    """Says which samples must not be kept, such as those too near a training identity."""
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the answers, as plain JSON values."""
@@ -71,7 +69,7 @@ class Share:
 
 
 class DatasetWriter:
-    """Draws, labels and writes the samples of one process."""
+    """Generates, labels and writes the samples of one process."""
 
     def __init__(
         self,
@@ -90,7 +88,8 @@ class DatasetWriter:
             interpreter: for its features.
             options: what to write.
             classes: names and colours, as many as the models know; None numbers them.
-            conditions: [n, c_dim] to draw from, for a conditional network; else None.
+            conditions: [n, c_dim] of which each sample takes one; None for an unconditional
+                network.
             sample_filter: drops samples; None keeps all.
         """
         if classes is None:
@@ -146,14 +145,13 @@ class DatasetWriter:
 
     def _write_batch(self, folder: Path, batch: int, wanted: range) -> list[Entry]:
         indices = range(batch * self._size, (batch + 1) * self._size)
-        samples = list(self._sampler.features(self._sampler.ws(indices)))
-        chosen = [index - indices.start for index in wanted]
-        reasons: Sequence[str | None] = [None] * len(chosen)
+        features = self._sampler.features(self._sampler.ws(indices))
+        samples = dict(zip(indices, features, strict=True))
+        reasons: Sequence[str | None] = [None] * len(wanted)
         if self._filter is not None:
-            reasons = self._filter([samples[place].images for place in chosen])
+            reasons = self._filter([samples[index].images for index in wanted])
         entries = []
-        for place, reason in zip(chosen, reasons, strict=True):
-            index = indices[place]
+        for index, reason in zip(wanted, reasons, strict=True):
             entry: Entry = {
                 "index": index,
                 "seed": self._options.seed,
@@ -161,8 +159,8 @@ class DatasetWriter:
                 "label": self._sampler.label(index),
             }
             if reason is None:
-                labelling = self._interpreter.label(samples[place].maps)
-                entry |= self._write_sample(folder, index, samples[place], labelling)
+                labelling = self._interpreter.label(samples[index].maps)
+                entry |= self._write_sample(folder, index, samples[index], labelling)
             entries.append({**entry, "dropped": reason})
         return entries
 
@@ -217,7 +215,8 @@ class DatasetWriter:
         entries = drop_most_uncertain(entries, self._options.drop_uncertain)
         kept = [entry for entry in entries if entry["dropped"] is None]
         dropped = [entry for entry in entries if entry["dropped"] is not None]
-        files.write_json_lines(folder / MANIFEST, [_without(entry, "dropped") for entry in kept])
+        lines = [{name: entry[name] for name in entry if name != "dropped"} for entry in kept]
+        files.write_json_lines(folder / MANIFEST, lines)
         for entry in dropped:
             for file in entry.pop("files", {}).values():
                 (folder / file["name"]).unlink(missing_ok=True)
@@ -280,10 +279,6 @@ def _record_path(folder: Path, batch: int) -> Path:
     return folder / _BATCH_FOLDER / f"{batch:08d}.json"
 
 
-def _without(entry: Entry, key: str) -> Entry:
-    return {name: value for name, value in entry.items() if name != key}
-
-
 # Archives: equal content, equal bytes
 
 
@@ -322,12 +317,9 @@ def _write_zip(file: IO[bytes], folder: Path, entries: list[dict[str, Any]]) -> 
 
 
 def _write_tar(file: IO[bytes], folder: Path, entries: list[dict[str, Any]]) -> None:
-    write_shard(file, (_as_sample(folder, entry) for entry in entries))
+    def sample(entry: dict[str, Any]) -> Sample:
+        written = entry["files"].items()
+        parts = {f"{kind}.png": (folder / one["name"]).read_bytes() for kind, one in written}
+        return f"{entry['index']:09d}", {**parts, "json": json.dumps(entry).encode()}
 
-
-def _as_sample(folder: Path, entry: dict[str, Any]) -> Sample:
-    parts = {
-        f"{kind}.png": (folder / written["name"]).read_bytes()
-        for kind, written in entry["files"].items()
-    }
-    return f"{entry['index']:09d}", {**parts, "json": json.dumps(entry).encode()}
+    write_shard(file, map(sample, entries))

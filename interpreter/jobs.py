@@ -1,289 +1,144 @@
-"""Whether network, annotations and models belong together, and the training that joins them."""
+"""From the options of train_interpreter.py to a training or a labelled data set."""
 
-import hashlib
-import logging
+import dataclasses
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from data import sheets
-from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
-from data.numbers import load_rows
-from dnnlib import files
-from interpreter.annotation_images import LABEL_FILE
-from interpreter.annotations import RECORD as ANNOTATIONS_RECORD
-from interpreter.ensemble import TrainedInterpreter
-from interpreter.experiment import Experiment
-from interpreter.features import FeatureTable, feature_layout
-from interpreter.mask_files import image_number
-from interpreter.task import EnsembleTask
+from data.numbers import load_conditions
+from dnnlib.options import Progress
+from dnnlib.runs import FolderJob, find_output
+from interpreter import dataset_writer, ensemble
+from interpreter.dataset_writer import DatasetWriter, SampleFilter, Share, dataset_identity
+from interpreter.experiment import Experiment, load_experiment
+from interpreter.features import feature_layout
+from interpreter.native import NativeInterpreter
+from interpreter.options import InterpreterOptions
+from interpreter.training import (
+    InterpreterTask,
+    check_models_belong,
+    class_list_of,
+    load_annotations,
+)
 from networks.generator import Generator
-from networks.sampling import Sampler, check_conditions
+from networks.snapshot import load_generator
 from torch_utils.checkpoints import state_sha256
+from torch_utils.devices import resolve_repeatable
+from torch_utils.trainer import Cadence, TrainingJob
 
-SHEET_FILE = "train_data.jpg"
-_logger = logging.getLogger(__name__)
+# Loads the filter of real people, given recogniser, features, thresholds, face check and device.
+LoadFilter = Callable[..., SampleFilter]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingAnnotations:
-    """What training reads of a processed folder.
+class DatasetJob(FolderJob):
+    """A labelled data set to be written.
 
     Attributes:
-        masks: [n, R, R] uint8.
-        names: n files of the masks.
-        latents: [n, ...] as stored.
-        conditions: [n, c_dim] float32 or None.
-        classes: the class list as JSON values; None for a published folder.
-        drawn_with: record of the drawn images, empty for a published folder.
+        writer: of the samples.
+        count: number of samples.
+        share: which part of the work this process does.
     """
 
-    masks: np.ndarray
-    names: list[str]
-    latents: np.ndarray
-    conditions: np.ndarray | None
-    classes: list[dict[str, Any]] | None
-    drawn_with: dict[str, Any]
+    writer: DatasetWriter
+    count: int
+    share: Share
+
+    def work(self, progress: Progress) -> str:
+        """Write this process's share, and the manifest where everything is there."""
+        bar = progress(0, self.count // self.share.world)
+        result = self.writer.write(self.output, self.share, bar)
+        path = self.output.path
+        if result is None:
+            return f"{path}: this process is done, others are not"
+        return f"{path}: {result['samples']} samples, {result['dropped']} dropped"
 
 
-def load_annotations(
-    folder: Path, latents: Path, labels: Path | None, *, most: int, min_region_pixels: int
-) -> TrainingAnnotations:
-    """Read the first `most` masks by number, and as many rows of latents as they are.
+def prepare(options: InterpreterOptions, load_filter: LoadFilter) -> TrainingJob | DatasetJob:
+    """Check that an ensemble can be trained, or a data set written with --generate-data.
 
     Args:
-        folder: of image_maskN.npy.
-        latents: row k belongs to the k-th mask.
-        labels: conditions, row k belongs to the k-th mask; None takes labels.npy beside the
-            latents, and none where there is no such file.
-        most: number of masks to use.
-        min_region_pixels: classes with fewer pixels in a mask become class 0, as published.
-    Raises: FileNotFoundError; ValueError for masks of different sizes or without latents, or where
-        a gap in their numbers leaves open which latents they belong to.
+        options: as the user gave them.
+        load_filter: loads the filter of real people where one is asked for.
+    Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"annotation_mask_path {folder}: must be a folder of masks")
-    paths = sorted(folder.glob("image_mask*.npy"), key=lambda path: image_number(path) or 0)
-    if not paths:
-        raise FileNotFoundError(f"annotation_mask_path {folder}: has no image_maskN.npy")
-    rows = load_rows(latents, "annotation_image_latent_path")
-    if len(rows) < len(paths):
-        raise ValueError(
-            f"annotation_image_latent_path {latents}: {paths[len(rows)].name} has no latent, "
-            f"there are {len(rows)} rows for {len(paths)} masks"
-        )
-    numbers = [image_number(path) for path in paths]
-    if len(rows) > len(paths) and numbers != list(range(len(paths))):
-        raise ValueError(
-            f"annotation_mask_path {folder}: masks must be numbered from 0 on without gaps where "
-            f"there are more latents, got {len(paths)} masks and {len(rows)} rows in {latents}"
-        )
-    if len(paths) > most:
-        _logger.warning(
-            "max_training is %d: the first %d of %d masks are used", most, most, len(paths)
-        )
-    paths = paths[:most]
-    masks = [drop_small_classes(_load_mask(path), min_region_pixels) for path in paths]
-    for path, mask in zip(paths, masks, strict=True):
-        if mask.shape != masks[0].shape:
-            raise ValueError(f"{path}: all masks must have one size, {paths[0].name} has another")
-    if labels is None and latents.with_name(LABEL_FILE).is_file():
-        labels = latents.with_name(LABEL_FILE)
-    conditions = None if labels is None else load_rows(labels, "annotation_label_path")
-    if conditions is not None and len(conditions) < len(paths):
-        raise ValueError(f"annotation_label_path {labels}: fewer rows than masks")
-    record = folder / ANNOTATIONS_RECORD
-    made_with = files.read_json(record)["identity"] if record.is_file() else {}
-    return TrainingAnnotations(
-        masks=np.stack(masks),
-        names=[path.name for path in paths],
-        latents=rows[: len(paths)],
-        conditions=None if conditions is None else conditions[: len(paths)].astype(np.float32),
-        classes=made_with.get("classes"),
-        drawn_with=made_with.get("drawn_with", {}),
+    overrides = {"exp_dir": options.exp_dir, "seed": options.seed}
+    experiment = load_experiment(options.exp, overrides)
+    if options.generate_data:
+        return _prepare_dataset(options, experiment, load_filter)
+    return _prepare_training(options, experiment)
+
+
+def _prepare_training(options: InterpreterOptions, experiment: Experiment) -> TrainingJob:
+    labels = experiment.path("annotation_label_path") if experiment.annotation_label_path else None
+    annotations = load_annotations(
+        experiment.path("annotation_mask_path"),
+        experiment.path("annotation_image_latent_path"),
+        labels,
+        most=experiment.max_training,
+        min_region_pixels=experiment.min_region_pixels,
+    )
+    generator, _ = _load_generator(options, experiment)
+    task = InterpreterTask(generator, annotations, experiment)
+    outdir = options.outdir or Path(experiment.exp_dir) / "models"
+    return TrainingJob(
+        task=task,
+        output=find_output(outdir, ensemble.RECORD, task.identity(), fresh=options.fresh),
+        cadence=Cadence(row_steps=experiment.evaluate_every),
     )
 
 
-def drop_small_classes(mask: np.ndarray, least: int) -> np.ndarray:
-    """Return the mask with classes of fewer than `least` pixels turned into class 0."""
-    counts = np.bincount(mask.ravel(), minlength=256)
-    return np.where(counts[mask] < least, 0, mask).astype(np.uint8)
-
-
-def _load_mask(path: Path) -> np.ndarray:
-    rows = load_rows(path, "annotation_mask_path")
-    if rows.ndim != 2 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() > 254:
-        raise ValueError(f"{path}: a mask must be [H, W] class numbers from 0 to 254")
-    return rows.astype(np.uint8)
-
-
-def class_list_of(classes: Any, count: int) -> ClassList:
-    """Return the first classes of a list as JSON, or numbered ones in colours that differ."""
-    if not isinstance(classes, list) or len(classes) < count:
-        colours = sheets.default_palette(count).tolist()
-        classes = [{"name": f"class {k}", "color": colours[k]} for k in range(count)]
-    return class_list_from_json(classes[:count], "classes")
-
-
-class InterpreterTask(EnsembleTask):
-    """An ensemble in training on the features of annotated images.
-
-    Args:
-        generator: of the images, on the device that computes.
-        annotations: masks and latents.
-        experiment: how to train.
-    Raises: ValueError for masks of another size, classes beyond the number of classes, latents of
-        another width, or another generator than the one that made the annotated images.
-    """
-
-    def __init__(
-        self, generator: Generator, annotations: TrainingAnnotations, experiment: Experiment
-    ) -> None:
-        self.generator_sha256 = state_sha256(generator.state_dict())
-        _check_origin(self.generator_sha256, annotations, experiment)
-        resolution = generator.config.resolution
-        if annotations.masks.shape[1:] != (resolution, resolution):
-            height, width = annotations.masks.shape[1:]
-            raise ValueError(
-                f"{annotations.names[0]}: the mask must have the network's size "
-                f"{resolution}x{resolution}, got {width}x{height}"
-            )
-        self.classes = _count_classes(annotations, experiment)
-        self.annotations = annotations
-        self.generator_sampler = Sampler(generator, truncation=experiment.truncation)
-        self.ws = _annotated_ws(self.generator_sampler, annotations, experiment)
-        super().__init__(
-            torch.from_numpy(annotations.masks.reshape(-1)),
-            feature_layout(generator.config),
-            experiment,
-            self.classes,
-            self.generator_sampler.device,
+def _prepare_dataset(
+    options: InterpreterOptions, experiment: Experiment, load_filter: LoadFilter
+) -> DatasetJob:
+    assert options.resume is not None, "the options say so"
+    wanted = dataclasses.replace(
+        options.dataset, seed=experiment.seed, truncation=experiment.truncation
+    )
+    generator, feature_scale = _load_generator(options, experiment)
+    models = ensemble.load_models(options.resume, experiment.model_num)
+    network = state_sha256(generator.state_dict())
+    check_models_belong(models, network, experiment)
+    device = generator.mapping.w_avg.device
+    interpreter = NativeInterpreter(models.ensemble.to(device), feature_layout(generator.config))
+    conditions, sample_filter = None, None
+    if options.labels is not None:
+        conditions = load_conditions(options.labels, "--labels", feature_scale)
+    if options.filter_identities is not None:
+        sample_filter = load_filter(
+            rec_model=options.rec_model,
+            training_ids=options.filter_identities,
+            thresholds=options.thresholds,
+            face_check=options.face_check,
+            device=str(device),
         )
-
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the models, as plain JSON values."""
-        digest = hashlib.sha256(self.annotations.masks.tobytes())
-        digest.update(self.ws.numpy().tobytes())
-        return {
-            "network_sha256": self.generator_sha256,
-            "network": self.experiment.network_name,
-            "truncation_psi": self.experiment.truncation_psi,
-            "truncation_cutoff": self.experiment.truncation_cutoff,
-            "resolution": self.layout.resolution,
-            "feature_channels": list(self.layout.channels),
-            "annotations_sha256": digest.hexdigest(),
-            "annotations": self.annotations.names,
-            "classes": self.annotations.classes or self.classes,
-            "training": self.experiment.training,
-        }
-
-    def load(self) -> None:
-        """Generate the annotated images again, for their features and a sheet to check."""
-        palette = class_list_of(self.annotations.classes, self.classes).palette()
-        self.table, cells = FeatureTable(self.layout, self.images, self.device), []
-        for index, sample in enumerate(self.generator_sampler.features(self.ws)):
-            self.table.put(index, sample.maps)
-            first = next(iter(sample.images.values()))
-            painted = sheets.overlay(first, self.annotations.masks[index], palette)
-            cells.append((str(index), sheets.side_by_side([first, painted])))
-        self._sheet = sheets.contact_sheet(cells)
-
-    def validate(self, folder: Path) -> dict[str, float]:
-        """Measure held-out pixels; write the sheet of annotated images once."""
-        if not (folder / SHEET_FILE).is_file():
-            sheets.save_image(folder / SHEET_FILE, self._sheet)
-        return super().validate(folder)
+    writer = DatasetWriter(
+        generator,
+        interpreter,
+        wanted,
+        classes=class_list_of(models.identity.get("classes"), interpreter.classes),
+        conditions=conditions,
+        sample_filter=sample_filter,
+    )
+    start = f"_from_{wanted.start}" if wanted.start else ""
+    outdir = options.outdir or options.resume / f"samples_{wanted.count}{start}"
+    identity = dataset_identity(wanted, network, models.ensemble, conditions, sample_filter)
+    rank, world = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
+    return DatasetJob(
+        output=find_output(outdir, dataset_writer.RECORD, identity, fresh=options.fresh),
+        writer=writer,
+        count=wanted.count,
+        share=Share(rank=rank, world=world),
+    )
 
 
-def check_models_belong(models: TrainedInterpreter, network: str, experiment: Experiment) -> None:
-    """Check that models were trained on this network's features.
-
-    Args:
-        models: as loaded.
-        network: SHA-256 of the generator's weights.
-        experiment: whose truncation is used now; another one than in training is only a warning.
-    Raises: ValueError where the models know of another network.
-    """
-    identity = models.identity
-    if not identity:
-        _logger.warning("the models do not say which network they belong to")
-        return
-    if identity.get("network_sha256") != network:
-        raise ValueError(
-            f"stylegan_checkpoint: the models were trained on network "
-            f"{_short(identity.get('network_sha256'))}, this is {_short(network)}"
-        )
-    for key in ("truncation_psi", "truncation_cutoff"):
-        if identity.get(key) != (now := getattr(experiment, key)):
-            found = identity.get(key)
-            _logger.warning("%s is %s, the models were trained with %s", key, now, found)
-
-
-def _check_origin(network: str, annotations: TrainingAnnotations, experiment: Experiment) -> None:
-    drawn = annotations.drawn_with
-    if not drawn:
-        _logger.warning(
-            "the annotations do not say which network drew them; published folders never do"
-        )
-        return
-    wanted = {
-        "network": experiment.network_name,
-        "truncation_psi": experiment.truncation_psi,
-        "truncation_cutoff": experiment.truncation_cutoff,
-        "network_sha256": network,
-    }
-    for key, value in wanted.items():
-        if drawn.get(key) != value:
-            raise ValueError(
-                f"stylegan_checkpoint: the annotated images were drawn with {key} "
-                f"{_short(drawn.get(key))}, this is {_short(value)}"
-            )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 20 else f"{text[:12]}..."
-
-
-def _count_classes(annotations: TrainingAnnotations, experiment: Experiment) -> int:
-    listed = annotations.classes
-    highest = int(annotations.masks.max())
-    count = experiment.number_class or (len(listed) if listed else max(2, highest + 1))
-    for name, mask in zip(annotations.names, annotations.masks, strict=True):
-        if int(mask.max()) >= count:
-            raise ValueError(
-                f"{name}: classes must be from 0 to {count - 1} (number_class {count}), "
-                f"got {int(mask.max())}"
-            )
-    if not 2 <= count <= MAX_CLASSES:
-        raise ValueError(f"number_class must be from 2 to {MAX_CLASSES}, got {count}")
-    return count
-
-
-def _annotated_ws(
-    sampler: Sampler, annotations: TrainingAnnotations, experiment: Experiment
-) -> Tensor:
-    """Return ws [n, L, w_dim] of the annotated images."""
-    latents = torch.from_numpy(np.asarray(annotations.latents, np.float32))
-    where, num_ws = "annotation_image_latent_path", sampler.generator.num_ws
-    conditions = annotations.conditions
-    c = None if conditions is None else torch.from_numpy(conditions)
-    check_conditions(sampler.c_dim, c, "annotation_label_path")
-    if not experiment.annotation_data_from_w:
-        if latents.ndim != 2 or latents.shape[1] != sampler.z_dim:
-            got = list(latents.shape)
-            raise ValueError(f"{where}: shape must be [N, {sampler.z_dim}], got {got}")
-        return sampler.map(latents, c)
-    if latents.ndim == 2:
-        latents = latents[:, None].expand(-1, num_ws, -1)
-    w_dim = sampler.generator.config.w_dim
-    if tuple(latents.shape[1:]) != (num_ws, w_dim):
-        raise ValueError(
-            f"{where}: w must be [N, {w_dim}] or [N, {num_ws}, {w_dim}], "
-            f"got {list(annotations.latents.shape)}"
-        )
-    return latents.contiguous()
+def _load_generator(
+    options: InterpreterOptions, experiment: Experiment
+) -> tuple[Generator, float | None]:
+    """Return the generator, and the length that its conditions have."""
+    local = os.environ.get("LOCAL_RANK")
+    device = resolve_repeatable(options.device, None if local is None else int(local))
+    path = options.network or experiment.path("stylegan_checkpoint")
+    generator, snapshot = load_generator(path, device, use_raw_g=experiment.use_raw_g)
+    return generator, snapshot.feature_scale

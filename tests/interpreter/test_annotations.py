@@ -10,8 +10,8 @@ from interpreter.annotations import (
     annotations_identity,
     collect_annotations,
 )
-from interpreter.jobs import drop_small_classes, load_annotations
 from interpreter.options import AnnotationOptions
+from interpreter.training import drop_small_classes, load_annotations
 from tests.helpers.interpreters import paint_masks
 
 CLASSES = ClassList(

@@ -17,9 +17,9 @@ from interpreter.dataset_writer import (
     drop_most_uncertain,
 )
 from interpreter.features import feature_layout
-from interpreter.jobs import class_list_of
 from interpreter.native import NativeInterpreter
 from interpreter.options import Archive, DatasetOptions
+from interpreter.training import class_list_of
 from networks.sampling import IndexedSampler
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
 
