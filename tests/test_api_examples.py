@@ -75,7 +75,7 @@ def test_all_blocks(place, monkeypatch, capsys):
     assert torch.allclose(names["vectors"].norm(dim=1), torch.ones(4))
     assert len(names["scores"]) == 4
     assert 0 < names["limits"].privacy < 1
-    assert names["privacy"] is not None
+    assert names["leaks"] is not None
     assert "FD(random-conv-seed0)" in capsys.readouterr().out
     assert sorted(place.rglob("*")) == before
 
