@@ -89,7 +89,8 @@ def _summary(report: Report) -> Iterator[str]:
         yield '<section aria-labelledby="h-summary"><h2 id="h-summary">At a glance</h2>'
         yield '<dl class="tiles">'
         for entry in headlines:
-            yield f"<div><dt>{escape(entry.label)}</dt><dd>{_big(entry.value)}</dd>"
+            value, small = _cell(entry.value)
+            yield f"<div><dt>{escape(entry.label)}</dt><dd><strong>{value}</strong>{small}</dd>"
             yield f"<dd>{escape(entry.meaning)}</dd></div>"
         yield "</dl></section>"
     if report.skipped:
@@ -141,32 +142,20 @@ def _table(table: Table) -> Iterator[str]:
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
     yield f"<thead><tr>{heads}</tr></thead><tbody>"
     for name, *cells in table.rows:
-        row = "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
+        row = "".join(f"<td>{value}{small}</td>" for value, small in map(_cell, cells))
         yield f'<tr><th scope="row">{escape(format_cell(name))}</th>{row}</tr>'
     yield "</tbody></table></div>"
     if table.note:
         yield f'<p class="note">{escape(table.note)}</p>'
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell) -> tuple[str, str]:
+    """Return the value, and the interval and count of an estimate in small print."""
     if not isinstance(cell, Estimate):
-        return escape(format_cell(cell))
-    value, small = _parts(cell)
-    return f"{value} <small>{small}</small>"
-
-
-def _parts(estimate: Estimate) -> tuple[str, str]:
-    """Return the value, and its interval and count."""
-    value, _, interval = estimate_text(estimate).partition(" ")
-    rest = ", ".join(part for part in (interval, count_text(estimate)) if part)
-    return escape(value), escape(rest)
-
-
-def _big(cell: Cell) -> str:
-    if not isinstance(cell, Estimate):
-        return f"<strong>{escape(format_cell(cell))}</strong>"
-    value, small = _parts(cell)
-    return f"<strong>{value}</strong> <small>{small}</small>"
+        return escape(format_cell(cell)), ""
+    value, _, interval = estimate_text(cell).partition(" ")
+    rest = ", ".join(part for part in (interval, count_text(cell)) if part)
+    return escape(value), f" <small>{escape(rest)}</small>"
 
 
 def _picture(picture: Picture) -> str:
