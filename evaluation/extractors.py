@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from biometrics.embedding import load_embedder
-from dnnlib import downloads, files
+from dnnlib import cli, downloads, files
 from dnnlib.runs import slug
 from evaluation.feature_networks import STANDIN_NAME, RandomConvolutions, build_inception
 from evaluation.names import EXTRACTORS, Role
@@ -112,7 +112,6 @@ def build_extractors(
     roles: Collection[Role],
     *,
     device: str = "cpu",
-    progress: downloads.Progress | None = None,
 ) -> dict[Role, Extractor]:
     """Return a network for each role that metrics ask for.
 
@@ -120,15 +119,14 @@ def build_extractors(
         choice: one of evaluation.names.EXTRACTORS.
         roles: to be filled.
         device: that computes.
-        progress: shows what is being fetched.
     Raises: ValueError or FileNotFoundError naming the choice, the file or the role that has none.
     """
     kind, _, path = choice.partition(":")
     match kind:
         case "reference":
-            found = _reference(path, roles, device, progress)
+            found = _reference(path, roles, device)
         case "torch-fidelity":
-            found = _fidelity(path, device, progress)
+            found = _fidelity(path, device)
         case "standin" if not path:
             network = RandomConvolutions().to(device)
             standin = Extractor(
@@ -156,16 +154,14 @@ def build_extractors(
     return {role: found[role] for role in roles}
 
 
-def _reference(
-    folder: str, roles: Collection[Role], device: str, progress: downloads.Progress | None
-) -> dict[Role, Extractor]:
+def _reference(folder: str, roles: Collection[Role], device: str) -> dict[Role, Extractor]:
     modules: dict[str, Any] = {}
     found: dict[Role, Extractor] = {}
     for role in roles:
         weights, arguments = _PUBLISHED[role]
         if weights.file not in modules:
             path = Path(folder) / weights.file if folder else None
-            modules[weights.file] = load_torchscript(_find(weights, path, progress), device)
+            modules[weights.file] = load_torchscript(_find(weights, path), device)
         found[role] = Extractor(
             name=weights.file.removesuffix(".pt"),
             hash=weights.sha256 + "".join(f" {name}={v}" for name, v in arguments.items()),
@@ -176,8 +172,8 @@ def _reference(
     return found
 
 
-def _fidelity(file: str, device: str, progress: downloads.Progress | None) -> dict[Role, Extractor]:
-    path = _find(FIDELITY, Path(file) if file else None, progress)
+def _fidelity(file: str, device: str) -> dict[Role, Extractor]:
+    path = _find(FIDELITY, Path(file) if file else None)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what damaged or hostile bytes lead to
@@ -199,9 +195,10 @@ def _fidelity(file: str, device: str, progress: downloads.Progress | None) -> di
     }
 
 
-def _find(weights: WeightFile, path: Path | None, progress: downloads.Progress | None) -> Path:
+def _find(weights: WeightFile, path: Path | None) -> Path:
     """Return the published file at a path, or from the cache or its address; checked."""
     if path is None:
+        progress = partial(cli.progress_bar, unit="B")
         try:
             path = downloads.fetch(weights.folder + weights.file, weights.file, progress)
         except ValueError as error:

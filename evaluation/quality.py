@@ -1,14 +1,13 @@
 """Image quality: distances to real images, fidelity, coverage, diversity, smoothness."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.samples import open_samples
-from dnnlib import cli, files
+from dnnlib import files
 from dnnlib.options import Progress
 from dnnlib.processes import restart_under_torchrun
 from evaluation.extractors import build_extractors
@@ -156,10 +155,9 @@ def open_topic(options: QualityOptions, device: str) -> QualityTopic:
         assert options.images is not None, "checked by the options"
         fake = FolderImages(open_samples(options.images))
     roles = {metric.role for metric in options.metrics}
-    fetching = partial(cli.progress_bar, unit="B")
     plan = MetricPlan(
         metrics=options.metrics,
-        extractors=build_extractors(options.extractor, roles, device=device, progress=fetching),
+        extractors=build_extractors(options.extractor, roles, device=device),
         real=None if options.data is None else FolderImages(open_samples(options.data)),
         replicates=options.replicates,
         seed=options.seed,
