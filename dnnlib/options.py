@@ -66,15 +66,15 @@ class Declaration:
 
     help: str
     name: str
-    aliases: tuple[str, ...]
-    off: tuple[str, ...]
+    aliases: Sequence[str]
+    off: Sequence[str]
     heading: str
     metavar: str | None
     ge: float | None
     gt: float | None
     le: float | None
     lt: float | None
-    choices: tuple[str, ...]
+    choices: Sequence[str]
     parse: Callable[[str], Any] | None
     is_repeated: bool | None
     nargs: int
@@ -146,27 +146,8 @@ def option(
         needs: field of the option without which this one has no effect, and is refused.
         shown_default: words for --help where the default is None or long.
     """
-    declaration = Declaration(
-        help=help,
-        name=name,
-        aliases=tuple(aliases),
-        off=tuple(off),
-        heading=heading,
-        metavar=metavar,
-        ge=ge,
-        gt=gt,
-        le=le,
-        lt=lt,
-        choices=tuple(choices),
-        parse=parse,
-        is_repeated=is_repeated,
-        nargs=nargs,
-        is_argument=is_argument,
-        alone=alone,
-        needs=needs,
-        shown_default=shown_default,
-    )
-    return dataclasses.field(default=default, metadata={KEY: declaration})
+    declared = {name: value for name, value in locals().items() if name != "default"}
+    return dataclasses.field(default=default, metadata={KEY: Declaration(**declared)})
 
 
 def group(default_factory: Any = dataclasses.MISSING, *, heading: str = "") -> Any:
