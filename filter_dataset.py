@@ -17,7 +17,7 @@ impossible. Files of one sample (RGB, NIR, mask) stay or go together.
 
 main = command(
     FolderFilterOptions,
-    lazy("identities.jobs:prepare_folder_filter"),
+    lazy("identities.folder_filter:prepare"),
     examples=EXAMPLES,
     epilog=EPILOG,
 )

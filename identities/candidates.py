@@ -1,10 +1,9 @@
-"""Candidates: samples of new people before it is decided which are taken.
+"""Candidates: samples of new identities before it is decided which are accepted.
 
-Candidate j of person k is a function of (seed, k, j) and of which feature vector k has by then.
+Candidate j of identity k is a function of (seed, k, j) and of which feature vector k has by then.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from identities.decisions import Candidate
 from identities.identity_sources import IdentitySource
 from networks.sampling import Sampler, check_layers, replace_layers
 from torch_utils.seeding import generator_for
@@ -22,8 +22,8 @@ _STREAM = "recognition"
 class Variation(StrEnum):
     """Whose latent a sample has.
 
-    OWN: its own. SHARED: attempt j of all people has the same one. MIXED: only the layers that the
-    generator shares have it.
+    OWN: its own. SHARED: attempt j of all identities has the same one. MIXED: only the layers that
+    the generator shares have it.
     """
 
     OWN = "own"
@@ -31,28 +31,13 @@ class Variation(StrEnum):
     MIXED = "mixed"
 
 
-@dataclass(frozen=True, order=True)
-class Candidate:
-    """A sample that can be drawn.
-
-    Attributes:
-        identity: number of the new person.
-        attempt: number of the candidate of that person.
-        vector: number of the person's feature vector.
-    """
-
-    identity: int
-    attempt: int
-    vector: int
-
-
-class CandidateDrawer:
-    """Draws candidates.
+class CandidateSampler:
+    """Generates candidates.
 
     Args:
         generator: conditional, of the source's width.
         source: of feature vectors.
-        seed: of everything drawn.
+        seed: random seed of latents and feature vectors.
         scale: length of the vectors as conditions.
         variation: whose latent a sample has.
         shared_layers: layers whose w comes from the shared latent under MIXED.
@@ -73,7 +58,7 @@ class CandidateDrawer:
         self.generator, self.source, self._shared_layers = generator, source, shared_layers
         self._seed, self._scale, self._variation = seed, scale, variation
 
-    def draw(self, candidates: Sequence[Candidate]) -> Mapping[str, Tensor]:
+    def sample(self, candidates: Sequence[Candidate]) -> Mapping[str, Tensor]:
         """Return [N, C, R, R] uint8 images by modality."""
         conditions = self.conditions(candidates)
         if self._variation is not Variation.SHARED:
@@ -92,7 +77,7 @@ class CandidateDrawer:
         return torch.from_numpy(np.stack(rows) * np.float32(self._scale))
 
     def origin(self, candidate: Candidate) -> dict[str, Any]:
-        """Return everything that a candidate is drawn from, as plain JSON values."""
+        """Return everything that a candidate is generated from, as plain JSON values."""
         origin = {"seed": self._seed, "vector": candidate.vector, "attempt": candidate.attempt}
         return origin | self.source.vector(self._seed, candidate.identity, candidate.vector)[1]
 

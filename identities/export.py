@@ -1,4 +1,4 @@
-"""Writes people's images in the formats that recognition training reads."""
+"""Writes images of identities in the formats that recognition training reads."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,31 +16,33 @@ SHARD_SIZE = 5000
 
 
 @dataclass(frozen=True)
-class PersonImage:
-    """An image of a person.
+class IdentityImage:
+    """An image of an identity.
 
     Attributes:
-        label: the person's number, from 0 on without gaps.
-        person: the person's name.
+        label: the identity's number, from 0 on without gaps.
+        identity: the identity's name.
         name: of the image, in the export.
         path: of the file.
     """
 
     label: int
-    person: str
+    identity: str
     name: str
     path: Path
 
 
-def images_of(folder: Path, entries: Sequence[dict[str, Any]], modality: str) -> list[PersonImage]:
-    """Return a manifest's images of a modality; people are numbered as they come."""
+def images_of(
+    folder: Path, entries: Sequence[dict[str, Any]], modality: str
+) -> list[IdentityImage]:
+    """Return a manifest's images of a modality; identities are numbered as they come."""
     labels: dict[int, int] = {}
     images = []
     for entry in entries:
         identity = entry["identity"]
         label = labels.setdefault(identity, len(labels))
         path = folder / entry["files"][modality]["name"]
-        images.append(PersonImage(label, f"id_{identity}", path.name, path))
+        images.append(IdentityImage(label, f"id_{identity}", path.name, path))
     return images
 
 
@@ -51,10 +53,10 @@ def export_manifest(folder: Path, entries: Sequence[dict[str, Any]], kind: Expor
     for modality in MODALITIES:
         if modality.name in entries[0]["files"]:
             place = folder / "export" / kind.value / modality.folders[0]
-            export_people(place, images_of(folder, entries, modality.name), kind)
+            export_images(place, images_of(folder, entries, modality.name), kind)
 
 
-def export_people(folder: Path, images: Sequence[PersonImage], kind: ExportKind) -> list[Path]:
+def export_images(folder: Path, images: Sequence[IdentityImage], kind: ExportKind) -> list[Path]:
     """Write images; what is there already is replaced.
 
     Args:
@@ -67,23 +69,23 @@ def export_people(folder: Path, images: Sequence[PersonImage], kind: ExportKind)
         return []
     if kind is ExportKind.IMAGEFOLDER:
         for image in images:
-            link_or_copy(image.path, folder / image.person / image.name)
-        return sorted({folder / image.person for image in images})
+            link_or_copy(image.path, folder / image.identity / image.name)
+        return sorted({folder / image.identity for image in images})
     if kind is ExportKind.RECORDIO:
         _write_records(folder, images)
         return [folder / "train.rec"]
     return list(_write_shards(folder, images))
 
 
-def _write_records(folder: Path, images: Sequence[PersonImage]) -> None:
-    people: list[list[recordio.RecordImage]] = [[] for _ in range(images[-1].label + 1)]
+def _write_records(folder: Path, images: Sequence[IdentityImage]) -> None:
+    identities: list[list[recordio.RecordImage]] = [[] for _ in range(images[-1].label + 1)]
     for image in images:
-        name = f"{image.person}/{image.name}"
-        people[image.label].append(recordio.RecordImage(name, image.path))
-    recordio.write_identities(folder, people, read_header(images[0].path).width)
+        name = f"{image.identity}/{image.name}"
+        identities[image.label].append(recordio.RecordImage(name, image.path))
+    recordio.write_identities(folder, identities, read_header(images[0].path).width)
 
 
-def _write_shards(folder: Path, images: Sequence[PersonImage]) -> Iterator[Path]:
+def _write_shards(folder: Path, images: Sequence[IdentityImage]) -> Iterator[Path]:
     for number, start in enumerate(range(0, len(images), SHARD_SIZE)):
         path = folder / f"shard-{number:06d}.tar"
         part = images[start : start + SHARD_SIZE]
@@ -92,6 +94,6 @@ def _write_shards(folder: Path, images: Sequence[PersonImage]) -> Iterator[Path]
         yield path
 
 
-def _as_sample(number: int, image: PersonImage) -> shards.Sample:
+def _as_sample(number: int, image: IdentityImage) -> shards.Sample:
     content = {image.path.suffix[1:]: image.path.read_bytes(), "cls": str(image.label).encode()}
     return f"{number:09d}", content

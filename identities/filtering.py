@@ -1,10 +1,9 @@
-"""Tells which images show a person of the training data, or no face.
+"""Tells which images show a training identity, or no face.
 
 What is compared are the uint8 images that are saved; one embedding path serves all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,10 +15,9 @@ from biometrics.detection import FaceCheck
 from biometrics.faces import FaceReason
 from biometrics.features import IdentityFeatures
 from data.modalities import MODALITIES, NIR
-from identities.rules import FilterRules, Reason, Which
+from identities.decisions import SCORE_DIGITS, Decision, PairScores, judge_alone
+from identities.rules import FilterRules, Which
 from metrics.nearest import Nearest, References
-
-SCORE_DIGITS = 6  # scores are rounded before they are compared, so that what is written decides
 
 
 class ImageEmbedder(Protocol):
@@ -37,12 +35,12 @@ class ImageEmbedder(Protocol):
         """Return [N, E] float32 unit rows of [N, C, H, W] uint8 images."""
 
 
-class TrainingPeople:
-    """Everyone whose images a generator was trained on.
+class TrainingIdentities:
+    """The identities whose images a generator was trained on.
 
     Args:
         features: of their images.
-        which: compare with the first image of each person, in the file's order, or with all.
+        which: compare with the first image of each identity, in the file's order, or with all.
         device: where products are computed.
     """
 
@@ -53,68 +51,48 @@ class TrainingPeople:
         if which is Which.FIRST:
             rows = np.sort(np.unique(features.identities, return_index=True)[1])
         self.stems = tuple(features.stems[row] for row in rows)
-        self.people = len(set(features.identities))
+        self.num_identities = len(set(features.identities))
         self._references = References(features.vectors[rows], device=device)
 
     @property
     def width(self) -> int:
-        """Numbers a feature."""
+        """Embedding dimension."""
         return self._references.width
 
     def nearest(self, vectors: np.ndarray, *, is_absolute: bool) -> Nearest:
-        """Return the nearest image of a training person for each of [N, E] vectors."""
+        """Return the nearest training image for each of [N, E] vectors."""
         found = self._references.nearest(vectors, is_absolute=is_absolute)
         return Nearest(found.scores.round(SCORE_DIGITS), found.indices)
 
 
-@dataclass(frozen=True, eq=False)
-class PairScores:
-    """What is known of N samples before any is compared with another.
-
-    Attributes:
-        vectors: [N, E] float32 embeddings of the first modality that is there.
-        training: nearest images of training people, by modality that is checked.
-        agreement: [N] float32 cosine between RGB and NIR; NaN where one is not there.
-        faces: by modality that is checked: what is wrong with each image, or None.
-    """
-
-    vectors: np.ndarray
-    training: Mapping[str, Nearest]
-    agreement: np.ndarray
-    faces: Mapping[str, Sequence[FaceReason | None]]
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-
 class PairScorer:
-    """Embeds samples, looks for faces, and finds the nearest training people.
+    """Embeds samples, looks for faces, and finds the nearest training images.
 
     Args:
         embedder: recogniser of the features.
-        people: to compare with.
+        training: identities to compare with.
         rules: how to compare.
         face_check: of the images.
-        people_nir: to compare NIR images with; None takes `people`.
+        training_nir: to compare NIR images with; None takes `training`.
     Raises: ValueError where embedder and features have other widths.
     """
 
     def __init__(
         self,
         embedder: ImageEmbedder,
-        people: TrainingPeople,
+        training: TrainingIdentities,
         rules: FilterRules,
         face_check: FaceCheck | None = None,
-        people_nir: TrainingPeople | None = None,
+        training_nir: TrainingIdentities | None = None,
     ) -> None:
-        for known in (people, people_nir or people):
+        for known in (training, training_nir or training):
             if embedder.width != known.width:
                 raise ValueError(
                     f"--rec-model gives {embedder.width} numbers an image, the features have "
                     f"{known.width}: they are of another recogniser"
                 )
-        self._people_nir = people_nir or people
-        self.embedder, self.people, self.rules = embedder, people, rules
+        self._training_nir = training_nir or training
+        self.embedder, self.training, self.rules = embedder, training, rules
         self.face_check = face_check or FaceCheck()
 
     def score(self, images: Mapping[str, Tensor]) -> PairScores:
@@ -130,7 +108,7 @@ class PairScorer:
         return PairScores(
             vectors=vectors[first],
             training={
-                name: self.people_of(name).nearest(
+                name: self.training_of(name).nearest(
                     vectors[name], is_absolute=self.rules.is_absolute
                 )
                 for name in checked
@@ -139,32 +117,48 @@ class PairScorer:
             faces={name: self._faces(images[name]) for name in checked},
         )
 
-    def people_of(self, modality: str) -> TrainingPeople:
-        """Return whom images of a modality are compared with."""
-        return self._people_nir if modality == NIR.name else self.people
+    def training_of(self, modality: str) -> TrainingIdentities:
+        """Return the identities that images of a modality are compared with."""
+        return self._training_nir if modality == NIR.name else self.training
+
+    def decide(
+        self, samples: Sequence[Mapping[str, np.ndarray]]
+    ) -> tuple[list[Decision], PairScores]:
+        """Decide on samples that stand alone: [C, R, R] uint8 by modality, all of one size."""
+        images = {
+            name: torch.from_numpy(np.stack([sample[name] for sample in samples]))
+            for name in samples[0]
+        }
+        scores = self.score(images)
+        decisions = [judge_alone(scores, index, self.rules) for index in range(len(scores))]
+        return decisions, scores
+
+    def describe(self, scores: PairScores, index: int) -> dict[str, Any]:
+        """Return what lists of samples say of scores, as plain JSON values."""
+        agreement = float(scores.agreement[index])
+        training = {
+            name: {
+                "score": round(float(found.scores[index]), SCORE_DIGITS),
+                "image": self.training_of(name).stems[found.indices[index]],
+            }
+            for name, found in scores.training.items()
+        }
+        is_known = np.isfinite(agreement)
+        return {
+            "training": training,
+            "agreement": round(agreement, SCORE_DIGITS) if is_known else None,
+        }
 
     def _faces(self, images: Tensor) -> list[FaceReason | None]:
         return [next(iter(verdict.reasons), None) for verdict in self.face_check(images)]
 
 
-def reasons_alone(scores: PairScores, index: int, rules: FilterRules) -> list[Reason]:
-    """Return why a sample must go whatever the other samples are; faces are not judged here."""
-    reasons = []
-    for name, nearest in scores.training.items():
-        is_nir = name == NIR.name
-        limit = rules.privacy_nir if is_nir and rules.privacy_nir is not None else rules.privacy
-        if nearest.scores[index] >= limit:
-            reasons.append(Reason.TRAINING_PERSON_NIR if is_nir else Reason.TRAINING_PERSON)
-    is_low = rules.min_agreement is not None and scores.agreement[index] < rules.min_agreement
-    return [*reasons, Reason.DISAGREEMENT] if is_low else reasons
-
-
-class PeopleFilter:
-    """Drops samples that show a training person, or no face; the interpreter's `SampleFilter`.
+class IdentityFilter:
+    """Drops samples that show a training identity, or no face; the interpreter's `SampleFilter`.
 
     Args:
         scorer: with its rules.
-        features: hashes of the files of the training people's features, for the record.
+        features: hashes of the files of the training identities' features, for the record.
     """
 
     def __init__(self, scorer: PairScorer, features: Any) -> None:
@@ -191,27 +185,17 @@ class PeopleFilter:
         Args:
             samples: images [C, R, R] uint8 0..255 by modality.
         """
-        if not samples:
-            return []
-        images = {
-            name: torch.from_numpy(np.stack([sample[name] for sample in samples]))
-            for name in samples[0]
-        }
-        scores = self._scorer.score(images)
-        return [self._reason(scores, index) for index in range(len(samples))]
-
-    def _reason(self, scores: PairScores, index: int) -> str | None:
-        wrong = [found[index] for found in scores.faces.values() if found[index] is not None]
-        if wrong:
-            return f"{Reason.FACE.value}: {wrong[0].value}"
-        reasons = reasons_alone(scores, index, self._scorer.rules)
-        return reasons[0].value if reasons else None
+        reasons: list[str | None] = []
+        for decision in self._scorer.decide(samples)[0] if samples else ():
+            first = decision.reasons[0].value if decision.reasons else None
+            reasons.append(first if decision.face is None else f"{first}: {decision.face.value}")
+        return reasons
 
 
 def check_features(
     features: IdentityFeatures, path: Path, embedder: ImageEmbedder, option: str
 ) -> None:
-    """Refuse features of another recogniser or width. Raises: ValueError."""
+    """Check that features are of this recogniser and width. Raises: ValueError."""
     features.check_recogniser(embedder.hash, f"{option} {path}")
     width = features.vectors.shape[1]
     if width != embedder.width:

@@ -1,25 +1,29 @@
-"""Filters any folder of images into a view of it: links to what may stay, and a list of the rest.
+"""Filters any folder of images into a view of it: links to what is kept, and a list of the rest.
 
 Nothing is ever deleted or changed in the folder itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from biometrics.faces import FaceReason
 from data.sample_index import SampleIndex, hash_rows
-from data.samples import MANIFEST
+from data.samples import MANIFEST, open_samples
 from data.storage import link_or_copy, map_in_threads
 from dnnlib import files
-from dnnlib.runs import OutputFolder
-from identities.filtering import PairScorer, PairScores, reasons_alone
+from dnnlib.options import Progress
+from dnnlib.runs import FolderJob, find_output
+from identities.audit import Auditor, load_auditor
+from identities.decisions import Decision
+from identities.filter_loading import LoadedFilter, load_filter
+from identities.filtering import PairScorer
+from identities.options import FolderFilterOptions
+from identities.reports import count_reasons, describe_scores, training_score
 from identities.rules import Reason
-from identities.summary import count_reasons, describe_scores
+from torch_utils.devices import resolve_repeatable
 
 RECORD = "filter_summary.json"
 SCORES = "filter_scores.jsonl"
@@ -38,169 +42,162 @@ class _Loaded:
     error: str | None = None
 
 
-class FolderFilter:
-    """Judges the samples of a folder.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FolderFilterJob(FolderJob):
+    """A view of a folder, to be made.
 
-    Args:
-        folder: of the images.
-        samples: in it.
-        scorer: with its rules.
-        is_strict: an unreadable image ends the work.
+    Attributes:
+        options: as checked.
+        samples: of the folder.
+        loaded: the filter.
+        auditor: second recogniser, or None.
     """
 
-    def __init__(
-        self, folder: Path, samples: SampleIndex, scorer: PairScorer, *, is_strict: bool
-    ) -> None:
-        self._folder, self._samples, self._scorer = folder, samples, scorer
-        self._is_strict = is_strict
+    options: FolderFilterOptions
+    samples: SampleIndex
+    loaded: LoadedFilter
+    auditor: Auditor | None
 
-    def judge(self, progress: Callable[[int], None]) -> list[Entry]:
-        """Return an entry a sample, in order: scores, and reasons, which are empty for good ones.
-
-        Raises: ValueError for an unreadable image, where that is fatal.
-        """
-        entries: dict[int, Entry] = {}
-        for batch in self._batches():
-            for loaded in batch:
-                if loaded.error is not None:
-                    entries[loaded.index] = self._unreadable(loaded)
-            good = [loaded for loaded in batch if loaded.error is None]
-            if good:
-                entries |= self._judge_batch(good)
-            progress(len(batch))
-        return [entries[index] for index in range(len(self._samples))]
-
-    def write(
-        self,
-        output: OutputFolder,
-        progress: Callable[[int], None],
-        *,
-        is_list_only: bool,
-        finish: Callable[[Path, list[str]], dict[str, Any]] | None = None,
-    ) -> dict[str, Any]:
-        """Judge, and write the view.
-
-        Args:
-            output: folder that is not finished.
-            progress: called with the number of further samples.
-            is_list_only: write no links, only lists.
-            finish: called with the folder that holds the kept images and their names; what it
-                returns goes into the summary.
-        Returns: the summary.
-        """
-        entries = self.judge(progress)
-        kept = [i for i, entry in enumerate(entries) if not entry["reasons"]]
-        copies = 0 if is_list_only else self._place(output.path, kept)
-        files.write_json_lines(output.path / SCORES, (entries[i] for i in kept))
-        rejected = [entry for entry in entries if entry["reasons"]]
-        files.write_json_lines(output.path / REJECTED, rejected)
-        lines = [name for i in kept for name in self._samples.files_of(i)]
-        with files.atomic_write(output.path / "kept.txt", "w") as file:
-            file.writelines(f"{name}\n" for name in lines)
-        if kept and self._samples.entries:
-            lines_kept = (self._samples.entries[i] for i in kept)
-            files.write_json_lines(output.path / MANIFEST, lines_kept)
-        names = [self._first_image(i) for i in kept]
-        summary = {
-            "samples": len(entries),
-            "kept": len(kept),
-            "rejected": {"total": len(rejected), **count_reasons(rejected)},
-            "copied_files": copies,
-            "scores": {
-                "training": describe_scores(_training_scores(entries)),
-                "training_of_kept": describe_scores(_training_scores(entries[i] for i in kept)),
-                "agreement": describe_scores(entry["agreement"] for entry in entries),
-            },
-            **({} if finish is None else finish(self._folder, names)),
-        }
-        files.remove_parts(output.path)
-        output.finish(summary)
-        return summary
-
-    def _batches(self) -> Iterator[list[_Loaded]]:
-        """Yield samples whose images have the same modalities and sizes, and unreadable ones."""
-        waiting: dict[tuple[Any, ...], list[_Loaded]] = {}
-        for loaded in map_in_threads(self._load, range(len(self._samples))):
-            key = tuple((name, image.shape) for name, image in loaded.images.items())
-            batch = waiting.setdefault(key, [])
-            batch.append(loaded)
-            if len(batch) == _BATCH:
-                yield waiting.pop(key)
-        yield from waiting.values()
-
-    def _load(self, index: int) -> _Loaded:
-        try:
-            images = {
-                modality: self._samples.image(modality, index)
-                for modality in self._samples.modalities
-                if self._samples.has(modality, index)
+    def work(self, progress: Progress) -> str:
+        """Decide on all samples, and write lists and view."""
+        target, samples = self.output.path, self.samples
+        with self.output.at_work():
+            self.loaded.save_calibration()
+            done = progress(0, len(samples))
+            is_strict = self.options.strict
+            entries = judge_samples(samples, self.loaded.scorer, done, is_strict=is_strict)
+            kept = [i for i, entry in enumerate(entries) if not entry["reasons"]]
+            names = [name for i in kept for name in samples.files_of(i)]
+            copies = 0 if self.options.list_only else self._link(names)
+            files.write_json_lines(target / SCORES, (entries[i] for i in kept))
+            rejected = [entry for entry in entries if entry["reasons"]]
+            files.write_json_lines(target / REJECTED, rejected)
+            with files.atomic_write(target / "kept.txt", "w") as file:
+                file.writelines(f"{name}\n" for name in names)
+            if kept and samples.entries:
+                files.write_json_lines(target / MANIFEST, (samples.entries[i] for i in kept))
+            agreements = describe_scores(entry["agreement"] for entry in entries)
+            rejections = {"total": len(rejected), **count_reasons(rejected)}
+            summary = {
+                "samples": len(entries),
+                "kept": len(kept),
+                "rejected": rejections,
+                "copied_files": copies,
+                "scores": {
+                    "training": describe_scores(map(training_score, entries)),
+                    "training_of_kept": describe_scores(training_score(entries[i]) for i in kept),
+                    "agreement": agreements,
+                },
+                "audit": self._audit(kept),
             }
+            files.remove_parts(target)
+            self.output.finish(summary)
+        reasons = rejections["by_first_reason"].items()
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons) or "none"
+        return f"{target}: {len(kept)} of {len(entries)} samples kept; rejected: {why}"
+
+    def _audit(self, kept: Sequence[int]) -> dict[str, Any] | None:
+        if self.auditor is None:
+            return None
+        samples, names = self.samples, []
+        for index in kept:
+            first = next(name for name in samples.modalities if samples.has(name, index))
+            names.append(samples.file(first, index))
+        return self.auditor.report(self.options.data, names)
+
+    def _link(self, names: Sequence[str]) -> int:
+        """Link kept files into the view; return how many had to be copied."""
+        folder, target = self.options.data, self.output.path
+        present = [name for name in (*names, *_COPIED) if (folder / name).is_file()]
+        return sum(not link_or_copy(folder / name, target / name) for name in present)
+
+
+def prepare(options: FolderFilterOptions) -> FolderFilterJob:
+    """Read the filter and look at the folder.
+
+    Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
+    """
+    device = resolve_repeatable(options.device, options.gpu_device_number)
+    check_disjoint(options.data, options.outdir)
+    if not options.data.is_dir():
+        raise FileNotFoundError(f"--data {options.data}: no such folder")
+    samples = open_samples(options.data, is_complete=False)
+    loaded = load_filter(replace(options.filter, device=device))
+    recogniser = loaded.scorer.embedder.hash
+    ids = options.filter.training_ids
+    auditor = load_auditor(options.audit, ids, device=device, other_than=recogniser)
+    identity = {
+        "files_sha256": fingerprint(samples),
+        "list_only": options.list_only,
+        "filter": loaded.describe(),
+        "audit": None if auditor is None else auditor.embedder.hash,
+    }
+    return FolderFilterJob(
+        output=find_output(options.outdir, RECORD, identity, fresh=options.fresh),
+        facts={"samples": len(samples)},
+        options=options,
+        samples=samples,
+        loaded=loaded,
+        auditor=auditor,
+    )
+
+
+def judge_samples(
+    samples: SampleIndex, scorer: PairScorer, progress: Callable[[int], None], *, is_strict: bool
+) -> list[Entry]:
+    """Return an entry per sample, in order: scores, and reasons, which are empty for kept ones.
+
+    Raises: ValueError for an unreadable image, where `is_strict`.
+    """
+    entries: dict[int, Entry] = {}
+    for batch in _batches(samples):
+        if batch[0].error is None:
+            decisions, scores = scorer.decide([loaded.images for loaded in batch])
+            for row, (loaded, decision) in enumerate(zip(batch, decisions, strict=True)):
+                entry = _entry(samples, loaded.index, decision)
+                entries[loaded.index] = entry | scorer.describe(scores, row)
+        elif is_strict:
+            raise ValueError(f"--strict: {batch[0].error}")
+        else:
+            for loaded in batch:
+                entry = _entry(samples, loaded.index, Decision(reasons=(Reason.UNREADABLE,)))
+                entries[loaded.index] = entry | {"error": loaded.error}
+        progress(len(batch))
+    return [entries[index] for index in range(len(samples))]
+
+
+def _entry(samples: SampleIndex, index: int, decision: Decision) -> Entry:
+    return {
+        "name": samples.stems[index],
+        "files": samples.files_of(index),
+        **decision.describe(),
+        "training": {},
+        "agreement": None,
+    }
+
+
+def _batches(samples: SampleIndex) -> Iterator[list[_Loaded]]:
+    """Yield samples whose images have the same modalities and sizes; unreadable ones have none."""
+
+    def load(index: int) -> _Loaded:
+        present = [name for name in samples.modalities if samples.has(name, index)]
+        try:
+            return _Loaded(index, {name: samples.image(name, index) for name in present})
         except (ValueError, OSError) as error:
             return _Loaded(index, {}, str(error))
-        return _Loaded(index, images)
 
-    def _unreadable(self, loaded: _Loaded) -> Entry:
-        if self._is_strict:
-            raise ValueError(f"--strict: {loaded.error}")
-        entry = self._entry(loaded.index, [Reason.UNREADABLE])
-        return {**entry, "error": loaded.error}
-
-    def _judge_batch(self, batch: Sequence[_Loaded]) -> dict[int, Entry]:
-        stacks = {
-            name: torch.from_numpy(np.stack([loaded.images[name] for loaded in batch]))
-            for name in batch[0].images
-        }
-        scores = self._scorer.score(stacks)
-        return {
-            loaded.index: self._scored_entry(loaded.index, scores, index)
-            for index, loaded in enumerate(batch)
-        }
-
-    def _scored_entry(self, sample: int, scores: PairScores, index: int) -> Entry:
-        face = _face(scores, index)
-        reasons = [Reason.FACE] if face is not None else []
-        reasons += reasons_alone(scores, index, self._scorer.rules)
-        entry = self._entry(sample, reasons)
-        agreement = float(scores.agreement[index])
-        return {
-            **entry,
-            "face": None if face is None else face.value,
-            "training": {
-                name: {
-                    "score": round(float(found.scores[index]), 6),
-                    "image": self._scorer.people_of(name).stems[found.indices[index]],
-                }
-                for name, found in scores.training.items()
-            },
-            "agreement": None if np.isnan(agreement) else round(agreement, 6),
-        }
-
-    def _entry(self, sample: int, reasons: Sequence[Reason]) -> Entry:
-        order = list(Reason)
-        return {
-            "name": self._samples.stems[sample],
-            "files": self._samples.files_of(sample),
-            "reasons": [reason.value for reason in sorted(reasons, key=order.index)],
-            "face": None,
-            "training": {},
-            "agreement": None,
-        }
-
-    def _first_image(self, sample: int) -> str:
-        modalities = self._samples.modalities
-        first = next(m for m in modalities if self._samples.has(m, sample))
-        return self._samples.file(first, sample)
-
-    def _place(self, target: Path, kept: Sequence[int]) -> int:
-        """Link kept files into the view; return how many had to be copied."""
-        names = [name for i in kept for name in self._samples.files_of(i)]
-        names += [name for name in _COPIED if (self._folder / name).is_file()]
-        names = [name for name in names if (self._folder / name).is_file()]
-        return sum(not link_or_copy(self._folder / name, target / name) for name in names)
+    waiting: dict[tuple[Any, ...], list[_Loaded]] = {}
+    for loaded in map_in_threads(load, range(len(samples))):
+        key = tuple((name, image.shape) for name, image in loaded.images.items())
+        batch = waiting.setdefault(key, [])
+        batch.append(loaded)
+        if len(batch) == _BATCH:
+            yield waiting.pop(key)
+    yield from waiting.values()
 
 
-def check_apart(folder: Path, outdir: Path) -> None:
-    """Refuse a view inside its own source, or the other way round. Raises: ValueError."""
+def check_disjoint(folder: Path, outdir: Path) -> None:
+    """Check that a view lies neither inside its source nor around it. Raises: ValueError."""
     inside, outside = folder.resolve(), outdir.resolve()
     if inside == outside or inside in outside.parents or outside in inside.parents:
         raise ValueError(
@@ -219,11 +216,3 @@ def fingerprint(samples: SampleIndex) -> str:
             size = None if known is None else (known.st_size, known.st_mtime_ns)
             rows.append([name, size])
     return hash_rows(rows)
-
-
-def _face(scores: PairScores, index: int) -> FaceReason | None:
-    return next((found[index] for found in scores.faces.values() if found[index]), None)
-
-
-def _training_scores(entries: Any) -> list[float | None]:
-    return [next((t["score"] for t in entry["training"].values()), None) for entry in entries]

@@ -1,4 +1,4 @@
-"""Where the feature vectors of new people come from."""
+"""Where the feature vectors of new identities come from."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,10 +17,10 @@ _PHI_STEPS = 20
 
 
 class IdentitySource(Protocol):
-    """Gives a unit vector for each new person; a function of (seed, person, try) alone.
+    """Gives a unit vector for each new identity; a function of (seed, identity, try) alone.
 
     Attributes:
-        tries: vectors a person can have; None for any number.
+        tries: vectors an identity can have; None for any number.
     """
 
     tries: int | None
@@ -33,7 +33,7 @@ class RandomSource:
     """Random directions, as published.
 
     Args:
-        width: numbers a vector.
+        width: embedding dimension.
     """
 
     tries = None
@@ -47,13 +47,13 @@ class RandomSource:
 
 
 class MixupSource:
-    """Mixtures of two training people's features: phi x one + (1 - phi) x the other.
+    """Mixtures of two training identities' features: phi x one + (1 - phi) x the other.
 
-    phi is one of 0.05, 0.10, ... 0.95; 0 and 1 would be a training person.
+    phi is one of 0.05, 0.10, ... 0.95; 0 and 1 would be a training identity.
 
     Args:
-        features: of the training people.
-    Raises: ValueError for fewer than two people.
+        features: of the training identities.
+    Raises: ValueError for fewer than two of them.
     Source: identity mixup: Qiu et al. 2021 (SynFace, arXiv:2108.07960), there of the generator's
         identity coefficients; here of the recogniser's features.
     """
@@ -64,19 +64,21 @@ class MixupSource:
         self._vectors = unit_rows(features.vectors)
         self._stems = features.stems
         identities = np.array(features.identities)
-        self._people = [
+        self._images = [
             np.flatnonzero(identities == name) for name in dict.fromkeys(features.identities)
         ]
-        if len(self._people) < 2:
-            raise ValueError("--identity-source=interpolate needs features of at least two people")
+        if len(self._images) < 2:
+            raise ValueError(
+                "--identity-source=interpolate needs features of at least two identities"
+            )
 
     def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return the direction of a mixture of two different people's images."""
+        """Return the direction of a mixture of images of two identities."""
         random = generator_for(seed, _STREAM, "mixup", identity, attempt)
-        first, second = torch.randperm(len(self._people), generator=random)[:2].tolist()
+        first, second = torch.randperm(len(self._images), generator=random)[:2].tolist()
         rows = []
-        for person in (first, second):
-            images = self._people[person]
+        for chosen in (first, second):
+            images = self._images[chosen]
             rows.append(int(images[int(torch.randint(len(images), [], generator=random))]))
         phi = int(torch.randint(1, _PHI_STEPS, [], generator=random)) / _PHI_STEPS
         mixed = phi * self._vectors[rows[0]] + (1 - phi) * self._vectors[rows[1]]
@@ -85,7 +87,7 @@ class MixupSource:
 
 
 class FileSource:
-    """Vectors of a file, one a person.
+    """Vectors of a file, one an identity.
 
     Args:
         path: .npy of [N, E], or JSON: a list of vectors or an object of them by name.
@@ -111,7 +113,7 @@ class FileSource:
 
     def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the direction of a row of the file."""
-        assert attempt == 0, "a person of a file has one vector"
+        assert attempt == 0, "an identity of a file has one vector"
         return self._vectors[identity], {"name": self._names[identity]}
 
 

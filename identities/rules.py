@@ -1,4 +1,4 @@
-"""What a new person's sample must satisfy: the published rules, and stricter ones of ours."""
+"""What a sample of a new identity must satisfy: the published rules, and stricter ones of ours."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Which(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a sample is not taken; the order is that in which reasons are counted."""
+    """Why a sample is rejected; the order is that in which reasons are counted."""
 
     UNREADABLE = "unreadable"
     FACE = "face"
@@ -38,22 +38,22 @@ class FilterRules:
     """Limits and what they are held against. A score at a limit counts as above it.
 
     Attributes:
-        privacy: a sample whose cosine to a training image is this or more shows that person.
-        uniqueness: a sample whose cosine to another new person is this or more shows that person.
-        same_identity: a sample of one person has at least this cosine to that person's others.
+        privacy: a sample whose cosine to a training image is this or more shows that identity.
+        uniqueness: a sample whose cosine to another new identity is this or more shows that one.
+        same_identity: a sample of an identity has at least this cosine to that identity's others.
         too_similar: and less than this, so that samples differ; None takes any.
         min_agreement: cosine between the RGB and the NIR image of a pair; None takes any.
-        training: the first image of each training person is compared, or all.
-        own: a sample is compared with the first one of its person, or with all.
-        others: other new people are known by their first sample, or by all.
-        is_nearest: a sample must be nearer to some sample of its person than to all samples of
+        training: the first image of each training identity is compared, or all.
+        own: a sample is compared with the first one of its identity, or with all.
+        others: other new identities are known by their first sample, or by all.
+        is_nearest: a sample must be nearer to some sample of its identity than to all samples of
             others that it is compared with.
-        faces: which samples of a person must show a face.
-        check_nir: the NIR image too must show a face and no training person.
+        faces: which samples of an identity must show a face.
+        check_nir: the NIR image too must show a face and no training identity.
         privacy_nir: instead of `privacy` for NIR images; None is the same.
         is_absolute: cosines lose their sign.
-        max_attempts: samples drawn for one person, at most.
-        vector_attempts: samples drawn for a feature vector before the first is taken: of those that
+        max_attempts: maximum number of candidates per identity.
+        vector_attempts: candidates per feature vector before the first is accepted: of those that
             pass, the one that is most like the others. Where none does, the vector is replaced.
     """
 
@@ -82,7 +82,7 @@ class FilterRules:
         if self.too_similar is not None and self.too_similar <= self.same_identity:
             raise ValueError(
                 f"too_similar ({self.too_similar}) must be above same_identity "
-                f"({self.same_identity}), or no second sample of a person can be taken"
+                f"({self.same_identity}), or no second sample of an identity can be accepted"
             )
         for name in ("max_attempts", "vector_attempts"):
             if getattr(self, name) < 1:

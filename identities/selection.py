@@ -7,54 +7,36 @@ number of processes, and a continued run, come to the same samples.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from biometrics.faces import FaceReason
-from identities.candidates import Candidate
-from identities.filtering import SCORE_DIGITS, PairScores, reasons_alone
+from identities.decisions import (
+    SCORE_DIGITS,
+    Candidate,
+    Decision,
+    PairScores,
+    in_order,
+    judge_alone,
+)
 from identities.rules import FilterRules, Reason, Which
 from metrics.nearest import References
 
 _LOWEST_RATE = 0.1  # of accepted candidates that is expected at least
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What became of a candidate.
-
-    Attributes:
-        candidate: which.
-        sample: its number among the person's samples; None where it was not taken.
-        reasons: why it was not taken; empty for a surplus one, which nobody needed.
-        face: what a face check found wrong.
-        own: cosine to the person's first sample; None for the first.
-        own_nearest: highest cosine to a sample of the person.
-        other: highest cosine to another new person; None where there was none.
-        other_identity: that person.
-    """
-
-    candidate: Candidate
-    sample: int | None = None
-    reasons: tuple[Reason, ...] = ()
-    face: FaceReason | None = None
-    own: float | None = None
-    own_nearest: float | None = None
-    other: float | None = None
-    other_identity: int | None = None
-
-
 @dataclass
-class _Person:
-    """Where a new person stands.
+class _Identity:
+    """Where a new identity stands.
 
     Attributes:
         vector: number of the present feature vector.
         attempts: candidates so far.
         since_vector: those of the present vector that were judged.
-        samples: number of taken ones.
-        vectors: embeddings of the taken ones.
+        samples: number of accepted ones.
+        vectors: embeddings of the accepted ones.
     """
 
     vector: int = 0
@@ -65,13 +47,13 @@ class _Person:
 
 
 class Selection:
-    """All new people, and what they still need.
+    """All new identities, and what they still need.
 
     Args:
         rules: of acceptance.
-        identities: how many people.
-        samples: how many samples each.
-        tries: feature vectors a person can have; None for any number.
+        identities: number of new identities.
+        samples: per identity.
+        tries: feature vectors an identity can have; None for any number.
         step: candidates decided together.
         most: candidates in all.
     """
@@ -88,27 +70,28 @@ class Selection:
     ) -> None:
         self._rules, self._samples, self._tries = rules, samples, tries
         self._step, self._most = step, most
-        self._people = [_Person() for _ in range(identities)]
+        self._identities = [_Identity() for _ in range(identities)]
         self._known: References | None = None
 
     @property
     def accepted(self) -> int:
         """Number of samples so far."""
-        return sum(person.samples for person in self._people)
+        return sum(identity.samples for identity in self._identities)
 
     def counts(self) -> list[tuple[int, int]]:
-        """Return the samples and the attempts of each person."""
-        return [(person.samples, person.attempts) for person in self._people]
+        """Return the samples and the attempts of each identity."""
+        return [(identity.samples, identity.attempts) for identity in self._identities]
 
     def next_step(self) -> list[Candidate]:
-        """Return the candidates to draw now, sorted; none where everybody is done or given up."""
-        room = min(self._step, self._most - sum(person.attempts for person in self._people))
+        """Return the candidates to generate now, sorted; none where all are done or given up."""
+        room = min(self._step, self._most - sum(identity.attempts for identity in self._identities))
         candidates: list[Candidate] = []
-        for number, person in enumerate(self._people):
-            count = min(self._wanted(person), room - len(candidates))
-            first = person.attempts
+        for number, identity in enumerate(self._identities):
+            count = min(self._wanted(identity), room - len(candidates))
+            first = identity.attempts
             candidates += [
-                Candidate(number, attempt, person.vector) for attempt in range(first, first + count)
+                Candidate(number, attempt, identity.vector)
+                for attempt in range(first, first + count)
             ]
             if len(candidates) >= room:
                 break
@@ -156,46 +139,46 @@ class Selection:
     def _order(self, candidates: Sequence[Candidate], vectors: np.ndarray) -> list[int]:
         """Return in which order candidates are judged.
 
-        They are judged as they come, but of a new person those most like its others first: the
-        first sample stands for the person.
+        They are judged as they come, but of a new identity those most like its others first: the
+        first sample stands for the identity.
         """
         order: list[int] = []
         for identity, group in itertools.groupby(
             range(len(candidates)), key=lambda index: candidates[index].identity
         ):
             rows = list(group)
-            if self._people[identity].samples == 0:
+            if self._identities[identity].samples == 0:
                 total = vectors[rows].astype(np.float64).sum(axis=0)
-                likeness = (vectors[rows] @ total).round(SCORE_DIGITS)
+                likeness = _cosines(vectors[rows], total)
                 rows = [rows[place] for place in np.argsort(-likeness, kind="stable")]
             order += rows
         return order
 
-    def _wanted(self, person: _Person) -> int:
-        left = self._rules.max_attempts - person.attempts
-        if self._tries is not None and person.vector >= self._tries:
+    def _wanted(self, identity: _Identity) -> int:
+        left = self._rules.max_attempts - identity.attempts
+        if self._tries is not None and identity.vector >= self._tries:
             return 0
-        if person.samples == 0:
-            return min(left, self._rules.vector_attempts - person.since_vector)
-        need = self._samples - person.samples
-        rate = max(person.samples / max(person.since_vector, 1), _LOWEST_RATE)
+        if identity.samples == 0:
+            return min(left, self._rules.vector_attempts - identity.since_vector)
+        need = self._samples - identity.samples
+        rate = max(identity.samples / max(identity.since_vector, 1), _LOWEST_RATE)
         return max(min(left, math.ceil(need / rate)), 0)
 
     def _judge(
         self, index: int, candidate: Candidate, scores: PairScores, others: "_Others"
     ) -> Decision:
-        person, rules = self._people[candidate.identity], self._rules
-        if person.samples >= self._samples or person.vector != candidate.vector:
+        identity, rules = self._identities[candidate.identity], self._rules
+        if identity.samples >= self._samples or identity.vector != candidate.vector:
             return Decision(candidate=candidate)
-        face = self._face(scores, index, is_first=person.samples == 0)
-        reasons = [Reason.FACE] if face is not None else []
-        reasons += reasons_alone(scores, index, rules)
+        alone = judge_alone(scores, index, rules, self._allowed_faces(identity))
+        reasons = list(alone.reasons)
         other, other_identity = others.nearest(index) or (None, None)
         if other is not None and other >= rules.uniqueness:
             reasons.append(Reason.OTHER_IDENTITY)
         own = own_nearest = None
-        if person.vectors:
-            cosines = self._cosines(np.stack(person.vectors), scores.vectors[index])
+        if identity.vectors:
+            cosines = _cosines(np.stack(identity.vectors), scores.vectors[index])
+            cosines = np.abs(cosines) if rules.is_absolute else cosines
             own, own_nearest = float(cosines[0]), float(cosines.max())
             lowest = own if rules.own is Which.FIRST else float(cosines.min())
             if lowest < rules.same_identity:
@@ -204,42 +187,40 @@ class Selection:
                 reasons.append(Reason.TOO_SIMILAR)
             if rules.is_nearest and other is not None and other >= own_nearest:
                 reasons.append(Reason.NEARER_TO_OTHER)
-        order = list(Reason)
-        return Decision(
+        return replace(
+            alone,
             candidate=candidate,
-            sample=None if reasons else person.samples,
-            reasons=tuple(sorted(reasons, key=order.index)),
-            face=face,
+            sample=None if reasons else identity.samples,
+            reasons=in_order(reasons),
             own=own,
             own_nearest=own_nearest,
             other=other,
             other_identity=other_identity,
         )
 
-    def _face(self, scores: PairScores, index: int, *, is_first: bool) -> FaceReason | None:
-        """Return what is wrong with a face; only the first sample of a person must be frontal."""
-        if self._rules.faces is Which.FIRST and not is_first:
-            return None
-        found = [faces[index] for faces in scores.faces.values()]
-        allowed = (None,) if is_first else (None, FaceReason.NOT_FRONTAL)
-        return next((reason for reason in found if reason not in allowed), None)
+    def _allowed_faces(self, identity: "_Identity") -> tuple[FaceReason, ...]:
+        """Return what may be wrong with a face; only an identity's first one must be frontal."""
+        if identity.samples == 0:
+            return ()
+        is_first_alone = self._rules.faces is Which.FIRST
+        return tuple(FaceReason) if is_first_alone else (FaceReason.NOT_FRONTAL,)
 
     def _count(self, decision: Decision) -> None:
-        """Count a decision, and give a person another vector where the present one failed."""
-        person = self._people[decision.candidate.identity]
-        person.attempts += 1
+        """Count a decision, and give an identity another vector where the present one failed."""
+        identity = self._identities[decision.candidate.identity]
+        identity.attempts += 1
         if decision.sample is None and not decision.reasons:
             return
-        person.since_vector += 1
-        person.samples += decision.sample is not None
-        if person.samples == 0 and person.since_vector >= self._rules.vector_attempts:
-            person.vector += 1
-            person.since_vector = 0
+        identity.since_vector += 1
+        identity.samples += decision.sample is not None
+        if identity.samples == 0 and identity.since_vector >= self._rules.vector_attempts:
+            identity.vector += 1
+            identity.since_vector = 0
 
     def _enrol(self, candidate: Candidate, vector: np.ndarray) -> None:
-        person = self._people[candidate.identity]
-        person.vectors.append(vector)
-        if not self._is_known(len(person.vectors) - 1):
+        identity = self._identities[candidate.identity]
+        identity.vectors.append(vector)
+        if not self._is_known(len(identity.vectors) - 1):
             return
         group = np.array([candidate.identity])
         if self._known is None:
@@ -250,13 +231,9 @@ class Selection:
     def _is_known(self, sample: int) -> bool:
         return self._rules.others is Which.ALL or sample == 0
 
-    def _cosines(self, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        cosines = (rows @ vector).astype(np.float64).round(SCORE_DIGITS)
-        return np.abs(cosines) if self._rules.is_absolute else cosines
-
 
 class _Others:
-    """The samples of other new people that the candidates of a step are compared with.
+    """The samples of other new identities that the candidates of a step are compared with.
 
     Args:
         known: samples of earlier steps.
@@ -281,7 +258,8 @@ class _Others:
                 (_rounded(score), known.group(int(row))) if row >= 0 else None
                 for score, row in zip(found.scores, found.indices, strict=True)
             ]
-        within = vectors @ vectors.T
+        rows = torch.from_numpy(vectors)
+        within = (rows @ rows.T).numpy()
         self._within = np.abs(within) if is_absolute else within
         self._accepted: list[int] = []
 
@@ -290,7 +268,7 @@ class _Others:
         self._accepted.append(index)
 
     def nearest(self, index: int) -> tuple[float, int] | None:
-        """Return the highest cosine to another new person, and who that is."""
+        """Return the highest cosine to another new identity, and who that is."""
         best = self._before[index]
         rows = [row for row in self._accepted if self._groups[row] != self._groups[index]]
         if not rows:
@@ -302,3 +280,12 @@ class _Others:
 
 def _rounded(score: float) -> float:
     return round(float(score), SCORE_DIGITS)
+
+
+def _cosines(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Return [N] float64 rounded products of [N, E] and [E].
+
+    Summed in float64 without BLAS, some of which warn of invalid values in small products of
+    finite ones.
+    """
+    return np.einsum("ne,e->n", rows, vector, dtype=np.float64).round(SCORE_DIGITS)

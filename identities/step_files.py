@@ -2,16 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from biometrics.faces import FaceReason
 from dnnlib import files
-from identities.candidates import Candidate
-from identities.filtering import PairScores
-from identities.rules import Reason
-from identities.selection import Decision
+from identities.decisions import Decision, PairScores
 from metrics.nearest import Nearest
 
 WORK_FOLDER = ".work"
@@ -71,11 +67,13 @@ class StepFiles:
 
     def save_decisions(self, decisions: Sequence[Decision]) -> None:
         """Write what became of the step's candidates."""
-        files.write_json(self._decisions, [_as_row(d) for d in decisions], indent=None)
+        files.write_json(
+            self._decisions, [decision.as_row() for decision in decisions], indent=None
+        )
 
     def load_decisions(self) -> list[Decision]:
         """Read what became of the step's candidates."""
-        return [_from_row(row) for row in files.read_json(self._decisions)]
+        return [Decision.from_row(row) for row in files.read_json(self._decisions)]
 
     def save_images(self, chunk: int, sums: dict[str, str]) -> None:
         """Note that a chunk's images are written: {name: SHA-256}."""
@@ -94,31 +92,3 @@ class StepFiles:
 
     def _images(self, chunk: int) -> Path:
         return self._folder / f"images-{chunk:03d}.json"
-
-
-def _as_row(decision: Decision) -> list[Any]:
-    candidate = decision.candidate
-    return [
-        [candidate.identity, candidate.attempt, candidate.vector],
-        decision.sample,
-        [reason.value for reason in decision.reasons],
-        None if decision.face is None else decision.face.value,
-        decision.own,
-        decision.own_nearest,
-        decision.other,
-        decision.other_identity,
-    ]
-
-
-def _from_row(row: list[Any]) -> Decision:
-    candidate, sample, reasons, face, own, own_nearest, other, other_identity = row
-    return Decision(
-        candidate=Candidate(*candidate),
-        sample=sample,
-        reasons=tuple(Reason(reason) for reason in reasons),
-        face=None if face is None else FaceReason(face),
-        own=own,
-        own_nearest=own_nearest,
-        other=other,
-        other_identity=other_identity,
-    )

@@ -129,7 +129,7 @@ STOPS = {
     "decisions of the first step": (StepFiles, "save_decisions", 0),
     "decisions of the third step": (StepFiles, "save_decisions", 2),
     "images of the second step": (StepFiles, "save_images", 1),
-    "grids": (recognition_dataset, "write_person_sheets", 2),
+    "grids": (recognition_dataset, "write_identity_sheets", 2),
     "overview": (recognition_dataset, "write_overview", 0),
     "end": (recognition_dataset, "summarise_dataset", 0),
 }
@@ -160,13 +160,13 @@ def test_what_is_done_is_not_done_again(shop, tmp_path, monkeypatch):
         patch.setattr(recognition_dataset, "write_overview", raise_interrupt)
         run(shop, "--outdir", tmp_path / "o", code=1)
     drawn = []
-    original = recognition_dataset.CandidateDrawer.draw
+    original = recognition_dataset.CandidateSampler.sample
 
     def draw(self, candidates):
         drawn.append(len(candidates))
         return original(self, candidates)
 
-    monkeypatch.setattr(recognition_dataset.CandidateDrawer, "draw", draw)
+    monkeypatch.setattr(recognition_dataset.CandidateSampler, "sample", draw)
     run(shop, "--outdir", tmp_path / "o")
     assert drawn == []
 
@@ -178,7 +178,7 @@ def test_images_that_come_out_differently_after_a_kill_are_judged_again(
     with monkeypatch.context() as patch:
         patch.setattr(StepFiles, "save_images", raise_interrupt)
         run(shop, "--outdir", tmp_path / "o", code=1)
-    original = recognition_dataset.CandidateDrawer.draw
+    original = recognition_dataset.CandidateSampler.sample
 
     def draw(self, candidates):
         drawn = original(self, candidates)
@@ -190,7 +190,7 @@ def test_images_that_come_out_differently_after_a_kill_are_judged_again(
             name: torch.from_numpy(image).expand_as(drawn[name]) for name, image in planted.items()
         }
 
-    monkeypatch.setattr(recognition_dataset.CandidateDrawer, "draw", draw)
+    monkeypatch.setattr(recognition_dataset.CandidateSampler, "sample", draw)
     output = run(shop, "--outdir", tmp_path / "o", code=2)
     assert "come out differently now and do not pass" in output
 

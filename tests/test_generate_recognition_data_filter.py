@@ -76,7 +76,7 @@ def test_published_rules(shop, tmp_path):
 
 def test_people_who_cannot_be_found_are_reported(shop, tmp_path):
     output = run(shop, "--outdir", tmp_path / "o", privacy=-1, ids=3, max_attempts=10)
-    assert "0 samples of 0 whole identities" in output
+    assert "0 samples of 0 complete identities" in output
     assert "3 none; 30 candidates rejected" in output
     content = summary(tmp_path / "o")
     assert content["identities"]["failed_to_enrol"] == [0, 1, 2]

@@ -225,7 +225,7 @@ def test_bad_values_are_refused(shop, tmp_path, changes, message):
     assert not (tmp_path / "o").exists()
 
 
-def test_features_of_one_vector_a_person_are_no_proof(shop, tmp_path):
+def test_features_of_one_vector_an_identity_are_no_proof(shop, tmp_path):
     features = read_identity_features(shop / "data" / "identity_features.json")
     info = {**features.info.__dict__, "vectors": "one"}
     from biometrics.features import FeatureInfo, write_identity_features  # noqa: PLC0415
@@ -233,4 +233,4 @@ def test_features_of_one_vector_a_person_are_no_proof(shop, tmp_path):
     one = IdentityFeatures(stems=features.stems, vectors=features.vectors, info=FeatureInfo(**info))
     write_identity_features(tmp_path / "one.json", one, list(one.stems))
     output = run(shop, "--outdir", tmp_path / "o", training_ids=tmp_path / "one.json", code=2)
-    assert "holds one vector a person" in output
+    assert "holds one vector an identity" in output

@@ -9,8 +9,9 @@ import pytest
 from biometrics.detection import FaceCheck
 from biometrics.thresholds import calibrate, write_thresholds
 from identities import filter_loading as setup
-from identities.filter_loading import describe_thresholds, load_filter
+from identities.filter_loading import load_filter
 from identities.options import IdentityFilterOptions
+from identities.reports import describe_thresholds
 from identities.rules import Preset, Which
 from tests.helpers.people import clustered_features, save_recogniser
 
@@ -56,7 +57,7 @@ def test_strict_rules_come_from_the_thresholds(shop):
     )
     assert {rules.training, rules.others, rules.faces} == {Which.ALL}
     assert not rules.is_absolute
-    assert len(loaded.scorer.people.stems) == 3 * PEOPLE
+    assert len(loaded.scorer.training.stems) == 3 * PEOPLE
 
 
 def test_published_rules_take_the_same_quantities_of_the_thresholds(shop):
@@ -66,7 +67,7 @@ def test_published_rules_take_the_same_quantities_of_the_thresholds(shop):
     assert rules.too_similar == expected.published_too_similar
     constants = load(shop, rules=Preset.PUBLISHED, thresholds=None).scorer.rules
     assert (constants.privacy, constants.too_similar) == (0.622, 0.853)
-    assert len(load(shop, rules=Preset.PUBLISHED).scorer.people.stems) == PEOPLE
+    assert len(load(shop, rules=Preset.PUBLISHED).scorer.training.stems) == PEOPLE
 
 
 def test_changes_replace_single_rules(shop):
@@ -94,36 +95,35 @@ def test_nir_images_get_a_threshold_of_their_own(shop):
     assert rules.check_nir
     assert rules.privacy_nir == thresholds_of(1).privacy != rules.privacy
     assert set(loaded.describe()["features_sha256"]) == {"rgb", "nir"}
-    assert loaded.scorer.people_of("nir") is not loaded.scorer.people_of("rgb")
+    assert loaded.scorer.training_of("nir") is not loaded.scorer.training_of("rgb")
     without = load(shop).scorer
-    assert without.people_of("nir") is without.people_of("rgb")
+    assert without.training_of("nir") is without.training_of("rgb")
 
 
 def test_a_limit_that_is_given_holds_for_nir_images_too(shop):
-    changes = {"privacy": 0.3}
-    rules = load(shop, training_ids_nir=shop / "nir.json", **changes).scorer.rules
+    rules = load(shop, training_ids_nir=shop / "nir.json", privacy=0.3).scorer.rules
     assert rules.check_nir
     assert (rules.privacy, rules.privacy_nir) == (0.3, None)
 
 
 @pytest.mark.parametrize(("kind", "is_said"), [("none", True), ("mtcnn", False)])
 def test_faces_that_may_not_be_found_are_said(shop, caplog, monkeypatch, kind, is_said):
-    features, embedder = setup.load_people(shop / "rgb.json", shop / "rec.pth", "cpu")
+    features, embedder = setup.load_identities(shop / "rgb.json", shop / "rec.pth", "cpu")
     embedder.aligner = lambda _image: "no face"
-    monkeypatch.setattr(setup, "load_people", lambda *_: (features, embedder))
+    monkeypatch.setattr(setup, "load_identities", lambda *_: (features, embedder))
     monkeypatch.setattr(setup, "build_face_check", lambda *_args, **_kwargs: FaceCheck())
     load(shop, face_check=kind)
-    assert ("may pass: --face-check=mtcnn refuses it" in caplog.text) == is_said
+    assert ("may pass: --face-check=mtcnn rejects it" in caplog.text) == is_said
 
 
 def test_a_rate_that_refuses_most_new_people_is_said(shop, caplog):
     load(shop)
-    assert "of images of new people would be refused" in caplog.text
+    assert "of images of new identities would be rejected" in caplog.text
     caplog.clear()
     thresholds = dataclasses.replace(thresholds_of(0), refused_new_people=0.1)
     write_thresholds(shop / "easy.json", thresholds)
     load(shop, thresholds=shop / "easy.json")
-    assert "refused" not in caplog.text
+    assert "rejected" not in caplog.text
 
 
 def test_the_table_of_choices_has_a_row_a_rate(shop):

@@ -7,7 +7,7 @@ import torch
 from biometrics.embedding import load_embedder
 from biometrics.faces import FaceReason, FaceVerdict
 from biometrics.features import IdentityFeatures, read_identity_features
-from identities.filtering import PairScorer, PeopleFilter, TrainingPeople, check_features
+from identities.filtering import IdentityFilter, PairScorer, TrainingIdentities, check_features
 from identities.rules import FilterRules, Reason, Which, published_rules, strict_rules
 from tests.helpers.images import random_pixels
 from tests.helpers.people import PixelEmbedder, save_recogniser, write_people
@@ -41,7 +41,7 @@ class FaceCheckOf:
 
 
 def scorer_of(features, rules=RULES, embedder=None, face_check=None):
-    people = TrainingPeople(features, rules.training)
+    people = TrainingIdentities(features, rules.training)
     return PairScorer(embedder or PixelEmbedder(), people, rules, face_check)
 
 
@@ -59,16 +59,16 @@ def as_samples(images, nir=None):
 def test_every_image_of_every_person_is_compared():
     stems = ["7_0", "7_1", "8_0", "8_1"]
     features = features_of(pixels(0, 1, 2, 3), stems)
-    people = TrainingPeople(features, Which.ALL)
+    people = TrainingIdentities(features, Which.ALL)
     found = people.nearest(features.vectors, is_absolute=False)
     assert [people.stems[row] for row in found.indices] == stems
     np.testing.assert_allclose(found.scores, 1)
-    assert (people.people, people.width) == (2, 16)
+    assert (people.num_identities, people.width) == (2, 16)
 
 
 def test_published_rules_know_the_first_image_only():
     features = features_of(pixels(0, 1, 2, 3), ["8_1", "7_1", "8_0", "7_0"])
-    people = TrainingPeople(features, Which.FIRST)
+    people = TrainingIdentities(features, Which.FIRST)
     assert people.stems == ("8_1", "7_1")
     found = people.nearest(features.vectors[2:], is_absolute=False)
     assert (found.scores < 0.99).all()
@@ -78,9 +78,9 @@ def test_a_copy_of_any_training_image_is_refused_by_ours_but_not_by_the_publishe
     """Defect of the seed: a copy of a person's second image passes."""
     images = pixels(0, 1, 2, 3)
     features = features_of(images, ["7_0", "7_1", "8_0", "8_1"])
-    ours = PeopleFilter(scorer_of(features), "f")
+    ours = IdentityFilter(scorer_of(features), "f")
     assert ours(as_samples(images)) == [Reason.TRAINING_PERSON] * 4
-    published = PeopleFilter(scorer_of(features, published_rules(0.999, 0.9999)), "f")
+    published = IdentityFilter(scorer_of(features, published_rules(0.999, 0.9999)), "f")
     reasons = published(as_samples(images))
     assert (reasons[0], reasons[2]) == (Reason.TRAINING_PERSON, Reason.TRAINING_PERSON)
     assert (reasons[1], reasons[3]) == (None, None)
@@ -89,9 +89,9 @@ def test_a_copy_of_any_training_image_is_refused_by_ours_but_not_by_the_publishe
 def test_opposite_vectors_are_alike_in_the_published_rules_only():
     image = pixels(5)
     features = features_of(255 - image, ["7_0"])
-    assert PeopleFilter(scorer_of(features), "f")(as_samples(image)) == [None]
+    assert IdentityFilter(scorer_of(features), "f")(as_samples(image)) == [None]
     published = scorer_of(features, published_rules())
-    assert PeopleFilter(published, "f")(as_samples(image)) == [Reason.TRAINING_PERSON]
+    assert IdentityFilter(published, "f")(as_samples(image)) == [Reason.TRAINING_PERSON]
 
 
 def test_a_lower_threshold_refuses_more():
@@ -100,7 +100,7 @@ def test_a_lower_threshold_refuses_more():
     counts = []
     for threshold in (1.0, 0.8, 0.6, 0.4, 0.2):
         scorer = scorer_of(features, strict_rules(threshold, 0.0, 1.01))
-        counts.append(sum(reason is not None for reason in PeopleFilter(scorer, "f")(samples)))
+        counts.append(sum(reason is not None for reason in IdentityFilter(scorer, "f")(samples)))
     assert counts == sorted(counts)
     assert counts[0] == 0 < counts[-1]
 
@@ -121,7 +121,7 @@ def test_a_planted_copy_never_passes(real, others):
     """Alone, beside others, first or last: a training image saved by the generator is noticed."""
     embedder, features = real
     scorer = PairScorer(
-        embedder, TrainingPeople(features, Which.ALL), strict_rules(0.999, 0.0, 1.01)
+        embedder, TrainingIdentities(features, Which.ALL), strict_rules(0.999, 0.0, 1.01)
     )
     order = [3 * int(stem[0]) + int(stem[2]) for stem in features.stems]  # seeds of write_pairs
     for planted in range(len(features.stems)):
@@ -131,12 +131,12 @@ def test_a_planted_copy_never_passes(real, others):
             scores = scorer.score({"rgb": images})
             assert scores.training["rgb"].scores[place] >= 0.9999
             assert scores.training["rgb"].indices[place] == planted
-            assert PeopleFilter(scorer, "f")(as_samples(images))[place] == Reason.TRAINING_PERSON
+            assert IdentityFilter(scorer, "f")(as_samples(images))[place] == Reason.TRAINING_PERSON
 
 
 def test_what_is_said_of_a_sample_does_not_depend_on_its_neighbours(real):
     embedder, features = real
-    scorer = PairScorer(embedder, TrainingPeople(features, Which.ALL), RULES)
+    scorer = PairScorer(embedder, TrainingIdentities(features, Which.ALL), RULES)
     images = pixels(*range(300, 340))
     whole = scorer.score({"rgb": images})
     for index in (0, 17, 39):
@@ -157,7 +157,7 @@ def test_features_of_another_recogniser_are_refused(real, tmp_path):
     with pytest.raises(ValueError, match="features of 6 numbers, but --rec-model gives 8"):
         check_features(unknown, tmp_path / "f.json", wide, "--training_ids")
     with pytest.raises(ValueError, match="gives 8 numbers an image, the features have 6"):
-        PairScorer(wide, TrainingPeople(unknown, Which.ALL), RULES)
+        PairScorer(wide, TrainingIdentities(unknown, Which.ALL), RULES)
 
 
 # NIR and faces
@@ -183,7 +183,7 @@ def test_pairs_that_disagree_can_be_refused():
     )
     nir = pixels(3, 4, channels=1)
     rgb = torch.cat([nir[:1].expand(-1, 3, -1, -1), pixels(5)])
-    reasons = PeopleFilter(scorer_of(features, rules), "f")(as_samples(rgb, nir))
+    reasons = IdentityFilter(scorer_of(features, rules), "f")(as_samples(rgb, nir))
     assert reasons == [None, Reason.DISAGREEMENT]
 
 
@@ -191,28 +191,28 @@ def test_the_nir_image_is_checked_where_asked():
     nir = pixels(3, channels=1)
     features = features_of(nir, ["1_0"])
     sample = as_samples(pixels(5), nir)
-    assert PeopleFilter(scorer_of(features), "f")(sample) == [None]
+    assert IdentityFilter(scorer_of(features), "f")(sample) == [None]
     rules = strict_rules(0.9, 0.5, 0.99)
     rules = FilterRules(**{**rules.__dict__, "check_nir": True})
-    assert PeopleFilter(scorer_of(features, rules), "f")(sample) == [Reason.TRAINING_PERSON_NIR]
+    assert IdentityFilter(scorer_of(features, rules), "f")(sample) == [Reason.TRAINING_PERSON_NIR]
 
 
 def test_a_copy_of_a_training_nir_image_is_refused_where_its_features_are_given():
     nir = pixels(3, 4, 5, channels=1)
     rgb = features_of(pixels(9), ["1_0"])
-    known = TrainingPeople(features_of(nir[:2], ["1_0", "1_1"]), Which.ALL)
+    known = TrainingIdentities(features_of(nir[:2], ["1_0", "1_1"]), Which.ALL)
     rules = FilterRules(**{**RULES.__dict__, "check_nir": True, "privacy_nir": 0.9999})
-    people = TrainingPeople(rgb, Which.ALL)
-    scorer = PairScorer(PixelEmbedder(), people, rules, people_nir=known)
+    people = TrainingIdentities(rgb, Which.ALL)
+    scorer = PairScorer(PixelEmbedder(), people, rules, training_nir=known)
     samples = as_samples(pixels(20, 21, 22), nir)
-    assert PeopleFilter(scorer, "f")(samples) == [
+    assert IdentityFilter(scorer, "f")(samples) == [
         Reason.TRAINING_PERSON_NIR,
         Reason.TRAINING_PERSON_NIR,
         None,
     ]
     scores = scorer.score({"rgb": pixels(20), "nir": nir[1:2]})
-    assert scorer.people_of("nir").stems[scores.training["nir"].indices[0]] == "1_1"
-    assert scorer.people_of("rgb").stems == ("1_0",)
+    assert scorer.training_of("nir").stems[scores.training["nir"].indices[0]] == "1_1"
+    assert scorer.training_of("rgb").stems == ("1_0",)
 
 
 def test_images_without_a_face_are_refused():
@@ -221,7 +221,7 @@ def test_images_without_a_face_are_refused():
         images[index, 0, 0, 0] = index
     check = FaceCheckOf({1: (FaceReason.NO_FACE,), 2: (FaceReason.SEVERAL_FACES,)})
     scorer = scorer_of(features_of(pixels(9), ["1_0"]), face_check=check)
-    assert PeopleFilter(scorer, "f")(as_samples(images)) == [
+    assert IdentityFilter(scorer, "f")(as_samples(images)) == [
         None,
         "face: no face",
         "face: several faces",
@@ -230,17 +230,17 @@ def test_images_without_a_face_are_refused():
 
 def test_the_record_names_everything_that_decides():
     features = features_of(pixels(9), ["1_0"])
-    one = PeopleFilter(scorer_of(features), "f").identity()
+    one = IdentityFilter(scorer_of(features), "f").identity()
     assert one["recogniser"] == "pixels"
     assert one["face_check"] == {"kind": "none"}
     others = [
-        PeopleFilter(scorer_of(features), "g"),
-        PeopleFilter(scorer_of(features, strict_rules(0.8, 0.5, 0.99)), "f"),
-        PeopleFilter(scorer_of(features, published_rules()), "f"),
-        PeopleFilter(scorer_of(features, face_check=FaceCheckOf({})), "f"),
+        IdentityFilter(scorer_of(features), "g"),
+        IdentityFilter(scorer_of(features, strict_rules(0.8, 0.5, 0.99)), "f"),
+        IdentityFilter(scorer_of(features, published_rules()), "f"),
+        IdentityFilter(scorer_of(features, face_check=FaceCheckOf({})), "f"),
     ]
     assert all(other.identity() != one for other in others)
-    assert PeopleFilter(scorer_of(features), "f")([]) == []
+    assert IdentityFilter(scorer_of(features), "f")([]) == []
 
 
 # Rules

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from identities.candidates import Candidate, CandidateDrawer, Variation
+from identities.candidates import CandidateSampler, Variation
+from identities.decisions import Candidate
 from identities.identity_sources import FileSource, MixupSource, RandomSource
 from tests.helpers.people import clustered_features
 
@@ -51,7 +52,7 @@ def test_mixtures_lie_between_two_people():
 
 
 def test_one_person_cannot_be_mixed():
-    with pytest.raises(ValueError, match="needs features of at least two people"):
+    with pytest.raises(ValueError, match="needs features of at least two identities"):
         MixupSource(clustered_features(1, 5))
 
 
@@ -123,7 +124,7 @@ CANDIDATES = [Candidate(0, 0, 0), Candidate(0, 1, 0), Candidate(4, 1, 0), Candid
 def asked(candidates=CANDIDATES, **options):
     recorder = Recorder()
     values = {"seed": 0, "scale": 4.0, **options}
-    CandidateDrawer(recorder, RandomSource(8), **values).draw(candidates)
+    CandidateSampler(recorder, RandomSource(8), **values).sample(candidates)
     return recorder.ws[:, 1], recorder.c, recorder.ws[:, 0]
 
 
@@ -156,8 +157,8 @@ def test_shared_variation_gives_attempts_one_latent():
 
 
 def test_the_origin_of_a_candidate_is_recorded():
-    drawer = CandidateDrawer(Recorder(), MixupSource(clustered_features(3, 2)), seed=5, scale=1.0)
-    origin = drawer.origin(Candidate(4, 7, 2))
+    sampler = CandidateSampler(Recorder(), MixupSource(clustered_features(3, 2)), seed=5, scale=1.0)
+    origin = sampler.origin(Candidate(4, 7, 2))
     assert {key: origin[key] for key in ("seed", "vector", "attempt")} == {
         "seed": 5,
         "vector": 2,

@@ -7,16 +7,21 @@ from PIL import Image
 from biometrics.features import IdentityFeatures
 from data.sheets import save_image
 from identities.audit import Auditor, rgb_names
-from identities.filtering import TrainingPeople
-from identities.people_sheets import write_overview, write_person_sheets
+from identities.filtering import TrainingIdentities
+from identities.reports import (
+    count_reasons,
+    describe_scores,
+    summarise_dataset,
+    write_identity_sheets,
+    write_overview,
+)
 from identities.rules import Which
-from identities.summary import count_reasons, describe_scores, summarise_dataset
 from tests.helpers.images import random_pixels, write_image
 from tests.helpers.people import PixelEmbedder
 
 
 @pytest.fixture
-def people(tmp_path):
+def folder(tmp_path):
     for identity, count in ((0, 5), (2, 3)):
         for sample in range(count):
             pixels = np.full([3, 8, 8], 10 * identity + sample + 1, np.uint8)
@@ -30,22 +35,22 @@ def read(path):
         return np.asarray(image)
 
 
-def test_a_persons_grid_has_a_quarter_of_the_samples_a_row(people):
-    write_person_sheets(people, 0, 5, 8, ("VIS", "NIR"))
-    grid = read(people / "id_0_samples_VIS.png")
+def test_an_identitys_grid_has_a_quarter_of_the_samples_a_row(folder):
+    write_identity_sheets(folder, 0, 5, 8, ("VIS", "NIR"))
+    grid = read(folder / "id_0_samples_VIS.png")
     assert grid.shape == (24, 16, 3)
     assert grid[::8, ::8, 0].tolist() == [[1, 2], [3, 4], [5, 0]]
-    assert read(people / "id_0_samples_NIR.png")[0, 0, 0] == 101
+    assert read(folder / "id_0_samples_NIR.png")[0, 0, 0] == 101
 
 
-def test_the_overview_has_a_row_a_person(people):
-    write_overview(people, [(5, 9), (0, 9), (3, 9)], ("VIS", "NIR"))
-    sheet = read(people / "overview.png")
+def test_the_overview_has_a_row_an_identity(folder):
+    write_overview(folder, [(5, 9), (0, 9), (3, 9)], ("VIS", "NIR"))
+    sheet = read(folder / "overview.png")
     assert sheet.shape == (128, 2 * 320 + 6, 3)
     assert sheet[::64, 0:320:64, 0].tolist() == [[1, 2, 3, 4, 5], [21, 22, 23, 0, 0]]
     assert sheet[0, 326, 0] == 101
-    write_overview(people / "empty", [(0, 3)], ("VIS",))
-    assert not (people / "empty").exists()
+    write_overview(folder / "empty", [(0, 3)], ("VIS",))
+    assert not (folder / "empty").exists()
 
 
 def test_scores_are_described():
@@ -69,9 +74,9 @@ def test_rejections_are_counted_once_and_by_all_reasons():
     }
 
 
-def test_people_are_counted():
+def test_identities_are_counted():
     counts = [(4, 4), (0, 9), (2, 9), (4, 7)]
-    found = summarise_dataset([], [], counts, (4, 4), surplus=3)["identities"]
+    found = summarise_dataset([], [], counts, 4, surplus=3)["identities"]
     assert found["complete"] == 2
     assert found["incomplete"] == [{"identity": 2, "samples": 2, "attempts": 9}]
     assert found["failed_to_enrol"] == [1]
@@ -89,15 +94,15 @@ def test_the_audit_names_the_nearest(tmp_path):
         np.stack([random_pixels(s).transpose(2, 0, 1) for s in (1000, 66, 1001)])
     )
     features = IdentityFeatures(stems=("a_0", "b_0", "c_0"), vectors=embedder.embed(known).numpy())
-    people = TrainingPeople(features, Which.ALL)
-    report = Auditor(embedder, people, privacy=0.999).report(tmp_path, names)
+    training = TrainingIdentities(features, Which.ALL)
+    report = Auditor(embedder, training, privacy=0.999).report(tmp_path, names)
     assert report["highest"][0] == {"image": "66.png", "score": 1.0, "training_image": "b_0"}
     assert report["at_or_above"] == 1
     assert report["share_at_or_above"] == pytest.approx(1 / 70, abs=1e-6)
     assert report["training"]["number"] == 70
     scores = [entry["score"] for entry in report["highest"]]
     assert scores == sorted(scores, reverse=True)
-    without = Auditor(embedder, people, privacy=None).report(tmp_path, names[:3])
+    without = Auditor(embedder, training, privacy=None).report(tmp_path, names[:3])
     assert "at_or_above" not in without
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from biometrics.faces import FaceReason
-from identities.candidates import Candidate
-from identities.filtering import PairScores
+from identities.decisions import Candidate, PairScores
 from identities.rules import FilterRules, Reason, Which
 from identities.selection import Selection
 from identities.step_files import StepFiles
