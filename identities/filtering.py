@@ -5,34 +5,20 @@ What is compared are the uint8 images that are saved; one embedding path serves 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from biometrics.detection import FaceCheck
+from biometrics.embedding import Embedder
 from biometrics.faces import FaceReason
 from biometrics.features import IdentityFeatures
 from data.modalities import MODALITIES, NIR
 from identities.decisions import SCORE_DIGITS, Decision, PairScores, judge_alone
 from identities.rules import FilterRules, Which
 from metrics.nearest import Nearest, References
-
-
-class ImageEmbedder(Protocol):
-    """What is needed of biometrics.embedding.Embedder.
-
-    Attributes:
-        hash: SHA-256 of its weights.
-        width: E.
-    """
-
-    hash: str
-    width: int
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return [N, E] float32 unit rows of [N, C, H, W] uint8 images."""
 
 
 class TrainingIdentities:
@@ -79,7 +65,7 @@ class PairScorer:
 
     def __init__(
         self,
-        embedder: ImageEmbedder,
+        embedder: Embedder,
         training: TrainingIdentities,
         rules: FilterRules,
         face_check: FaceCheck | None = None,
@@ -192,9 +178,7 @@ class IdentityFilter:
         return reasons
 
 
-def check_features(
-    features: IdentityFeatures, path: Path, embedder: ImageEmbedder, option: str
-) -> None:
+def check_features(features: IdentityFeatures, path: Path, embedder: Embedder, option: str) -> None:
     """Check that features are of this recogniser and width. Raises: ValueError."""
     features.check_recogniser(embedder.hash, f"{option} {path}")
     width = features.vectors.shape[1]
