@@ -69,10 +69,10 @@ class NetworkConfig(Options):
     kind: NetworkKind = option(
         NetworkKind.UNET, name="network", help="U-Net, or DeepLabV3 with one of two backbones."
     )
-    width: int = option(16, ge=1, metavar="CHANNELS", help="Channels at full size, unet only.")
-    depth: int = option(3, ge=1, le=6, metavar="N", help="How often unet halves the size.")
     channels: int = 3
     classes: int = 2
+    width: int = option(16, ge=1, metavar="CHANNELS", help="Channels at full size, unet only.")
+    depth: int = option(3, ge=1, le=6, metavar="N", help="How often unet halves the size.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
