@@ -61,7 +61,9 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def screen(monkeypatch):
     screen = Screen()
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    package = types.ModuleType("IPython")
+    package.version_info = (9, 0)  # matplotlib asks
+    monkeypatch.setitem(sys.modules, "IPython", package)
     monkeypatch.setitem(sys.modules, "IPython.display", screen.module())
     return screen
 
