@@ -1,4 +1,4 @@
-"""Annotates pictures of example faces without people: a small network trained on renders.
+"""Annotates pictures of example faces without anybody painting: a small network trained on renders.
 
 The example renderer knows the class of each pixel it draws; a generator trained on its images
 does not. This network learns the renderer's classes from RGB and NIR together, in which materials

@@ -32,11 +32,11 @@ def body_coordinates(canvas: Canvas, pose: Pose) -> tuple[Array, Array]:
     return x, (canvas.y - pose.shift_y) * (1 / pose.scale)
 
 
-def paint_body(canvas: Canvas, person: Identity, sample: Sample) -> None:
+def paint_body(canvas: Canvas, subject: Identity, sample: Sample) -> None:
     """Paint neck and clothes; the head is painted over them."""
     x, y = body_coordinates(canvas, sample.pose)
     px = canvas.px / sample.pose.scale
-    chin, half = person.head.chin, person.neck_half_width
+    chin, half = subject.head.chin, subject.neck_half_width
     lean = 0.30 * sample.pose.yaw * _NECK_FOLLOWS - 0.5 * sample.pose.roll
     centre = lean * smoothstep(chin + 0.35, 0.2, y)
     across = x - centre
@@ -44,38 +44,38 @@ def paint_body(canvas: Canvas, person: Identity, sample: Sample) -> None:
     neck = soft(width - np.abs(across), 1.5 * px) * (y > 0.1)
     ratio = np.clip(across / width, -0.98, 0.98)
     normal = np.stack([ratio, 0.15 + 0 * ratio, np.sqrt(1 - ratio * ratio)])
-    canvas.paint(neck, person.skin, _NECK, normal)
+    canvas.paint(neck, subject.skin, _NECK, normal)
     toward_x, _, _ = sample.light.direction
     under = smoothstep(chin + 0.22, chin - 0.10, y + 0.35 * across * toward_x)
     canvas.shade(neck * 0.62 * under)
     tendon = bump(np.abs(across) - 0.45 * half - 0.15 * (chin + 0.3 - y), 0 * y, 0.035, 1)
     canvas.shade(neck * 0.14 * tendon * (y > chin))
-    _paint_clothes(canvas, person, sample, (x, y, px))
+    _paint_clothes(canvas, subject, sample, (x, y, px))
 
 
-def paint_ears(canvas: Canvas, person: Identity, pose: Pose) -> None:
+def paint_ears(canvas: Canvas, subject: Identity, pose: Pose) -> None:
     """Paint the ears at the sides of the head, behind it; turning the head moves them."""
     turn = rotation(pose)
     image_x = (canvas.x - pose.shift_x) * (1 / pose.scale)
     image_y = (canvas.y - pose.shift_y) * (1 / pose.scale)
     px = canvas.px / pose.scale
     for side in (-1.0, 1.0):
-        place = turn @ np.array([side * 0.985 * person.head.half_width, 0.075, -0.02])
+        place = turn @ np.array([side * 0.985 * subject.head.half_width, 0.075, -0.02])
         u = (image_x - float(place[0])) * (side / 0.062)
-        v = (image_y - float(place[1])) * (1 / person.ear)
+        v = (image_y - float(place[1])) * (1 / subject.ear)
         u = u + 0.25 * v - side * pose.roll
         radius = np.sqrt(u * u + v * v)
         alpha = soft((1 - radius) * 0.062, px)
         normal = np.stack([0.5 * side * u, 0.3 * v, np.ones_like(u)])
-        canvas.paint(alpha, person.skin, SKIN, normal)
+        canvas.paint(alpha, subject.skin, SKIN, normal)
         canvas.shade(alpha * 0.55 * bump(u + 0.15, v, 0.45, 0.55))
 
 
 def _paint_clothes(
-    canvas: Canvas, person: Identity, sample: Sample, place: tuple[Array, Array, float]
+    canvas: Canvas, subject: Identity, sample: Sample, place: tuple[Array, Array, float]
 ) -> None:
     x, y, px = place
-    surroundings, chin, half = sample.surroundings, person.head.chin, person.neck_half_width
+    surroundings, chin, half = sample.surroundings, subject.head.chin, subject.neck_half_width
     side = np.abs(x)
     shoulder = (
         chin + 0.03 + 0.30 * np.maximum(side - half, 0) + 0.5 * np.maximum(side - 0.75, 0) ** 2

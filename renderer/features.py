@@ -28,22 +28,22 @@ _LENS = Material(ident=None, scatter=0.2)
 _LASH = Material(ident=None)
 
 
-def paint_skin(canvas: Canvas, surface: Surface, person: Identity, table: Array) -> None:
+def paint_skin(canvas: Canvas, surface: Surface, subject: Identity, table: Array) -> None:
     """Paint the head's skin with its blotches, freckles and blush, and label the nose.
 
     Args:
-        table: [T, T] float32 -1..1, the person's texture.
+        table: [T, T] float32 -1..1, the subject's texture.
     """
     x, y = surface.x, surface.y
     mottle = 1 + 0.05 * plane_noise(x * 9, y * 9, table)
-    blush = person.blush * bump(np.abs(x) - 0.27, y - 0.20, 0.13, 0.11)
-    blush += 0.5 * person.blush * bump(x, y - person.face.nose_y, 0.07, 0.06)
+    blush = subject.blush * bump(np.abs(x) - 0.27, y - 0.20, 0.13, 0.11)
+    blush += 0.5 * subject.blush * bump(x, y - subject.face.nose_y, 0.07, 0.06)
     spots = 0.0
-    if person.freckles:
+    if subject.freckles:
         field = plane_noise(x * 42, y * 42, table)
         near = bump(np.abs(x) - 0.14, y - 0.15, 0.24, 0.17)
-        spots = person.freckles * near * smoothstep(0.15, 0.75, field)
-    red, green, blue, nir = person.skin
+        spots = subject.freckles * near * smoothstep(0.15, 0.75, field)
+    red, green, blue, nir = subject.skin
     colour = (
         red * mottle * (1 - 0.28 * spots),
         green * mottle * (1 - 0.20 * blush) * (1 - 0.42 * spots),
@@ -51,12 +51,12 @@ def paint_skin(canvas: Canvas, surface: Surface, person: Identity, table: Array)
         nir * (1 + 0.3 * (mottle - 1)),
     )
     canvas.paint(surface.alpha, colour, SKIN, surface.normal)
-    canvas.label(surface.alpha * nose_outline(x, y, person, surface.px), classes.NOSE)
+    canvas.label(surface.alpha * nose_outline(x, y, subject, surface.px), classes.NOSE)
 
 
-def shade_face(canvas: Canvas, surface: Surface, person: Identity, sample: Sample) -> None:
+def shade_face(canvas: Canvas, surface: Surface, subject: Identity, sample: Sample) -> None:
     """Take away the light that sockets, nostrils, folds and the nose's shadow keep off."""
-    x, y, face, eyes = surface.x, surface.y, person.face, person.eyes
+    x, y, face, eyes = surface.x, surface.y, subject.face, subject.eyes
     side = np.abs(x)
     loss = 0.30 * bump(side - 0.80 * eyes.spacing, y + 0.035, 0.10, 0.05)
     loss += 0.16 * bump(side - 0.35 * eyes.spacing, y + 0.01, 0.045, 0.06)
@@ -73,9 +73,9 @@ def shade_face(canvas: Canvas, surface: Surface, person: Identity, sample: Sampl
     canvas.shade(surface.alpha * np.clip(1.0 * nostril, 0, 0.75))
 
 
-def paint_mouth(canvas: Canvas, surface: Surface, person: Identity, sample: Sample) -> None:
+def paint_mouth(canvas: Canvas, surface: Surface, subject: Identity, sample: Sample) -> None:
     """Paint lips, and teeth and the mouth's inside where it is open."""
-    face, expression = person.face, sample.expression
+    face, expression = subject.face, sample.expression
     width = face.mouth_half_width * (1 + 0.16 * max(expression.smile, 0.0))
     below = face.mouth_y + expression.mouth_open + 0.12
     down = (face.mouth_y - 0.14, below)
@@ -92,7 +92,7 @@ def paint_mouth(canvas: Canvas, surface: Surface, person: Identity, sample: Samp
     bottom = gap + face.lower_lip * arch**0.7
     px, on = surface.px, surface.alpha
     inside = soft(np.minimum(surface.y - top, bottom - surface.y), 1.5 * px) * (arch > 0) * on
-    canvas.paint(inside, person.lips, _LIPS)
+    canvas.paint(inside, subject.lips, _LIPS)
     if expression.mouth_open:
         hole = soft(np.minimum(surface.y - line, gap - surface.y), px) * inside
         canvas.paint(hole, MOUTH_INSIDE, _MOUTH)
@@ -104,19 +104,19 @@ def paint_mouth(canvas: Canvas, surface: Surface, person: Identity, sample: Samp
     canvas.shade(0.40 * corner * on)
 
 
-def paint_eyes(canvas: Canvas, surface: Surface, person: Identity, sample: Sample) -> None:
+def paint_eyes(canvas: Canvas, surface: Surface, subject: Identity, sample: Sample) -> None:
     """Paint both eyes: sclera, iris, pupil, catchlight, lids and lashes."""
     for side in (-1.0, 1.0):
-        eyes = person.eyes
+        eyes = subject.eyes
         inner, outer = eyes.spacing - 1.3 * eyes.half_width, eyes.spacing + 1.3 * eyes.half_width
         across = (inner, outer) if side > 0 else (-outer, -inner)
         part = _crop(canvas, surface, across, (-1.2 * eyes.half_width, 1.0 * eyes.half_width))
-        _paint_eye(*part, person, sample, side)
+        _paint_eye(*part, subject, sample, side)
 
 
-def paint_brows(canvas: Canvas, surface: Surface, person: Identity, sample: Sample) -> None:
+def paint_brows(canvas: Canvas, surface: Surface, subject: Identity, sample: Sample) -> None:
     """Paint both brows."""
-    eyes = person.eyes
+    eyes = subject.eyes
     canvas, surface = _crop(canvas, surface, (-0.6, 0.6), (eyes.brow_y - 0.22, eyes.brow_y + 0.14))
     side = np.abs(surface.x)
     u = (side - eyes.spacing * 1.02) * (1 / eyes.brow_half_width)
@@ -131,17 +131,17 @@ def paint_brows(canvas: Canvas, surface: Surface, person: Identity, sample: Samp
     width = max(0.016, 1.5 * surface.px)
     alpha = soft(thickness - np.abs(surface.y - centre), width) * (np.abs(u) < 1.15) * surface.alpha
     alpha = alpha * np.clip(4 * taper, 0, 1)
-    canvas.paint(0.92 * alpha, person.brow_colour, _BROW)
+    canvas.paint(0.92 * alpha, subject.brow_colour, _BROW)
 
 
-def paint_glasses(canvas: Canvas, surface: Surface, person: Identity, sample: Sample) -> None:
+def paint_glasses(canvas: Canvas, surface: Surface, subject: Identity, sample: Sample) -> None:
     """Paint frames that the head wears; the mask keeps what lies below them."""
-    eyes, surroundings = person.eyes, sample.surroundings
+    eyes, surroundings = subject.eyes, sample.surroundings
     canvas, surface = _crop(canvas, surface, (-0.7, 0.7), (-0.32, 0.32))
-    half_x, half_y = 0.90 * eyes.spacing, (0.62 + 0.12 * person.glasses_round) * eyes.spacing
+    half_x, half_y = 0.90 * eyes.spacing, (0.62 + 0.12 * subject.glasses_round) * eyes.spacing
     u = (np.abs(surface.x) - 1.06 * eyes.spacing) * (1 / half_x)
     v = (surface.y - 0.02) * (1 / half_y)
-    exponent = 6 - 3.6 * person.glasses_round
+    exponent = 6 - 3.6 * subject.glasses_round
     ring = (np.abs(u) ** exponent + np.abs(v) ** exponent + 1e-6) ** (1 / exponent)
     thickness = max(surroundings.frame_width, 0.6 * surface.px)
     rim = soft(thickness - np.abs(ring - 1) * half_y, surface.px)
@@ -157,13 +157,13 @@ def paint_glasses(canvas: Canvas, surface: Surface, person: Identity, sample: Sa
 
 
 def _paint_eye(
-    canvas: Canvas, surface: Surface, person: Identity, sample: Sample, side: float
+    canvas: Canvas, surface: Surface, subject: Identity, sample: Sample, side: float
 ) -> None:
-    eyes, expression = person.eyes, sample.expression
+    eyes, expression = subject.eyes, sample.expression
     unit = eyes.half_width
-    u, v = _eye_coordinates(surface, person, side)
+    u, v = _eye_coordinates(surface, subject, side)
     arch = np.maximum(1 - u * u, 0)
-    upper = -_lid_height(person, expression) * arch**0.62 * (1 + 0.12 * u * (u < 1))
+    upper = -_lid_height(subject, expression) * arch**0.62 * (1 + 0.12 * u * (u < 1))
     lower = 0.30 * arch**0.9
     px = surface.px / unit
     opening = soft(np.minimum(v - upper, lower - v), 1.2 * px) * (arch > 0) * surface.alpha
@@ -172,12 +172,12 @@ def _paint_eye(
     radius = np.sqrt((u - gaze_x) ** 2 + (v - gaze_y) ** 2)
     iris_radius = eyes.iris_radius / unit
     iris = soft(iris_radius - radius, px) * opening
-    canvas.paint(iris, _iris_texture(person.iris, radius * (1 / iris_radius)), _IRIS)
+    canvas.paint(iris, _iris_texture(subject.iris, radius * (1 / iris_radius)), _IRIS)
     pupil_radius = iris_radius * eyes.pupil * expression.pupil
     canvas.paint(soft(pupil_radius - radius, px) * opening, PUPIL, _PUPIL)
     canvas.shade(opening * (0.62 * np.exp(-np.maximum(v - upper, 0) * 6.5)))
     canvas.shade(opening * 0.30 * smoothstep(0.5, 1.0, np.abs(u)))
-    _paint_lids(canvas, surface, person, (u, v, upper, lower))
+    _paint_lids(canvas, surface, subject, (u, v, upper, lower))
     toward_x, toward_y, _ = sample.light.direction
     glint_x = gaze_x + side * iris_radius * (0.36 if toward_x > 0 else -0.36)
     glint_y = gaze_y + iris_radius * min(-0.25, 0.6 * toward_y)
@@ -189,17 +189,17 @@ def _paint_eye(
 def _paint_lids(
     canvas: Canvas,
     surface: Surface,
-    person: Identity,
+    subject: Identity,
     lines: tuple[Array, Array, Array, Array],
 ) -> None:
     """Paint the lash line, the fold over it and the lower lid's edge."""
     u, v, upper, lower = lines
-    unit, near = person.eyes.half_width, (np.abs(u) < 1.06) * surface.alpha
-    thickness = max(0.07 + 0.07 * person.eyes.lashes, 0.55 * surface.px / unit)
+    unit, near = subject.eyes.half_width, (np.abs(u) < 1.06) * surface.alpha
+    thickness = max(0.07 + 0.07 * subject.eyes.lashes, 0.55 * surface.px / unit)
     lash = bump(v - upper + 0.03, 0 * u, thickness, 1) * near
-    canvas.paint((0.45 + 0.5 * person.eyes.lashes) * lash, BLACK_LASH, _LASH)
-    fold = bump(v - upper + 0.22 + 0.10 * person.eyes.crease, 0 * u, 0.08, 1) * near
-    canvas.shade((0.15 + 0.35 * person.eyes.crease) * fold)
+    canvas.paint((0.45 + 0.5 * subject.eyes.lashes) * lash, BLACK_LASH, _LASH)
+    fold = bump(v - upper + 0.22 + 0.10 * subject.eyes.crease, 0 * u, 0.08, 1) * near
+    canvas.shade((0.15 + 0.35 * subject.eyes.crease) * fold)
     canvas.shade(0.30 * bump(v - lower - 0.04, 0 * u, 0.07, 1) * near)
 
 
@@ -219,18 +219,18 @@ def _extent(is_used: Array) -> slice:
     return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)
 
 
-def _eye_coordinates(surface: Surface, person: Identity, side: float) -> tuple[Array, Array]:
+def _eye_coordinates(surface: Surface, subject: Identity, side: float) -> tuple[Array, Array]:
     """Return u (outwards) and v (down) over the eye's half width, turned by its tilt."""
-    eyes = person.eyes
+    eyes = subject.eyes
     across = (side * surface.x - eyes.spacing) * (1 / eyes.half_width)
     down = surface.y * (1 / eyes.half_width)
     cos, sin = float(np.cos(eyes.tilt)), float(np.sin(eyes.tilt))
     return across * cos - down * sin, across * sin + down * cos
 
 
-def _lid_height(person: Identity, expression: Expression) -> float:
+def _lid_height(subject: Identity, expression: Expression) -> float:
     squint = 1 - 0.18 * max(expression.smile, 0.0)
-    return person.eyes.openness * expression.lids * squint
+    return subject.eyes.openness * expression.lids * squint
 
 
 def _iris_texture(iris: Spectrum, ratio: Array) -> Array:

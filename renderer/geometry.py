@@ -118,7 +118,7 @@ def cast_head(canvas: Canvas, head: Head, pose: Pose, noise: Array | float = 0.0
     )
 
 
-def add_relief(surface: Surface, person: Identity, expression: Expression, pose: Pose) -> Surface:
+def add_relief(surface: Surface, subject: Identity, expression: Expression, pose: Pose) -> Surface:
     """Raise nose, brows, cheeks and lips from the smooth head.
 
     The raised point lies elsewhere on the image when the head is turned; the points are moved
@@ -126,10 +126,10 @@ def add_relief(surface: Surface, person: Identity, expression: Expression, pose:
     """
     turn = rotation(pose)
     along_x, along_y = float(turn[2, 0]), float(turn[2, 1])
-    height = relief(surface.x, surface.y, person, expression)
+    height = relief(surface.x, surface.y, subject, expression)
     for _ in range(_RELIEF_STEPS - 1):
         x, y = surface.x + height * along_x, surface.y + height * along_y
-        height = relief(x, y, person, expression)
+        height = relief(x, y, subject, expression)
     gradient_y, gradient_x = np.gradient(height, surface.px)
     length = np.sqrt((surface.normal**2).sum(axis=0)) + 1e-6
     normal = surface.normal / length
@@ -143,12 +143,12 @@ def add_relief(surface: Surface, person: Identity, expression: Expression, pose:
     )
 
 
-def relief(x: Array, y: Array, person: Identity, expression: Expression) -> Array:
+def relief(x: Array, y: Array, subject: Identity, expression: Expression) -> Array:
     """Return the height of the face over the smooth head, float32 like x and y."""
-    eyes, face, head = person.eyes, person.face, person.head
+    eyes, face, head = subject.eyes, subject.face, subject.head
     side = np.abs(x)
     smile = max(expression.smile, 0.0)
-    height = _nose_height(x, y, side, person)
+    height = _nose_height(x, y, side, subject)
     height += 0.020 * bump(side - 0.9 * eyes.spacing, y - eyes.brow_y - 0.02, 0.13, 0.05)
     height -= 0.048 * bump(side - 0.86 * eyes.spacing, y + 0.015, 0.115, 0.075)
     height += 0.026 * bump(side - eyes.spacing, y - 0.005, 0.075, 0.055)
@@ -170,9 +170,9 @@ def relief(x: Array, y: Array, person: Identity, expression: Expression) -> Arra
     return height
 
 
-def nose_outline(x: Array, y: Array, person: Identity, px: float) -> Array:
+def nose_outline(x: Array, y: Array, subject: Identity, px: float) -> Array:
     """Return the coverage [S, S] 0..1 of the nose's class."""
-    face = person.face
+    face = subject.face
     top = 0.03
     t = (y - top) * (1 / (face.nose_y - top))
     half = face.bridge_half_width + (face.nose_half_width - face.bridge_half_width) * (
@@ -183,8 +183,8 @@ def nose_outline(x: Array, y: Array, person: Identity, px: float) -> Array:
     return soft(inside, px)
 
 
-def _nose_height(x: Array, y: Array, side: Array, person: Identity) -> Array:
-    face = person.face
+def _nose_height(x: Array, y: Array, side: Array, subject: Identity) -> Array:
+    face = subject.face
     t = y * (1 / face.nose_y)
     rise = 0.30 + 0.70 * np.clip(t, 0, 1) ** 1.4
     end = t + 0.30 * (x * (1 / face.nose_half_width)) ** 2

@@ -27,53 +27,53 @@ _FRONT = {HairStyle.RECEDING: 0.50, HairStyle.BUZZ: 0.55, HairStyle.CURLY: 0.65}
 _FULL_BEARD = 0.6
 
 
-def paint_back_hair(canvas: Canvas, person: Identity, sample: Sample, table: Array) -> None:
+def paint_back_hair(canvas: Canvas, subject: Identity, sample: Sample, table: Array) -> None:
     """Paint what lies behind neck and ears: hanging hair, or a bun on top."""
-    _paint_back_cap(canvas, person, sample, table)
+    _paint_back_cap(canvas, subject, sample, table)
     x, y = _hair_coordinates(canvas, sample)
     px = canvas.px / sample.pose.scale
-    if person.hair.style.hangs:
-        _paint_hanging(canvas, person, sample, (x, y, px), table)
-    if person.hair.style is HairStyle.TIED:
-        top = -person.head.top - person.hair.volume + 0.01
+    if subject.hair.style.hangs:
+        _paint_hanging(canvas, subject, sample, (x, y, px), table)
+    if subject.hair.style is HairStyle.TIED:
+        top = -subject.head.top - subject.hair.volume + 0.01
         radius = np.sqrt((x * 0.85) ** 2 + (y - top) ** 2)
         normal = np.stack([x * 4, (y - top) * 4, np.full_like(x, 0.7)])
-        colour = _strands(person, 3.0 * np.arctan2(y - top, x), table)
+        colour = _strands(subject, 3.0 * np.arctan2(y - top, x), table)
         canvas.paint(soft(0.15 - radius, 1.5 * px), colour, _HAIR, normal)
 
 
-def _paint_back_cap(canvas: Canvas, person: Identity, sample: Sample, table: Array) -> None:
+def _paint_back_cap(canvas: Canvas, subject: Identity, sample: Sample, table: Array) -> None:
     """Paint the hair at the back of the skull, seen between the face and the hair's outline."""
-    margin = person.hair.volume + 0.08
-    part = head_window(canvas, person.head, sample.pose, margin)
-    shell = _shell(part, person, sample, table)
-    side = max(person.hair.side, 0.05)
+    margin = subject.hair.volume + 0.08
+    part = head_window(canvas, subject.head, sample.pose, margin)
+    shell = _shell(part, subject, sample, table)
+    side = max(subject.hair.side, 0.05)
     alpha = shell.alpha
-    if person.hair.style is not HairStyle.CURLY:
+    if subject.hair.style is not HairStyle.CURLY:
         alpha = alpha * soft(side - shell.y - 0.02, 3 * shell.px)
-    part.paint(alpha, _strands(person, 30 * shell.x, table), _HAIR, shell.normal)
+    part.paint(alpha, _strands(subject, 30 * shell.x, table), _HAIR, shell.normal)
     part.shade(0.45 * alpha)
 
 
-def paint_side_hair(canvas: Canvas, person: Identity, sample: Sample, table: Array) -> None:
+def paint_side_hair(canvas: Canvas, subject: Identity, sample: Sample, table: Array) -> None:
     """Paint hanging hair that falls over the shoulders, beside the neck."""
-    if not person.hair.style.hangs:
+    if not subject.hair.style.hangs:
         return
     x, y = _hair_coordinates(canvas, sample)
     px = canvas.px / sample.pose.scale
-    inner = person.neck_half_width * (1.0 + 0.25 * smoothstep(0.4, 1.0, y))
+    inner = subject.neck_half_width * (1.0 + 0.25 * smoothstep(0.4, 1.0, y))
     only = soft(np.abs(x) - inner, 2 * px)
-    _paint_hanging(canvas, person, sample, (x, y, px), table, only)
+    _paint_hanging(canvas, subject, sample, (x, y, px), table, only)
 
 
 def paint_hair(
-    canvas: Canvas, surface: Surface, person: Identity, sample: Sample, table: Array
+    canvas: Canvas, surface: Surface, subject: Identity, sample: Sample, table: Array
 ) -> None:
     """Paint the cap of hair over head and ears, with its shadow on the forehead."""
-    hair = person.hair
-    shell = _shell(canvas, person, sample, table)
-    across = _fan(shell, person)
-    line = _hairline(shell, person, sample, across, table)
+    hair = subject.hair
+    shell = _shell(canvas, subject, sample, table)
+    across = _fan(shell, subject)
+    line = _hairline(shell, subject, sample, across, table)
     width = max(0.02, 1.5 * shell.px)
     alpha = soft(line - shell.y, width) * shell.alpha
     if hair.style is HairStyle.BUZZ:
@@ -84,16 +84,16 @@ def paint_hair(
     if hair.style is HairStyle.CURLY:
         curls = _curls(shell, table)
         normal[:2] += 0.7 * curls
-        colour = np.asarray(person.hair_colour, np.float32)[:, None, None] * (1 + 0.4 * curls[0])
+        colour = np.asarray(subject.hair_colour, np.float32)[:, None, None] * (1 + 0.4 * curls[0])
     else:
         normal[0] += 0.45 * wave_noise(across * 26, table[3])
-        colour = _strands(person, across * 40, table)
+        colour = _strands(subject, across * 40, table)
     canvas.paint(alpha, colour, _HAIR, normal)
 
 
-def paint_beard(canvas: Canvas, surface: Surface, person: Identity, table: Array) -> None:
+def paint_beard(canvas: Canvas, surface: Surface, subject: Identity, table: Array) -> None:
     """Paint beard and moustache; short ones stay skin in the mask, full ones are hair."""
-    hair, face, head = person.hair, person.face, person.head
+    hair, face, head = subject.hair, subject.face, subject.head
     if not hair.beard:
         return
     x, y, side = surface.x, surface.y, np.abs(surface.x)
@@ -112,13 +112,13 @@ def paint_beard(canvas: Canvas, surface: Surface, person: Identity, table: Array
     grain = 0.82 + 0.18 * plane_noise(x * 30, y * 16, table)
     alpha = surface.alpha * cover * grain * (0.35 + 0.6 * hair.beard)
     material = _HAIR if hair.beard >= _FULL_BEARD else _STUBBLE
-    canvas.paint(np.clip(alpha, 0, 1), person.brow_colour, material)
+    canvas.paint(np.clip(alpha, 0, 1), subject.brow_colour, material)
 
 
-def _shell(canvas: Canvas, person: Identity, sample: Sample, table: Array) -> Surface:
+def _shell(canvas: Canvas, subject: Identity, sample: Sample, table: Array) -> Surface:
     """Return the outer surface of the hair on the skull."""
-    hair = person.hair
-    shape = grown(person.head, hair.volume)
+    hair = subject.hair
+    shape = grown(subject.head, hair.volume)
     if hair.style is HairStyle.CURLY:
         shape = replace(shape, chin=0.30 + hair.volume, squareness=2.2, jaw=0.0)
     rough = _ROUGHNESS.get(hair.style, 0.0)
@@ -148,14 +148,14 @@ def _hair_coordinates(canvas: Canvas, sample: Sample) -> tuple[Array, Array]:
 
 def _paint_hanging(
     canvas: Canvas,
-    person: Identity,
+    subject: Identity,
     sample: Sample,
     place: tuple[Array, Array, float],
     table: Array,
     only: Array | float = 1.0,
 ) -> None:
     x, y, px = place
-    hair, head = person.hair, person.head
+    hair, head = subject.hair, subject.head
     half = head.half_width + hair.volume
     phase = sample.surroundings.hair_phase
     wave: Array | float = 0.0
@@ -173,27 +173,27 @@ def _paint_hanging(
     normal = np.stack(
         [1.1 * ratio + 0.5 * wave_noise(strand * 22, table[7]), 0.1 + 0 * x, 0.8 + 0 * x]
     )
-    colour = _strands(person, strand * 34 + 5 * np.sign(x), table)
+    colour = _strands(subject, strand * 34 + 5 * np.sign(x), table)
     alpha = soft(inside, 2 * px) * (y > -head.top) * only
     canvas.paint(alpha, colour, _HAIR, normal)
     inner = smoothstep(1.0, 0.72, np.abs(x) / half) * smoothstep(-0.2, 0.3, y)
     canvas.shade(alpha * (0.55 * inner))
 
 
-def _fan(shell: Surface, person: Identity) -> Array:
+def _fan(shell: Surface, subject: Identity) -> Array:
     """Return the coordinate across the strands, which fan out from the parting."""
     reach = np.maximum(0.45 - shell.y, 0.15)
-    return (shell.x - person.hair.part) / reach
+    return (shell.x - subject.hair.part) / reach
 
 
 def _hairline(
-    shell: Surface, person: Identity, sample: Sample, across: Array, table: Array
+    shell: Surface, subject: Identity, sample: Sample, across: Array, table: Array
 ) -> Array:
     """Return y [S, S] above which the shell is covered."""
-    hair, half = person.hair, person.head.half_width + person.hair.volume
+    hair, half = subject.hair, subject.head.half_width + subject.hair.volume
     ratio = np.abs(shell.x) * (1 / half)
     front = _FRONT.get(hair.style, 0.60)
-    rise = smoothstep(front, 0.5 * front - 0.05, shell.z * (1 / (person.head.depth + hair.volume)))
+    rise = smoothstep(front, 0.5 * front - 0.05, shell.z * (1 / (subject.head.depth + hair.volume)))
     side = max(hair.side, 0.3) if hair.style.hangs else hair.side
     line = hair.line + (side - hair.line) * rise
     if hair.slant:
@@ -205,11 +205,11 @@ def _hairline(
     return line + jag * wave_noise(across * 11 + phase, table[2])
 
 
-def _strands(person: Identity, coordinate: Array, table: Array) -> Array:
+def _strands(subject: Identity, coordinate: Array, table: Array) -> Array:
     """Return hair's reflectance [4, S, S] with lighter and darker strands."""
     shade = (
         1
         + 0.30 * wave_noise(coordinate, table[1])
         + 0.15 * wave_noise(coordinate * 2.7 + 5, table[4])
     )
-    return np.asarray(person.hair_colour, np.float32)[:, None, None] * shade
+    return np.asarray(subject.hair_colour, np.float32)[:, None, None] * shade

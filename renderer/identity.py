@@ -1,4 +1,4 @@
-"""What makes a person: geometry and materials, drawn once for a seed and a number.
+"""What makes a subject: geometry and materials, drawn once for a seed and a number.
 
 Lengths are in half image sizes at scale 1, x to the right, y down, origin between the eyes.
 """
@@ -22,7 +22,7 @@ SEED_LIMIT = 1 << 32
 
 
 class Style(Enum):
-    """How faces are drawn: `photo` is shaded; `plain` is flat, and shows other people."""
+    """How faces are drawn: `photo` is shaded; `plain` is flat, and shows other identities."""
 
     PHOTO = "photo"
     PLAIN = "plain"
@@ -48,7 +48,7 @@ class HairStyle(Enum):
 
 
 class Stream(Enum):
-    """Independent random streams of one person."""
+    """Independent random streams of one subject."""
 
     IDENTITY = 0
     SAMPLE = 1
@@ -78,7 +78,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Eyes:
-    """Eyes and brows of a person.
+    """Eyes and brows of a subject.
 
     Attributes:
         spacing: x of the eye centres.
@@ -113,7 +113,7 @@ class Eyes:
 
 @dataclass(frozen=True, kw_only=True)
 class NoseMouth:
-    """Nose and mouth of a person.
+    """Nose and mouth of a subject.
 
     Attributes:
         nose_y: y of the nose's base.
@@ -169,7 +169,7 @@ class Hair:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """A person: everything that is the same in all of its images.
+    """A subject: everything that is the same in all of its images.
 
     Attributes:
         head: shape of the skull.
@@ -227,12 +227,12 @@ def stream_rng(
 
 
 def draw_identity(seed: int, identity: int, style: Style) -> Identity:
-    """Draw a person; a pure function of its arguments.
+    """Draw a subject; a pure function of its arguments.
 
     Args:
         seed: of the data set.
-        identity: number of the person.
-        style: photo and plain have different people.
+        identity: identity number.
+        style: photo and plain have different identities.
     """
     rng = stream_rng(Stream.IDENTITY, style, seed, identity)
     build = float(np.clip(rng.beta(0.7, 0.7), 0, 1))  # 0 fine .. 1 strong: jaw, brows, beard

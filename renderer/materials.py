@@ -59,7 +59,7 @@ def skin_spectrum(melanin: float, redness: float, nir: float) -> Spectrum:
     Args:
         melanin: 0 (lightest) .. 1 (darkest).
         redness: -1 (yellowish) .. 1 (reddish).
-        nir: NIR reflectance of this person before the small melanin term.
+        nir: NIR reflectance of this subject before the small melanin term.
     """
     red, green, blue = (
         light ** (1 - melanin) * dark**melanin
@@ -73,7 +73,7 @@ def lip_spectrum(skin: Spectrum, colour: float) -> Spectrum:
     """Return lips: skin with more blood, which absorbs green and blue and not NIR.
 
     Args:
-        skin: the person's skin.
+        skin: the subject's skin.
         colour: 0 (pale) .. 1 (strongly red).
     """
     red, green, blue, nir = skin
@@ -86,7 +86,7 @@ def lip_spectrum(skin: Spectrum, colour: float) -> Spectrum:
 
 
 def hair_spectrum(name: str, position: float, *, is_dyed: bool) -> Spectrum:
-    """Return hair of a named colour; its NIR value varies between people of the same colour.
+    """Return hair of a named colour; its NIR value varies between identities of the same colour.
 
     Args:
         name: one of HAIR_NAMES.

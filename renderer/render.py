@@ -1,4 +1,4 @@
-"""One image of one person: RGB, NIR, class mask and what is known about it."""
+"""One image of one subject: RGB, NIR, class mask and what is known about it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ _VOTES = (1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.9, 1.0, 1.1, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedSample:
-    """One aligned image of a person.
+    """One aligned image of a subject.
 
     Attributes:
         rgb: [H, W, 3] uint8 0..255.
@@ -46,19 +46,19 @@ def render_sample(
 
     Args:
         seed: of the data set.
-        identity: number of the person.
+        identity: identity number.
         sample: number of the image.
         resolution: width and height in pixels, a power of two in 16..256.
-        style: "photo" (shaded) or "plain" (flat colours, other people).
+        style: "photo" (shaded) or "plain" (flat colours, other identities).
     Raises: ValueError for another resolution or style, or a negative number.
     """
     look = check_style(style)
     check_resolution(resolution)
-    person = draw_identity(seed, identity, look)
-    parameters = draw_sample(seed, identity, sample, person, look)
+    subject = draw_identity(seed, identity, look)
+    parameters = draw_sample(seed, identity, sample, subject, look)
     factor = max(_OVERSAMPLING, _MIN_CANVAS // resolution)
     canvas = new_canvas(resolution * factor)
-    paint(canvas, person, parameters)
+    paint(canvas, subject, parameters)
     radiance = (
         flat_canvas(canvas) if look is Style.PLAIN else shade_canvas(canvas, parameters.light)
     )
@@ -73,32 +73,32 @@ def render_sample(
         rgb=np.ascontiguousarray(pixels[:3].transpose(1, 2, 0)),
         nir=pixels[3],
         mask=_vote(canvas.ident, factor),
-        attributes={"identity": identity, "sample": sample, **describe(person, parameters)},
+        attributes={"identity": identity, "sample": sample, **describe(subject, parameters)},
     )
 
 
-def paint(canvas: Canvas, person: Identity, sample: Sample) -> None:
+def paint(canvas: Canvas, subject: Identity, sample: Sample) -> None:
     """Paint all layers of an image from back to front."""
-    rng = np.random.default_rng(person.texture_seed)
+    rng = np.random.default_rng(subject.texture_seed)
     table = rng.uniform(-1, 1, (_TEXTURE_SIDE, _TEXTURE_SIDE)).astype(np.float32)
     body.paint_background(canvas, sample)
-    hair.paint_back_hair(canvas, person, sample, table)
-    body.paint_body(canvas, person, sample)
-    hair.paint_side_hair(canvas, person, sample, table)
-    if not person.hair.style.hangs:
-        body.paint_ears(canvas, person, sample.pose)
-    canvas = head_window(canvas, person.head, sample.pose, person.hair.volume + 0.08)
-    smooth = cast_head(canvas, person.head, sample.pose)
-    surface = add_relief(smooth, person, sample.expression, sample.pose)
-    features.paint_skin(canvas, surface, person, table)
-    features.shade_face(canvas, surface, person, sample)
-    hair.paint_beard(canvas, surface, person, table)
-    features.paint_mouth(canvas, surface, person, sample)
-    features.paint_eyes(canvas, surface, person, sample)
-    features.paint_brows(canvas, surface, person, sample)
-    hair.paint_hair(canvas, surface, person, sample, table)
+    hair.paint_back_hair(canvas, subject, sample, table)
+    body.paint_body(canvas, subject, sample)
+    hair.paint_side_hair(canvas, subject, sample, table)
+    if not subject.hair.style.hangs:
+        body.paint_ears(canvas, subject, sample.pose)
+    canvas = head_window(canvas, subject.head, sample.pose, subject.hair.volume + 0.08)
+    smooth = cast_head(canvas, subject.head, sample.pose)
+    surface = add_relief(smooth, subject, sample.expression, sample.pose)
+    features.paint_skin(canvas, surface, subject, table)
+    features.shade_face(canvas, surface, subject, sample)
+    hair.paint_beard(canvas, surface, subject, table)
+    features.paint_mouth(canvas, surface, subject, sample)
+    features.paint_eyes(canvas, surface, subject, sample)
+    features.paint_brows(canvas, surface, subject, sample)
+    hair.paint_hair(canvas, surface, subject, sample, table)
     if sample.surroundings.has_glasses:
-        features.paint_glasses(canvas, surface, person, sample)
+        features.paint_glasses(canvas, surface, subject, sample)
 
 
 def check_resolution(resolution: int) -> None:

@@ -1,4 +1,4 @@
-"""What differs between the images of one person: pose, expression, light, clothes, background."""
+"""What differs between the images of one subject: pose, expression, light, clothes, background."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -106,14 +106,14 @@ class Sample:
     noise_seed: int
 
 
-def draw_sample(seed: int, identity: int, sample: int, person: Identity, style: Style) -> Sample:
+def draw_sample(seed: int, identity: int, sample: int, subject: Identity, style: Style) -> Sample:
     """Draw what is particular to one image; a pure function of its arguments.
 
     Args:
         seed: of the data set.
-        identity: number of the person.
+        identity: identity number.
         sample: number of the image.
-        person: the person, which decides how likely glasses are.
+        subject: the subject, which decides how likely glasses are.
         style: photo or plain.
     """
     rng = stream_rng(Stream.SAMPLE, style, seed, identity, sample)
@@ -121,12 +121,12 @@ def draw_sample(seed: int, identity: int, sample: int, person: Identity, style: 
         pose=_draw_pose(rng),
         expression=_draw_expression(rng),
         light=_draw_light(rng),
-        surroundings=_draw_surroundings(rng, person),
+        surroundings=_draw_surroundings(rng, subject),
         noise_seed=int(rng.integers(1 << 32)),
     )
 
 
-def describe(person: Identity, sample: Sample) -> dict[str, Any]:
+def describe(subject: Identity, sample: Sample) -> dict[str, Any]:
     """Return the parameters worth knowing as plain JSON values; angles in degrees."""
     pose, expression, light = sample.pose, sample.expression, sample.light
     return {
@@ -148,11 +148,11 @@ def describe(person: Identity, sample: Sample) -> dict[str, Any]:
             "ambient": [_round(value) for value in light.ambient],
         },
         "glasses": sample.surroundings.has_glasses,
-        "skin_melanin": _round(person.melanin),
-        "hair_style": person.hair.style.value,
-        "hair_colour": person.hair_name,
-        "iris_colour": person.iris_name,
-        "beard": person.hair.beard > 0,
+        "skin_melanin": _round(subject.melanin),
+        "hair_style": subject.hair.style.value,
+        "hair_colour": subject.hair_name,
+        "iris_colour": subject.iris_name,
+        "beard": subject.hair.beard > 0,
     }
 
 
@@ -207,7 +207,7 @@ def _scaled(spectrum: Spectrum, factor: float) -> Spectrum:
     return red * factor, green * factor, blue * factor, nir * factor
 
 
-def _draw_surroundings(rng: np.random.Generator, person: Identity) -> Surroundings:
+def _draw_surroundings(rng: np.random.Generator, subject: Identity) -> Surroundings:
     bright = float(rng.uniform(0.04, 0.75))
     grey = [float(value) for value in rng.uniform(0.0, 0.5, 2)]
     wall = dyed_spectrum(rng, bright, grey[0], is_pigment=bool(rng.uniform() < 0.5))
@@ -222,7 +222,7 @@ def _draw_surroundings(rng: np.random.Generator, person: Identity) -> Surroundin
         cloth_b=_draw_cloth(rng, 0.30),
         pattern=int(rng.choice(3, p=[0.6, 0.25, 0.15])),
         collar=int(rng.choice(3, p=[0.45, 0.3, 0.25])),
-        has_glasses=bool(rng.uniform() < person.wears_glasses),
+        has_glasses=bool(rng.uniform() < subject.wears_glasses),
         frame=_draw_frame(rng),
         frame_width=float(rng.uniform(0.010, 0.019)),
         hair_phase=float(rng.uniform(-1, 1)),

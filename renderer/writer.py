@@ -40,7 +40,7 @@ _MIN_PEOPLE_TO_SPLIT = 3
 
 
 class Split(Enum):
-    """Parts of the data set; each person is in one. The value is its folder's name."""
+    """Parts of the data set; each subject is in one. The value is its folder's name."""
 
     TRAIN = "train"
     HELDOUT = "heldout"
@@ -117,8 +117,8 @@ class ExampleJob(FolderJob):
     def work(self, progress: Progress) -> str:
         """Render all images; those that an earlier command left are rendered again."""
         options, root = self.options, self.output.path
-        people = split_people(options)
-        jobs = [(split, identity) for split in Split for identity in people[split]]
+        numbers = split_identities(options)
+        jobs = [(split, identity) for split in Split for identity in numbers[split]]
         attributes: dict[str, Any] = {}
         advance = progress(0, len(jobs) * options.samples, "pair")
         with self.output.at_work():
@@ -126,17 +126,17 @@ class ExampleJob(FolderJob):
                 attributes.update(entries)
                 advance(len(entries))
             write_json(root / ATTRIBUTES_FILE, attributes)
-            save_image(root / SHEET_FILE, _sheet(root, options, people[Split.TRAIN]))
+            save_image(root / SHEET_FILE, _sheet(root, options, numbers[Split.TRAIN]))
             info = _info(options)
             self.output.finish(info)
         counts = ", ".join(f"{count} {split}" for split, count in info["images"].items())
         return f"{root}: rendered; pairs: {counts}"
 
 
-def split_people(options: ExampleOptions) -> dict[Split, range]:
+def split_identities(options: ExampleOptions) -> dict[Split, range]:
     """Return the identity numbers of each split: train first, then held-out, then test.
 
-    From three people on, a split with a fraction above 0 has at least one.
+    From three identities on, a split with a fraction above 0 has at least one.
     """
     count = options.identities
     counts = {}
@@ -195,7 +195,7 @@ def _run(
 def _write_person(
     root: Path, options: ExampleOptions, job: tuple[Split, int]
 ) -> dict[str, dict[str, Any]]:
-    """Write all images of one person; return their attributes by stem."""
+    """Write all images of one subject; return their attributes by stem."""
     split, identity = job
     folder = split_folder(root, split)
     entries = {}
@@ -222,7 +222,7 @@ def _save(path: Path, image: Image.Image) -> None:
 
 
 def _info(options: ExampleOptions) -> dict[str, Any]:
-    people = {split.value: len(numbers) for split, numbers in split_people(options).items()}
+    counts = {split.value: len(numbers) for split, numbers in split_identities(options).items()}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -232,6 +232,6 @@ def _info(options: ExampleOptions) -> dict[str, Any]:
             {"id": number, "name": entry.name, "color": list(entry.colour)}
             for number, entry in enumerate(CLASSES[options.classes].classes)
         ],
-        "images": {name: count * options.samples for name, count in people.items()},
-        "people": people,
+        "images": {name: count * options.samples for name, count in counts.items()},
+        "people": counts,
     }

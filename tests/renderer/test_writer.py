@@ -11,7 +11,7 @@ from dnnlib.files import sha256_file
 from renderer import writer
 from renderer.classes import FACE_4, FACE_10
 from renderer.render import render_sample
-from renderer.writer import ExampleOptions, Split, prepare, split_people
+from renderer.writer import ExampleOptions, Split, prepare, split_identities
 
 OPTIONS = {"identities": 5, "samples": 2, "resolution": 16, "seed": 9}
 
@@ -180,7 +180,7 @@ def test_each_person_is_in_one_split(count, fractions):
         heldout_fraction=fractions[0],
         test_fraction=fractions[1],
     )
-    people = split_people(options)
+    people = split_identities(options)
     numbers = [number for split in Split for number in people[split]]
     assert numbers == list(range(count))
     assert len(people[Split.TRAIN]) >= 1
