@@ -15,7 +15,7 @@ from typing import Any, Literal
 import click
 
 from dnnlib import files
-from dnnlib.command import command
+from dnnlib.command import command, lazy
 from dnnlib.options import Device, Job, Options, Progress, device_option, option
 from dnnlib.text import format_seconds
 
@@ -28,6 +28,9 @@ EPILOG = """
 Repeating it skips the steps whose commands have been run, and continues where it was stopped.
 """
 STATE_FILE = "steps.json"
+_write_report = lazy("evaluation.html:write_report")
+_pipeline_step = lazy("evaluation.pipeline_page:PipelineStep")
+_pipeline_report = lazy("evaluation.pipeline_page:pipeline_report")
 PAGE = "pipeline"
 
 
@@ -274,12 +277,8 @@ class Demo(Job):
         return "\n".join([*lines, *(f"  {path}" for path in shown)])
 
     def _write_page(self) -> Path:
-        # Torch is slow to import, and --help and --list need no page.
-        from evaluation.html import write_report  # noqa: PLC0415
-        from evaluation.pipeline_page import PipelineStep, pipeline_report  # noqa: PLC0415
-
         shown = [
-            PipelineStep(
+            _pipeline_step(
                 title=step.title,
                 command=self.done[step.title]["command"].replace(" --", " \\\n    --"),
                 time=format_seconds(cost.seconds),
@@ -290,7 +289,7 @@ class Demo(Job):
         ]
         total = format_seconds(sum(cost.seconds for _, cost in self._costs()))
         folder = self.options.outdir
-        return write_report(pipeline_report(shown, total, folder), folder, PAGE)[0]
+        return _write_report(_pipeline_report(shown, total, folder), folder, PAGE)[0]
 
 
 def _described(words: Sequence[str]) -> dict[str, Any]:
