@@ -74,7 +74,7 @@ def test_an_example_data_sets_info_is_read(tmp_path):
         ({"name": "b", "color": [1, 2, 3], "grey": 300}, "grey must be"),
         ({"name": "b", "color": [1, 2, 3], "aliases": "x"}, "aliases must be"),
         ({"name": "b", "color": [1, 2, 3], "colour": 1}, "unknown key 'colour'"),
-        ({"name": "b", "color": [1, 2, 3], "id": 5}, "id must be its place"),
+        ({"name": "b", "color": [1, 2, 3], "id": 5}, "id must be its index"),
         ({"name": "b", "color": [0, 0, 0]}, "belongs to two classes"),
         ({"name": "A", "color": [1, 2, 3]}, "name 'A' belongs to two classes"),
         ("b", "expected an object"),
