@@ -29,7 +29,7 @@ MANIFEST = "manifest.jsonl"
 SUMMARY = "summary.json"  # of a data set of new identities
 
 _MASK_KINDS = ("label", "mask")  # in manifests
-_MODALITY_OF_FOLDER = {name: m.name for m in MODALITIES for name in m.folders}
+_MODALITY_OF_FOLDER = {name.lower(): m.name for m in MODALITIES for name in m.folders}
 _ENDINGS = {m.name.upper(): m.name for m in MODALITIES} | {"VIS": RGB.name}
 _MASK_NAME = re.compile(r"(?:image_)?(.+)_(?:label|mask)")
 _UNCERTAINTY_NAME = re.compile(r"(.+)_uncertainty")
@@ -115,12 +115,16 @@ def open_masks(path: Path) -> SampleIndex:
 
 def _index_names(storage: Folder, *, is_complete: bool) -> SampleIndex:
     """Group files by what their names have in common."""
-    has_tree = any(folder in _MODALITY_OF_FOLDER for folder in storage.folders())
+    folders = {folder.lower() for folder in storage.folders()}
+    # A folder "vis" holds the interpreter's overlays, or RGB images where "nir" lies beside it.
+    skipped = () if "nir" in folders else _NOT_FOLDERS
+    is_tree = not skipped or "VIS" in storage.folders()
+    has_tree = is_tree or bool((folders - set(skipped)) & set(_MODALITY_OF_FOLDER))
     found: dict[str, dict[str, str]] = {}
     for name in list_images(storage):
         if has_tree and name.split("/")[0] in _SPLITS:
             continue
-        kind, stem = _kind_of(name)
+        kind, stem = _kind_of(name, skipped)
         if kind is None:
             continue
         names = found.setdefault(kind, {})
@@ -151,17 +155,17 @@ def _index_names(storage: Folder, *, is_complete: bool) -> SampleIndex:
     )
 
 
-def _kind_of(name: str) -> tuple[str | None, str]:
+def _kind_of(name: str, skipped: Sequence[str] = _NOT_FOLDERS) -> tuple[str | None, str]:
     """Return what a file is (a modality, MASK, UNCERTAINTY or nothing known) and its stem."""
     path = PurePosixPath(name)
     folders, plain = list(path.parts[:-1]), stem_of(path.name)
-    if set(_NOT_FOLDERS) & set(folders):
+    if set(skipped) & set(folders):
         return None, name
     kind = None
     for folder in path.parts[:-1]:
-        if folder in _MODALITY_OF_FOLDER:
+        if folder.lower() in _MODALITY_OF_FOLDER:
             folders.remove(folder)
-            kind = _MODALITY_OF_FOLDER[folder]
+            kind = _MODALITY_OF_FOLDER[folder.lower()]
     if MASK_FOLDER in folders:
         folders.remove(MASK_FOLDER)
         kind = MASK
@@ -170,8 +174,8 @@ def _kind_of(name: str) -> tuple[str | None, str]:
         if match:
             return companion, "/".join([*folders, match[1]])
     short, _, ending = plain.rpartition("_")
-    if ending in _ENDINGS and short:
-        plain, kind = short, _ENDINGS[ending]
+    if ending.upper() in _ENDINGS and short:
+        plain, kind = short, _ENDINGS[ending.upper()]
     if _NOT_SAMPLES.fullmatch(plain):
         return None, name
     return kind or RGB.name, "/".join([*folders, plain])

@@ -297,7 +297,8 @@ def _check_companions(schema: type[Options]) -> None:
 
 def _is_given(context: click.Context, name: str) -> bool:
     is_default = context.get_parameter_source(name) is ParameterSource.DEFAULT
-    return not is_default and context.params[name] not in (None, False, ())
+    value = context.params[name]
+    return not is_default and value is not None and value is not False and value != ()
 
 
 def _load_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
