@@ -5,6 +5,7 @@ Known are trees of VIS and NIR (or images and NIR) with masks, also in a zip arc
 id_3/VIS/sample_0_VIS.png, or 0_RGB.png, 0_NIR.png and image_0_label.png.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,7 @@ _UNCERTAINTY_NAME = re.compile(r"(.+)_uncertainty")
 _NOT_SAMPLES = re.compile(r"(grid|contact_sheet.*|(fakes|reals)\w*|.*_samples|overview)")
 _NOT_FOLDERS = ("vis",)  # overlays of the interpreter
 _SPLITS = ("heldout", "test")  # data sets of their own beside modalities
+_logger = logging.getLogger(__name__)
 
 
 def open_samples(
@@ -115,23 +117,26 @@ def open_masks(path: Path) -> SampleIndex:
 
 def _index_names(storage: Folder, *, is_complete: bool) -> SampleIndex:
     """Group files by what their names have in common."""
-    folders = {folder.lower() for folder in storage.folders()}
+    folders = set(storage.folders())
     # A folder "vis" holds the interpreter's overlays, or RGB images where "nir" lies beside it.
-    skipped = () if "nir" in folders else _NOT_FOLDERS
-    is_tree = not skipped or "VIS" in storage.folders()
-    has_tree = is_tree or bool((folders - set(skipped)) & set(_MODALITY_OF_FOLDER))
+    overlays = () if "nir" in {folder.lower() for folder in folders} else _NOT_FOLDERS
+    is_tree = any(folder.lower() in _MODALITY_OF_FOLDER for folder in folders - set(overlays))
     found: dict[str, dict[str, str]] = {}
+    skipped = []
     for name in list_images(storage):
-        if has_tree and name.split("/")[0] in _SPLITS:
-            continue
-        kind, stem = _kind_of(name, skipped)
+        is_split = is_tree and name.split("/")[0] in _SPLITS
+        kind, stem = (None, name) if is_split else _kind_of(name, overlays)
         if kind is None:
+            skipped.append(name)
             continue
         names = found.setdefault(kind, {})
         if stem in names:
             where = storage.describe()
             raise ValueError(f"{where}: {names[stem]} and {name} are both the {kind} of {stem!r}")
         names[stem] = name
+    if skipped:
+        what = f"{len(skipped)} images are no samples by their names: {shorten(skipped)}"
+        _logger.warning("%s: %s", storage.describe(), what)
     images = {m.name: found[m.name] for m in MODALITIES if m.name in found}
     if not images:
         raise ValueError(f"{storage.describe()}: no images in it ({len(storage.names())} files)")
@@ -155,11 +160,11 @@ def _index_names(storage: Folder, *, is_complete: bool) -> SampleIndex:
     )
 
 
-def _kind_of(name: str, skipped: Sequence[str] = _NOT_FOLDERS) -> tuple[str | None, str]:
+def _kind_of(name: str, overlays: Sequence[str] = _NOT_FOLDERS) -> tuple[str | None, str]:
     """Return what a file is (a modality, MASK, UNCERTAINTY or nothing known) and its stem."""
     path = PurePosixPath(name)
     folders, plain = list(path.parts[:-1]), stem_of(path.name)
-    if set(skipped) & set(folders):
+    if set(overlays) & set(folders):
         return None, name
     kind = None
     for folder in path.parts[:-1]:

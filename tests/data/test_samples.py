@@ -117,6 +117,22 @@ def test_incomplete_samples_where_they_are_allowed(tmp_path):
         open_samples(tmp_path)
 
 
+@pytest.mark.parametrize("names", [("vis/a", "nir/a"), ("Images/a", "Nir/a"), ("a_rgb", "a_nir")])
+def test_case_parts_no_pair(tmp_path, names):
+    for name, channels in zip(names, (3, 1), strict=True):
+        write_image(tmp_path / f"{name}.png", random_pixels(0, channels=channels))
+    assert list(shown(open_samples(tmp_path, is_complete=False)).items()) == [
+        ("a", {"rgb": f"{names[0]}.png", "nir": f"{names[1]}.png"})
+    ]
+
+
+def test_images_that_are_skipped_are_named(tmp_path, caplog):
+    make(tmp_path, "VIS/a.png", "heldout/VIS/b.png", "VIS/reals_2.png", "grid.png")
+    assert open_samples(tmp_path, is_complete=False).stems == ("a",)
+    assert "3 images" in caplog.text
+    assert all(name in caplog.text for name in ("heldout/VIS/b.png", "VIS/reals_2.png", "grid.png"))
+
+
 def test_trees_by_their_names_alone(tmp_path):
     names = [f"{place}/1_{i}.png" for place in ("VIS", "NIR", "masks") for i in range(2)]
     make(tmp_path, *names, "VIS/1_2.png", "test/VIS/9.png")
