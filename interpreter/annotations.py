@@ -1,7 +1,7 @@
 """Annotated images: from what was painted to the folder that training reads."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from data.modalities import MODALITIES
 from data.numbers import load_rows, save_array
 from data.pixels import decode_image
 from dnnlib import files
-from dnnlib.options import Progress
+from dnnlib.options import Job, Progress
 from dnnlib.runs import FolderJob, find_output
 from dnnlib.text import parse_numbers
 from interpreter.annotation_images import IMAGE_FOLDER, LABEL_FILE, LATENT_FILE, SELECTION_FILE
@@ -28,8 +28,6 @@ RECORD = "annotations.json"
 CLASSES_FILE = "classes.json"
 CHECK_SHEET = "check_sheet.jpg"
 _ENDINGS = (".jpg", ".jpeg", ".png")
-# Makes the mask [H, W] uint8 of images [C, H, W] uint8 by modality.
-Annotate = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,33 +79,6 @@ def collect_annotations(options: AnnotationOptions, classes: ClassList) -> list[
             _check_size(annotation.path, mask, image)
         item = rows.annotated(row, annotation.number, mask, images, annotation.path)
         collected.append(item)
-    return collected
-
-
-def annotate_drawn(
-    options: AnnotationOptions, build: Callable[[int], Annotate]
-) -> list[AnnotatedImage]:
-    """Annotate images that make_training_data.py wrote automatically, in numeric order.
-
-    Args:
-        options: folder of the images and which of them.
-        build: makes what annotates, for the images' side in pixels.
-    Raises: FileNotFoundError; ValueError for a number without an image.
-    """
-    drawn = options.drawn
-    assert drawn is not None, "the options say so"
-    if not files.read_json(drawn / TRAINING_DATA_RECORD).get("finished"):
-        raise ValueError(f"{drawn}: is not finished; repeat make_training_data.py")
-    rows = _Rows(options)
-    found = {
-        number: _drawn_paths(drawn, number, len(rows.latents))
-        for number in _chosen_numbers(options.select, drawn, len(rows.latents))
-    }
-    annotate, collected = None, []
-    for number, paths in found.items():
-        images = {m.name: decode_image(paths[m.name], m.channels) for m in MODALITIES}
-        annotate = annotate or build(images["rgb"].shape[1])
-        collected.append(rows.annotated(number, number, annotate(images), paths, None))
     return collected
 
 
@@ -240,35 +211,68 @@ class AnnotationsJob(FolderJob):
         return f"{path}: wrote {count} masks; look at {CHECK_SHEET}"
 
 
-def prepare(options: AnnotationOptions) -> AnnotationsJob:
-    """Read or make the annotations.
+class AutomaticAnnotation(Job):
+    """Images of make_training_data.py to be annotated by a network.
 
-    With --auto, which trains a network the first time, that is kept in --drawn.
+    The network is trained the first time that the job runs, and kept beside the images.
+
+    Args:
+        options: folder of the images and which of them.
+    Raises: FileNotFoundError; ValueError for a number without an image.
+    """
+
+    def __init__(self, options: AnnotationOptions) -> None:
+        drawn = options.drawn
+        assert drawn is not None, "the options say so"
+        if not files.read_json(drawn / TRAINING_DATA_RECORD).get("finished"):
+            raise ValueError(f"{drawn}: is not finished; repeat make_training_data.py")
+        self._options, self._drawn, self._rows = options, drawn, _Rows(options)
+        count = len(self._rows.latents)
+        numbers = _chosen_numbers(options.select, drawn, count)
+        self._images = {number: _drawn_paths(drawn, number, count) for number in numbers}
+
+    def describe(self) -> dict[str, Any]:
+        """Return which images are annotated."""
+        return {"outdir": str(self._options.outdir), "images": list(self._images)}
+
+    def run(self, progress: Progress) -> str | None:
+        """Train or read the network, annotate the images and write them."""
+        classes = 4 if self._options.auto == "example4" else 10
+        annotator, collected = None, []
+        for number, paths in self._images.items():
+            images = {m.name: decode_image(paths[m.name], m.channels) for m in MODALITIES}
+            annotator = annotator or self._annotator(images["rgb"].shape[1], classes)
+            mask = annotator.annotate(images)
+            collected.append(self._rows.annotated(number, number, mask, paths, None))
+        return _write_job(self._options, collected, EXAMPLE_CLASSES[classes]).run(progress)
+
+    def _annotator(self, resolution: int, classes: int) -> auto_annotate.AutoAnnotator:
+        seed = self._options.seed
+        wanted = auto_annotate.AnnotatorOptions(resolution=resolution, classes=classes, seed=seed)
+        folder = self._drawn / f"annotator_{classes}_classes_seed_{seed}"
+        return auto_annotate.build_annotator(wanted, folder)
+
+
+def prepare(options: AnnotationOptions) -> Job:
+    """Read the annotations, or check what --auto is to annotate.
 
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
+    if options.annotations is None:
+        return AutomaticAnnotation(options)
+    classes = ClassList(OCULAR_CLASSES, options.max_distance)
+    if options.classes is not None:
+        classes = load_class_list(options.classes, options.max_distance)
+    return _write_job(options, collect_annotations(options, classes), classes)
+
+
+def _write_job(
+    options: AnnotationOptions, collected: list[AnnotatedImage], classes: ClassList
+) -> AnnotationsJob:
     record = None if options.drawn is None else options.drawn / TRAINING_DATA_RECORD
-    if options.annotations is not None:
-        classes = ClassList(OCULAR_CLASSES, options.max_distance)
-        if options.classes is not None:
-            classes = load_class_list(options.classes, options.max_distance)
-        collected = collect_annotations(options, classes)
-    else:
-        collected, classes = _annotate_automatically(options)
     identity = annotations_identity(collected, classes, record)
     output = find_output(options.outdir, RECORD, identity, fresh=options.fresh)
     return AnnotationsJob(output=output, collected=collected, classes=classes)
-
-
-def _annotate_automatically(options: AnnotationOptions) -> tuple[list[AnnotatedImage], ClassList]:
-    classes, seed = 4 if options.auto == "example4" else 10, options.seed
-
-    def build(resolution: int) -> Annotate:
-        wanted = auto_annotate.AnnotatorOptions(resolution=resolution, classes=classes, seed=seed)
-        folder = Path(f"{options.drawn}/annotator_{classes}_classes_seed_{seed}")
-        return auto_annotate.build_annotator(wanted, folder).annotate
-
-    return annotate_drawn(options, build), EXAMPLE_CLASSES[classes]
 
 
 def write_annotations(collected: list[AnnotatedImage], classes: ClassList, folder: Path) -> None:

@@ -222,11 +222,13 @@ class InterpreterOptions(Options):
         " calibrated.",
     )
     face_check: Literal["none", "mtcnn"] = option(
-        "none", needs="generate_data", help="mtcnn: drop samples without one detected face."
+        "none", help="mtcnn: drop samples without one detected face, with --generate-data."
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.face_check != "none" and not self.generate_data:
+            raise ValueError(f"--face-check={self.face_check} goes with --generate-data")
         has_filter = self.thresholds is not None or self.face_check != "none"
         known = (self.filter_identities, self.rec_model)
         if (has_filter or any(known)) and not all(known):

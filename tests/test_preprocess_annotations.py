@@ -96,6 +96,11 @@ def test_automatic_annotation_of_drawn_faces(tmp_path, monkeypatch):
     monkeypatch.setattr(
         auto_annotate, "AnnotatorOptions", lambda **changes: original(**{**small, **changes})
     )
+    before = sorted((tmp_path / "drawn").iterdir())
+    plan = run("--auto", "example4", "--drawn", tmp_path / "drawn", "--outdir", tmp_path / "out",
+               "--dry-run")  # fmt: skip
+    assert len(json.loads(plan)["images"]) == 2
+    assert sorted((tmp_path / "drawn").iterdir()) == before, "a dry run trains nothing"
     run("--auto", "example4", "--drawn", tmp_path / "drawn", "--outdir", tmp_path / "out")
     record = json.loads((tmp_path / "out" / "annotations.json").read_text())["identity"]
     proposed = json.loads((tmp_path / "drawn" / "selection.json").read_text())["images"]

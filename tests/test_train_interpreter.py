@@ -225,10 +225,11 @@ def test_bad_options_end_with_one_message(workshop, tmp_path, arguments, message
 def test_generating_needs_models(workshop):
     assert "needs --resume" in train(workshop, "--generate-data", code=2)
     assert "--resume names models" in train(workshop, "--resume", "x", code=2)
+    assert "--face-check" in train(workshop, "--face-check=mtcnn", code=2)
 
 
 def test_dry_runs_write_nothing(workshop, tmp_path):
-    plan = json.loads(train(workshop, "--outdir", tmp_path / "m", "--dry-run").split("\n", 0)[0])
+    plan = json.loads(train(workshop, "--outdir", tmp_path / "m", "--face-check=none", "--dry-run"))
     assert plan["training"]["model_num"] == 2
     generate(workshop, "--outdir", tmp_path / "s", "--dry-run")
     assert list(tmp_path.iterdir()) == []

@@ -122,6 +122,7 @@ class TrainingRun(Job):
             trainer = Trainer(task, folder.path, cadence, progress=progress, has_tensorboard=True)
             is_complete = trainer.run()
             if is_complete and world.is_first:
+                folder.finish()
                 _log.info("%s: %d kimg shown", folder.path, task.state.nimg // 1000)
             return is_complete
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from dnnlib.runs import OPTIONS_FILE
 from networks.snapshot import load_snapshot
 from tests.helpers.images import write_json
 from tests.helpers.training import BATCH, STEPS, run, run_folder, tiny_data, tiny_options
@@ -140,6 +141,7 @@ def test_stopped_run_continues_to_the_same_bytes(data, whole_run, tmp_path):
 
 def test_finished_run_is_left_alone(data, whole_run):
     before = (whole_run / SNAPSHOT).stat().st_mtime_ns
+    assert json.loads((whole_run / OPTIONS_FILE).read_text())["finished"]
     complete, steps = run(tiny_options(data, whole_run.parent))
     assert complete
     assert steps == 0
@@ -154,6 +156,7 @@ def test_longer_duration_continues_a_finished_run(data, tmp_path):
     folder = run_folder(tmp_path)
     assert len((folder / "stats.jsonl").read_text().splitlines()) == 2
     assert (folder / "network-snapshot-000002.pkl").is_file()
+    assert json.loads((folder / OPTIONS_FILE).read_text())["finished"]
 
 
 def test_fresh_and_other_options_start_other_runs(data, tmp_path):
