@@ -44,8 +44,8 @@ def indexed(generator=None, conditions=None, **changes):
 
 def test_micro_batches_shrink_with_the_size():
     sizes = [micro_batch_size(side, "cuda") for side in (32, 128, 256, 512, 1024, 4096)]
-    assert sizes == [32, 32, 32, 8, 2, 1]
-    assert [micro_batch_size(side, "cpu") for side in (32, 256, 512)] == [4, 4, 1]
+    assert sizes == [64, 64, 32, 8, 2, 1]
+    assert [micro_batch_size(side, "cpu") for side in (32, 256, 512)] == [4, 4, 4]
 
 
 def test_latents_of_seeds_are_the_published_ones():
