@@ -167,7 +167,7 @@ def evaluate(
             values = compute_scores(metric, sets, plan)
         if world.is_first:
             results.append(_result(plan, metric, values, time.monotonic() - began))
-    world.wait()  # here, and not in a message between GPUs, which waits less patiently
+    world.barrier()  # here, and not in a message between GPUs, which waits less patiently
     return results
 
 

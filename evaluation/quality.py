@@ -19,7 +19,7 @@ from evaluation.report import Headline, Section, Table
 from evaluation.topic import ReportJob, Topic
 from networks.sampling import IndexedSampler, load_sampler
 from torch_utils.devices import resolve_repeatable
-from torch_utils.distributed import is_launched, join_world, local_rank
+from torch_utils.distributed import init_distributed, is_launched, local_rank
 
 _MEANINGS = {
     Kind.FID: "distance to the real images' distribution; 0 is best",
@@ -57,7 +57,7 @@ class QualityTopic(Topic):
 
     def measure(self, progress: Progress) -> list[MetricResult]:
         """Measure everything, together with the other processes; only the first gets results."""
-        with join_world(torch.device(self.plan.device)) as world:
+        with init_distributed(torch.device(self.plan.device)) as world:
             shown = progress if world.is_first else None
             return evaluate(self.plan, self.fake, self.sampler, world=world, progress=shown)
 

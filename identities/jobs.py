@@ -37,7 +37,7 @@ from networks.sampling import Sampler
 from networks.snapshot import Snapshot, load_generator
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_repeatable
-from torch_utils.distributed import is_launched, join_world, local_rank
+from torch_utils.distributed import init_distributed, is_launched, local_rank
 
 ATTEMPTS_PER_SAMPLE = 20
 
@@ -93,7 +93,7 @@ class IdentityDataJob(FolderJob):
 
     def work(self, progress: Progress) -> str | None:
         """Write the data set, in several processes where there are."""
-        with join_world(torch.device(self.device)) as world:
+        with init_distributed(torch.device(self.device)) as world:
             if world.is_first:
                 self.loaded.save_calibration()
             total = self.options.amount.identities * self.options.amount.samples

@@ -186,7 +186,7 @@ class RecognitionWriter:
                 decisions = self._run_step(step, candidates, selection, sink, world)
                 results.append(StepResult(step, decisions))
                 progress(selection.accepted - before)
-            world.wait()
+            world.barrier()
             counts, places = selection.counts(), tuple(sink.places.values())
             for identity in range(world.rank, len(counts), world.size):
                 found = counts[identity][0]
@@ -194,7 +194,7 @@ class RecognitionWriter:
                     write_identity_sheets(
                         output.path, identity, found, self._options.samples, places
                     )
-            world.wait()
+            world.barrier()
             if not world.is_first:
                 return None
             entries, rejected = sink.write_lists(results)
@@ -233,7 +233,7 @@ class RecognitionWriter:
             if not step.has_scores(chunk):
                 kept[chunk] = self._sampler.sample(_part(candidates, chunk))
                 step.save_scores(chunk, self._scorer.score(kept[chunk]))
-        world.wait()
+        world.barrier()
         decisions = _decide(step, candidates, selection, world)
         for chunk in own_chunks:
             if step.has_images(chunk):
@@ -274,9 +274,9 @@ def _decide(
     if scores is not None and not is_decided:
         decisions = selection.decide(candidates, scores)
         step.save_decisions(decisions)
-        world.wait()
+        world.barrier()
         return decisions
-    world.wait()
+    world.barrier()
     decisions = step.load_decisions()
     selection.repeat(decisions, None if scores is None else scores.vectors)
     return decisions

@@ -31,7 +31,7 @@ def augment(
     count = len(images) * world.size
 
     def draw(numbers: int) -> Tensor:
-        return world.mine(torch.rand([count, numbers], generator=random)).to(images.device)
+        return world.shard(torch.rand([count, numbers], generator=random)).to(images.device)
 
     draws = draw(5)
     if config.mirror:

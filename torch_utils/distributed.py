@@ -34,11 +34,11 @@ class World:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
-    def share(self, count: int) -> int:
+    def per_rank(self, count: int) -> int:
         """Return this process's part of a number that the processes divide evenly."""
         return count // self.size
 
-    def mine(self, batch: Tensor) -> Tensor:
+    def shard(self, batch: Tensor) -> Tensor:
         """Return the rows of a whole batch that this process computes: rank, rank + size, ...
 
         Interleaving keeps the groups of the minibatch standard deviation together.
@@ -77,7 +77,7 @@ class World:
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return [bool(vote) for vote in votes.tolist()]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return when all processes have come here."""
         self.any(False)
 
@@ -103,7 +103,7 @@ def world_size() -> int:
 
 
 @contextlib.contextmanager
-def join_world(device: torch.device) -> Iterator[World]:
+def init_distributed(device: torch.device) -> Iterator[World]:
     """Connect with the other processes while the block runs.
 
     Args:
@@ -131,7 +131,7 @@ def at_work_together(output: OutputFolder, world: World) -> Iterator[None]:
 
     Raises: ValueError in the first process where another run is at work in the folder.
     """
-    world.wait()  # until all have looked at the folder as it was
+    world.barrier()  # until all have looked at the folder as it was
     with output.at_work() if world.is_first else contextlib.nullcontext():
-        world.wait()
+        world.barrier()
         yield

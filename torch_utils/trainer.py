@@ -28,7 +28,7 @@ from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, OutputFolder
 from dnnlib.text import format_seconds
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
-from torch_utils.distributed import World, at_work_together, join_world
+from torch_utils.distributed import World, at_work_together, init_distributed
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.statistics import Statistics
 
@@ -217,7 +217,7 @@ class Trainer:
                 self._say("%s: finished before, at %s", self.folder, task.where(self.index))
                 return True
             self._say("continuing at %s", task.where(self.index))
-        task.world.wait()
+        task.world.barrier()
         task.begin(self.index)
         advance = None
         records = None
@@ -385,7 +385,7 @@ class TrainingJob(FolderJob):
     def work(self, progress: Progress) -> str | None:
         """Train and export."""
         task, path = self.task, self.output.path
-        with join_world(task.device) if task.world.size > 1 else contextlib.nullcontext():
+        with init_distributed(task.device) if task.world.size > 1 else contextlib.nullcontext():
             task.load()
             record = train(task, self.output, self.cadence, progress=progress)
         return f"{path}: {task.summary(record)}" if record else None

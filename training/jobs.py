@@ -18,7 +18,7 @@ from dnnlib.processes import restart_under_torchrun
 from networks.sampling import evaluation_seed
 from networks.snapshot import load_snapshot
 from torch_utils.devices import resolve_device
-from torch_utils.distributed import is_launched, join_world, local_rank, world_size
+from torch_utils.distributed import init_distributed, is_launched, local_rank, world_size
 from torch_utils.ops import backends
 from torch_utils.trainer import Trainer
 from training.config import DataConfig, RunConfig, TrainingConfig, resolve
@@ -95,14 +95,14 @@ class TrainingRun(Job):
 
         Returns: True when the run is complete, False when a signal stopped it.
         """
-        with join_world(self.device) as world, contextlib.ExitStack() as stack:
+        with init_distributed(self.device) as world, contextlib.ExitStack() as stack:
             if world.is_first:
                 folder = self.find_folder(fresh=self.options.fresh)
                 stack.enter_context(folder.at_work())
                 cli.start_logging(folder.path / "log.txt")
-                world.wait()
+                world.barrier()
             else:
-                world.wait()
+                world.barrier()
                 folder = self.find_folder()
                 if folder.is_new:
                     raise ValueError(

@@ -60,9 +60,9 @@ def draw_latents(
     is_mixed = float(torch.rand([], generator=random)) < style_mixing
     device = labels.device
     return Latents(
-        z=world.mine(z).to(device),
-        z_mix=world.mine(z_mix).to(device),
-        c=labels[world.mine(index).to(device)],
+        z=world.shard(z).to(device),
+        z_mix=world.shard(z_mix).to(device),
+        c=labels[world.shard(index).to(device)],
         cutoff=cutoff if is_mixed else generator.num_ws,
     )
 

@@ -12,12 +12,11 @@ from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
 from training.augmentation.pipe import AugmentPipe
 from training.config import TrainingConfig
-from training.ema import ema_beta, update_ema
 from training.latents import Latents, draw_latents
-from training.optimization import ADVICE
+from training.optimization import ADVICE, ema_beta, update_ema
 from training.phases import Phase, PhaseKind, build_phases
 from training.state import TrainingState
-from training.terms import SUFFIXES, LossTerms, Streams
+from training.terms import SUFFIXES, LossTerms, Rngs
 
 Fakes = list[tuple[Images, Tensor]]
 
@@ -36,7 +35,7 @@ class Iteration:
         self, config: TrainingConfig, state: TrainingState, *, batch_gpu: int, labels: Tensor
     ) -> None:
         self.config, self.state, self.device, self.world = config, state, state.device, state.world
-        self.share, self.batch_gpu = self.world.share(config.batch), batch_gpu
+        self.share, self.batch_gpu = self.world.per_rank(config.batch), batch_gpu
         self.labels = labels.to(self.device)
         self.terms = LossTerms(config.loss, state, AugmentPipe(config.augment).to(self.device))
         self.signs = self._no_signs()
@@ -79,34 +78,34 @@ class Iteration:
 
     def _accumulate(self, phase: Phase, reals: Images, labels: Tensor, fakes: Fakes) -> None:
         """Gather the gradients of a phase over the parts that a device computes at once."""
-        streams = self._streams(phase.kind.value, phase.modality or "")
+        rngs = self._rngs(phase.kind.value, phase.modality or "")
         if phase.modality is None:
-            self._accumulate_generator(phase, streams)
+            self._accumulate_generator(phase, rngs)
             return
         for index, part in enumerate(self._parts()):
             real, c = reals[phase.modality][part], labels[part]
             if phase.kind is PhaseKind.D_MAIN:
-                self._judge_both(phase.modality, real, c, fakes[index], streams)
+                self._discriminate_both(phase.modality, real, c, fakes[index], rngs)
             else:
-                term = self.terms.r1(phase.modality, real, c, streams)
+                term = self.terms.r1(phase.modality, real, c, rngs)
                 self._backward(term * phase.interval)
 
-    def _accumulate_generator(self, phase: Phase, streams: Streams) -> None:
+    def _accumulate_generator(self, phase: Phase, rngs: Rngs) -> None:
         latents = self._latents(phase.kind)
         is_main = phase.kind is PhaseKind.G_MAIN
         compute = self.terms.generator if is_main else self.terms.path_length
         with _untrained(self.state.discriminators.values()):
             for part in self._parts():
                 some = latents.part(part.start, self.batch_gpu)
-                self._backward(compute(some, streams) * phase.interval)
+                self._backward(compute(some, rngs) * phase.interval)
 
-    def _judge_both(
-        self, name: str, real: Tensor, c: Tensor, fake: tuple[Images, Tensor], streams: Streams
+    def _discriminate_both(
+        self, name: str, real: Tensor, c: Tensor, fake: tuple[Images, Tensor], rngs: Rngs
     ) -> None:
         images, fake_c = fake
-        fake_loss = self.terms.fake(name, images[name], fake_c, streams)
+        fake_loss = self.terms.fake(name, images[name], fake_c, rngs)
         self._backward(fake_loss)
-        real_loss, signs = self.terms.real(name, real, c, streams)
+        real_loss, signs = self.terms.real(name, real, c, rngs)
         self._backward(real_loss)
         self.signs[name] = self.signs[name] + signs
         total = (fake_loss + real_loss).detach()
@@ -116,9 +115,9 @@ class Iteration:
     def _draw_fakes(self) -> Fakes:
         """Draw the images of a discriminator step once, for all discriminators."""
         latents = self._latents(PhaseKind.D_MAIN)
-        streams = self._streams(PhaseKind.D_MAIN.value, "fakes")
+        rngs = self._rngs(PhaseKind.D_MAIN.value, "fakes")
         parts = [latents.part(part.start, self.batch_gpu) for part in self._parts()]
-        return [(self.terms.draw(part, streams), part.c) for part in parts]
+        return [(self.terms.draw(part, rngs), part.c) for part in parts]
 
     def _step(self, phase: Phase) -> None:
         optimizer = self.state.optimizers[phase.modality or "G"]
@@ -158,9 +157,9 @@ class Iteration:
             seed=(self.config.seed, "latents", self.state.step, kind.value),
         )
 
-    def _streams(self, *place: str) -> Streams:
+    def _rngs(self, *place: str) -> Rngs:
         seed, here = self.config.seed, (self.state.step, self.world.rank, *place)
-        return Streams(
+        return Rngs(
             noise=generator_for(seed, "noise", *here, device=self.device),
             augment=generator_for(seed, "augment", *here),
         )

@@ -199,7 +199,7 @@ class GanTask(Task):
         workers = 0 if self.dataset.is_cached else self.run_config.workers
         loader: DataLoader[Any] = DataLoader(
             self.dataset,
-            batch_size=self.world.share(self.config.batch),
+            batch_size=self.world.per_rank(self.config.batch),
             sampler=sampler,
             num_workers=workers,
             pin_memory=self.device.type == "cuda",

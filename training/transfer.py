@@ -15,7 +15,6 @@ from networks.config import DiscriminatorConfig, GeneratorConfig
 from networks.snapshot import NetworkState, Snapshot
 from torch_utils.checkpoints import load_checkpoint
 from torch_utils.trainer import CHECKPOINT_FILE, CHECKPOINT_FORMAT, CHECKPOINT_VERSION
-from training.conditioning import add_condition
 from training.config import TrainingConfig
 from training.fitting import check_fit
 from training.options import AdaMode
@@ -27,6 +26,8 @@ LUMA = (0.299, 0.587, 0.114)
 # Network that stands in for one that a snapshot lacks.
 _STAND_INS = {"G": "G_ema", "G_ema": "G", "D": "D", "D_NIR": "D"}
 _NIR_HEADS = f".heads.{NIR.name}."
+_FIRST_MAPPING = "mapping.fc0.weight"
+_LAST = "epilogue.out."
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +151,30 @@ def sum_over_colors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith("from_image.weight"):
             changed[name] = tensor.sum(dim=1, keepdim=True) / tensor.shape[1] ** 0.5
     return changed
+
+
+def add_condition(
+    state: Mapping[str, Tensor], config: GeneratorConfig | DiscriminatorConfig
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return an unconditional network's tensors for one that learns to see a condition.
+
+    In a generator the embedded condition enters the first mapping layer beside z, with copies of
+    z's weights: both have mean square 1 and runtime gains are 1 / sqrt(inputs), so the condition
+    takes the part of half a latent, and samples look at the start as before but depend on it.
+    (Weights of zero would hardly move: the mapping learns a hundred times slower than the rest.)
+    A discriminator's last layer gives a vector instead of one number, which is projected on the
+    condition.
+
+    Returns: the tensors, and parts of the names of those that start random.
+    """
+    if isinstance(config, DiscriminatorConfig):
+        kept = {name: tensor for name, tensor in state.items() if _LAST not in name}
+        return kept, ("mapping.", _LAST)
+    weight = state[_FIRST_MAPPING]
+    width = config.mapping.embed_features or config.w_dim
+    columns = torch.arange(width, device=weight.device) % weight.shape[1]
+    widened = torch.cat([weight, weight[:, columns]], dim=1)
+    return {**state, _FIRST_MAPPING: widened}, ("mapping.embed.",)
 
 
 def find_checkpoint(snapshot: Snapshot, path: Path) -> dict[str, Any] | None:

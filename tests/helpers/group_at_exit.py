@@ -8,16 +8,16 @@ import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from torch_utils.distributed import join_world  # noqa: E402
+from torch_utils.distributed import init_distributed  # noqa: E402
 
 OURS = 2  # references: the name in the function, and the argument of getrefcount
 
 
 def holders_after_the_end() -> int:
-    with join_world(torch.device("cpu")) as world:
+    with init_distributed(torch.device("cpu")) as world:
         group = dist.group.WORLD
         torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)  # imports much of torch
-        world.wait()
+        world.barrier()
     return sys.getrefcount(group) - OURS
 
 

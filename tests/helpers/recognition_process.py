@@ -14,7 +14,7 @@ from recognition.face_sources import open_faces  # noqa: E402
 from recognition.mixup import DomainMixup  # noqa: E402
 from recognition.options import HeadConfig, MarginKind, TrainingConfig  # noqa: E402
 from recognition.task import RECORD_FILE, Mixups, RecognitionTask  # noqa: E402
-from torch_utils.distributed import join_world  # noqa: E402
+from torch_utils.distributed import init_distributed  # noqa: E402
 from torch_utils.trainer import Cadence  # noqa: E402
 from torch_utils.trainer import train as run_training
 
@@ -32,7 +32,7 @@ def train(data, folder, sample_rate, *, has_batch_statistics):
         batch=4,
         lr=0.05,
     )
-    with join_world(torch.device("cpu")) as world:
+    with init_distributed(torch.device("cpu")) as world:
         task = RecognitionTask(
             faces,
             config,

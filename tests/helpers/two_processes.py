@@ -9,7 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.helpers.training import tiny_options  # noqa: E402
-from torch_utils.distributed import join_world  # noqa: E402
+from torch_utils.distributed import init_distributed  # noqa: E402
 from training.jobs import prepare  # noqa: E402
 from training.options import AdaMode  # noqa: E402
 from training.task import GanTask  # noqa: E402
@@ -23,7 +23,7 @@ def train_four_steps(data, target):
     generator = dataclasses.replace(plan.config.generator, use_noise=False)
     ada = dataclasses.replace(plan.config.ada, interval=2)
     config = dataclasses.replace(plan.config, generator=generator, ada=ada)
-    with join_world(torch.device("cpu")) as world:
+    with init_distributed(torch.device("cpu")) as world:
         task = GanTask(config, plan.run_config, target.parent, plan.dataset, world=world)
         gradients = record_gradients(task)
         batches = task._load_batches()

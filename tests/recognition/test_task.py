@@ -318,7 +318,7 @@ class TestAugmentation:
         whole = augment(config, x, torch.Generator().manual_seed(1))
         for rank in range(2):
             world = World(rank=rank, size=2)
-            part = augment(config, world.mine(x), torch.Generator().manual_seed(1), world)
+            part = augment(config, world.shard(x), torch.Generator().manual_seed(1), world)
             torch.testing.assert_close(part, whole[rank::2])
 
     @pytest.mark.parametrize("name", ["shift", "light", "blur", "illumination"])

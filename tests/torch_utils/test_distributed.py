@@ -2,7 +2,7 @@
 
 import torch
 
-from torch_utils.distributed import World, join_world
+from torch_utils.distributed import World, init_distributed
 
 
 def test_a_single_process_opens_its_own_gpu_only(monkeypatch):
@@ -10,6 +10,6 @@ def test_a_single_process_opens_its_own_gpu_only(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     for name in ("cpu", "cuda:1"):
-        with join_world(torch.device(name)) as world:
+        with init_distributed(torch.device(name)) as world:
             assert world == World()
     assert chosen == [torch.device("cuda:1")]
