@@ -1,4 +1,4 @@
-"""Train a face recogniser on images with known people."""
+"""Train a face recogniser on images of known identities."""
 
 from dnnlib.command import command, lazy
 from recognition.options import RecognitionOptions

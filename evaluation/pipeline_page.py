@@ -49,7 +49,7 @@ def pipeline_report(steps: Sequence[PipelineStep], total: str, folder: Path) -> 
     )
     return Report(
         title="The pipeline, step by step",
-        subtitle="From rendered people to labelled and privacy-checked data.",
+        subtitle="From rendered identities to labelled and privacy-checked data.",
         sections=(
             *(_section(number, step, folder) for number, step in enumerate(steps, 1)),
             Section(key="costs", title="Time and memory", lead="", blocks=(costs,)),

@@ -77,7 +77,7 @@ def take_part(
     found: dict[str, list[int]] = {}
     for index, shown in enumerate(source.shown):
         found.setdefault(shown[0][0], []).append(index)
-    for name, count, most in (("people", identities, len(found)), ("samples", samples, None)):
+    for name, count, most in (("identities", identities, len(found)), ("samples", samples, None)):
         if count is not None and (count < 1 or (most is not None and count > most)):
             where = source.samples.name
             raise ValueError(f"{where}: {name} must be 1..{most or 'any'}, got {count}")

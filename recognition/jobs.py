@@ -32,7 +32,7 @@ def prepare(options: RecognitionOptions) -> TrainingJob:
     number = local_rank() if is_launched() else None
     device = torch.device(resolve_device(options.device, number))
     sets = _TrainingSets(options)
-    part = (options.people, options.samples)
+    part = (options.identities, options.samples)
     faces = sets.open("--data", options.data, options.labels, part)
     identity: dict[str, Any] = {"data": faces.fingerprints, "heldout": None}
     mixups, described = _mixups(options, sets, faces, device)
@@ -117,7 +117,7 @@ def _mixups(
     given, described = options.mixups, {}
     domain, identity = None, None
     if given.mix_data is not None:
-        part = (given.mix_people, given.mix_samples)
+        part = (given.mix_identities, given.mix_samples)
         real = sets.open("--mix-data", [given.mix_data], part=part)
         domain = DomainMixup(real, given.mix_share)
         described["domain_mixup"] = {"data": real.fingerprints, "share": given.mix_share}

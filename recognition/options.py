@@ -163,9 +163,10 @@ class MixupOptions(Options):
     mix_data: Path | None = option(
         None, metavar="DIR|FILE", help="Real images to mix into the training images."
     )
-    mix_people: int | None = option(
+    mix_identities: int | None = option(
         None,
         ge=1,
+        aliases=("mix_people",),
         metavar="N",
         needs="mix_data",
         shown_default="all",
@@ -256,8 +257,13 @@ class RecognitionOptions(Options):
         help="Modality of the images; given twice, both are images of the identity.",
     )
     joint: bool = option(False, help="Take RGB and NIR as one image of 4 channels.")
-    people: int | None = option(
-        None, ge=1, metavar="N", shown_default="all", help="Identities of each --data."
+    identities: int | None = option(
+        None,
+        ge=1,
+        aliases=("people",),
+        metavar="N",
+        shown_default="all",
+        help="Identities of each --data.",
     )
     samples: int | None = option(
         None, ge=1, metavar="N", shown_default="all", help="Images per identity."

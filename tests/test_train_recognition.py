@@ -107,7 +107,7 @@ def test_joint_images(faces, tmp_path):
 
 
 def test_domain_mixup(made, tmp_path):
-    line = ["--data", made / "random", "--mix-data", made / "real", "--mix-people=2"]
+    line = ["--data", made / "random", "--mix-data", made / "real", "--mix-identities=2"]
     run(*line, "--outdir", tmp_path / "out")
     record = options_of(tmp_path / "out")
     assert record["people"] == 3 + 2
@@ -220,7 +220,7 @@ def test_a_diverging_loss_ends_with_code_1_and_keeps_the_checkpoint(faces, tmp_p
         (["--sample-rate=2"], "--sample-rate"),
         (["--mix-share=2"], "--mix-share"),
         (["--blur=-1"], "--blur"),
-        (["--people=9"], "people must be 1..3, got 9"),
+        (["--people=9"], "identities must be 1..3, got 9"),
         (["--data=gone"], "gone: no such"),
     ],
 )
@@ -245,7 +245,7 @@ def test_held_out_people_with_one_image_each_are_refused_before_training(faces, 
         (["--identity-images=3", "--identity-share=1"], "--identity-share goes with"),
         (["--feature-scale=4"], "--feature-scale goes with --identity-mix"),
         (["--truncation=0.7"], "--truncation goes with --identity-mix"),
-        (["--mix-people=2"], "--mix-people goes with --mix-data, which is not given"),
+        (["--mix-identities=2"], "--mix-identities goes with --mix-data, which is not given"),
         (["--mix-samples=2"], "--mix-samples goes with --mix-data"),
     ],
 )

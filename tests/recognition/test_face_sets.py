@@ -141,7 +141,7 @@ def test_parts_are_nested(tmp_path):
     assert set(small.samples.stems) < set(large.samples.stems)
     assert take_part(source, None, None) is source
     assert len({part.fingerprint for part in (source, small, large)}) == 3
-    with pytest.raises(ValueError, match="people must be 1..6, got 7"):
+    with pytest.raises(ValueError, match="identities must be 1..6, got 7"):
         take_part(source, 7, None)
     with pytest.raises(ValueError, match="samples must be 1..any, got 0"):
         take_part(source, None, 0)
