@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from renderer import auto_annotate
+from tests.helpers.images import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = json.loads((ROOT / "main.ipynb").read_text(encoding="utf-8"))
@@ -51,7 +53,9 @@ def place(tmp_path, monkeypatch):
     """A folder in which the notebook finds its configurations."""
     (tmp_path / "EXPERIMENTS").mkdir()
     for name in ("example", "interpreter_example"):
-        (tmp_path / "EXPERIMENTS" / name).symlink_to(ROOT / "EXPERIMENTS" / name)
+        shutil.copytree(ROOT / "EXPERIMENTS" / name, tmp_path / "EXPERIMENTS" / name)
+    path = tmp_path / "EXPERIMENTS/interpreter_example/train_datagan.json"
+    write_json(path, json.loads(path.read_text()) | {"max_steps": 100})
     for script in ROOT.glob("*.py"):
         (tmp_path / script.name).symlink_to(script)
     monkeypatch.chdir(tmp_path)
@@ -79,7 +83,7 @@ def tiny_settings():
         "LABELLED": 4,
         "NEW_PEOPLE": 2,
         "DEVICE": "cpu",
-        "NETWORK": [*network, "--aug=noaug"],
+        "NETWORK": [*network, "--aug=noaug", "--batch=100", "--mbstd-group=4"],
         "LIMITS": ["--privacy=1", "--same-identity=-1", "--too-similar=1"],
     }
 

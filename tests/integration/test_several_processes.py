@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.training import run_folder, tiny_data
+import train_db_stylegan2
+from tests.helpers.training import run, run_folder, tiny_data, tiny_options
+from tests.helpers.two_processes import train_four_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "helpers" / "two_processes.py"
@@ -34,12 +36,10 @@ def torchrun(count, *arguments):
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     data = tiny_data(folder / "set")
-    found = {}
-    for count in (1, 2):
-        outcome = torchrun(count, SCRIPT, data, folder / f"{count}.pt")
-        assert outcome.returncode == 0, outcome.stderr
-        found[count] = torch.load(folder / f"{count}.pt", weights_only=True)
-    return found
+    train_four_steps(data, folder / "1.pt")
+    outcome = torchrun(2, SCRIPT, data, folder / "2.pt")
+    assert outcome.returncode == 0, outcome.stderr
+    return {n: torch.load(folder / f"{n}.pt", weights_only=True) for n in (1, 2)}
 
 
 def test_nothing_holds_the_group_after_its_end():
@@ -74,7 +74,7 @@ def test_statistics_and_strengths_are_those_of_all_images(results):
         assert two["statistics"][name]["mean"] == pytest.approx(row["mean"], rel=1e-3, abs=1e-4)
 
 
-def test_script_trains_with_two_processes_and_continues_with_one(tmp_path):
+def test_script_trains_with_two_processes_and_continues_with_one(tmp_path, caplog):
     data = tiny_data(tmp_path / "set")
     places = [f"--data={data}", f"--outdir={tmp_path / 'out'}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -91,24 +91,16 @@ def test_script_trains_with_two_processes_and_continues_with_one(tmp_path):
     assert (folder / "network-snapshot-000001.pkl").is_file()
     row = json.loads((folder / "stats.jsonl").read_text())
     assert row["Loss/scores/real"]["num"] == 1000
-    more = [argument for argument in COMMAND if argument != "--kimg=1"] + ["--kimg=2"]
-    one = subprocess.run(
-        [sys.executable, *more, *places],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert one.returncode == 0, one.stderr
-    assert "continuing at kimg 1.0" in one.stderr
+    more = [argument for argument in COMMAND[1:] if argument != "--kimg=1"] + ["--kimg=2"]
+    train_db_stylegan2.main([*more, *places], standalone_mode=False)
+    assert "continuing at kimg 1.0" in caplog.text
     assert (run_folder(tmp_path / "out") / "network-snapshot-000002.pkl").is_file()
 
 
-def test_wrong_number_of_processes_is_refused(tmp_path):
+def test_wrong_number_of_processes_is_refused(tmp_path, monkeypatch):
     data = tiny_data(tmp_path / "set")
-    places = [f"--data={data}", f"--outdir={tmp_path / 'out'}"]
-    outcome = torchrun(2, *COMMAND, *places, "--gpus=3")
-    assert outcome.returncode != 0
-    assert "--gpus must be torchrun's 2 processes, got 3" in outcome.stderr
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="--gpus.* 2 processes, got 3"):
+        run(tiny_options(data, tmp_path / "out", gpus=3))
     assert not (tmp_path / "out").exists()

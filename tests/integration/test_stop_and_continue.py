@@ -20,7 +20,7 @@ OFTEN = "--checkpoint-minutes=0.00001"  # after every step
 
 def segmentation(folder):
     data, val = write_generated(folder / "data", 8), write_generated(folder / "val", 5)
-    line = (f"--data={data}", f"--val={val}", "--width=4", "--depth=2", "--steps=60", "--every=25",
+    line = (f"--data={data}", f"--val={val}", "--width=4", "--depth=2", "--steps=40", "--every=15",
             "--batch=4", "--shift=0.1")  # fmt: skip
     return line, ("segmenter.pth", "segmenter_best.pth")
 
@@ -36,20 +36,20 @@ def refiner(folder):
 def recognition(folder):
     data = write_real(folder / "faces")
     line = (f"--data={data}", "--backbone=r18", "--width=0.0625", "--embedding=8", "--size=16",
-            "--batch=2", "--epochs=20", "--dropout=0.2", "--sample-rate=0.7")  # fmt: skip
+            "--batch=2", "--epochs=10", "--dropout=0.2", "--sample-rate=0.7")  # fmt: skip
     return line, ("recogniser.pth",)
 
 
 def gan(folder):
     data = tiny_data(folder / "data")
     line = (f"--data={data}", "--cbase=32", "--cmax=4", "--w-dim=4", "--z-dim=4", "--map-depth=2",
-            "--batch=20", "--mbstd-group=5", "--gamma=1", "--ema-kimg=1", "--kimg=1",
+            "--batch=40", "--mbstd-group=5", "--gamma=1", "--ema-kimg=1", "--kimg=1",
             "--workers=1")  # fmt: skip
     return line, ("network-snapshot-000001.pkl", "fakes000001.png")
 
 
 def interpreter(folder):
-    write_workshop(folder, max_steps=200, evaluate_every=5, patience=100)
+    write_workshop(folder, max_steps=100, evaluate_every=5, patience=100)
     return (f"--exp={folder / 'exp.json'}",), ("model_0.pth", "model_1.pth")
 
 

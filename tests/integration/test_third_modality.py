@@ -12,19 +12,20 @@ from tests.helpers.images import write_pairs
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 8
 WITH_THERMAL = """
-import runpy, sys
+import importlib, json, sys
 import data.modalities as modalities
 
 modalities.THERMAL = modalities.Modality("thermal", 1, ("THERMAL",), "_THERMAL")
 modalities.MODALITIES += (modalities.THERMAL,)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+for script, *words in json.loads(sys.argv[1]):
+    importlib.import_module(script).main(words, standalone_mode=False)
 """
 
 
-def run(*words):
+def run(*lines):
+    """Run scripts one after the other in one process, which starts without any of them imported."""
     done = subprocess.run(
-        [sys.executable, "-c", WITH_THERMAL, *map(str, words)],
+        [sys.executable, "-c", WITH_THERMAL, json.dumps(lines)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -41,24 +42,24 @@ def source(tmp_path_factory):
     return folder
 
 
-def test_a_third_modality_is_imported_trained_drawn_and_measured(source, tmp_path):
-    faces, runs, drawn = tmp_path / "faces", tmp_path / "runs", tmp_path / "drawn"
-    run("prepare_dataset.py", "import", f"--source={source}", f"--outdir={faces}",
-        "--resolution=16")  # fmt: skip
+def test_a_third_modality_is_imported_trained_generated_and_measured(source, tmp_path):
+    faces, runs, images = tmp_path / "faces", tmp_path / "runs", tmp_path / "images"
+    network = runs / "00000-faces-auto-batch100-noaug" / "network-snapshot-000001.pkl"
+    shown = run(
+        ("prepare_dataset", "import", f"--source={source}", f"--outdir={faces}",
+         "--resolution=16"),
+        ("prepare_dataset", "check", str(faces)),
+        ("train_db_stylegan2", f"--data={faces}", f"--outdir={runs}", "--batch=100", "--kimg=1",
+         "--tick=1", "--snap=1", "--cbase=64", "--cmax=4", "--z-dim=4", "--w-dim=4",
+         "--map-depth=1", "--aug=noaug", "--mbstd-group=4", "--workers=0", "--device=cpu"),
+        ("generate", f"--network={network}", "--seeds=0-3", f"--outdir={images}", "--device=cpu"),
+        ("evaluate", "images", f"--data={faces}", f"--images={images}", "--extractor=standin",
+         "--metrics=fid4_full,fid4_full_THERMAL,fid4_full_joint", "--intervals=0", "--no-cache",
+         f"--outdir={tmp_path / 'measured'}", "--device=cpu"),
+    )  # fmt: skip
     assert len(list((faces / "THERMAL").iterdir())) == COUNT
-    assert "thermal" in run("prepare_dataset.py", "check", faces)
-
-    run("train_db_stylegan2.py", f"--data={faces}", f"--outdir={runs}", "--batch=4", "--kimg=1",
-        "--tick=1", "--snap=1", "--cbase=64", "--cmax=4", "--z-dim=4", "--w-dim=4",
-        "--map-depth=1", "--aug=noaug", "--device=cpu")  # fmt: skip
-    (network,) = runs.glob("*/network-snapshot-000001.pkl")
+    assert "thermal" in shown
     last = json.loads((network.parent / "stats.jsonl").read_text().splitlines()[-1])
     assert last["Loss/D/loss_THERMAL"]["num"] > 0
-
-    run("generate.py", f"--network={network}", "--seeds=0-3", f"--outdir={drawn}", "--device=cpu")
-    assert len(list(drawn.rglob("*THERMAL*"))) == 4
-
-    run("evaluate.py", "images", f"--data={faces}", f"--images={drawn}", "--extractor=standin",
-        "--metrics=fid4_full,fid4_full_THERMAL,fid4_full_joint", "--intervals=0", "--no-cache",
-        f"--outdir={tmp_path / 'measured'}", "--device=cpu")  # fmt: skip
+    assert len(list(images.rglob("*THERMAL*"))) == 4
     assert "_THERMAL" in (tmp_path / "measured/images.json").read_text()
