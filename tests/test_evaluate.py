@@ -130,21 +130,26 @@ def test_each_process_has_its_own_gpu(monkeypatch, rank):
 
 def test_processes_share_the_work(network, data, tmp_path):
     """Numbers and page are those of one process, whose features are the same bytes."""
-    found = {}
-    for count in (1, 2):
-        out = tmp_path / str(count)
-        places = [f"--network={network}", f"--data={data}", f"--outdir={out}", "--no-cache"]
-        arguments = images("--metrics=fid100_full,pr1003_full_NIR", "--intervals=0", *places)
-        command = [sys.executable, "evaluate.py", *map(str, arguments), f"--gpus={count}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("wrote ") == 1
-        section = json.loads((out / "images.json").read_text())["sections"]["quality"]
-        found[count] = [result["values"] for result in section["results"]]
-    assert found[1] == found[2]
+    lines, found = [], []
+    for count in ("1", "2"):
+        places = [f"--network={network}", f"--data={data}", f"--outdir={tmp_path / count}"]
+        metrics = ("--metrics=fid100_full,pr1003_full_NIR", "--intervals=0", "--no-cache")
+        lines.append([*map(str, images(*metrics, *places)), f"--gpus={count}"])
+    main(lines[0], standalone_mode=False)
+    done = subprocess.run(
+        [sys.executable, "evaluate.py", *lines[1]],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote ") == 1
+    for count in ("1", "2"):
+        section = json.loads((tmp_path / count / "images.json").read_text())["sections"]["quality"]
+        found.append([result["values"] for result in section["results"]])
+    assert found[0] == found[1]
 
 
 class TestBadInput:

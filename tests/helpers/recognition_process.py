@@ -1,4 +1,4 @@
-"""Started by torchrun: train a recogniser for some steps and save what all processes agree on."""
+"""Started by torchrun: train recognisers for some steps and save what all processes agree on."""
 
 import sys
 from pathlib import Path
@@ -18,8 +18,11 @@ from torch_utils.distributed import init_distributed  # noqa: E402
 from torch_utils.trainer import Cadence  # noqa: E402
 from torch_utils.trainer import train as run_training
 
+# sample rate, whether batches are normalised by their own statistics
+CASES = ((1.0, False), (0.5, False), (1.0, True))
 
-def train(data, folder, sample_rate, *, has_batch_statistics):
+
+def train(world, data, folder, sample_rate, *, has_batch_statistics):
     faces = FaceSet([open_faces(data)])
     config = TrainingConfig(
         backbone="r18",
@@ -32,33 +35,34 @@ def train(data, folder, sample_rate, *, has_batch_statistics):
         batch=4,
         lr=0.05,
     )
+    task = RecognitionTask(
+        faces,
+        config,
+        torch.device("cpu"),
+        mixups=Mixups(domain=DomainMixup(faces, share=0.5)),
+        world=world,
+    )
+    if not has_batch_statistics:
+        for module in task.backbone.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.train = lambda _mode=True, module=module: module
+                module.training = False
+    output = find_output(folder, RECORD_FILE, {}, fresh=False)
+    record = run_training(task, output, Cadence(row_steps=task.steps_per_epoch))
+    flat = torch.cat([p.detach().flatten() for p in task.backbone.parameters()])
+    content = {"parameters": flat, "centres": task.head.centres.detach()}
+    if record:
+        content["loss"] = record["result"]["Loss/total"]
+    return content
+
+
+def train_all(data, folder):
     with init_distributed(torch.device("cpu")) as world:
-        task = RecognitionTask(
-            faces,
-            config,
-            torch.device("cpu"),
-            mixups=Mixups(domain=DomainMixup(faces, share=0.5)),
-            world=world,
-        )
-        if not has_batch_statistics:
-            for module in task.backbone.modules():
-                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                    module.train = lambda _mode=True, module=module: module
-                    module.training = False
-        output = find_output(folder, RECORD_FILE, {}, fresh=False)
-        record = run_training(task, output, Cadence(row_steps=task.steps_per_epoch))
-        flat = torch.cat([p.detach().flatten() for p in task.backbone.parameters()])
-        centres = task.head.centres.detach()
-        content = {"parameters": flat, "centres": centres}
-        if record:
-            content["loss"] = record["result"]["Loss/total"]
-        torch.save(content, folder.with_name(f"{folder.name}-{world.rank}.pt"))
+        for number, (rate, has_batch_statistics) in enumerate(CASES):
+            out = folder / str(number)
+            found = train(world, data, out, rate, has_batch_statistics=has_batch_statistics)
+            torch.save(found, folder / f"{number}-{world.rank}.pt")
 
 
 if __name__ == "__main__":
-    train(
-        Path(sys.argv[1]),
-        Path(sys.argv[2]),
-        float(sys.argv[3]),
-        has_batch_statistics=sys.argv[4] == "batch",
-    )
+    train_all(Path(sys.argv[1]), Path(sys.argv[2]))
