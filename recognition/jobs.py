@@ -8,7 +8,6 @@ import torch
 
 from data.sample_index import SampleIndex, check_disjoint
 from dnnlib.config import to_dict
-from dnnlib.runs import find_output
 from networks.sampling import Sampler, Truncation
 from networks.snapshot import load_generator
 from recognition.conditions import condition_scale, read_conditions
@@ -16,12 +15,12 @@ from recognition.face_sets import FaceSet
 from recognition.face_sources import FaceSource, open_faces, take_part
 from recognition.mixup import DomainMixup, IdentityMixup
 from recognition.options import LabelKind, RecognitionOptions
-from recognition.task import RECORD_FILE, Mixups, RecognitionTask
+from recognition.task import Mixups, RecognitionTask
 from recognition.verification import Verifier
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_device
 from torch_utils.distributed import is_launched, launched_world, local_rank
-from torch_utils.trainer import Cadence, TrainingJob
+from torch_utils.trainer import TrainingJob
 
 
 def prepare(options: RecognitionOptions) -> TrainingJob:
@@ -30,7 +29,7 @@ def prepare(options: RecognitionOptions) -> TrainingJob:
     Raises: ValueError, FileNotFoundError.
     """
     number = local_rank() if is_launched() else None
-    device = torch.device(resolve_device(options.device, number))
+    device = torch.device(resolve_device(options.trainer.device, number))
     sets = _TrainingSets(options)
     part = (options.identities, options.samples)
     faces = sets.open("--data", options.data, options.labels, part)
@@ -57,13 +56,9 @@ def prepare(options: RecognitionOptions) -> TrainingJob:
         "labels": options.labels.value,
         "training": to_dict(config),
     }
-    cadence = Cadence(row_steps=task.steps_per_epoch, checkpoint_minutes=options.checkpoint_minutes)
-    return TrainingJob(
-        task=task,
-        output=find_output(options.outdir, RECORD_FILE, identity, fresh=options.fresh),
-        cadence=cadence,
-        facts={"people": len(task.identities), "images": len(faces), "steps": task.steps},
-    )
+    facts = {"people": len(task.identities), "images": len(faces), "steps": task.steps}
+    row_steps = task.steps_per_epoch
+    return TrainingJob.prepare(task, options.trainer, identity, row_steps=row_steps, facts=facts)
 
 
 class _TrainingSets:

@@ -5,17 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from dnnlib.options import (
-    Device,
-    Options,
-    device_option,
-    fresh_option,
-    group,
-    option,
-    outdir_option,
-    seed_option,
-)
-from torch_utils.options import PrecisionName, checkpoint_minutes_option, precision_option
+from dnnlib.options import Options, group, option, seed_option
+from torch_utils.options import PrecisionName, TrainerOptions, precision_option
 
 
 class MarginKind(StrEnum):
@@ -281,9 +272,6 @@ class RecognitionOptions(Options):
     memory_gib: float = option(
         2.0, ge=0, metavar="GIB", help="Keep decoded images in memory where they fit into this."
     )
-    outdir: Path = outdir_option(heading="Output")
-    fresh: bool = fresh_option()
-    checkpoint_minutes: float = checkpoint_minutes_option()
-    device: Device = device_option()
+    trainer: TrainerOptions = group(TrainerOptions, heading="Output")
     mixups: MixupOptions = group(MixupOptions, heading="Mixups")
     training: TrainingConfig = group(TrainingConfig)

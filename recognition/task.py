@@ -24,7 +24,6 @@ from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Task, Timing
 
-RECORD_FILE = "training_options.json"
 MODEL_FILE = "recogniser.pth"
 
 # Measures a recogniser: its embedder -> named numbers.

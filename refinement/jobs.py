@@ -15,9 +15,9 @@ from refinement.images import JointImages, Masks, weight_table
 from refinement.model_files import load_refiner
 from refinement.objective import load_feature_network
 from refinement.options import RefinementOptions
-from refinement.task import RECORD_FILE, RefinementTask
+from refinement.task import RefinementTask
 from torch_utils.devices import resolve_device
-from torch_utils.trainer import Cadence, TrainingJob
+from torch_utils.trainer import TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,10 +49,11 @@ def _prepare_refining(options: RefinementOptions) -> RefiningJob:
         raise ValueError("--refiner: needed with --refine")
     if options.data is not None or options.real is not None:
         raise ValueError("--refine writes a data set; --data and --real are for training")
-    refiner = load_refiner(options.refiner, torch.device(resolve_device(options.device)))
+    trainer = options.trainer
+    refiner = load_refiner(options.refiner, torch.device(resolve_device(trainer.device)))
     dataset = RefinedDataset(options.refine, refiner, options.keep)
     dataset.verify()
-    output = find_output(options.outdir, RECORD, dataset.identity(), fresh=options.fresh)
+    output = find_output(trainer.outdir, RECORD, dataset.identity(), fresh=trainer.fresh)
     return RefiningJob(dataset=dataset, output=output, facts={"pairs": len(dataset)})
 
 
@@ -65,7 +66,7 @@ def _prepare_training(options: RefinementOptions) -> TrainingJob:
         raise ValueError(f"--refiner {options.refiner}: is for --refine; training starts anew")
     if options.keep:
         raise ValueError("--keep: is for --refine; --region-weight is for training")
-    config, device = options.training, torch.device(resolve_device(options.device))
+    config, device = options.training, torch.device(resolve_device(options.trainer.device))
     pairs = [PairDataset.open(path) for path in (options.data, options.real)]
     for side in pairs:
         side.verify()
@@ -90,9 +91,5 @@ def _prepare_training(options: RefinementOptions) -> TrainingJob:
         "modalities": [modality.name for modality in rendered.modalities],
         "training": to_dict(config),
     }
-    return TrainingJob(
-        task=task,
-        output=find_output(options.outdir, RECORD_FILE, identity, fresh=options.fresh),
-        cadence=Cadence(row_steps=options.snap, checkpoint_minutes=options.checkpoint_minutes),
-        facts={"rendered": len(rendered), "real": len(real), "steps": task.steps},
-    )
+    facts = {"rendered": len(rendered), "real": len(real), "steps": task.steps}
+    return TrainingJob.prepare(task, options.trainer, identity, row_steps=options.snap, facts=facts)

@@ -5,17 +5,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from dnnlib.options import (
-    Device,
-    Options,
-    device_option,
-    fresh_option,
-    group,
-    option,
-    outdir_option,
-    seed_option,
-)
-from torch_utils.options import checkpoint_minutes_option
+from dnnlib.options import Options, group, option, seed_option
+from torch_utils.options import TrainerOptions
 
 PUBLISHED_REFINER_WARMUP = 1000
 
@@ -190,11 +181,12 @@ class RefinementOptions(Options):
         help="With --refine: leave the pixels of this class of the masks as they are; may be given"
         " several times.",
     )
-    outdir: Path = outdir_option(heading="Output")
-    fresh: bool = fresh_option()
+    trainer: TrainerOptions = group(TrainerOptions, heading="Output")
     snap: int = option(
-        100, ge=1, metavar="STEPS", help="Steps between lines of stats.jsonl, with a checkpoint."
+        100,
+        ge=1,
+        metavar="STEPS",
+        heading="Output",
+        help="Steps between lines of stats.jsonl, with a checkpoint.",
     )
-    checkpoint_minutes: float = checkpoint_minutes_option()
-    device: Device = device_option()
     training: RefinementConfig = group(RefinementConfig)

@@ -23,7 +23,6 @@ from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Task
 
-RECORD_FILE = "training_options.json"
 MODEL_FILE = "refiner.pt"
 SHEET_FILE = "before_after.png"
 

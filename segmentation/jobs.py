@@ -21,9 +21,9 @@ from segmentation.labelled_files import (
 from segmentation.labelled_set import LabelledSet
 from segmentation.model_files import Segmenter, load_segmenter, save_masks
 from segmentation.options import SegmentationOptions
-from segmentation.task import RECORD_FILE, SegmentationTask
+from segmentation.task import SegmentationTask
 from torch_utils.devices import resolve_device
-from torch_utils.trainer import Cadence, TrainingJob
+from torch_utils.trainer import TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,13 +60,14 @@ def prepare(options: SegmentationOptions) -> TrainingJob | EvaluationJob:
 def _prepare_test(options: SegmentationOptions) -> EvaluationJob:
     if options.evaluate is None or options.data or options.val or options.test is None:
         raise ValueError("--evaluate needs --test, and neither --data nor --val")
-    segmenter = load_segmenter(options.evaluate, torch.device(resolve_device(options.device)))
+    trainer = options.trainer
+    segmenter = load_segmenter(options.evaluate, torch.device(resolve_device(trainer.device)))
     source = open_source(options.test, segmenter.modalities)
     merge = None if options.merge is None else load_merge(options.merge)
     labelled = LabelledSet([source], segmenter.classes, merge=merge, side=segmenter.side)
     labelled.verify()
     identity = {"model": sha256_file(options.evaluate), "test": labelled.fingerprint()}
-    output = find_output(options.outdir, EVALUATION_FILE, identity, fresh=options.fresh)
+    output = find_output(trainer.outdir, EVALUATION_FILE, identity, fresh=trainer.fresh)
     facts = {"samples": len(labelled)}
     return EvaluationJob(segmenter=segmenter, labelled=labelled, output=output, facts=facts)
 
@@ -79,7 +80,7 @@ def _prepare_training(options: SegmentationOptions) -> TrainingJob:
         options.training.network, channels=labelled.channels, classes=len(labelled.classes)
     )
     config = replace(options.training, network=network)
-    device = torch.device(resolve_device(options.device))
+    device = torch.device(resolve_device(options.trainer.device))
     task = SegmentationTask(labelled, config, device=device, side=options.size, measured=measured)
     sets = {"data": labelled, **measured}
     identity = {
@@ -89,12 +90,8 @@ def _prepare_training(options: SegmentationOptions) -> TrainingJob:
         "size": options.size,
         "training": to_dict(config),
     }
-    return TrainingJob(
-        task=task,
-        output=find_output(options.outdir, RECORD_FILE, identity, fresh=options.fresh),
-        cadence=Cadence(row_steps=config.every, checkpoint_minutes=options.checkpoint_minutes),
-        facts={f"{name}_samples": len(one) for name, one in sets.items()},
-    )
+    facts = {f"{name}_samples": len(one) for name, one in sets.items()}
+    return TrainingJob.prepare(task, options.trainer, identity, row_steps=config.every, facts=facts)
 
 
 def _open_sets(options: SegmentationOptions) -> tuple[LabelledSet, Mapping[str, LabelledSet]]:

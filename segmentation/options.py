@@ -6,17 +6,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from dnnlib.options import (
-    Device,
-    Options,
-    device_option,
-    fresh_option,
-    group,
-    option,
-    outdir_option,
-    seed_option,
-)
-from torch_utils.options import PrecisionName, checkpoint_minutes_option, precision_option
+from dnnlib.options import Options, group, option, seed_option
+from torch_utils.options import PrecisionName, TrainerOptions, precision_option
 
 _CHANNELS = (1, 3, 4)
 
@@ -205,10 +196,7 @@ class SegmentationOptions(Options):
     evaluate: Path | None = option(
         None, metavar="PTH", help="Measure this model on --test instead of training one."
     )
-    outdir: Path = outdir_option(heading="Output")
-    fresh: bool = fresh_option()
-    checkpoint_minutes: float = checkpoint_minutes_option()
-    device: Device = device_option()
+    trainer: TrainerOptions = group(TrainerOptions, heading="Output")
     modalities: tuple[Literal["rgb", "nir"], ...] = option(
         ("rgb",),
         name="modality",

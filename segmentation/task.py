@@ -35,7 +35,6 @@ from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Task, Timing
 
-RECORD_FILE = "training_options.json"
 MODEL_FILE = "segmenter.pth"
 BEST_FILE = "segmenter_best.pth"
 

@@ -1,9 +1,11 @@
 """Options that trainings share; no torch here, so that --help is fast."""
 
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
-from dnnlib.options import option
+from dnnlib.options import Device, Options, device_option, fresh_option, option, outdir_option
 
 
 class OpBackend(StrEnum):
@@ -31,12 +33,17 @@ def precision_option(**others: Any) -> Any:
     return option("fp32", **{"help": text, **others})
 
 
-def checkpoint_minutes_option(default: float = 5.0) -> Any:
-    """Declare `checkpoint_minutes: float`."""
-    return option(
-        default,
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions(Options):
+    """Where a network is trained; this does not change what it learns."""
+
+    outdir: Path = outdir_option()
+    fresh: bool = fresh_option()
+    checkpoint_minutes: float = option(
+        5.0,
         ge=0,
         metavar="MINUTES",
         help="Minutes between checkpoints, from which the same command continues a killed training;"
         " 0 saves them only with each line of stats.jsonl.",
     )
+    device: Device = device_option()

@@ -25,11 +25,12 @@ from torch import nn
 
 from dnnlib import files
 from dnnlib.options import Progress
-from dnnlib.runs import FolderJob, OutputFolder
+from dnnlib.runs import OPTIONS_FILE, FolderJob, OutputFolder, find_output
 from dnnlib.text import format_seconds
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.distributed import World, at_work_together, init_distributed
 from torch_utils.guarded_step import GuardedStep
+from torch_utils.options import TrainerOptions
 from torch_utils.statistics import Statistics
 
 STATS_FILE = "stats.jsonl"
@@ -376,6 +377,33 @@ class TrainingJob(FolderJob):
 
     task: Task
     cadence: Cadence
+
+    @classmethod
+    def prepare(
+        cls,
+        task: Task,
+        options: TrainerOptions,
+        identity: Mapping[str, Any],
+        *,
+        row_steps: int,
+        facts: Mapping[str, Any],
+    ) -> "TrainingJob":
+        """Return the training of a task in its folder, which is looked at but not written to.
+
+        Args:
+            task: what is trained.
+            options: where, and how often it writes.
+            identity: plain values that decide what is learned.
+            row_steps: steps between rows of stats.jsonl.
+            facts: what --dry-run tells besides.
+        Raises: ValueError where the folder holds anything else.
+        """
+        return cls(
+            task=task,
+            output=find_output(options.outdir, OPTIONS_FILE, identity, fresh=options.fresh),
+            cadence=Cadence(row_steps=row_steps, checkpoint_minutes=options.checkpoint_minutes),
+            facts=facts,
+        )
 
     def run(self, progress: Progress) -> str | None:
         """Do what is left of the work; the first process tells of it."""

@@ -8,12 +8,12 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dnnlib.runs import find_output  # noqa: E402
+from dnnlib.runs import OPTIONS_FILE, find_output  # noqa: E402
 from recognition.face_sets import FaceSet  # noqa: E402
 from recognition.face_sources import open_faces  # noqa: E402
 from recognition.mixup import DomainMixup  # noqa: E402
 from recognition.options import HeadConfig, MarginKind, TrainingConfig  # noqa: E402
-from recognition.task import RECORD_FILE, Mixups, RecognitionTask  # noqa: E402
+from recognition.task import Mixups, RecognitionTask  # noqa: E402
 from torch_utils.distributed import init_distributed  # noqa: E402
 from torch_utils.trainer import Cadence  # noqa: E402
 from torch_utils.trainer import train as run_training
@@ -47,7 +47,7 @@ def train(world, data, folder, sample_rate, *, has_batch_statistics):
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.train = lambda _mode=True, module=module: module
                 module.training = False
-    output = find_output(folder, RECORD_FILE, {}, fresh=False)
+    output = find_output(folder, OPTIONS_FILE, {}, fresh=False)
     record = run_training(task, output, Cadence(row_steps=task.steps_per_epoch))
     flat = torch.cat([p.detach().flatten() for p in task.backbone.parameters()])
     content = {"parameters": flat, "centres": task.head.centres.detach()}

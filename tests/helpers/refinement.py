@@ -6,12 +6,12 @@ from PIL import Image
 
 from data.dataset import PairDataset
 from data.modalities import choose_modalities
-from dnnlib.runs import find_output
+from dnnlib.runs import OPTIONS_FILE, find_output
 from refinement.images import JointImages
 from refinement.model_files import save_refiner
 from refinement.networks import Refiner, RefinerConfig
 from refinement.options import RefinementConfig
-from refinement.task import RECORD_FILE, RefinementTask
+from refinement.task import RefinementTask
 from tests.helpers.images import write_image, write_json, write_pairs
 from torch_utils.trainer import Cadence, train
 
@@ -67,7 +67,7 @@ def joint(root, modalities=("rgb", "nir")):
 def run(rendered, real, config, outdir, snap=3, progress=None, **options):
     """Train in a folder; return the task and its folder's record."""
     task = RefinementTask(rendered, real, config, CPU, **options)
-    output = find_output(outdir, RECORD_FILE, {}, fresh=False)
+    output = find_output(outdir, OPTIONS_FILE, {}, fresh=False)
     cadence = Cadence(row_steps=snap, checkpoint_minutes=0)
     return task, train(task, output, cadence, progress=progress)
 

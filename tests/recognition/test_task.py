@@ -10,13 +10,13 @@ from scipy.ndimage import gaussian_filter
 
 from biometrics.embedding import load_embedder
 from data.pixels import decode_image
-from dnnlib.runs import find_output
+from dnnlib.runs import OPTIONS_FILE, find_output
 from recognition.augmentation import augment, blur_images
 from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces
 from recognition.mixup import DomainMixup, IdentityMixup
 from recognition.options import AugmentationConfig, HeadConfig, MarginKind, TrainingConfig
-from recognition.task import MODEL_FILE, RECORD_FILE, Mixups, RecognitionTask, rate_at
+from recognition.task import MODEL_FILE, Mixups, RecognitionTask, rate_at
 from tests.helpers.images import write_image, write_pairs
 from tests.recognition.test_mixup import DirectGenerator
 from torch_utils.distributed import World
@@ -56,7 +56,7 @@ def faces(tmp_path):
 def run(faces, config, folder, *, device=CPU, progress=None, minutes=0.0, **changes):
     """Train in a folder; return the means of the last epoch."""
     task = RecognitionTask(faces, config, device, **changes)
-    output = find_output(folder, RECORD_FILE, {"a": 1}, fresh=False)
+    output = find_output(folder, OPTIONS_FILE, {"a": 1}, fresh=False)
     cadence = Cadence(row_steps=task.steps_per_epoch, checkpoint_minutes=minutes)
     return train(task, output, cadence, progress=progress)["result"]
 

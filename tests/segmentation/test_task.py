@@ -9,7 +9,7 @@ import torch
 
 from data.class_list import class_list_from_json
 from data.modalities import choose_modalities
-from dnnlib.runs import find_output
+from dnnlib.runs import OPTIONS_FILE, find_output
 from segmentation.labelled_files import open_source
 from segmentation.labelled_set import LabelledSet
 from segmentation.model_files import load_segmenter, predicted_masks, save_segmenter
@@ -25,7 +25,6 @@ from segmentation.options import (
 from segmentation.task import (
     BEST_FILE,
     MODEL_FILE,
-    RECORD_FILE,
     SegmentationTask,
     rate_at,
 )
@@ -62,7 +61,7 @@ def config(**options):
 
 
 def opened(path):
-    return find_output(path, RECORD_FILE, {"test": 1}, fresh=False)
+    return find_output(path, OPTIONS_FILE, {"test": 1}, fresh=False)
 
 
 def run(path, labelled, options, device=CPU, progress=None, **more):
