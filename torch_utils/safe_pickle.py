@@ -457,9 +457,14 @@ _CLASSES: dict[str, type] = {
 def _check_zip(path: Path, budget: _Budget, keys: Types) -> None:
     """Compare an archive's entries with their checksums and with what its pickle declares."""
     with zipfile.ZipFile(path) as archive:
-        entries = {entry.filename: entry for entry in archive.infolist()}
+        listed = archive.infolist()
+        entries = {entry.filename: entry for entry in listed}
+        # PyTorch looks names up in any case, and knows nothing of what zipfile corrects in them.
+        is_corrected = any(entry.filename != entry.orig_filename for entry in listed)
+        if is_corrected or len({name.lower() for name in entries}) != len(listed):
+            raise RefusedError("two readers might find different entries under one name")
         names = [name for name in entries if name.endswith("/data.pkl")]
-        if len(names) != 1 or len(entries) != len(archive.infolist()):
+        if len(names) != 1:
             raise RefusedError("it has no data.pkl or two, so torch.save did not write it")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
             raise RefusedError("an entry is compressed, which torch.save never does")
