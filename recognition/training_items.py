@@ -14,6 +14,7 @@ from recognition.face_sets import FaceSet, Target
 from recognition.mixup import DomainMixup, MixStep, shifted
 from torch_utils.distributed import World
 from torch_utils.seeding import generator_for
+from torch_utils.trainer import ignore_stop_signals
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def read_steps(
         items: by position.
         batch: images a step, of all processes.
         start: first step.
-        world: rows are given out as `World.mine` does.
+        world: rows are given out as `World.shard` does.
         workers: processes that decode; 0 decodes here. They change nothing else.
     """
     positions = _StepPositions(batch, start, world)
@@ -116,7 +117,11 @@ def read_steps(
             yield [items[position] for position in step]
         return
     yield from DataLoader(
-        items, batch_sampler=positions, num_workers=workers, collate_fn=partial(list)
+        items,
+        batch_sampler=positions,
+        num_workers=workers,
+        collate_fn=partial(list),
+        worker_init_fn=ignore_stop_signals,
     )
 
 

@@ -214,11 +214,11 @@ class Trainer:
         task = self.task
         if self.checkpoint_path.is_file():
             self._restore()
-            if self.is_finished:
-                self._say("%s: finished before, at %s", self.folder, task.where(self.index))
-                return True
-            self._say("continuing at %s", task.where(self.index))
-        task.world.barrier()
+            state = "finished before, at" if self.is_finished else "continuing at"
+            self._say("%s: %s %s", self.folder, state, task.where(self.index))
+        task.world.barrier()  # all have read it before the first one may remove it
+        if self.is_finished:
+            return True
         task.begin(self.index)
         advance = None
         records = None
@@ -448,6 +448,15 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+
+def ignore_stop_signals(_worker: int) -> None:
+    """Let a DataLoader's worker live on where a signal goes to all processes of a group.
+
+    The step that `StopRequest` finishes needs it; it ends with the process that it belongs to.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Records:

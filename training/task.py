@@ -20,7 +20,7 @@ from networks.sampling import IndexedSampler, evaluation_seed, snapshot_sampler
 from networks.snapshot import Snapshot, capture, save_snapshot
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed
-from torch_utils.trainer import Cadence, Task, Timing
+from torch_utils.trainer import Cadence, Task, Timing, ignore_stop_signals
 from training.config import RunConfig, TrainingConfig
 from training.grids import SampleGrid
 from training.state import TrainingState
@@ -204,6 +204,7 @@ class GanTask(Task):
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
+            worker_init_fn=ignore_stop_signals,
         )
         return iter(loader)
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dnnlib.runs import find_output
+from torch_utils.distributed import World
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
 from torch_utils.trainer import CHECKPOINT_FILE, STATS_FILE, Cadence, Task, Trainer, train
@@ -172,6 +173,19 @@ def test_a_kill_between_export_and_record_exports_again(whole, tmp_path, monkeyp
     monkeypatch.undo()
     run(tmp_path / "out")
     assert_same(tmp_path / "out", whole)
+
+
+def test_all_processes_read_a_finished_training_before_one_removes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(Line, "export", lambda self, folder: kill_at(0)(0))
+    with pytest.raises(Killed):
+        run(tmp_path / "out")
+    monkeypatch.undo()
+    calls = []
+    monkeypatch.setattr(World, "barrier", lambda self: calls.append("barrier"))
+    monkeypatch.setattr(Line, "load_state_dict", lambda self, state: calls.append("read"))
+    monkeypatch.setattr(Line, "export", lambda self, folder: calls.append("export") or {})
+    run(tmp_path / "out")
+    assert calls[-3:] == ["read", "barrier", "export"]
 
 
 @pytest.mark.parametrize(("every", "saved"), [(1, [5, 10, 12]), (2, [5, 12]), (0, [12])])
