@@ -1,5 +1,7 @@
-"""What a data set says about itself in its dataset_info.json."""
+"""What a data set says about itself in its dataset_info.json and other records."""
 
+import contextlib
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +10,9 @@ from data.storage import Directory, Folder
 
 INFO_FILE = "dataset_info.json"
 FACE_CHECK_KEY = "face_check"
+# The records of all writers of data sets; "finished" is false in them until everything is there.
+RECORDS = (INFO_FILE, "import_report.json", "summary.json", "filter_summary.json")
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +35,25 @@ def read_classes(base: Folder) -> StatedClasses:
 
     Raises: ValueError where the record cannot be read.
     """
-    folders = [base]
-    if isinstance(base, Directory):
-        folders.append(Directory(base.path.resolve().parent))
-    for folder in folders:
+    for folder in _folders(base):
         if folder.exists(INFO_FILE):
             return parse_classes(folder.read_json(INFO_FILE), folder.describe(INFO_FILE))
     return StatedClasses()
+
+
+def warn_if_unfinished(base: Folder) -> None:
+    """Say so where a record in a data set, or above one of its splits, is of unfinished work."""
+    for folder in _folders(base):
+        for name in filter(folder.exists, RECORDS):
+            with contextlib.suppress(ValueError):  # anybody's file of that name
+                content = folder.read_json(name)
+                if isinstance(content, dict) and content.get("finished") is False:
+                    where = folder.describe(name)
+                    _logger.warning("%s: not finished; the command that made it continues", where)
+
+
+def _folders(base: Folder) -> list[Folder]:
+    return [base, *([Directory(base.path.resolve().parent)] if isinstance(base, Directory) else [])]
 
 
 def parse_classes(info: Any, where: str) -> StatedClasses:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from data import pixels
+from data.info import warn_if_unfinished
 from data.modalities import MODALITIES, Modality
 from data.sample_index import MASK, SampleIndex, identity_of, shorten
 from data.storage import Directory, Folder, Mounts, ZipArchive, open_storage
@@ -138,6 +139,7 @@ def index_layout(layout: Layout, *, needs_masks: bool = False) -> SampleIndex:
     if needs_masks and not has_masks:
         where = layout.base.describe()
         raise ValueError(f"{where}: expected a folder {MASK_FOLDER} with class masks")
+    warn_if_unfinished(layout.base)
     folders = {**layout.folders, **(masks if needs_masks else {})}
     names = {kind: list_images(folder) for kind, folder in folders.items()}
     for kind, folder in folders.items():

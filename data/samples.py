@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from data.info import warn_if_unfinished
 from data.modalities import MODALITIES, RGB, Modality
 from data.packed import PACKED_SUFFIXES, open_packed
 from data.pairs import (
@@ -190,6 +191,7 @@ def _index_manifest(
     storage: Folder, modalities: Sequence[Modality], *, is_complete: bool
 ) -> SampleIndex:
     """Return the samples that a manifest names, in its order; its files are not looked for."""
+    warn_if_unfinished(storage)
     where = storage.describe(MANIFEST)
     entries = tuple(files.parse_json_lines(storage.read(MANIFEST).splitlines(), where))
     if not entries:

@@ -56,6 +56,17 @@ def test_pairs_with_masks(tmp_path):
     assert samples.describe("nir", 2) == str(root / "NIR" / "2_0.png")
 
 
+@pytest.mark.parametrize("where", [".", "set", "set/heldout"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_set_that_is_not_finished_is_named(tmp_path, caplog, where, finished):
+    write_pairs(tmp_path / "set" / "heldout")
+    for folder in ("set", "set/heldout"):
+        (tmp_path / folder / "import_report.json").write_text("no JSON")
+    (tmp_path / where / "import_report.json").write_text(json.dumps({"finished": finished}))
+    open_samples(tmp_path / "set" / "heldout")
+    assert ("not finished" in caplog.text) is (not finished and where != ".")
+
+
 def test_archives_hold_what_their_folder_holds(tmp_path):
     root = write_pairs(tmp_path / "set")
     write_mask(root / "masks" / "1_0.png", np.zeros((16, 16)))
