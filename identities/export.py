@@ -1,6 +1,6 @@
 """Writes images of identities in the formats that recognition training reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,34 +47,21 @@ def images_of(
 
 
 def export_manifest(folder: Path, entries: Sequence[dict[str, Any]], kind: ExportKind) -> None:
-    """Export a data set's images to export/KIND/PLACE in it, one a modality."""
-    if not entries:
-        return
-    for modality in MODALITIES:
-        if modality.name in entries[0]["files"]:
-            place = folder / "export" / kind.value / modality.folders[0]
-            export_images(place, images_of(folder, entries, modality.name), kind)
+    """Export a data set's images to export/KIND/PLACE in it, one a modality.
 
-
-def export_images(folder: Path, images: Sequence[IdentityImage], kind: ExportKind) -> list[Path]:
-    """Write images; what is there already is replaced.
-
-    Args:
-        folder: of the export.
-        images: by rising label.
-        kind: format.
-    Returns: the files or folders written.
+    What is there already is replaced.
     """
-    if not images or kind is ExportKind.NONE:
-        return []
-    if kind is ExportKind.IMAGEFOLDER:
-        for image in images:
-            link_or_copy(image.path, folder / image.identity / image.name)
-        return sorted({folder / image.identity for image in images})
-    if kind is ExportKind.RECORDIO:
-        _write_records(folder, images)
-        return [folder / "train.rec"]
-    return list(_write_shards(folder, images))
+    for modality in MODALITIES:
+        if entries and modality.name in entries[0]["files"]:
+            place = folder / "export" / kind.value / modality.folders[0]
+            images = images_of(folder, entries, modality.name)
+            if kind is ExportKind.IMAGEFOLDER:
+                for image in images:
+                    link_or_copy(image.path, place / image.identity / image.name)
+            elif kind is ExportKind.RECORDIO:
+                _write_records(place, images)
+            elif kind is ExportKind.WEBDATASET:
+                _write_shards(place, images)
 
 
 def _write_records(folder: Path, images: Sequence[IdentityImage]) -> None:
@@ -85,13 +72,11 @@ def _write_records(folder: Path, images: Sequence[IdentityImage]) -> None:
     recordio.write_identities(folder, identities, read_header(images[0].path).width)
 
 
-def _write_shards(folder: Path, images: Sequence[IdentityImage]) -> Iterator[Path]:
+def _write_shards(folder: Path, images: Sequence[IdentityImage]) -> None:
     for number, start in enumerate(range(0, len(images), SHARD_SIZE)):
-        path = folder / f"shard-{number:06d}.tar"
         part = images[start : start + SHARD_SIZE]
-        with files.atomic_write(path) as file:
+        with files.atomic_write(folder / f"shard-{number:06d}.tar") as file:
             shards.write_shard(file, (_as_sample(start + i, image) for i, image in enumerate(part)))
-        yield path
 
 
 def _as_sample(number: int, image: IdentityImage) -> shards.Sample:
