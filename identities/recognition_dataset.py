@@ -7,7 +7,6 @@ process decides the step from the scores; each process writes what was accepted 
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,13 +32,15 @@ from identities.reports import (
     write_overview,
 )
 from identities.selection import Selection
-from identities.step_files import WORK_FOLDER, StepFiles
+from metrics.nearest import Nearest
 from torch_utils.distributed import World, at_work_together
 
 RECORD = SUMMARY
 REJECTED = "rejected.jsonl"
 FEATURES = "features.npy"
+WORK_FOLDER = ".work"
 CHUNK = 64
+_FACES = list(FaceReason)
 _MOST_STEP = 1024
 _FULL_SIDE = 256
 Entry = dict[str, Any]
@@ -47,24 +48,70 @@ Finish = Callable[[Path, list[Entry]], dict[str, Any]]
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """A step as it stands on disk.
+class StepFiles:
+    """What a step leaves on disk, so that other processes and a continued run can go on.
 
-    Attributes:
-        step: its files.
-        decisions: of its candidates.
+    Args:
+        folder: of the data set.
+        number: of the step.
     """
 
-    step: StepFiles
-    decisions: list[Decision]
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder / WORK_FOLDER / f"step-{number:06d}"
+        self.decisions = self._folder / "decisions.json"
 
-    def load(self) -> tuple[PairScores, dict[str, str]]:
-        """Return the scores of all candidates, and the SHA-256 of the images by name."""
-        chunks, sums = _chunk_count(self.decisions), {}
+    def scores(self, chunk: int) -> Path:
+        """Return the file of a chunk's scores."""
+        return self._folder / f"scores-{chunk:03d}.npz"
+
+    def images(self, chunk: int) -> Path:
+        """Return the file that is there when a chunk's accepted images are."""
+        return self._folder / f"images-{chunk:03d}.json"
+
+    def save_scores(self, chunk: int, scores: PairScores) -> None:
+        """Write a chunk's scores."""
+        arrays: dict[str, np.ndarray] = {"vectors": scores.vectors, "agreement": scores.agreement}
+        for name, nearest in scores.training.items():
+            arrays |= {f"scores_{name}": nearest.scores, f"indices_{name}": nearest.indices}
+            codes = [-1 if face is None else _FACES.index(face) for face in scores.faces[name]]
+            arrays[f"faces_{name}"] = np.array(codes, np.int8)
+        with files.atomic_write(self.scores(chunk)) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def load_scores(self, chunks: int) -> PairScores:
+        """Read the scores of all chunks."""
+        parts = []
         for chunk in range(chunks):
-            sums |= self.step.load_images(chunk)
-        return self.step.load_scores(chunks), sums
+            with np.load(self.scores(chunk), allow_pickle=False) as content:
+                parts.append({name: content[name] for name in content.files})
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        names = [name.removeprefix("scores_") for name in joined if name.startswith("scores_")]
+        return PairScores(
+            vectors=joined["vectors"],
+            training={n: Nearest(joined[f"scores_{n}"], joined[f"indices_{n}"]) for n in names},
+            agreement=joined["agreement"],
+            faces={
+                n: [None if code < 0 else _FACES[code] for code in joined[f"faces_{n}"]]
+                for n in names
+            },
+        )
+
+    def save_decisions(self, decisions: Sequence[Decision]) -> None:
+        """Write what became of the step's candidates."""
+        rows = [decision.as_row() for decision in decisions]
+        files.write_json(self.decisions, rows, indent=None)
+
+    def load_decisions(self) -> list[Decision]:
+        """Read what became of the step's candidates."""
+        return [Decision.from_row(row) for row in files.read_json(self.decisions)]
+
+    def save_images(self, chunk: int, sums: dict[str, str]) -> None:
+        """Note that a chunk's images are written: {name: SHA-256}."""
+        files.write_json(self.images(chunk), sums, indent=None)
+
+    def load_images(self, chunks: int) -> dict[str, str]:
+        """Read the names and SHA-256 of all chunks' images."""
+        return {k: v for c in range(chunks) for k, v in files.read_json(self.images(c)).items()}
 
 
 class DatasetSink:
@@ -99,13 +146,16 @@ class DatasetSink:
 
         return dict(map_in_threads(save, jobs))
 
-    def write_lists(self, results: Sequence[StepResult]) -> tuple[list[Entry], list[Entry]]:
+    def write_lists(
+        self, results: Sequence[tuple[StepFiles, Sequence[Decision]]]
+    ) -> tuple[list[Entry], list[Entry]]:
         """Write manifest, rejections and features; return the entries of the former two."""
         accepted: list[tuple[Entry, np.ndarray]] = []
         rejected: list[Entry] = []
-        for result in results:
-            scores, sums = result.load()
-            for index, decision in enumerate(result.decisions):
+        for step, decisions in results:
+            chunks = _chunk_count(decisions)
+            scores, sums = step.load_scores(chunks), step.load_images(chunks)
+            for index, decision in enumerate(decisions):
                 if decision.is_surplus:
                     continue
                 entry = self._entry(decision, scores, index)
@@ -184,7 +234,7 @@ class RecognitionWriter:
             while candidates := selection.next_step():
                 before, step = selection.accepted, StepFiles(output.path, len(results))
                 decisions = self._run_step(step, candidates, selection, sink, world)
-                results.append(StepResult(step, decisions))
+                results.append((step, decisions))
                 progress(selection.accepted - before)
             world.barrier()
             counts, places = selection.counts(), tuple(sink.places.values())
@@ -200,7 +250,7 @@ class RecognitionWriter:
             entries, rejected = sink.write_lists(results)
             write_overview(output.path, counts, places)
             extra = finish(output.path, entries)
-            surplus = sum(d.is_surplus for result in results for d in result.decisions)
+            surplus = sum(d.is_surplus for _, decisions in results for d in decisions)
             samples = self._options.samples
             summary = summarise_dataset(entries, rejected, counts, samples, surplus) | extra
             files.remove_parts(output.path)
@@ -230,13 +280,13 @@ class RecognitionWriter:
         own_chunks = range(world.rank, _chunk_count(candidates), world.size)
         kept: dict[int, Mapping[str, Tensor]] = {}
         for chunk in own_chunks:
-            if not step.has_scores(chunk):
+            if not step.scores(chunk).is_file():
                 kept[chunk] = self._sampler.sample(_part(candidates, chunk))
                 step.save_scores(chunk, self._scorer.score(kept[chunk]))
         world.barrier()
         decisions = _decide(step, candidates, selection, world)
         for chunk in own_chunks:
-            if step.has_images(chunk):
+            if step.images(chunk).is_file():
                 continue
             images = kept.pop(chunk, None)
             if images is None:
@@ -269,7 +319,7 @@ def _decide(
     step: StepFiles, candidates: Sequence[Candidate], selection: Selection, world: World
 ) -> list[Decision]:
     """Decide in the first process; the others read it."""
-    is_decided = step.has_decisions()
+    is_decided = step.decisions.is_file()
     scores = step.load_scores(_chunk_count(candidates)) if world.is_first else None
     if scores is not None and not is_decided:
         decisions = selection.decide(candidates, scores)

@@ -13,7 +13,7 @@ from PIL import Image
 from biometrics.features import read_identity_features
 from data.pixels import decode_image
 from identities import recognition_dataset
-from identities.step_files import StepFiles
+from identities.recognition_dataset import StepFiles
 from tests.helpers.interpreters import read_tree
 from tests.helpers.recognition_data import (
     IDS,

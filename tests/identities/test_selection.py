@@ -7,9 +7,9 @@ import pytest
 
 from biometrics.faces import FaceReason
 from identities.decisions import Candidate, PairScores
+from identities.recognition_dataset import StepFiles
 from identities.rules import FilterRules, Reason, Which
 from identities.selection import Selection
-from identities.step_files import StepFiles
 from metrics.nearest import Nearest
 
 WIDTH = 5
@@ -316,7 +316,6 @@ def test_steps_on_disk_come_back(tmp_path):
     step = StepFiles(tmp_path, 3)
     candidates = selection.next_step()
     scores = scores_of(candidates)
-    assert not step.has_scores(0)
     step.save_scores(0, scores_of(candidates[:10]))
     step.save_scores(1, scores_of(candidates[10:]))
     loaded = step.load_scores(2)
@@ -325,9 +324,8 @@ def test_steps_on_disk_come_back(tmp_path):
     np.testing.assert_array_equal(loaded.training["rgb"].scores, scores.training["rgb"].scores)
     assert list(loaded.faces["rgb"]) == list(scores.faces["rgb"])
     decisions = selection.decide(candidates, loaded)
-    assert not step.has_decisions()
     step.save_decisions(decisions)
-    assert step.has_scores(0)
-    assert step.has_decisions()
+    assert step.scores(0).is_file()
+    assert not step.images(0).exists()
     assert step.load_decisions() == decisions
     assert isinstance(decisions[0].candidate, Candidate)
