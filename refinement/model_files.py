@@ -63,15 +63,7 @@ def load_refiner(path: Path, device: torch.device) -> TrainedRefiner:
 
     Raises: FileNotFoundError; ValueError where the file is damaged, or something else.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    content = load_checkpoint(path, device)
-    if content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise ValueError(
-            f"{path}: expected a refiner of version {VERSION}, got format "
-            f"{content.get('format')!r}, version {content.get('version')!r}; train_refiner.py "
-            "writes refiner.pt"
-        )
+    content = load_checkpoint(path, device, (FORMAT, VERSION))
     config = configs.from_dict(RefinerConfig, content["config"], str(path))
     modalities = choose_modalities(content["modalities"])
     if sum(modality.channels for modality in modalities) != config.channels:

@@ -132,11 +132,7 @@ def load_segmenter(path: Path, device: torch.device) -> Segmenter:
 
     Raises: FileNotFoundError; ValueError that names the file where it is anything else.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    content = load_checkpoint(path, device)
-    if content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise ValueError(f"{path}: not a segmentation network of this program")
+    content = load_checkpoint(path, device, (FORMAT, VERSION))
     try:
         return _build(content, str(path), device)
     except (KeyError, TypeError, RuntimeError) as error:

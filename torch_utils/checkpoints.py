@@ -21,15 +21,27 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
         torch.save(_with_equal_texts_shared(state), file)
 
 
-def load_checkpoint(path: str | os.PathLike[str], device: torch.device) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | os.PathLike[str], device: torch.device, kind: tuple[str, int] | None = None
+) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, onto `device`.
 
-    Raises: FileNotFoundError; ValueError naming the file where it is damaged or holds more than
-        plain content.
+    Args:
+        path: the file.
+        device: where its tensors go.
+        kind: "format" and "version" that it must have; None takes any.
+    Raises: FileNotFoundError; ValueError naming the file where it is damaged, holds more than plain
+        content, or is of another kind.
     """
     state = load_archive(path, device, keys=(str, int))
     if not isinstance(state, dict):
         raise ValueError(f"{path}: a checkpoint is a dict, got {type(state).__name__}")
+    found = state.get("format"), state.get("version")
+    if kind is not None and found != kind:
+        raise ValueError(
+            f"{path}: not a {kind[0]} of version {kind[1]}, got format {found[0]!r}, version "
+            f"{found[1]!r}"
+        )
     return state
 
 

@@ -323,11 +323,8 @@ class Trainer:
 
     def _restore(self) -> None:
         # On the CPU, where optimisers count their steps; networks copy to their own device.
-        state = load_checkpoint(self.checkpoint_path, torch.device("cpu"))
-        if (state.get("format"), state.get("version")) != (CHECKPOINT_FORMAT, CHECKPOINT_VERSION):
-            raise ValueError(
-                f"{self.checkpoint_path}: not a {CHECKPOINT_FORMAT} of version {CHECKPOINT_VERSION}"
-            )
+        kind = (CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
+        state = load_checkpoint(self.checkpoint_path, torch.device("cpu"), kind)
         self.index, self.rows = state["step"], state["rows"]
         self.row_began_at, self.last = state["row_began_at"], state["last"]
         self._seconds = state["seconds"]

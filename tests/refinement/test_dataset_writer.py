@@ -171,7 +171,7 @@ def test_refiner_files_are_checked(tmp_path, refiner):
     damaged = tmp_path / "damaged.pt"
     damaged.write_bytes(path.read_bytes()[:500])
     for changes, reason in (
-        ({"format": "x"}, "expected a refiner of version 1, got format 'x', version 1"),
+        ({"format": "x"}, "not a biface-refiner of version 1, got format 'x'"),
         ({"modalities": ["nir"]}, r"4 channels do not fit \['nir'\]"),
         ({"state": {}}, "weights do not fit the network"),
         ({"config": {"channels": 4, "depth": 2}}, "unknown key 'depth'"),

@@ -271,7 +271,7 @@ def test_a_mask_does_not_depend_on_the_others(labelled):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"format": "other"}, "not a segmentation network"),
+        ({"format": "other"}, "not a biface-segmenter of version 1"),
         ({"format": "biface-segmenter", "version": 1}, "does not fit together: 'network'"),
     ],
 )
