@@ -47,14 +47,10 @@ class DomainMixup:
     Attributes:
         faces: the real images, of the training set's modalities.
         share: of the training set's images that are mixed, in 0..1.
-    Raises: ValueError for a share out of range.
     """
 
     faces: FaceSet
     share: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_share("domain mixup", self.share)
 
 
 class IdentityMixup:
@@ -73,7 +69,7 @@ class IdentityMixup:
         seed: of everything drawn.
         images: how many different ones there are; they are kept in memory and come again. None
             draws new ones for ever.
-    Raises: ValueError for a share or widths out of range, or a modality that the generator lacks.
+    Raises: ValueError for another width, or a modality that the generator lacks.
     Source: Qiu et al. 2021 (SynFace, arXiv:2108.07960), there of identity coefficients of a 3D
         face model; the mixture's length is kept here, as conditions have one length in training.
     """
@@ -90,7 +86,6 @@ class IdentityMixup:
         seed: int = 0,
         images: int | None = None,
     ) -> None:
-        check_share("identity mixup", share)
         lacking = [name for name in modalities if name not in generator.modalities]
         if lacking:
             raise ValueError(f"identity mixup: the generator draws no {lacking[0]} images")
@@ -156,9 +151,3 @@ class IdentityMixup:
 def shifted(target: Target, offset: int) -> Target:
     """Return the same identities, numbered from `offset` on."""
     return Target(tuple(identity + offset for identity in target.identities), target.weights)
-
-
-def check_share(name: str, share: float) -> None:
-    """Raise ValueError unless a share is in 0..1."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name}: the share must be 0..1, got {share}")

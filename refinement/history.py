@@ -19,8 +19,6 @@ class HistoryBuffer:
     """
 
     def __init__(self, capacity: int) -> None:
-        if capacity < 0:
-            raise ValueError(f"history must be at least 0 images, got {capacity}")
         self.capacity = capacity
         self._images: Tensor | None = None
 
