@@ -299,9 +299,3 @@ def test_missing_things_are_named(shop, images, tmp_path):
         output = run(shop, data, "--outdir", tmp_path / "v", code=2, **changes)
         assert message in output
     assert not (tmp_path / "v").exists()
-
-
-def test_help_shows_two_examples():
-    result = CliRunner().invoke(filter_dataset.main, ["--help"])
-    assert result.exit_code == 0
-    assert result.output.count("filter_dataset.py --") >= 2

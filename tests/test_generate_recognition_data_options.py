@@ -131,12 +131,6 @@ def test_a_config_file_gives_the_same(shop, tmp_path):
     assert read_tree(tmp_path / "a") == read_tree(tmp_path / "b")
 
 
-def test_help_shows_two_examples():
-    result = CliRunner().invoke(generate_recognition_data.main, ["--help"])
-    assert result.exit_code == 0
-    assert result.output.count("generate_recognition_data.py --") >= 2
-
-
 # Bad input
 
 

@@ -1,4 +1,4 @@
-"""All scripts: --help does without torch, and the jobs that they name are there."""
+"""All scripts: --help has examples and does without torch, and the jobs they name are there."""
 
 import importlib
 import re
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py"))
@@ -19,6 +20,13 @@ TARGETS = sorted(
 def test_help_does_without_torch():
     code = f"import sys, {', '.join(SCRIPTS)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_has_two_examples(name):
+    result = CliRunner().invoke(importlib.import_module(name).main, ["--help"])
+    assert result.exit_code == 0
+    assert result.output.count(f"python {name}.py ") >= 2
 
 
 @pytest.mark.parametrize(("module", "name"), TARGETS)
