@@ -200,7 +200,7 @@ def raise_interrupt(*_arguments):
 
 
 def test_two_processes_write_the_same_bytes(shop, tmp_path, monkeypatch):
-    many = {"ids": 30, "samples_per_id": 5}  # several chunks a step
+    many = {"ids": 17, "samples_per_id": 3}  # several chunks a step
     run(shop, "--outdir", tmp_path / "one", **many)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     line = arguments(shop, "--outdir", tmp_path / "two", **many)
@@ -209,16 +209,3 @@ def test_two_processes_write_the_same_bytes(shop, tmp_path, monkeypatch):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert read_tree(tmp_path / "two") == read_tree(tmp_path / "one")
-
-
-def test_two_runs_in_one_folder_are_kept_apart(shop, tmp_path):
-    from dnnlib.runs import lock_folder  # noqa: PLC0415
-
-    with lock_folder(make(tmp_path / "o")):
-        output = run(shop, "--outdir", tmp_path / "o", code=2)
-    assert "another process is at work" in output
-
-
-def make(folder):
-    folder.mkdir()
-    return folder

@@ -160,41 +160,6 @@ def test_a_finished_run_stays(faces, tmp_path):
 # Bad input
 
 
-def test_one_person(tmp_path):
-    root = write_pairs(tmp_path / "one", ["1_0", "1_1"])
-    text = run("--data", root, "--outdir", tmp_path / "out", code=2)
-    assert "recognition needs at least 2 identities, got 1" in text
-
-
-def test_a_person_without_images(tmp_path):
-    for name in ("anna", "berta"):
-        write_image(tmp_path / "faces" / name / "a.png", random_pixels(0))
-    (tmp_path / "faces" / "carla").mkdir()
-    text = run("--data", tmp_path / "faces", "--outdir", tmp_path / "out", code=2)
-    assert "carla" in text
-
-
-def test_mismatched_channels(tmp_path):
-    for name in ("anna", "berta"):
-        write_image(tmp_path / "faces" / name / "a.png", random_pixels(0))
-    for more in (["--joint"], ["--modality=nir"]):
-        text = run("--data", tmp_path / "faces", *more, "--outdir", tmp_path / "out", code=2)
-        assert "2 of 2 samples have no nir image" in text
-
-
-def test_labels_outside(made, tmp_path):
-    from identities.export import export_manifest  # noqa: PLC0415
-    from identities.options import ExportKind  # noqa: PLC0415
-
-    lines = (made / "random/manifest.jsonl").read_text().splitlines()
-    entries = [json.loads(line) for line in lines]
-    export_manifest(made / "random", entries, ExportKind.RECORDIO)
-    folder = made / "random/export/recordio/VIS"
-    (folder / "property").write_text("2,16,16")
-    text = run("--data", folder / "train.rec", "--outdir", tmp_path / "out", code=2)
-    assert "label 2 is outside 0..1 of property" in text
-
-
 def test_a_diverging_loss_ends_with_code_1_and_keeps_the_checkpoint(faces, tmp_path, monkeypatch):
     step = RecognitionTask.step
 

@@ -51,12 +51,6 @@ def training(tmp_path, *more, out="out"):
     )
 
 
-def test_help_has_runnable_examples(call):
-    text = call("--help")
-    for word in ("Networks:", "--region-weight CLASS=FACTOR", "--refine=DATASETS/plain_32"):
-        assert word in text
-
-
 def test_train_then_refine(call, tmp_path):
     assert "realism" in call(*training(tmp_path))
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name[0] != ".") == [
@@ -76,13 +70,6 @@ def test_train_then_refine(call, tmp_path):
     assert "4 pairs refined" in call(*refining)
     assert "finished before" in call(*refining)
     assert (tmp_path / "refined" / "masks" / "1_0.png").is_file()
-
-
-def test_fresh_starts_beside(call, tmp_path):
-    call(*training(tmp_path))
-    call(*training(tmp_path, "--fresh"))
-    models = [(tmp_path / name / MODEL_FILE).read_bytes() for name in ("out", "out-2")]
-    assert models[0] == models[1]
 
 
 def test_dry_run_shows_the_options_and_writes_nothing(call, tmp_path):
@@ -190,13 +177,6 @@ def test_bad_input_ends_in_one_line(call, tmp_path, arguments, reason):
             filled.append(argument.format(root=tmp_path))
     text = call(*filled, code=2)
     assert reason in " ".join(text.split())
-
-
-def test_other_options_are_refused_by_name(call, tmp_path):
-    call(*training(tmp_path))
-    text = call(*training(tmp_path, "--weight=5"), code=2)
-    assert "was made with other options" in text
-    assert "--fresh" in text
 
 
 def test_other_masks_are_other_options(call, tmp_path):

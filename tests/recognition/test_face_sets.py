@@ -164,11 +164,13 @@ def test_a_person_without_images_is_refused(tmp_path):
         open_faces(tmp_path)
 
 
-def test_missing_modalities_are_refused(tmp_path):
+def test_missing_and_unknown_modalities_are_refused(tmp_path):
     for name in ("anna", "berta"):
         write_image(tmp_path / name / "a.png", random_pixels(0))
     with pytest.raises(ValueError, match="2 of 2 samples have no nir image, such as anna"):
         FaceSet([open_faces(tmp_path)], ["rgb", "nir"])
+    with pytest.raises(ValueError, match=r"among \['rgb', 'nir'\], got \['x'\]"):
+        FaceSet([open_faces(tmp_path)], ["x"])
     with pytest.raises(ValueError, match=r"joint images take \['rgb', 'nir'\], got \['rgb'\]"):
         FaceSet([open_faces(tmp_path)], ["rgb"], joint=True)
 

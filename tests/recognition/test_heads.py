@@ -65,6 +65,10 @@ def test_gradients_are_finite_on_the_centre():
     assert torch.isfinite(head.centres.grad).all()
 
 
+def test_published_margins():
+    assert [HeadConfig(kind=kind).margin for kind in MarginKind] == [0.5, 0.35, 0.0]
+
+
 def test_lengths_do_not_matter():
     head = MarginHead(4, 3, HeadConfig(scale=10.0))
     x, people = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
