@@ -100,47 +100,30 @@ class Refiner(nn.Module):
         return x + change if self.config.starts_as_identity else torch.tanh(change)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PatchConfig:
-    """Form of a discriminator.
+class PatchDiscriminator(nn.Module):
+    """Says of each patch of an image whether a refiner painted it.
 
-    Attributes:
+    Source: Shrivastava et al. 2017 (arXiv:1612.07828), section 3.1: local adversarial loss.
+
+    Args:
         channels: of the images.
         kind: list of layers.
         width: factor of the channels of its hidden layers.
     """
 
-    channels: int
-    kind: PatchKind = PatchKind.EYES
-    width: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise ValueError(f"channels must be at least 1, got {self.channels}")
-        if not self.width > 0:
-            raise ValueError(f"width of the discriminator must be more than 0, got {self.width}")
-
-
-class PatchDiscriminator(nn.Module):
-    """Says of each patch of an image whether a refiner painted it.
-
-    Source: Shrivastava et al. 2017 (arXiv:1612.07828), section 3.1: local adversarial loss.
-    """
-
-    def __init__(self, config: PatchConfig) -> None:
+    def __init__(self, channels: int, kind: PatchKind = PatchKind.EYES, width: float = 1.0) -> None:
         super().__init__()
-        self.config = config
+        self.channels = into = channels
         layers: list[nn.Module] = []
-        into = config.channels
-        for layer in _LAYERS[config.kind]:
+        for layer in _LAYERS[kind]:
             padding = layer.kernel // 2
             if layer.features == 0:
                 layers.append(nn.MaxPool2d(layer.kernel, layer.stride, padding))
                 continue
-            out = max(1, round(layer.features * config.width))
+            out = max(1, round(layer.features * width))
             layers += [nn.Conv2d(into, out, layer.kernel, layer.stride, padding), nn.ReLU()]
             into = out
-        out = max(1, round(_HEAD_FEATURES * config.width))
+        out = max(1, round(_HEAD_FEATURES * width))
         self.layers = nn.Sequential(
             *layers, nn.Conv2d(into, out, 1), nn.ReLU(), nn.Conv2d(out, _OUTCOMES, 1)
         )
@@ -154,7 +137,7 @@ class PatchDiscriminator(nn.Module):
             images: [N, C, H, W] float32 in -1..1.
         Returns: [N, h, w] float32.
         """
-        check_shape("images", images, None, self.config.channels, None, None)
+        check_shape("images", images, None, self.channels, None, None)
         refined, real = self.layers(images).unbind(1)
         return refined - real
 
@@ -162,14 +145,3 @@ class PatchDiscriminator(nn.Module):
 def _full_size(into: int, out: int, kernel: int) -> nn.Conv2d:
     """Return a convolution that keeps the size; edges are repeated, zeros would show as lines."""
     return nn.Conv2d(into, out, kernel, padding=kernel // 2, padding_mode="replicate")
-
-
-def patch_counts(side: int, kind: PatchKind) -> int:
-    """Return how many patches there are along a side of `side` pixels.
-
-    >>> patch_counts(32, PatchKind.EYES), patch_counts(224, PatchKind.HANDS)
-    (8, 7)
-    """
-    for layer in _LAYERS[kind]:
-        side = -(-side // layer.stride)
-    return side

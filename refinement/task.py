@@ -15,7 +15,7 @@ from refinement.history import HistoryBuffer
 from refinement.images import JointImages, Masks
 from refinement.losses import discriminator_loss, region_weights
 from refinement.model_files import MICRO_BATCH, TrainedRefiner, save_refiner
-from refinement.networks import PatchConfig, PatchDiscriminator, Refiner, RefinerConfig
+from refinement.networks import PatchDiscriminator, Refiner, RefinerConfig
 from refinement.objective import Objective, Terms
 from refinement.options import RefinementConfig
 from torch_utils.guarded_step import GuardedStep
@@ -239,10 +239,12 @@ class RefinementTask(Task):
             kernel=config.kernel,
             starts_as_identity=config.starts_as_identity,
         )
-        patches = PatchConfig(channels=channels, kind=config.patches, width=config.patch_width)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "refinement"))
-            networks = {"refiner": Refiner(shape), "discriminator": PatchDiscriminator(patches)}
+            networks = {
+                "refiner": Refiner(shape),
+                "discriminator": PatchDiscriminator(channels, config.patches, config.patch_width),
+            }
             if config.cycle > 0:
                 networks["back"] = Refiner(shape)
         return nn.ModuleDict(networks).to(self.device)

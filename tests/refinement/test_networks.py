@@ -1,15 +1,15 @@
 """Refiner and discriminator: identity, sizes, patches, gradients."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from refinement.networks import (
-    PatchConfig,
     PatchDiscriminator,
     Refiner,
     RefinerConfig,
-    patch_counts,
 )
 from refinement.options import PatchKind
 
@@ -83,7 +83,7 @@ def test_published_layers_of_the_discriminator():
     shapes = {
         kind: [
             (*layer.kernel_size, *layer.stride, layer.out_channels)
-            for layer in PatchDiscriminator(PatchConfig(channels=1, kind=kind)).layers
+            for layer in PatchDiscriminator(1, kind=kind).layers
             if isinstance(layer, torch.nn.Conv2d)
         ]
         for kind in PatchKind
@@ -96,15 +96,16 @@ def test_published_layers_of_the_discriminator():
 @pytest.mark.parametrize("kind", list(PatchKind))
 @pytest.mark.parametrize("side", [16, 33, 64])
 def test_number_of_patches(kind, side):
-    network = PatchDiscriminator(PatchConfig(channels=4, kind=kind, width=0.1))
+    network = PatchDiscriminator(4, kind=kind, width=0.1)
     logits = network(images(4, side))
-    assert logits.shape == (2, patch_counts(side, kind), patch_counts(side, kind))
+    count = math.ceil(side / {PatchKind.EYES: 4, PatchKind.HANDS: 32}[kind])
+    assert logits.shape == (2, count, count)
 
 
 def test_patches_see_only_their_neighbourhood():
     """The receptive field of the layers for eyes is 23 pixels."""
     torch.manual_seed(0)
-    network = PatchDiscriminator(PatchConfig(channels=1, width=0.25))
+    network = PatchDiscriminator(1, width=0.25)
     x = images(1, 64, 1).requires_grad_()
     network(x)[0, 8, 8].backward()
     rows = x.grad[0, 0].abs().sum(1).nonzero()
@@ -113,7 +114,7 @@ def test_patches_see_only_their_neighbourhood():
 
 
 def test_sigmoid_of_the_log_odds_is_the_published_softmax():
-    network = PatchDiscriminator(PatchConfig(channels=3, width=0.25))
+    network = PatchDiscriminator(3, width=0.25)
     x = images()
     expected = network.layers(x).softmax(1)[:, 0]
     torch.testing.assert_close(network(x).sigmoid(), expected)
@@ -125,13 +126,12 @@ def test_sigmoid_of_the_log_odds_is_the_published_softmax():
         (lambda: RefinerConfig(channels=0), "channels must be at least 1, got 0"),
         (lambda: RefinerConfig(channels=3, kernel=4), "kernel must be odd, got 4"),
         (lambda: RefinerConfig(channels=3, blocks=0), "blocks must be at least 1, got 0"),
-        (lambda: PatchConfig(channels=3, width=0), "width of the discriminator must be more than"),
         (
             lambda: refiner()(images(4)),
             r"x must have shape \[\*, 3, \*, \*\], got \[2, 4, 12, 12\]",
         ),
         (
-            lambda: PatchDiscriminator(PatchConfig(channels=4))(images(3)),
+            lambda: PatchDiscriminator(4)(images(3)),
             r"images must have shape \[\*, 4",
         ),
     ],
