@@ -36,14 +36,13 @@ class Auditor:
     Attributes:
         embedder: the recogniser.
         training: identities, by its features.
-        privacy: its threshold, calibrated on these features; None where they are too few.
-        fmr: false match rate of that.
+        privacy: threshold at DEFAULT_FMR, calibrated on these features; None where they are too
+            few.
     """
 
     embedder: Embedder
     training: TrainingIdentities
     privacy: float | None
-    fmr: float = DEFAULT_FMR
 
     def report(self, folder: Path, names: Sequence[str]) -> dict[str, Any]:
         """Compare images with all training identities.
@@ -60,7 +59,7 @@ class Auditor:
         report: dict[str, Any] = {
             "recogniser": self.embedder.hash,
             "threshold": self.privacy,
-            "false_match_rate": self.fmr,
+            "false_match_rate": DEFAULT_FMR,
             "training": describe_scores(found.scores.tolist()),
             "highest": [
                 {

@@ -40,11 +40,6 @@ class TrainingIdentities:
         self.num_identities = len(set(features.identities))
         self._references = References(features.vectors[rows], device=device)
 
-    @property
-    def width(self) -> int:
-        """Embedding dimension."""
-        return self._references.width
-
     def nearest(self, vectors: np.ndarray, *, is_absolute: bool) -> Nearest:
         """Return the nearest training image for each of [N, E] vectors."""
         found = self._references.nearest(vectors, is_absolute=is_absolute)
@@ -56,11 +51,10 @@ class PairScorer:
 
     Args:
         embedder: recogniser of the features.
-        training: identities to compare with.
+        training: identities to compare with, by features of this recogniser.
         rules: how to compare.
         face_check: of the images.
         training_nir: to compare NIR images with; None takes `training`.
-    Raises: ValueError where embedder and features have other widths.
     """
 
     def __init__(
@@ -71,12 +65,6 @@ class PairScorer:
         face_check: FaceCheck | None = None,
         training_nir: TrainingIdentities | None = None,
     ) -> None:
-        for known in (training, training_nir or training):
-            if embedder.width != known.width:
-                raise ValueError(
-                    f"--rec-model gives {embedder.width} numbers an image, the features have "
-                    f"{known.width}: they are of another recogniser"
-                )
         self._training_nir = training_nir or training
         self.embedder, self.training, self.rules = embedder, training, rules
         self.face_check = face_check or FaceCheck()

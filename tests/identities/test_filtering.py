@@ -63,7 +63,7 @@ def test_every_image_of_every_person_is_compared():
     found = people.nearest(features.vectors, is_absolute=False)
     assert [people.stems[row] for row in found.indices] == stems
     np.testing.assert_allclose(found.scores, 1)
-    assert (people.num_identities, people.width) == (2, 16)
+    assert people.num_identities == 2
 
 
 def test_published_rules_know_the_first_image_only():
@@ -156,8 +156,6 @@ def test_features_of_another_recogniser_are_refused(real, tmp_path):
     unknown = IdentityFeatures(stems=features.stems, vectors=features.vectors)
     with pytest.raises(ValueError, match="features of 6 numbers, but --rec-model gives 8"):
         check_features(unknown, tmp_path / "f.json", wide, "--training_ids")
-    with pytest.raises(ValueError, match="gives 8 numbers an image, the features have 6"):
-        PairScorer(wide, TrainingIdentities(unknown, Which.ALL), RULES)
 
 
 # NIR and faces
