@@ -26,9 +26,6 @@ from torch_utils.trainer import Task, Timing
 
 MODEL_FILE = "recogniser.pth"
 
-# Measures a recogniser: its embedder -> named numbers.
-Verifier = Callable[[Embedder], dict[str, float]]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Mixups:
@@ -58,7 +55,7 @@ class RecognitionTask(Task):
         faces: images and identities.
         config: how to train.
         device: where to compute.
-        verify: measures the recogniser after each epoch; None measures nothing.
+        verify: measures the embedder after each epoch; None measures nothing.
         mixups: of images and labels.
         world: processes that share each batch; every one has its own batch statistics.
         workers: processes that decode images, each; 0 where they are in memory.
@@ -72,7 +69,7 @@ class RecognitionTask(Task):
         faces: FaceSet,
         config: TrainingConfig,
         device: torch.device,
-        verify: Verifier | None = None,
+        verify: Callable[[Embedder], dict[str, float]] | None = None,
         *,
         mixups: Mixups | None = None,
         world: World | None = None,
