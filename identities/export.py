@@ -53,15 +53,15 @@ def export_manifest(folder: Path, entries: Sequence[dict[str, Any]], kind: Expor
     """
     for modality in MODALITIES:
         if entries and modality.name in entries[0]["files"]:
-            place = folder / "export" / kind.value / modality.folders[0]
+            target = folder / "export" / kind.value / modality.folders[0]
             images = images_of(folder, entries, modality.name)
             if kind is ExportKind.IMAGEFOLDER:
                 for image in images:
-                    link_or_copy(image.path, place / image.identity / image.name)
+                    link_or_copy(image.path, target / image.identity / image.name)
             elif kind is ExportKind.RECORDIO:
-                _write_records(place, images)
+                _write_records(target, images)
             elif kind is ExportKind.WEBDATASET:
-                _write_shards(place, images)
+                _write_shards(target, images)
 
 
 def _write_records(folder: Path, images: Sequence[IdentityImage]) -> None:

@@ -150,7 +150,7 @@ class Selection:
             if self._identities[identity].samples == 0:
                 total = vectors[rows].astype(np.float64).sum(axis=0)
                 likeness = _cosines(vectors[rows], total)
-                rows = [rows[place] for place in np.argsort(-likeness, kind="stable")]
+                rows = [rows[row] for row in np.argsort(-likeness, kind="stable")]
             order += rows
         return order
 

@@ -53,9 +53,9 @@ def _shift(images: Tensor, shares: Tensor) -> Tensor:
     """Shift by whole pixels. shares: [N, 2] of the width and height."""
     size = images.shape[3]
     pixels = (shares * size).round().long()
-    place = torch.arange(size, device=images.device)
-    columns = (place + pixels[:, :1]).clamp(0, size - 1)  # [N, S]
-    rows = (place + pixels[:, 1:]).clamp(0, size - 1)
+    position = torch.arange(size, device=images.device)
+    columns = (position + pixels[:, :1]).clamp(0, size - 1)  # [N, S]
+    rows = (position + pixels[:, 1:]).clamp(0, size - 1)
     images = images.gather(3, columns[:, None, None, :].expand_as(images))
     return images.gather(2, rows[:, None, :, None].expand_as(images))
 
@@ -71,9 +71,9 @@ def blur_images(images: Tensor, widths: Tensor, largest: float) -> Tensor:
     """
     size = images.shape[3]
     reach = max(math.ceil(_REACH * largest * size), 1)
-    place = torch.arange(-reach, reach + 1, device=images.device)
+    position = torch.arange(-reach, reach + 1, device=images.device)
     spread = (widths * size).clamp_min(1e-3)
-    weights = torch.exp(-(place.square() / (2 * spread[:, None].square())))
+    weights = torch.exp(-(position.square() / (2 * spread[:, None].square())))
     weights = (weights / weights.sum(dim=1, keepdim=True)).t()[:, :, None, None, None]
     for axis in (2, 3):
         margins = [reach, reach, 0, 0] if axis == 3 else [0, 0, reach, reach]
@@ -88,9 +88,9 @@ def blur_images(images: Tensor, widths: Tensor, largest: float) -> Tensor:
 def _illuminate(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     """Change gamma, and light from one side. draws: [N, 3] in 0..1."""
     size = images.shape[3]
-    place = torch.linspace(-1, 1, size, device=images.device)
+    position = torch.linspace(-1, 1, size, device=images.device)
     angle, side, gamma = (draws * draws.new_tensor([2 * math.pi, strength, 2])).unbind(1)
-    across = angle.cos()[:, None, None] * place + angle.sin()[:, None, None] * place[:, None]
+    across = angle.cos()[:, None, None] * position + angle.sin()[:, None, None] * position[:, None]
     light = 1 + side[:, None, None] * across / math.sqrt(2)
     exponent = torch.exp((gamma - 1) * strength)[:, None, None, None]
     shown = ((images + 1) / 2).clamp(0, 1) ** exponent * light[:, None]

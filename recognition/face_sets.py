@@ -116,8 +116,8 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
 
         Raises: ValueError naming a damaged image.
         """
-        samples, place = self._locate(0)
-        header = samples.verify(self.modalities[0], place)
+        samples, index = self._locate(0)
+        header = samples.verify(self.modalities[0], index)
         channels = sum(_CHANNELS[modality] for modality in self.modalities)
         num_bytes = self.num_samples * header.width * header.height * channels
         if self._cache or num_bytes > self._memory_gib * 2**30:
@@ -128,18 +128,18 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         _log.info("%d samples of about %d pixels kept in memory", self.num_samples, header.width)
 
     def _verify(self, sample: int) -> None:
-        samples, place = self._locate(sample)
+        samples, index = self._locate(sample)
         sizes = {}
         for name in self.modalities:
-            header = samples.verify(name, place)
+            header = samples.verify(name, index)
             sizes[name] = (header.width, header.height)
         first = self.modalities[0]
         for name, size in sizes.items():
             if self.is_joint and size != sizes[first]:
                 raise ValueError(
-                    f"{samples.describe(name, place)}: joint images must be of one size, got "
+                    f"{samples.describe(name, index)}: joint images must be of one size, got "
                     f"{size[0]}x{size[1]} beside {sizes[first][0]}x{sizes[first][1]} of "
-                    f"{samples.describe(first, place)}"
+                    f"{samples.describe(first, index)}"
                 )
 
     def _locate(self, sample: int) -> tuple[SampleIndex, int]:
@@ -152,8 +152,8 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
         return self._decode(modality, sample)
 
     def _decode(self, modality: str, sample: int) -> np.ndarray:
-        samples, place = self._locate(sample)
-        return samples.image(modality, place)
+        samples, index = self._locate(sample)
+        return samples.image(modality, index)
 
 
 def as_input(parts: Sequence[np.ndarray], *, is_joint: bool) -> Tensor:
@@ -190,7 +190,7 @@ def _number_identities(sources: Sequence[FaceSource]) -> tuple[tuple[str, ...], 
     targets: list[Target] = []
     shared: dict[Target, Target] = {}  # one object an identity: there may be millions of images
     known = Counter(source.samples.name for source in sources)
-    for place, source in enumerate(sources):
+    for index, source in enumerate(sources):
         own = sorted({name for shown in source.shown for name, _ in shown})
         number = {name: len(names) + i for i, name in enumerate(own)}
         for shown in source.shown:
@@ -198,6 +198,6 @@ def _number_identities(sources: Sequence[FaceSource]) -> tuple[tuple[str, ...], 
             target = Target(tuple(number[name] for name in identities), weights)
             targets.append(shared.setdefault(target, target))
         name = source.samples.name
-        prefix = name if known[name] == 1 else f"{name} {place + 1}"
+        prefix = name if known[name] == 1 else f"{name} {index + 1}"
         names += own if len(sources) == 1 else [f"{prefix}/{n}" for n in own]
     return tuple(names), targets

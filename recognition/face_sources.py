@@ -123,4 +123,4 @@ def _check_empty_folders(path: Path) -> None:
 
 def _shuffled(items: Sequence[Item], seed: int, stream: str) -> list[Item]:
     order = torch.randperm(len(items), generator=generator_for(seed, stream))
-    return [items[place] for place in order.tolist()]
+    return [items[index] for index in order.tolist()]

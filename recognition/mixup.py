@@ -141,8 +141,8 @@ class IdentityMixup:
             ws = self._generator.map(torch.stack(latents), torch.stack(conditions))
             images = self._generator.pixels(ws)
             arrays = {name: images[name].numpy() for name in self._modalities}
-            for place, number in enumerate(new):
-                made[number] = {name: array[place] for name, array in arrays.items()}
+            for row, number in enumerate(new):
+                made[number] = {name: array[row] for name, array in arrays.items()}
         if self._images is not None:
             self._kept.update(made)
         return [made[number] for number in numbers]

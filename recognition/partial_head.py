@@ -50,8 +50,8 @@ class PartialHead(nn.Module):
         self, embeddings: Tensor, identities: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return losses and hits among the chosen identities; see `MarginHead.forward`."""
-        places = torch.searchsorted(self._rows, identities.contiguous())
-        return margin_losses(embeddings, self.chosen, places, weights, self.config)
+        columns = torch.searchsorted(self._rows, identities.contiguous())
+        return margin_losses(embeddings, self.chosen, columns, weights, self.config)
 
     def end_step(self, optimizer: Optimizer) -> None:
         """Put the chosen centres and their momentum back."""

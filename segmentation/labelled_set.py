@@ -77,9 +77,9 @@ class LabelledSet:
         self._side, self._uncertainty = side, uncertainty
         self._sources = list(sources)
         self._tables = [table_for(s.stated, classes, merge, s.describe()) for s in sources]
-        places = [(s, index) for s, source in enumerate(sources) for index in range(len(source))]
-        self._places = [places[k] for k in choose_subset(len(places), subset, seed)]
-        self.stems = tuple(sources[s].samples.stems[index] for s, index in self._places)
+        positions = [(s, index) for s, source in enumerate(sources) for index in range(len(source))]
+        self._positions = [positions[k] for k in choose_subset(len(positions), subset, seed)]
+        self.stems = tuple(sources[s].samples.stems[index] for s, index in self._positions)
         self._check_uncertainty()
         self.size: Size = (0, 0)
         self.pixels = np.zeros([0, len(classes)], np.int64)
@@ -99,7 +99,7 @@ class LabelledSet:
             raise ValueError(f"{where}: all pixels of all masks are ignored")
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._kept.get(index)
@@ -131,7 +131,7 @@ class LabelledSet:
         digest = hashlib.sha256()
         kinds = [*(modality.name for modality in self.modalities), MASK, UNCERTAINTY]
         for stem, (source, index), pixels in zip(
-            self.stems, self._places, self.pixels, strict=True
+            self.stems, self._positions, self.pixels, strict=True
         ):
             samples, scores = self._sources[source].samples, self._sources[source].scores
             sizes = [samples.size(kind, index) for kind in kinds if samples.has(kind, index)]
@@ -143,10 +143,10 @@ class LabelledSet:
         known = {
             UncertaintyKind.NONE: True,
             UncertaintyKind.PIXEL: any(
-                self._sources[s].samples.has(UNCERTAINTY, index) for s, index in self._places
+                self._sources[s].samples.has(UNCERTAINTY, index) for s, index in self._positions
             ),
             UncertaintyKind.SAMPLE: any(
-                self._sources[s].scores[index] is not None for s, index in self._places
+                self._sources[s].scores[index] is not None for s, index in self._positions
             ),
         }
         if not known[self._uncertainty]:
@@ -157,10 +157,10 @@ class LabelledSet:
                 "(train_interpreter.py --generate-data --save-uncertainty writes them)"
             )
 
-    def _check(self, place: int) -> tuple[Size, np.ndarray]:
+    def _check(self, position: int) -> tuple[Size, np.ndarray]:
         """Return the size of a sample's files and the pixels of each class."""
-        mask = self._mask(place)
-        source, index = self._places[place]
+        mask = self._mask(position)
+        source, index = self._positions[position]
         samples = self._sources[source].samples
         for modality in self.modalities:
             header = samples.verify(modality.name, index)
@@ -175,7 +175,7 @@ class LabelledSet:
         return (mask.shape[0], mask.shape[1]), counts.astype(np.int64)
 
     def _common_size(self, sizes: Sequence[Size]) -> Size:
-        for size, (source, index) in zip(sizes, self._places, strict=True):
+        for size, (source, index) in zip(sizes, self._positions, strict=True):
             where = self._sources[source].samples.describe(MASK, index)
             if self._side is not None and size[0] != size[1]:
                 raise ValueError(f"{where}: --size needs square images, got {size[1]}x{size[0]}")
@@ -186,31 +186,31 @@ class LabelledSet:
                 )
         return sizes[0] if self._side is None else (self._side, self._side)
 
-    def _read(self, place: int) -> Sample:
-        source, index = self._places[place]
+    def _read(self, position: int) -> Sample:
+        source, index = self._positions[position]
         samples, planes = self._sources[source].samples, []
         for modality in self.modalities:
             pixels = samples.image(modality.name, index)
             if self._side is not None and pixels.shape[2] != self._side:
                 pixels = _shrunk(pixels, self._side)
             planes.append(pixels)
-        mask = self._resized(self._mask(place))
+        mask = self._resized(self._mask(position))
         return Sample(
             image=torch.from_numpy(np.concatenate(planes)),
             mask=torch.from_numpy(mask.copy()),
-            uncertainty=torch.from_numpy(self._uncertainty_of(place, mask.shape)),
+            uncertainty=torch.from_numpy(self._uncertainty_of(position, mask.shape)),
         )
 
-    def _mask(self, place: int) -> np.ndarray:
-        source, index = self._places[place]
+    def _mask(self, position: int) -> np.ndarray:
+        source, index = self._positions[position]
         samples = self._sources[source].samples
         mask = samples.mask(index)
         assert mask is not None, "labelled samples have masks"
         where = samples.describe(MASK, index)
         return map_mask(mask, self._tables[source], len(self.classes), where)
 
-    def _uncertainty_of(self, place: int, shape: tuple[int, ...]) -> np.ndarray:
-        source, index = self._places[place]
+    def _uncertainty_of(self, position: int, shape: tuple[int, ...]) -> np.ndarray:
+        source, index = self._positions[position]
         samples, scores = self._sources[source].samples, self._sources[source].scores
         if self._uncertainty is UncertaintyKind.SAMPLE:
             return np.full(shape, scores[index] or 0.0, np.float32)
