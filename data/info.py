@@ -1,7 +1,6 @@
 """What a data set says about itself in its dataset_info.json and other records."""
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +8,18 @@ from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
 from data.storage import Directory, Folder
 
 INFO_FILE = "dataset_info.json"
+REPORT_FILE = "import_report.json"
+SUMMARY = "summary.json"  # of a data set of new identities
 FACE_CHECK_KEY = "face_check"
+SPLITS = ("heldout", "test")  # folders of data sets of their own beside modalities
+
 # The records of all writers of data sets; "finished" is false in them until everything is there.
-RECORDS = (INFO_FILE, "import_report.json", "summary.json", "filter_summary.json")
-_logger = logging.getLogger(__name__)
+_MADE_BY = {
+    REPORT_FILE: "prepare_dataset.py import",
+    SUMMARY: "generate_recognition_data.py",
+    "filter_summary.json": "filter_dataset.py",
+    INFO_FILE: "the command that made it",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,25 +42,32 @@ def read_classes(base: Folder) -> StatedClasses:
 
     Raises: ValueError where the record cannot be read.
     """
-    for folder in _folders(base):
+    for folder in [base, *_above(base)]:
         if folder.exists(INFO_FILE):
             return parse_classes(folder.read_json(INFO_FILE), folder.describe(INFO_FILE))
     return StatedClasses()
 
 
-def warn_if_unfinished(base: Folder) -> None:
-    """Say so where a record in a data set, or above one of its splits, is of unfinished work."""
-    for folder in _folders(base):
-        for name in filter(folder.exists, RECORDS):
+def check_finished(base: Folder) -> None:
+    """Refuse a data set that an interrupted command left, and its splits.
+
+    Raises: ValueError naming the folder and the command that completes it.
+    """
+    for folder in [base, *(_above(base) if base.name in SPLITS else [])]:
+        for record in filter(folder.exists, _MADE_BY):
+            content = None
             with contextlib.suppress(ValueError):  # anybody's file of that name
-                content = folder.read_json(name)
-                if isinstance(content, dict) and content.get("finished") is False:
-                    where = folder.describe(name)
-                    _logger.warning("%s: not finished; the command that made it continues", where)
+                content = folder.read_json(record)
+            is_ours = isinstance(content, dict) and "identity" in content
+            if is_ours and content.get("finished") is False:
+                raise ValueError(
+                    f"{folder.describe()}: an unfinished data set, says its {record}; repeat "
+                    f"{_MADE_BY[record]} with the same options, which completes it"
+                )
 
 
-def _folders(base: Folder) -> list[Folder]:
-    return [base, *([Directory(base.path.resolve().parent)] if isinstance(base, Directory) else [])]
+def _above(base: Folder) -> list[Folder]:
+    return [Directory(base.path.resolve().parent)] if isinstance(base, Directory) else []
 
 
 def parse_classes(info: Any, where: str) -> StatedClasses:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from data import pixels
-from data.info import warn_if_unfinished
+from data.info import check_finished
 from data.modalities import MODALITIES, Modality
-from data.sample_index import MASK, SampleIndex, identity_of, shorten
+from data.sample_index import MASK, MODALITY_FOLDERS, SampleIndex, identity_of, shorten
 from data.storage import Directory, Folder, Mounts, ZipArchive, open_storage
 
 MASK_FOLDER = "masks"
@@ -69,7 +69,8 @@ def open_pairs(root: str | os.PathLike[str]) -> SampleIndex:
     Args:
         root: a folder or zip archive, see `find_layout`.
     Raises: FileNotFoundError; ValueError where a folder is missing or empty, an image has no
-        partner, or two files of a folder share a stem. Messages count and name the files.
+        partner, two files of a folder share a stem, or the set is unfinished. Messages count
+        and name the files.
     """
     return index_layout(find_layout(root))
 
@@ -84,7 +85,7 @@ def find_layout(root: str | os.PathLike[str]) -> Layout:
 
     Raises: FileNotFoundError where there is nothing; ValueError where the layout is none of them.
     """
-    storage = enter_single_folder(open_storage(root))
+    storage = open_root(root)
     layout = layout_in(storage) or layout_beside(storage)
     if layout is not None:
         return layout
@@ -93,6 +94,21 @@ def find_layout(root: str | os.PathLike[str]) -> Layout:
         f"{root}: expected the folders VIS and NIR (or images and NIR) in it, or NIR beside it; "
         f"folders in it: {folders}"
     )
+
+
+def open_root(path: str | os.PathLike[str]) -> Folder:
+    """Open a data set's folder or archive; an archive's single top folder is the data set.
+
+    Raises: FileNotFoundError; ValueError where it is neither, or unfinished.
+    """
+    storage: Folder = open_storage(path)
+    folders = storage.folders()
+    is_wrapped = isinstance(storage, ZipArchive) and len(folders) == 1
+    if is_wrapped and folders[0] not in MODALITY_FOLDERS:
+        name, storage = storage.name, storage.enter(folders[0])
+        storage.name = name
+    check_finished(storage)
+    return storage
 
 
 def layout_in(storage: Folder, modalities: Sequence[Modality] = MODALITIES) -> Layout | None:
@@ -112,7 +128,10 @@ def layout_in(storage: Folder, modalities: Sequence[Modality] = MODALITIES) -> L
 
 
 def layout_beside(storage: Folder) -> Layout | None:
-    """Take a folder as that of the first modality, and its neighbours as the others."""
+    """Take a folder as that of the first modality, and its neighbours as the others.
+
+    Raises: ValueError where they are of an unfinished data set.
+    """
     if not isinstance(storage, Directory):
         return None
     parent, (first, *others) = Directory(storage.path.parent), MODALITIES
@@ -121,6 +140,7 @@ def layout_beside(storage: Folder) -> Layout | None:
     is_other = storage.name in [folder for m in others for folder in m.folders]
     if is_other or any(folder is None for folder in chosen.values()):
         return None
+    check_finished(parent)
     neighbours = {name: parent.enter(folder) for name, folder in chosen.items() if folder}
     return Layout(
         name=parent.name,
@@ -139,7 +159,6 @@ def index_layout(layout: Layout, *, needs_masks: bool = False) -> SampleIndex:
     if needs_masks and not has_masks:
         where = layout.base.describe()
         raise ValueError(f"{where}: expected a folder {MASK_FOLDER} with class masks")
-    warn_if_unfinished(layout.base)
     folders = {**layout.folders, **(masks if needs_masks else {})}
     names = {kind: list_images(folder) for kind, folder in folders.items()}
     for kind, folder in folders.items():
@@ -222,17 +241,6 @@ def match_stems(
         },
         duplicates=duplicates,
     )
-
-
-def enter_single_folder(storage: Folder) -> Folder:
-    """Return an archive's single top folder, which keeps the archive's name; else what is given."""
-    folders = storage.folders()
-    known = {folder for modality in MODALITIES for folder in modality.folders}
-    if not isinstance(storage, ZipArchive) or len(folders) != 1 or folders[0] in known:
-        return storage
-    below = storage.enter(folders[0])
-    below.name = storage.name
-    return below
 
 
 def _choose_folder(storage: Folder, modality: Modality, present: Sequence[str]) -> str | None:

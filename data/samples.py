@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data.info import warn_if_unfinished
+from data.info import SPLITS
 from data.modalities import MODALITIES, RGB, Modality
 from data.packed import PACKED_SUFFIXES, open_packed
 from data.pairs import (
     MASK_FOLDER,
-    enter_single_folder,
     index_layout,
     layout_beside,
     layout_in,
     list_images,
+    open_root,
     stem_of,
 )
 from data.sample_index import MASK, UNCERTAINTY, SampleIndex, identity_of, shorten
@@ -28,7 +28,6 @@ from data.storage import Folder, open_storage
 from dnnlib import files
 
 MANIFEST = "manifest.jsonl"
-SUMMARY = "summary.json"  # of a data set of new identities
 
 _MASK_KINDS = ("label", "mask")  # in manifests
 _MODALITY_OF_FOLDER = {name.lower(): m.name for m in MODALITIES for name in m.folders}
@@ -37,7 +36,6 @@ _MASK_NAME = re.compile(r"(?:image_)?(.+)_(?:label|mask)")
 _UNCERTAINTY_NAME = re.compile(r"(.+)_uncertainty")
 _NOT_SAMPLES = re.compile(r"(grid|contact_sheet.*|(fakes|reals)\w*|.*_samples|overview)")
 _NOT_FOLDERS = ("vis",)  # overlays of the interpreter
-_SPLITS = ("heldout", "test")  # data sets of their own beside modalities
 _logger = logging.getLogger(__name__)
 
 
@@ -52,8 +50,9 @@ def open_samples(
             looked at. Empty for all modalities that there are, and masks where there are some.
         is_complete: every sample must have all modalities; else one is enough, and files are
             matched by their names alone.
-    Raises: FileNotFoundError; ValueError where there are no images, an image has no partner, or a
-        manifest, archive or index is damaged. Messages count and name the files.
+    Raises: FileNotFoundError; ValueError where there are no images, an image has no partner, a
+        manifest, archive or index is damaged, or the data set is unfinished. Messages
+        count and name the files.
     """
     if path.name == MANIFEST:
         if not path.is_file():
@@ -61,7 +60,7 @@ def open_samples(
         path = path.parent
     is_packed_file = path.suffix in PACKED_SUFFIXES and not path.is_dir()
     if not is_packed_file:
-        storage = enter_single_folder(open_storage(path))
+        storage = open_root(path)
         if storage.exists(MANIFEST):
             return _index_manifest(storage, modalities, is_complete=is_complete)
     packed = open_packed(path)
@@ -125,7 +124,7 @@ def _index_names(storage: Folder, *, is_complete: bool) -> SampleIndex:
     found: dict[str, dict[str, str]] = {}
     skipped = []
     for name in list_images(storage):
-        is_split = is_tree and name.split("/")[0] in _SPLITS
+        is_split = is_tree and name.split("/")[0] in SPLITS
         kind, stem = (None, name) if is_split else _kind_of(name, overlays)
         if kind is None:
             skipped.append(name)
@@ -191,7 +190,6 @@ def _index_manifest(
     storage: Folder, modalities: Sequence[Modality], *, is_complete: bool
 ) -> SampleIndex:
     """Return the samples that a manifest names, in its order; its files are not looked for."""
-    warn_if_unfinished(storage)
     where = storage.describe(MANIFEST)
     entries = tuple(files.parse_json_lines(storage.read(MANIFEST).splitlines(), where))
     if not entries:

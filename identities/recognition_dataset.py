@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from biometrics.faces import FaceReason
+from data.info import SUMMARY
 from data.modalities import MODALITIES
 from data.numbers import save_array
-from data.samples import MANIFEST, SUMMARY
+from data.samples import MANIFEST
 from data.sheets import encode_png
 from data.storage import map_in_threads
 from dnnlib import files

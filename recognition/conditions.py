@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from biometrics.features import random_direction, read_identity_features
-from data.samples import MANIFEST, SUMMARY
+from data.info import SUMMARY
+from data.samples import MANIFEST
 from dnnlib import files
 from metrics.nearest import unit_rows
 from networks.snapshot import Snapshot

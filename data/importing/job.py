@@ -29,7 +29,7 @@ from data.importing.plan import (
     find_square,
     unreadable,
 )
-from data.info import FACE_CHECK_KEY, INFO_FILE
+from data.info import FACE_CHECK_KEY, INFO_FILE, REPORT_FILE
 from data.labels import IDENTITY_FILE
 from data.modalities import MODALITIES, RGB
 from data.sample_index import hash_rows
@@ -41,7 +41,6 @@ from dnnlib.runs import LOCK_FILE, FolderJob, find_output
 
 FORMAT = "biface-import"
 VERSION = 2
-REPORT_FILE = "import_report.json"
 SHEET_FILE = "skipped_faces.png"
 NOTES_FILE = ".sources.jsonl"
 FACE_REASONS = (

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.importing.job import NOTES_FILE, REPORT_FILE, ImportJob
+from data.importing.job import NOTES_FILE, ImportJob
+from data.info import REPORT_FILE
 from data.labels import CLASS_FILE, IDENTITY_FILE
 from data.pairs import open_pairs
+from data.samples import open_samples
 from tests.helpers.images import truncate, write_image, write_json, write_pairs
 from tests.helpers.importing import plan_of, run
 
@@ -68,13 +70,17 @@ def test_an_interrupted_import_goes_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(out, source=str(root), resolution=16, workers=1)
     monkeypatch.undo()
-    assert not json.loads((out / REPORT_FILE).read_text())["finished"]
+    for path in (out, out / "VIS"):  # nothing trains on or measures a part of the data
+        for opened in (open_pairs, open_samples):
+            with pytest.raises(ValueError, match="/out: .*unfinished.* prepare_dataset.py import"):
+                opened(path)
     done = sorted(path.name for path in out.rglob("*.png"))
     assert done
     truncate(out / "VIS" / done[0])  # as a crash of the machine may leave it
     (out / "VIS" / ".1_0.png.99.part").write_bytes(b"half")
     run(tmp_path / "out", source=str(root), resolution=16)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert len(open_pairs(tmp_path / "out")) == len(open_samples(tmp_path / "out")) == len(STEMS)
 
 
 def test_strict_ends_at_the_first_failure(tmp_path, raw, monkeypatch):

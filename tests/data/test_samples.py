@@ -37,6 +37,26 @@ def shown(samples):
     }
 
 
+@pytest.mark.parametrize(
+    ("record", "command"),
+    [
+        ("dataset_info.json", "command that made it"),
+        ("summary.json", "generate_recognition_data"),
+        ("filter_summary.json", "filter_dataset"),
+    ],
+)
+def test_unfinished_data_sets_are_refused(tmp_path, record, command):
+    root = write_pairs(tmp_path / "set")
+    for content in ("{}", '{"finished": false}', "notes of a user", '{"identity": 1}'):
+        (root / record).write_text(content)
+        assert len(open_samples(root)) == 4
+    (root / record).write_text('{"identity": {}, "finished": false}')
+    write_pairs(root / "heldout")
+    for path in (root / "heldout", root, zip_folder(root, tmp_path / "set.zip", "set/")):
+        with pytest.raises(ValueError, match=f"set.*: .*unfinished.* {command}"):
+            open_samples(path)
+
+
 # What belongs together
 
 
@@ -54,17 +74,6 @@ def test_pairs_with_masks(tmp_path):
     assert samples.mask(0).tolist() == np.full((16, 16), 3).tolist()
     assert samples.mask(1) is None
     assert samples.describe("nir", 2) == str(root / "NIR" / "2_0.png")
-
-
-@pytest.mark.parametrize("where", [".", "set", "set/heldout"])
-@pytest.mark.parametrize("finished", [True, False])
-def test_a_set_that_is_not_finished_is_named(tmp_path, caplog, where, finished):
-    write_pairs(tmp_path / "set" / "heldout")
-    for folder in ("set", "set/heldout"):
-        (tmp_path / folder / "import_report.json").write_text("no JSON")
-    (tmp_path / where / "import_report.json").write_text(json.dumps({"finished": finished}))
-    open_samples(tmp_path / "set" / "heldout")
-    assert ("not finished" in caplog.text) is (not finished and where != ".")
 
 
 def test_archives_hold_what_their_folder_holds(tmp_path):

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from data.importing.job import REPORT_FILE, prepare
+from data.importing.job import prepare
 from data.importing.options import ImportOptions
 from data.importing.plan import build_plan
+from data.info import REPORT_FILE
 from dnnlib.files import read_json
 
 
