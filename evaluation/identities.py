@@ -1,6 +1,6 @@
 """Identities and pairs: how many a data set holds, how consistent, aligned and varied they are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -275,15 +275,23 @@ def _alignment(samples: SampleIndex, progress: Progress, seed: int) -> Alignment
     if len(names) < 2:
         raise NotMeasuredError("it has one modality only")
     advance = progress(0, len(samples))
+    pairs = _Pairs(samples, names)
+    return score_alignment(pairs, samples.identities, seed=seed, advance=advance)
 
-    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for index in range(len(samples)):
-            with damage_is_unmeasured():
-                pair = samples.image(names[0], index), samples.image(names[1], index)
-            yield pair
-            advance(1)
 
-    return score_alignment(pairs(), samples.identities, seed=seed)
+@dataclass(frozen=True)
+class _Pairs(Sequence[tuple[np.ndarray, np.ndarray]]):
+    """Pairs of a data set that are decoded when asked for."""
+
+    samples: SampleIndex
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        with damage_is_unmeasured():
+            return tuple(self.samples.image(name, index) for name in self.names)
 
 
 # Tables
@@ -319,9 +327,9 @@ def _classes(scores: Mapping[str, DatasetScore], source: str) -> Table:
         ),
         rows=tuple(rows),
         note="U: share of identities whose centres are pairwise below the threshold, counted "
-        "greedily (n identities, Wilson's interval). C: share of images within the threshold of "
-        "their own centre (n images, interval over identities). D: share of real images within "
-        "the range of one identity's images"
+        "greedily (n identities; it falls with their number, hence no interval). C: share of "
+        "images within the threshold of their own centre (n images, interval over identities). "
+        "D: share of real images within the range of one identity's images"
         + (f" by {', '.join(sorted(features))}" if features else "")
         + ". Capacity: cap of all identities over cap of one, 5 % outside of each. "
         f"Threshold: {source}.",
@@ -353,13 +361,15 @@ def _aligned(scores: Mapping[str, DatasetScore]) -> Table:
             "Within 1 px",
             "Edge correlation",
             "by chance",
+            "excess",
         ),
         rows=tuple(
             (name, *vars(s.alignment).values()) for name, s in scores.items() if s.alignment
         ),
         note="Displacement by phase correlation of edges; single small images may register "
         "wrongly, so read the median and compare with a real set. By chance: edges against those "
-        "of another pair. n counts pairs.",
+        "of other identities' second images; only what exceeds it is due to the pairs. n counts "
+        "pairs, intervals are over identities.",
     )
 
 

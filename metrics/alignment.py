@@ -1,6 +1,6 @@
 """Whether the images of a pair lie on each other: displacement and agreement of edges."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from metrics.estimates import (
     Floats,
     clustered,
     clustered_share,
+    group_numbers,
     weighted_mean,
     weighted_quantile,
 )
@@ -20,6 +21,7 @@ _SMALLEST = 8
 _SMALLEST_SIGNAL = 1e-12
 _UPSAMPLING = 20  # steps a pixel
 _SMOOTHING_PX = 1.0
+_PARTNERS = 4  # other identities' images behind the chance level of each pair
 _median = weighted_quantile(0.5)
 _REACH = 1.5  # pixels around the peak that are looked at again
 
@@ -34,7 +36,8 @@ class AlignmentScore:
         systematic_px: length of the median displacement, which all pairs share.
         within_one_px: share of pairs displaced by at most one pixel.
         edge_correlation: mean correlation of the two images' edges, where they are.
-        edge_correlation_chance: the same against another pair's second image.
+        edge_correlation_chance: the same against second images of other identities.
+        edge_correlation_excess: difference of the two, pair by pair: what makes pairs of images.
     """
 
     residual_px: Estimate
@@ -43,6 +46,7 @@ class AlignmentScore:
     within_one_px: Estimate
     edge_correlation: Estimate
     edge_correlation_chance: Estimate
+    edge_correlation_excess: Estimate
 
 
 def edge_strength(image: np.ndarray) -> Floats:
@@ -91,28 +95,38 @@ def edge_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def score_alignment(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], identities: Sequence[str], *, seed: int = 0
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    identities: Sequence[str],
+    *,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> AlignmentScore:
-    """Measure how well pairs of images are aligned; read once, one pair at a time.
+    """Measure how well pairs of images are aligned; a few pairs are held at a time.
 
-    The chance level compares each first image with the second image of the pair before it.
+    The chance level compares each first image with the second images of four pairs of other
+    identities, drawn at random: faces of one kind have edges in the same places.
 
     Args:
-        pairs: (first, second) images, [C, H, W] uint8, of one size within a pair.
+        pairs: (first, second) images, [C, H, W] uint8, of one size; may read them when asked.
         identities: of each pair.
-    Raises: ValueError for fewer than two pairs, or images that do not fit.
+        seed: of the partners and of resampling.
+        advance: is told of each pair that is done.
+    Raises: NotMeasuredError for fewer than two identities, or images that do not fit.
     """
+    if len(set(identities)) < 2:
+        raise NotMeasuredError(
+            f"alignment needs pairs of at least two identities, got {len(set(identities))}"
+        )
     shifts, own, chance = [], [], []
-    before: Floats | None = None
-    for first, second in pairs:
-        edges = edge_strength(first), edge_strength(second)
-        shifts.append(displacement(*edges))
-        own.append(edge_correlation(*edges))
-        if before is not None and before.shape == edges[0].shape:
-            chance.append(edge_correlation(edges[0], before))
-        before = edges[1]
-    if len(shifts) < 2 or not chance or len(shifts) != len(identities):
-        raise NotMeasuredError(f"alignment needs at least two pairs of one size, got {len(shifts)}")
+    for index, partners in enumerate(_partners(identities, seed)):
+        first, second = (edge_strength(image) for image in pairs[index])
+        others = [edge_strength(pairs[partner][1]) for partner in partners]
+        shifts.append(displacement(first, second))
+        own.append(edge_correlation(first, second))
+        if any(other.shape != first.shape for other in others):
+            raise NotMeasuredError(f"alignment needs images of one size, also than {first.shape}")
+        chance.append(float(np.mean([edge_correlation(first, other) for other in others])))
+        advance(1)
     shifts_px = np.array(shifts)
     lengths_px = np.hypot(*shifts_px.T)
 
@@ -121,8 +135,7 @@ def score_alignment(
         return float(np.hypot(*(_median(part, weights) for part in parts)))
 
     def mean(values: Sequence[float] | np.ndarray) -> Estimate:
-        groups = identities[len(identities) - len(values) :]
-        return clustered(np.array(values, dtype=float), groups, weighted_mean, seed=seed)
+        return clustered(np.asarray(values), identities, weighted_mean, seed=seed)
 
     return AlignmentScore(
         residual_px=clustered(lengths_px, identities, _median, seed=seed),
@@ -131,7 +144,18 @@ def score_alignment(
         within_one_px=clustered_share(lengths_px <= 1, identities, seed=seed),
         edge_correlation=mean(own),
         edge_correlation_chance=mean(chance),
+        edge_correlation_excess=mean(np.subtract(own, chance)),
     )
+
+
+def _partners(identities: Sequence[str], seed: int) -> Iterator[list[int]]:
+    """Yield for each pair the places of pairs of other identities, with replacement."""
+    numbers, count = group_numbers(identities)
+    places = [np.flatnonzero(numbers == number) for number in range(count)]
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, len(identities)])))
+    for number in numbers:
+        others = (number + rng.integers(1, count, _PARTNERS)) % count
+        yield [int(rng.choice(places[other])) for other in others]
 
 
 def _is_near(shape: tuple[int, ...]) -> np.ndarray:

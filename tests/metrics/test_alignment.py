@@ -54,8 +54,8 @@ PEOPLE = [f"p{i // 2}" for i in range(12)]
 
 
 def test_aligned_and_shifted_pairs():
-    aligned = score_alignment(pairs((0, 0)), PEOPLE)
-    shifted = score_alignment(pairs((0, 3)), PEOPLE)
+    aligned = score_alignment(list(pairs((0, 0))), PEOPLE)
+    shifted = score_alignment(list(pairs((0, 3))), PEOPLE)
     assert aligned.residual_px.value < 0.15
     assert aligned.within_one_px.value == 1
     assert shifted.residual_px.value == pytest.approx(3, abs=0.2)
@@ -63,6 +63,9 @@ def test_aligned_and_shifted_pairs():
     assert shifted.within_one_px.value == 0
     assert shifted.edge_correlation.value < 0.7 < aligned.edge_correlation.value
     assert abs(aligned.edge_correlation_chance.value) < 0.3
+    excess = aligned.edge_correlation.value - aligned.edge_correlation_chance.value
+    assert aligned.edge_correlation_excess.value == pytest.approx(excess)
+    assert aligned.edge_correlation_excess.low > 0.5
     assert (aligned.residual_px.n, aligned.residual_px.clusters) == (12, 6)
 
 
@@ -71,5 +74,16 @@ def test_what_cannot_be_registered():
         displacement(np.eye(4), np.eye(4))
     with pytest.raises(ValueError, match="two images of one size"):
         displacement(texture(0, 16), texture(0, 20))
-    with pytest.raises(ValueError, match="at least two pairs of one size, got 1"):
-        score_alignment(pairs((0, 0), 1), ["p"])
+    with pytest.raises(ValueError, match="at least two identities, got 1"):
+        score_alignment(list(pairs((0, 0), 3)), ["p"] * 3)
+    with pytest.raises(ValueError, match="one size"):
+        score_alignment([(texture(0), texture(0)), (texture(0, 20), texture(0, 20))], ["a", "b"])
+
+
+@pytest.mark.parametrize("order", [list(range(12)), [5, 0, 9, 2, 7, 4, 11, 6, 1, 8, 3, 10]])
+def test_partners_by_chance_are_other_identities(order):
+    """Identities whose pairs are all alike: with a partner of the own one, chance would be 1."""
+    images = [(texture(i // 2), texture(i // 2)) for i in order]
+    score = score_alignment(images, [f"p{i // 2}" for i in order])
+    assert score.edge_correlation.value == pytest.approx(1)
+    assert score.edge_correlation_chance.high < 0.3
