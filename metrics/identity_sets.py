@@ -13,12 +13,10 @@ from metrics import NotMeasuredError
 from metrics.estimates import (
     Estimate,
     Floats,
-    check_finite,
     clustered,
     clustered_share,
     group_numbers,
     weighted_mean,
-    wilson,
 )
 from metrics.nearest import References, unit_rows
 
@@ -34,7 +32,8 @@ class ClassStatistics:
 
     Attributes:
         threshold: cosine at or above which two images show one identity.
-        uniqueness: U, share of identities kept by a greedy count of centres.
+        uniqueness: U, share of identities kept by a greedy count of centres. Such a count is no sum
+            of independent ones and falls with the number of identities: it has no interval.
         consistency: C, share of images within the threshold of their own centre, of identities with
             two images or more; None without any.
         greedy_capacity: identities in that greedy set.
@@ -161,7 +160,7 @@ def class_statistics(
     kept = len(greedy_set(centres, threshold, device))
     return ClassStatistics(
         threshold=threshold,
-        uniqueness=wilson(kept, len(centres)),
+        uniqueness=Estimate(value=kept / len(centres), n=len(centres)),
         consistency=clustered_share((own >= threshold)[has_two], some, seed=seed) if some else None,
         greedy_capacity=kept,
     )
@@ -182,20 +181,26 @@ def class_diversity(
     Raises: ValueError where nobody has more than k images, widths differ, or NaN.
     Source: D_intra of Kim et al. 2023 (DCFace), with Kynkaanniemi et al. 2019 inside.
     """
-    features, real = check_finite(features, "features"), check_finite(real, "real features")
+    for rows, name in ((features, "features"), (real, "real features")):
+        if not np.isfinite(rows).all():
+            raise ValueError(f"{name}: numbers must be finite, some are not")
     if features.ndim != 2 or real.ndim != 2 or features.shape[1] != real.shape[1]:
         raise ValueError(f"features must be [N, F] of one F, got {features.shape}, {real.shape}")
     numbers, count = group_numbers(identities)
-    shares, names = [], []
-    for identity in range(count):
-        own = features[numbers == identity]
-        if len(own) > k:
-            radii = np.sort(_distances(own, own), axis=1)[:, k]
-            shares.append(float((_distances(real, own) <= radii).any(axis=1).mean()))
-            names.append(str(identity))
-    if not shares:
+    order = np.argsort(numbers, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(numbers, minlength=count))[:-1])
+    groups = [rows for rows in groups if len(rows) > k]
+    if not groups:
         raise NotMeasuredError(f"diversity needs an identity with more than {k} images")
-    return clustered(np.array(shares), names, weighted_mean, seed=seed)
+    radii = [np.sort(_distances(features[g], features[g]), axis=1)[:, k] for g in groups]
+    hits = np.zeros(len(groups))
+    for start in range(0, len(real), _BLOCK):
+        block = real[start : start + _BLOCK].astype(np.float64)
+        for number, rows in enumerate(groups):
+            is_near = _distances(block, features[rows]) <= radii[number]
+            hits[number] += np.count_nonzero(is_near.any(axis=1))
+    names = [str(number) for number in range(len(groups))]
+    return clustered(hits / len(real), names, weighted_mean, seed=seed)
 
 
 def log_cap_share(angle: float, dimension: int) -> float:
@@ -362,5 +367,6 @@ def _angles(cosines: np.ndarray) -> Floats:
 
 
 def _distances(rows: np.ndarray, columns: np.ndarray) -> Floats:
+    rows, columns = rows.astype(np.float64), columns.astype(np.float64)
     squares = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1)[None]
     return np.sqrt(np.maximum(squares - 2 * rows @ columns.T, 0))

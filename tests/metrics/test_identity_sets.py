@@ -72,6 +72,21 @@ def test_diversity_by_hand():
         class_diversity(features, ["a"] * 3 + ["b"] * 2, real)
 
 
+def test_diversity_of_many_identities_is_that_of_the_definition(monkeypatch):
+    monkeypatch.setattr("metrics.identity_sets._BLOCK", 7)
+    rng = np.random.default_rng(2)
+    features, real = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=(31, 3))
+    names = [f"p{i % 9}" for i in range(40)]
+    shares = []
+    for name in sorted(set(names)):
+        own = features[[n == name for n in names]].astype(float)
+        if len(own) > 2:
+            gaps = np.sort(np.linalg.norm(own[:, None] - own[None], axis=2), axis=1)
+            near = np.linalg.norm(real[:, None] - own[None], axis=2) <= gaps[:, 2]
+            shares.append(near.any(axis=1).mean())
+    assert class_diversity(features, names, real, k=2).value == pytest.approx(np.mean(shares))
+
+
 @pytest.mark.parametrize("dimension", [2, 3, 5, 64])
 def test_caps_against_integration(dimension):
     grid = np.linspace(0, np.pi, 200_001)
