@@ -64,9 +64,9 @@ class FolderImages:
         indices = range(block * BLOCK, min((block + 1) * BLOCK, len(self)))
         return {name: self._load(name, indices) for name in self.modalities}
 
-    def groups(self, count: int) -> np.ndarray:
-        """Return the group of each of the first samples, by identities: see `split_groups`."""
-        return split_groups(self.samples.select(range(count)).identity_numbers())
+    def identities(self, count: int) -> np.ndarray:
+        """Return the number of the identity of each of the first samples: [count] int64."""
+        return self.samples.select(range(count)).identity_numbers()
 
     def _load(self, modality: str, indices: range) -> Tensor:
         with damage_is_unmeasured():
@@ -102,9 +102,9 @@ class SampledImages:
         """Return samples block * BLOCK ... of each modality: [n, C, R, R] uint8, n <= BLOCK."""
         return self.sampler.sample(range(block * BLOCK, min((block + 1) * BLOCK, self._count)))
 
-    def groups(self, count: int) -> np.ndarray:
-        """Return the group of each of the first samples; no two share an identity."""
-        return split_groups(np.arange(count))
+    def identities(self, count: int) -> np.ndarray:
+        """Return a number for each of the first samples; no two share an identity."""
+        return np.arange(count)
 
 
 Images = FolderImages | SampledImages
@@ -116,11 +116,21 @@ class FeatureSet:
 
     Attributes:
         rows: [N, D] float32.
-        groups: [N] int64, group 0..GROUPS - 1 of each image; an identity's images are in one group.
+        identities: [N] int64, number of each image's identity.
     """
 
     rows: Features
-    groups: np.ndarray
+    identities: np.ndarray
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Group 0..GROUPS - 1 of each image; an identity's images are in one group."""
+        return split_groups(self.identities)
+
+    def of_groups(self, kept: np.ndarray) -> "FeatureSet":
+        """Return the images of some groups."""
+        is_kept = np.isin(self.groups, kept)
+        return FeatureSet(self.rows[is_kept], self.identities[is_kept])
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -24,14 +24,15 @@ from evaluation.names import Kind, Metric, Role
 from evaluation.path_length import BLOCK as PATHS
 from evaluation.path_length import path_lengths, trimmed_mean
 from metrics import NotMeasuredError
-from metrics.distances import KID_SUBSET_SIZE, frechet_distance, kernel_distance
+from metrics.distances import KID_SUBSETS, frechet_distance, kernel_distance
 from metrics.diversity import inception_score, vendi_score
-from metrics.estimates import Estimate, half_samples, interval_estimate, subset_estimate
+from metrics.estimates import Estimate, half_samples, interval_estimate
 from metrics.neighbours import neighbour_scores
 from metrics.statistics import Features, Floats, check_features, compute_moments, merge_moments
 from networks.sampling import IndexedSampler
 from torch_utils.distributed import World
 
+_KID_HALF_SUBSETS = 10  # behind each replicate of an interval
 _POSITIVE = (0.0, math.inf)
 _BOUNDS = {f"_{name}": (0.0, 1.0) for name in ("precision", "recall", "coverage")}
 
@@ -46,6 +47,7 @@ class MetricResult:
         label: shown in tables, such as "FD(random-conv-seed0)".
         extractor: the network.
         values: name with its published ending -> number and interval.
+        heldout: the same of held-out identities in the samples' place; empty where not measured.
         num_real: real images behind it, 0 where none are compared.
         seconds: that it took, without sampling and embedding the images, done once for all metrics.
     """
@@ -55,6 +57,7 @@ class MetricResult:
     label: str
     extractor: Extractor
     values: Mapping[str, Estimate]
+    heldout: Mapping[str, Estimate]
     num_real: int
     seconds: float
 
@@ -67,6 +70,8 @@ class MetricPlan:
         metrics: which.
         extractors: a network for each role of theirs.
         real: images to compare with; None where no metric does.
+        heldout: real images of other identities, whose numbers are what a perfect generator can
+            reach with so many images; None leaves that out.
         replicates: half-samples behind each interval; 0 gives none.
         seed: of subsets and half-samples.
         device: of the nearest neighbours.
@@ -76,6 +81,7 @@ class MetricPlan:
     metrics: tuple[Metric, ...]
     extractors: Mapping[Role, Extractor]
     real: FolderImages | None
+    heldout: FolderImages | None = None
     replicates: int = 0
     seed: int = 0
     device: str = "cpu"
@@ -88,6 +94,8 @@ class MetricPlan:
             if self.real is None:
                 raise NotMeasuredError(f"metric {metric.name}: needs real images to compare with")
             _check_modalities(metric, self.real)
+            if self.heldout is not None:
+                _check_modalities(metric, self.heldout)
             metric.check_count(len(self.real), f"{self.real.name} has")
 
     def check(self, fake: Images, sampler: IndexedSampler | None) -> None:
@@ -118,6 +126,13 @@ class MetricPlan:
         if self.real is None or not metric.needs_real:
             return 0
         return len(self.real) if metric.is_full else min(metric.count, len(self.real))
+
+    def num_heldout(self, metric: Metric) -> int:
+        """Return how many held-out images are measured beside a metric; 0 where too few are."""
+        if self.heldout is None or not metric.needs_real:
+            return 0
+        count = min(metric.count, len(self.heldout))
+        return count if count >= metric.least else 0
 
     @property
     def by_hash(self) -> dict[str, Extractor]:
@@ -153,10 +168,15 @@ def evaluate(
     plan.check(fake, sampler)
     counts = _largest({m: m.count for m in plan.metrics if m.kind is not Kind.PPL}, plan)
     generated = collect_features(fake, counts, plan.by_hash, world=world, progress=progress)
+    others: dict[Key, Features] = {}
+    if plan.heldout is not None:
+        counts = _largest({m: n for m in plan.metrics if (n := plan.num_heldout(m))}, plan)
+        networks = plan.by_hash
+        others = collect_features(plan.heldout, counts, networks, world=world, progress=progress)
     known = _real_features(plan, world, progress)
     results = []
     for metric in plan.metrics:
-        began = time.monotonic()
+        began, floor = time.monotonic(), {}
         if metric.kind is Kind.PPL:
             assert sampler is not None, "checked above"
             values = _measure_paths(plan, metric, sampler, world, progress)
@@ -165,14 +185,21 @@ def evaluate(
             if plan.real is not None and metric.needs_real:
                 sets.append(_first(plan.real, known[plan.key(metric)], plan.num_real(metric)))
             values = compute_scores(metric, sets, plan)
+            if plan.heldout is not None and (count := plan.num_heldout(metric)):
+                sets[0] = _first(plan.heldout, others[plan.key(metric)], count)
+                floor = compute_scores(metric, sets, plan)
         if world.is_first:
-            results.append(_result(plan, metric, values, time.monotonic() - began))
+            results.append(_result(plan, metric, values, floor, time.monotonic() - began))
     world.barrier()  # here, and not in a message between GPUs, which waits less patiently
     return results
 
 
 def _result(
-    plan: MetricPlan, metric: Metric, values: Mapping[str, Estimate], seconds: float
+    plan: MetricPlan,
+    metric: Metric,
+    values: Mapping[str, Estimate],
+    floor: Mapping[str, Estimate],
+    seconds: float,
 ) -> MetricResult:
     extractor = plan.extractors[metric.role]
     identity = {"extractor": extractor.name, "is_reference": extractor.is_reference}
@@ -183,6 +210,7 @@ def _result(
         label=metric.label(**identity),
         extractor=extractor,
         values={f"{name}{ending}": value for ending, value in values.items()},
+        heldout={f"{name}{ending}": value for ending, value in floor.items()},
         num_real=plan.num_real(metric),
         seconds=seconds,
     )
@@ -200,7 +228,7 @@ def _largest(counts: Mapping[Metric, int], plan: MetricPlan) -> dict[Key, int]:
 
 
 def _first(images: Images, rows: Features, count: int) -> FeatureSet:
-    return FeatureSet(rows[:count], images.groups(count))
+    return FeatureSet(rows[:count], images.identities(count))
 
 
 def _real_features(
@@ -246,7 +274,7 @@ def compute_scores(metric: Metric, sets: list[FeatureSet], plan: MetricPlan) -> 
     if metric.kind is Kind.FID:
         return _frechet(*sets, plan)
     if metric.kind is Kind.KID:
-        return _kernel(*(part.rows for part in sets), plan)
+        return _kernel(*sets, plan, is_published=plan.extractors[metric.role].is_reference)
     rows, groups = [part.rows for part in sets], [part.groups for part in sets]
 
     def score(*parts: Features) -> Mapping[str, float]:
@@ -299,19 +327,24 @@ def _frechet(fake: FeatureSet, real: FeatureSet, plan: MetricPlan) -> dict[str, 
     return {"": interval_estimate(value, replicates, n=len(fake), bounds=_POSITIVE)}
 
 
-def _kernel(fake: Features, real: Features, plan: MetricPlan) -> dict[str, Estimate]:
-    distance = kernel_distance(real, fake, seed=plan.seed)
-    if not plan.replicates:
-        return {"": Estimate(value=distance.mean, n=len(fake))}
-    n = min(len(real), len(fake))
-    subsets, size = distance.subsets, KID_SUBSET_SIZE
-    if n < 2 * KID_SUBSET_SIZE:
-        # Subsets that overlap too much say little about the spread of all samples.
-        size = max(n // 2, 2)
-        subsets = kernel_distance(real, fake, seed=plan.seed, subset_size=size).subsets
-    return {
-        "": subset_estimate(distance.mean, subsets, subset_size=size, sampled_from=n, n=len(fake))
-    }
+def _kernel(
+    fake: FeatureSet, real: FeatureSet, plan: MetricPlan, *, is_published: bool
+) -> dict[str, Estimate]:
+    """Return the kernel distance; the published one takes all images for independent."""
+
+    def distance(x: FeatureSet, y: FeatureSet, subsets: int) -> float:
+        names = y.identities, x.identities
+        has_names = not is_published and all(len(np.unique(own)) > 1 for own in names)
+        own = names if has_names else None
+        found = kernel_distance(y.rows, x.rows, seed=plan.seed, subsets=subsets, identities=own)
+        return found.mean
+
+    groups = [part.groups for part in (fake, real)]
+    replicates = [
+        distance(fake.of_groups(half[0]), real.of_groups(half[1]), _KID_HALF_SUBSETS)
+        for half in half_samples(groups, replicates=plan.replicates, seed=plan.seed)
+    ]
+    return {"": interval_estimate(distance(fake, real, KID_SUBSETS), replicates, n=len(fake))}
 
 
 def _measure_paths(

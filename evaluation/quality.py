@@ -70,7 +70,8 @@ class QualityTopic(Topic):
             for name, estimate in result.values.items():
                 part = name.removeprefix(result.name).replace("_", " ")
                 real = result.num_real or None
-                rows.append((result.label + part, result.metric.view, estimate, real, name))
+                floor = result.heldout.get(name)
+                rows.append((result.label + part, result.metric.view, estimate, floor, real, name))
         others = sorted({r.extractor.name for r in results if not r.extractor.is_reference})
         what = f"FID, KID and other published numbers ({', '.join(others)})"
         meanings = {r.label.partition("(")[0]: _MEANINGS[r.metric.kind] for r in results}
@@ -82,11 +83,13 @@ class QualityTopic(Topic):
             blocks=(
                 Table(
                     caption="Image quality",
-                    columns=("Metric", "View", "Value", "Real images", "Name"),
+                    columns=("Metric", "View", "Value", "Held-out", "Real images", "Name"),
                     rows=tuple(rows),
                     note=" ".join(f"{label}: {meaning}." for label, meaning in meanings.items())
                     + " Intervals are 95 %, from random halves of the identities or, for the "
-                    "kernel distance, from subsets; n counts generated images.",
+                    "kernel distance, from subsets; n counts images. Held-out: the "
+                    "same of as many real images of other identities (of all, where n is smaller), "
+                    "which is what a perfect generator would reach.",
                 ),
             ),
             data={
@@ -111,7 +114,7 @@ class QualityTopic(Topic):
         found = {f"network {e.name}": e.hash for e in self.plan.extractors.values()}
         if self.network is not None:
             found[f"snapshot {self.network.name}"] = files.sha256_file(self.network)
-        for images in (self.fake, self.plan.real):
+        for images in (self.fake, self.plan.real, self.plan.heldout):
             if isinstance(images, FolderImages):
                 found[f"images {images.name}"] = images.samples.content_hash()
         return found
@@ -159,6 +162,7 @@ def open_topic(options: QualityOptions, device: str) -> QualityTopic:
         metrics=options.metrics,
         extractors=build_extractors(options.extractor, roles, device=device),
         real=None if options.data is None else FolderImages(open_samples(options.data)),
+        heldout=None if options.heldout is None else FolderImages(open_samples(options.heldout)),
         replicates=options.replicates,
         seed=options.seed,
         device=device,
@@ -200,6 +204,7 @@ def _data(result: MetricResult) -> dict[str, Any]:
         "extractor_hash": result.extractor.hash,
         "is_reference": result.extractor.is_reference,
         "values": result.values,
+        "heldout": result.heldout,
         "num_real": result.num_real,
         "seconds": result.seconds,
     }

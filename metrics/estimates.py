@@ -216,30 +216,6 @@ def interval_estimate(
     return Estimate(value=value, low=low, high=high, n=n)
 
 
-def subset_estimate(
-    value: float, subsets: Floats, *, subset_size: int, sampled_from: int, n: int
-) -> Estimate:
-    """Return a mean over random subsets with the 95 % interval that their spread gives.
-
-    Subsets of b of N samples spread less than fresh ones would, by 1 - b / N, and N samples b / N
-    times as much as b.
-
-    Args:
-        value: the mean.
-        subsets: [S] float64, the values of subsets.
-        subset_size: b, samples in a subset.
-        sampled_from: N, samples that subsets are taken from.
-        n: samples behind the value.
-    Source: Politis, Romano and Wolf 1999, "Subsampling", section 2.2.
-    """
-    share = subset_size / sampled_from
-    if len(subsets) < 2 or share >= 1:
-        return Estimate(value=value, n=n)
-    spread = float(np.std(subsets, ddof=1)) * math.sqrt(share / (1 - share))
-    reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * spread
-    return Estimate(value=value, low=value - reach, high=value + reach, n=n)
-
-
 def check_finite(values: np.ndarray, name: str) -> Floats:
     """Return the values as float64. Raises: ValueError naming how many are NaN or infinite."""
     array = np.asarray(values, dtype=np.float64)

@@ -127,7 +127,7 @@ class TestFolders:
         first, last = source.load(0), source.load(1)
         assert list(first["rgb"].shape) == [32, 3, 4, 4]
         assert list(last["nir"].shape) == [4, 1, 4, 4]
-        assert source.groups(36).tolist() == (np.repeat(np.arange(12), 3) * GROUPS // 12).tolist()
+        assert source.identities(36).tolist() == np.repeat(np.arange(12), 3).tolist()
 
     def test_another_size_is_refused_by_name(self, tmp_path):
         root = write_people(tmp_path / "set")

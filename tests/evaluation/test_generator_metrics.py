@@ -30,15 +30,14 @@ def folder(path):
     return FolderImages(open_samples(path))
 
 
-def plan_of(names, real, *, extractors=None, replicates=0, cache=None):
+def plan_of(names, real, *, extractors=None, **options):
     extractors = extractors or pixel_extractors()
     metrics = parse_metrics(names)
     return MetricPlan(
         metrics=metrics,
         extractors={metric.role: extractors[metric.role] for metric in metrics},
         real=real,
-        replicates=replicates,
-        cache=cache,
+        **options,
     )
 
 
@@ -64,7 +63,8 @@ def test_numbers_are_those_of_the_parts(real):
     for ending, pair in (("", rgb), ("_NIR", nir), ("_joint", joint)):
         expected = frechet_distance(*(compute_moments(part) for part in pair))
         assert found[f"fd60_full{ending}.pixels"] == pytest.approx(expected, rel=1e-6)
-    kernel = kernel_distance(rgb[1], rgb[0], seed=0)
+    own = real.identities(len(rgb[1])), fake.identities(60)
+    kernel = kernel_distance(rgb[1], rgb[0], seed=0, identities=own)
     assert found["kd60_full.pixels"] == pytest.approx(kernel.mean, rel=1e-9)
     scores = neighbour_scores(rgb[1], rgb[0], k=3)
     assert found["pr603_full.pixels_precision"] == scores.precision
@@ -99,6 +99,21 @@ def test_fid_is_earned_by_the_reference_only(real):
     earned = measure(plan_of(names, real, extractors=extractors))
     assert [result.label for result in earned] == ["FID", "KID"]
     assert set(values_of(earned)) == {"fid60_full", "kid60_full_NIR"}
+    fake = SampledImages(Numbers(), 60)
+    published = kernel_distance(features(real, "nir", 60), features(fake, "nir", 60), seed=0)
+    assert values_of(earned)["kid60_full_NIR"] == pytest.approx(published.mean)
+
+
+def test_heldout_images_are_measured_in_the_place_of_as_many_samples(real, tmp_path):
+    heldout = folder(write_people(tmp_path / "heldout", people=5))
+    names = "fid10_full,kid10_full_NIR,pr103_full,vendi10"
+    results = measure(plan_of(names, real, heldout=heldout))
+    alone = evaluate(plan_of(names, real), folder(tmp_path / "heldout"), None)
+    for result, expected in zip(results[:3], alone[:3], strict=True):
+        assert result.heldout == expected.values
+    assert results[3].heldout == {}, "there is nothing that it could be compared with"
+    few = folder(write_people(tmp_path / "few", people=1))
+    assert measure(plan_of("pr603_full", real, heldout=few))[0].heldout == {}
 
 
 @pytest.mark.parametrize("metric", parse_metrics("fid9,kid9,pr93,dc95,pr129,is20,vendi9"))

@@ -119,6 +119,24 @@ class TestKernel:
         assert min(values) < 0 < max(values)
         assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
 
+    def test_images_of_one_identity_are_not_compared(self):
+        """Two sets of one population are at distance 0 by images of different identities only."""
+        names = np.repeat(np.arange(20), 4)
+        plain, apart = [], []
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            x, y = (
+                np.repeat(rng.normal(size=(20, 3)), 4, axis=0) + 0.3 * rng.normal(size=(80, 3))
+                for _ in range(2)
+            )
+            plain.append(squared_mmd(x, y))
+            apart.append(squared_mmd(x, y, (names, names)))
+        error = np.std(apart) / np.sqrt(len(apart))
+        assert abs(np.mean(apart)) < 3 * error
+        assert np.mean(plain) > 5 * error
+        with pytest.raises(ValueError, match="two identities"):
+            squared_mmd(x, y, (names, np.zeros(80)))
+
     def test_order_does_not_matter_where_all_are_taken(self):
         x, y = draw(50), draw(50, seed=1, offset=0.3)
         shuffled = x[np.random.default_rng(0).permutation(50)]

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metrics.distances import kernel_distance
 from metrics.estimates import (
     Estimate,
     clustered,
@@ -11,7 +10,6 @@ from metrics.estimates import (
     interval_estimate,
     multiplicities,
     percentile_interval,
-    subset_estimate,
     weighted_mean,
     weighted_quantile,
     wilson,
@@ -127,37 +125,10 @@ def test_interval_of_a_mean_is_as_wide_as_known():
     assert 0.9 <= hits / 200 <= 0.99
 
 
-def test_interval_of_subsets_is_as_wide_as_known():
-    """A mean of b of n values without replacement; the spread of n values is sigma / sqrt(n)."""
-    rng = np.random.default_rng(0)
-    widths = []
-    for _ in range(100):
-        x = rng.standard_normal(400)
-        subsets = np.array([rng.permutation(x)[:200].mean() for _ in range(50)])
-        found = subset_estimate(x.mean(), subsets, subset_size=200, sampled_from=400, n=400)
-        widths.append(found.high - found.low)
-    assert np.mean(widths) == pytest.approx(2 * 1.96 / 20, rel=0.1)
-
-
-def test_kernel_distance_has_an_interval_around_it():
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((2, 300, 4)).astype(np.float32)
-    distance = kernel_distance(x, y + 0.5, seed=0, subset_size=150)
-    found = subset_estimate(
-        distance.mean, distance.subsets, subset_size=150, sampled_from=300, n=300
-    )
-    assert found.low < distance.mean < found.high
-
-
 @pytest.mark.parametrize("drawn", [[], [1.0], [1.0, float("nan")]])
 def test_no_interval_without_a_spread(drawn):
     found = interval_estimate(3.0, drawn, n=7)
     assert (found.value, found.low, found.high, found.n) == (3.0, None, None, 7)
-
-
-def test_no_interval_where_subsets_are_everything():
-    found = subset_estimate(1.0, np.array([1.0, 1.0]), subset_size=5, sampled_from=5, n=5)
-    assert found.low is None
 
 
 def test_intervals_stay_where_values_can_be():
