@@ -97,6 +97,7 @@ def prepare(options: ReportOptions) -> ReportJob:
         ],
         plan=describe_sets(sets),
         options=options,
+        fails_on_alarm=options.fail_on == "copies",
         inputs=hashes,
     )
 
@@ -116,6 +117,7 @@ def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic
         network=options.network,
         images=options.samples if options.network is None else None,
         data=options.data,
+        heldout=options.heldout,
         extractor=options.extractor,
         outdir=options.outdir,
         seed=options.seed,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dnnlib.options import Device, Options, device_option, option, outdir_option, seed_option
 from evaluation.names import Metric, parse_metrics
@@ -77,6 +78,11 @@ class QualityOptions(EvaluationOptions):
     images: Path | None = option(None, metavar="DIR", help="Or a folder of generated images.")
     data: Path | None = option(
         None, metavar="DIR", help="Real images; labels of conditional networks."
+    )
+    heldout: Path | None = option(
+        None,
+        metavar="DIR",
+        help="Real images of other identities, whose numbers stand beside: the best possible ones.",
     )
     metrics: tuple[Metric, ...] = option(
         metavar="LIST", parse=parse_metrics, help=_METRICS, heading="Measurement"
@@ -203,6 +209,11 @@ class SampleOptions(ThresholdOptions, EvaluationOptions):
         metavar="FILE",
         needs="rec_model",
         help="A second recogniser, other than the one that filtered the samples.",
+    )
+    fail_on: Literal["nothing", "copies"] = option(
+        "nothing",
+        help="copies: exit with code 1, after the page is written, where samples are copies of"
+        " training images.",
     )
     device: Device = device_option(heading="Speed")
 

@@ -12,13 +12,14 @@ from dnnlib.options import Progress
 from evaluation.faces import Faces, given_thresholds, hash_inputs, measure_thresholds, open_faces
 from evaluation.options import PrivacyOptions
 from evaluation.pictures import neighbour_panels
-from evaluation.report import Block, Cell, Chart, Headline, Panels, Section, Table
+from evaluation.report import Block, Cell, Chart, Headline, Panels, Section, Table, Text
 from evaluation.topic import ReportJob, Topic, describe_sets, open_sets
-from metrics.privacy import Group, PrivacyScore, check_strangers, score_privacy
+from metrics.privacy import ALARM_RATE, Group, PrivacyScore, check_strangers, score_privacy
 from torch_utils.devices import resolve_repeatable
 
 _NAMES = {"mean": "Mean", "median": "Median", "p95": "95 % quantile", "p99": "99 % quantile"}
 _CLOSEST = 12
+_NAMED = 20
 _NO_HELDOUT = (
     "baseline of held-out identities",
     "no --heldout was given; nothing below is a leak by itself, as identities that were never seen "
@@ -36,11 +37,13 @@ class PrivacyResults:
 
     Attributes:
         scores: recogniser and modality ("a.pth, RGB") -> what it finds.
+        copies: the same -> (sample, training image, cosine) of each copy.
         panels: pictures of nearest neighbours, by recogniser.
         source: how thresholds were set.
     """
 
     scores: Mapping[str, PrivacyScore]
+    copies: Mapping[str, Sequence[tuple[str, str, float]]]
     panels: Sequence[Panels]
     source: str
 
@@ -76,24 +79,33 @@ class PrivacyTopic(Topic):
     def _sets(self) -> list[SampleIndex]:
         return [self.samples, self.training] + ([self.heldout] if self.heldout else [])
 
+    @property
+    def _tested(self) -> list[str]:
+        """Modalities that all sets have."""
+        return [m for m in self.samples.modalities if all(m in s.modalities for s in self._sets)]
+
+    @property
+    def _num_tests(self) -> int:
+        return max(len(self.faces) * len(self._tested), 1)
+
     def measure(self, progress: Progress) -> PrivacyResults:
         """Measure by each recogniser, in each modality that all sets have."""
         known = self.heldout or self.training
         source = f"measured on {known.num_identities} identities of {known.name}"
         if self.thresholds:
             source = f"as given for {self.faces[0].name}, else {source}"
-        scores, panels = {}, []
+        scores, panels, copies = {}, [], {}
         for number, faces in enumerate(self.faces):
-            for modality in self.samples.modalities:
-                if not all(modality in samples.modalities for samples in self._sets):
-                    continue
+            for modality in self._tested:
                 levels = self.thresholds if number == 0 else {}
                 levels = levels or measure_thresholds(known, faces, modality, progress=progress)
                 score = self._score(faces, modality, levels, progress)
-                scores[f"{faces.name}, {modality.upper()}"] = score
+                name = f"{faces.name}, {modality.upper()}"
+                scores[name] = score
+                copies[name] = self._name_copies(score, faces, modality, progress)
                 if modality == MODALITIES[0].name:
                     panels.append(self._closest(score, faces, modality, progress))
-        return PrivacyResults(scores=scores, panels=panels, source=source)
+        return PrivacyResults(scores=scores, copies=copies, panels=panels, source=source)
 
     def _score(
         self, faces: Faces, modality: str, levels: Mapping[float, float], progress: Progress
@@ -110,27 +122,50 @@ class PrivacyTopic(Topic):
             levels,
             device=faces.device,
             seed=self.seed,
+            alarm_rate=ALARM_RATE / self._num_tests,
         )
 
     def _closest(
         self, score: PrivacyScore, faces: Faces, modality: str, progress: Progress
     ) -> Panels:
         """Return the most similar pairs, one a sample."""
+        order = np.argsort(-score.nearest.scores, kind="stable")[:_CLOSEST].tolist()
+        pairs = self._pairs(score, order, faces, modality, progress)
+        return neighbour_panels(self.samples, self.training, pairs, faces.name)
+
+    def _name_copies(
+        self, score: PrivacyScore, faces: Faces, modality: str, progress: Progress
+    ) -> list[tuple[str, str, float]]:
+        """Return the names of each copy and of its training image, and their cosine."""
+        pairs = self._pairs(score, score.copies.rows, faces, modality, progress)
+        return [(self.samples.stems[i], self.training.stems[j], score) for i, j, score in pairs]
+
+    def _pairs(
+        self,
+        score: PrivacyScore,
+        order: Sequence[int],
+        faces: Faces,
+        modality: str,
+        progress: Progress,
+    ) -> list[tuple[int, int, float]]:
+        """Return (sample, nearest training sample, cosine) of rows of the embeddings."""
         rows, columns = (
             np.flatnonzero(faces.of(samples, modality, progress).is_enrolled)
             for samples in (self.samples, self.training)
         )
         nearest = score.nearest
-        order = np.argsort(-nearest.scores, kind="stable")[:_CLOSEST].tolist()
-        pairs = [
+        return [
             (int(rows[i]), int(columns[nearest.indices[i]]), float(nearest.scores[i]))
             for i in order
         ]
-        return neighbour_panels(self.samples, self.training, pairs, faces.name)
 
     def section(self, results: PrivacyResults) -> Section:
         """Return tables and charts of the similarity to training identities."""
-        blocks: list[Block] = []
+        copies = {name: found for name, found in results.copies.items() if found}
+        verdict = _verdict(results, has_heldout=self.heldout is not None)
+        blocks: list[Block] = [Text(label="Verdict", text=verdict)]
+        if copies:
+            blocks.append(_copies(copies, results.scores))
         for name, score in results.scores.items():
             blocks += [_nearest(name, score), _above(name, score, results.source)]
             blocks += [_tests(name, score), _chart(name, score)]
@@ -141,7 +176,10 @@ class PrivacyTopic(Topic):
             lead="Do samples show training identities. The nearest of many images is always "
             "somewhat similar; the leak is what exceeds real identities that were held out.",
             blocks=(*blocks, *results.panels),
+            alarm=verdict if copies else "",
             data={
+                "verdict": verdict,
+                "copies": results.copies,
                 "thresholds": results.source,
                 "recognisers": {name: _data(score) for name, score in results.scores.items()},
             },
@@ -178,11 +216,60 @@ def prepare(options: PrivacyOptions) -> ReportJob:
         topics=[topic],
         plan=describe_sets(sets),
         options=options,
+        fails_on_alarm=options.fail_on == "copies",
         inputs=lambda: hash_inputs(sets, faces),
     )
 
 
 # Tables and charts
+
+
+def _verdict(results: PrivacyResults, *, has_heldout: bool) -> str:
+    """Return what the numbers say, in sentences for readers who know none of the measures."""
+    copies = {sample for found in results.copies.values() for sample, _, _ in found}
+    if copies:
+        lines = [f"{len(copies)} samples are copies of training images; they are named below."]
+    else:
+        lines = ["No sample is named as a copy of a training image."]
+    near = [
+        name
+        for name, score in results.scores.items()
+        if (excess := score.statistics["mean"].excess) is not None and (excess.low or 0) > 0
+    ]
+    if not has_heldout:
+        lines.append(
+            "Whether samples are nearer to training identities than strangers are was not measured:"
+            " that needs --heldout."
+        )
+    elif near:
+        lines.append(
+            "On average, samples are nearer to training identities than identities that were never"
+            f" seen, by {', '.join(near)}."
+        )
+    else:
+        lines.append(
+            "On average, samples are not nearer to training identities than identities that were"
+            " never seen."
+        )
+    return "\n".join(lines)
+
+
+def _copies(
+    copies: Mapping[str, Sequence[tuple[str, str, float]]], scores: Mapping[str, PrivacyScore]
+) -> Table:
+    rows = [
+        (name, sample, training, f"{cosine:.4f}", f"{scores[name].copies.threshold:.4f}")
+        for name, found in copies.items()
+        for sample, training, cosine in found[:_NAMED]
+    ]
+    return Table(
+        caption="Copies of training images",
+        columns=("By", "Sample", "Training image", "Cosine", "Threshold"),
+        rows=tuple(rows),
+        note="Nearer to a training image than held-out identities can be expected to come: the "
+        f"threshold lets a set without copies raise an alarm in {ALARM_RATE:.0%} of all cases. "
+        f"At most {_NAMED} a recogniser are shown; the JSON has all.",
+    )
 
 
 def _headlines(name: str, score: PrivacyScore) -> list[Headline]:
@@ -230,26 +317,27 @@ def _above(name: str, score: PrivacyScore, source: str) -> Table:
 
 def _tests(name: str, score: PrivacyScore) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    if score.copies:
-        copies = score.copies
+    if score.copy_test:
+        copies = score.copy_test
         rows += [
-            ("C_T (z)", f"{copies.c_t:.3f}", f"below -3 says copying; p = {copies.p_value:.3g}"),
-            ("Chance that a sample is nearer", copies.chance, "0.5 is no difference"),
+            ("C_T", f"{copies.c_t:.3f}", None, None, "below -3 says copying"),
+            ("Chance that a sample is nearer", copies.chance, None, None, "0.5: no difference"),
         ]
-    rows.append(("AuthPct", score.authentic, "share not nearer than training images are apart"))
-    if score.authentic_person:
+    reading = "share not nearer than training images are to each other"
+    rows.append(("AuthPct", *vars(score.authentic).values(), reading))
+    if score.authentic_identity:
         reading = "share not nearer than another training identity is"
-        rows.append(("AuthPct, by identities", score.authentic_person, reading))
+        rows.append(("AuthPct, by identities", *vars(score.authentic_identity).values(), reading))
     if score.membership_auc:
         reading = "0.5: members cannot be distinguished"
-        rows.append(("Membership inference AUC", score.membership_auc, reading))
+        rows.append(("Membership inference AUC", score.membership_auc, None, None, reading))
     return Table(
         caption=f"Memorisation and membership, by {name}",
-        columns=("Test", "Value", "Reading"),
+        columns=("Test", "Samples", "Held-out identities", "Excess", "Reading"),
         rows=tuple(rows),
-        note="C_T counts images as independent, which those of one identity are not; the chance "
-        "below it has an interval over identities. A recogniser trained on the training "
-        "identities may recognise members for reasons of its own: use one that was not.",
+        note="Intervals, and the standard error in C_T, are over identities. AuthPct below that of "
+        "held-out identities speaks for copies. A recogniser trained on the training identities "
+        "may recognise members for reasons of its own: use one that was not.",
     )
 
 
@@ -272,7 +360,7 @@ def _chart(name: str, score: PrivacyScore) -> Chart:
 
 def _data(score: PrivacyScore) -> dict[str, object]:
     """Return what goes into the JSON: everything but the values of single images."""
-    kept = ("statistics", "above", "copies", "authentic", "authentic_person", "membership_auc")
+    kept = ("statistics", "above", "copy_test", "authentic", "authentic_identity", "membership_auc")
     highest, baseline = score.maximum
     return {
         **{name: getattr(score, name) for name in kept},

@@ -125,6 +125,7 @@ class Section:
         blocks: tables, charts and pictures.
         data: the same in plain values, for report.json.
         headlines: for the top of the page.
+        alarm: what --fail-on reports, "" for nothing.
         skipped: (what was not measured, why).
     """
 
@@ -134,6 +135,7 @@ class Section:
     blocks: tuple[Block, ...] = ()
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     headlines: tuple[Headline, ...] = ()
+    alarm: str = ""
     skipped: tuple[tuple[str, str], ...] = ()
 
 

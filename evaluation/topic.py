@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from data.sample_index import SampleIndex
 from data.samples import open_samples
 from dnnlib import files
-from dnnlib.options import Job, Progress
+from dnnlib.options import Job, JobError, Progress
 from dnnlib.processes import is_first_process
 from dnnlib.runs import describe_environment
 from evaluation.html import write_report
@@ -90,6 +90,7 @@ class ReportJob(Job):
         plan: what --dry-run prints.
         options: of the command: where the files go, and the seed.
         inputs: returns what is read -> its SHA-256.
+        fails_on_alarm: whether a section's alarm makes the job fail, after the page is written.
     """
 
     name: str
@@ -99,6 +100,7 @@ class ReportJob(Job):
     plan: Mapping[str, Any]
     options: EvaluationOptions
     inputs: Callable[[], Mapping[str, str]]
+    fails_on_alarm: bool = False
 
     def __post_init__(self) -> None:
         check_outdir(self.options.outdir)
@@ -108,7 +110,10 @@ class ReportJob(Job):
         return self.plan
 
     def run(self, progress: Progress) -> str | None:
-        """Measure all topics; the first process writes the report and returns its tables."""
+        """Measure all topics; the first process writes the report and returns its tables.
+
+        Raises: JobError for an alarm, where that is asked for.
+        """
         sections = [self._section(topic, progress) for topic in self.topics]
         if not is_first_process():
             return None
@@ -118,7 +123,11 @@ class ReportJob(Job):
         report = Report(title=self.title, subtitle=self.subtitle, sections=(*sections, last))
         page, numbers = write_report(report, self.options.outdir, self.name)
         tables = "\n\n".join(section_text(section) for section in sections)
-        return f"{tables}\n\nwrote {page} and {numbers}"
+        text = f"{tables}\n\nwrote {page} and {numbers}"
+        alarms = [section.alarm for section in sections if section.alarm]
+        if alarms and self.fails_on_alarm:
+            raise JobError("\n".join([text, *alarms]))
+        return text
 
     def _section(self, topic: Topic | Skipped, progress: Progress) -> Section:
         if isinstance(topic, Skipped):

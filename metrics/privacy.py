@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy import stats
 
 from metrics import NotMeasuredError
 from metrics.estimates import (
+    REPLICATES,
     Estimate,
     Floats,
     check_finite,
@@ -32,6 +32,11 @@ Side = tuple[np.ndarray, Sequence[str]]  # values, and the identity of each
 Statistic = Callable[[Floats, Floats], float]  # values, weights
 TwoSided = Callable[[Floats, Floats, Floats, Floats], float]  # the same of two groups
 
+ALARM_RATE = 0.05
+_NEAR_IDENTICAL = 0.9995
+_SMALLEST_DISTANCE = 1e-7  # of float32 cosines
+_MIN_STRANGERS = 10
+_MIN_TAIL, _TAIL_SHARE = 5, 0.2
 _STATISTICS = {
     "mean": weighted_mean,
     "median": weighted_quantile(0.5),
@@ -93,14 +98,29 @@ class CopyTest:
     """Meehan's test of whether samples are nearer to training images than held-out ones are.
 
     Attributes:
-        c_t: z value of Mann-Whitney's U; well below 0 says that training images were copied.
-        p_value: one-sided, for independent images.
+        c_t: 0.5 - chance, in units of its deviation where identities change sides at random; below
+            -3 says that training images were copied. Mann-Whitney's own deviation would count
+            images of one identity as independent.
         chance: probability that a sample is nearer than a held-out image; 0.5 is no difference.
     """
 
     c_t: float
-    p_value: float
     chance: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """Samples that are nearer to a training image than strangers come.
+
+    Attributes:
+        threshold: cosine at or above which a sample counts as a copy.
+        rows: of those samples, the nearest first.
+        is_calibrated: whether held-out identities set the threshold; else it is fixed, near 1.
+    """
+
+    threshold: float
+    rows: tuple[int, ...]
+    is_calibrated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +133,11 @@ class PrivacyScore:
         statistics: "mean", "median", "p95", "p99" of the nearest similarity.
         maximum: of the samples; of held-out identities.
         above: shares above thresholds.
-        copies: C_T; None without held-out identities.
-        authentic: share of samples further from their nearest training image than that one is
+        copies: single samples that are copies.
+        copy_test: C_T; None without held-out identities.
+        authentic: share of images further from their nearest training image than that one is
             from its nearest other training image (AuthPct).
-        authentic_person: the same with the nearest training image of another identity; None where
+        authentic_identity: the same with the nearest training image of another identity; None where
             there is one identity only.
         membership_auc: of telling training images from held-out ones by their similarity to the
             nearest sample; None without held-out identities.
@@ -127,9 +148,10 @@ class PrivacyScore:
     statistics: Mapping[str, Compared]
     maximum: tuple[float, float | None]
     above: tuple[Above, ...]
-    copies: CopyTest | None
-    authentic: Estimate
-    authentic_person: Estimate | None
+    copies: Copies
+    copy_test: CopyTest | None
+    authentic: Compared
+    authentic_identity: Compared | None
     membership_auc: Estimate | None
 
 
@@ -151,6 +173,7 @@ def score_privacy(
     *,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    alarm_rate: float = ALARM_RATE,
 ) -> PrivacyScore:
     """Measure by one recogniser how much nearer samples are to training identities than others are.
 
@@ -160,6 +183,8 @@ def score_privacy(
         heldout: real identities that the generator never saw; None leaves out what needs them.
         thresholds: FMR -> cosine.
         device: of the nearest neighbours.
+        seed: of resampling.
+        alarm_rate: of `find_copies`.
     Raises: ValueError for an identity in both real groups, other widths, NaN or zero vectors.
     Source: nearest and thresholds: Beyond-Real-Faces (arXiv:2510.17372); membership by retrieval:
         Otroshi & Marcel 2024 (arXiv:2410.24015).
@@ -170,14 +195,16 @@ def score_privacy(
     nearest = known.nearest(samples.vectors)
     own = nearest.scores.astype(np.float64)
     sides = [(own, samples.identities)]
+    found = [nearest]
     if heldout is not None:
-        other = known.nearest(heldout.vectors).scores.astype(np.float64)
-        sides.append((other, heldout.identities))
+        found.append(known.nearest(heldout.vectors))
+        sides.append((found[1].scores.astype(np.float64), heldout.identities))
     if len(training.vectors) < 2:
         raise NotMeasuredError("privacy needs at least two training images, got 1")
     identities, count = group_numbers(training.identities)
     images = np.arange(len(identities))
-    authentic = partial(_authentic, nearest, samples, training, device=device, seed=seed)
+    names = [identities for _, identities in sides]
+    authentic = partial(_authentic, found, names, training, device=device, seed=seed)
     membership = None
     if heldout is not None:
         membership = membership_auc(training, heldout, samples, device=device, seed=seed)
@@ -188,11 +215,46 @@ def score_privacy(
         statistics={name: _compared(sides, s, seed) for name, s in _STATISTICS.items()},
         maximum=(float(own.max()), float(sides[1][0].max()) if heldout else None),
         above=tuple(_above(sides, fmr, threshold, seed) for fmr, threshold in levels),
-        copies=copy_test(*sides[0], *sides[1], seed=seed) if heldout else None,
+        copies=find_copies(*sides, alarm_rate=alarm_rate),
+        copy_test=copy_test(*sides[0], *sides[1], seed=seed) if heldout else None,
         authentic=authentic(images),
-        authentic_person=authentic(identities) if count > 1 else None,
+        authentic_identity=authentic(identities) if count > 1 else None,
         membership_auc=membership,
     )
+
+
+def find_copies(
+    samples: Side, heldout: Side | None = None, *, alarm_rate: float = ALARM_RATE
+) -> Copies:
+    """Return the samples that are nearer to a training image than strangers are expected to come.
+
+    Near its nearest neighbour, the distance 1 - cosine of strangers falls like a power law, whose
+    exponent the nearest fifth of the held-out identities gives (each by its nearest image). The
+    threshold is where one false alarm among all samples has the probability `alarm_rate`; samples
+    count as if all of them were independent, in units of the images of a held-out identity.
+
+    Args:
+        samples: cosine to the nearest training image, and identity, of each sample.
+        heldout: the same of held-out images; with fewer than 10 identities the threshold is fixed.
+        alarm_rate: probability that a set without any copy has one named.
+    Source: peaks over threshold with an exponential tail of -log(1 - cosine), Pickands 1975; the
+        power law of nearest neighbours, Levina & Bickel 2004 (their estimator of dimension).
+    """
+    values = np.asarray(samples[0], np.float64)
+    numbers, count = group_numbers(heldout[1]) if heldout is not None else (np.empty(0), 0)
+    threshold = _NEAR_IDENTICAL
+    if heldout is not None and count >= _MIN_STRANGERS:
+        nearest = np.full(count, -1.0)
+        np.maximum.at(nearest, numbers, np.asarray(heldout[0], np.float64))
+        tail = -np.log(np.maximum(1 - np.sort(nearest)[::-1], _SMALLEST_DISTANCE))
+        k = max(_MIN_TAIL, round(count * _TAIL_SHARE))
+        slope = float((tail[:k] - tail[k]).mean())
+        expected = len(values) / (len(numbers) / count) * k / count
+        reach = tail[k] + slope * math.log(max(expected / alarm_rate, 1.0))
+        threshold = 1 - math.exp(-reach)
+    order = np.argsort(-values, kind="stable")
+    rows = tuple(order[values[order] >= threshold].tolist())
+    return Copies(threshold=threshold, rows=rows, is_calibrated=count >= _MIN_STRANGERS)
 
 
 def copy_test(
@@ -215,17 +277,10 @@ def copy_test(
         raise NotMeasuredError(
             f"the test needs samples and held-out images, got {len(a)}, {len(b)}"
         )
-    ranks = stats.rankdata(np.concatenate([a, b]))
-    u = float(ranks[: len(a)].sum()) - len(a) * (len(a) + 1) / 2
-    ties = np.unique(ranks, return_counts=True)[1].astype(np.float64)
-    total = len(a) + len(b)
-    correction = float((ties**3 - ties).sum()) / (total * max(total - 1, 1))
-    deviation = math.sqrt(len(a) * len(b) / 12 * (total + 1 - correction))
-    z = (len(a) * len(b) / 2 - u) / deviation if deviation > 0 else 0.0
-    chance = _difference(
-        ((a, sample_identities), (b, heldout_identities)), _chance_above, seed, len(a) + len(b)
-    )
-    return CopyTest(c_t=z, p_value=float(stats.norm.cdf(z)), chance=chance)
+    sides = (a, sample_identities), (b, heldout_identities)
+    chance = _difference(sides, _chance_above, seed)
+    error = _null_deviation(sides, seed)
+    return CopyTest(c_t=(0.5 - chance.value) / error if error > 0 else 0.0, chance=chance)
 
 
 def membership_auc(
@@ -247,7 +302,7 @@ def membership_auc(
         known.nearest(group.vectors).scores.astype(np.float64) for group in (training, heldout)
     )
     sides = (members, training.identities), (others, heldout.identities)
-    return _difference(sides, _chance_above, seed, len(members) + len(others))
+    return _difference(sides, _chance_above, seed)
 
 
 def _compared(sides: Sequence[Side], statistic: Statistic, seed: int) -> Compared:
@@ -260,36 +315,41 @@ def _compared(sides: Sequence[Side], statistic: Statistic, seed: int) -> Compare
     def difference(a: Floats, wa: Floats, b: Floats, wb: Floats) -> float:
         return statistic(a, wa) - statistic(b, wb)
 
-    excess = _difference((sides[0], sides[1]), difference, seed, len(sides[0][0]))
+    excess = _difference((sides[0], sides[1]), difference, seed)
     return Compared(samples=estimates[0], heldout=estimates[1], excess=excess)
 
 
 def _above(sides: Sequence[Side], fmr: float, threshold: float, seed: int) -> Above:
     flags = [((values >= threshold) * 1.0, identities) for values, identities in sides]
+    return Above(fmr=fmr, threshold=threshold, **vars(_compared_shares(flags, seed)))
+
+
+def _compared_shares(flags: Sequence[Side], seed: int) -> Compared:
     shares = [clustered_share(values, identities, seed=seed) for values, identities in flags]
     excess = _compared(flags, weighted_mean, seed).excess
-    heldout = shares[1] if len(sides) > 1 else None
-    return Above(fmr=fmr, threshold=threshold, samples=shares[0], heldout=heldout, excess=excess)
+    return Compared(samples=shares[0], heldout=shares[1] if len(flags) > 1 else None, excess=excess)
 
 
 def _authentic(
-    nearest: Nearest,
-    samples: Group,
+    found: Sequence[Nearest],
+    names: Sequence[Sequence[str]],
     training: Group,
     numbers: np.ndarray,
     *,
     device: torch.device | str,
     seed: int,
-) -> Estimate:
+) -> Compared:
     """Return AuthPct, where training images of equal numbers are not each other's neighbours.
 
     Source: Alaa et al. 2022 (arXiv:2102.08921), with cosines instead of distances.
     """
-    used, rows = np.unique(nearest.indices, return_inverse=True)
     known = References(training.vectors, numbers, device=device)
-    around = known.nearest(training.vectors[used], groups=numbers[used])
-    is_authentic = nearest.scores < around.scores[rows]
-    return clustered_share(is_authentic, samples.identities, seed=seed)
+    flags = []
+    for nearest, identities in zip(found, names, strict=True):
+        used, rows = np.unique(nearest.indices, return_inverse=True)
+        around = known.nearest(training.vectors[used], groups=numbers[used])
+        flags.append(((nearest.scores < around.scores[rows]) * 1.0, identities))
+    return _compared_shares(flags, seed)
 
 
 def _chance_above(a: Floats, wa: Floats, b: Floats, wb: Floats) -> float:
@@ -303,11 +363,27 @@ def _chance_above(a: Floats, wa: Floats, b: Floats, wb: Floats) -> float:
     return float(wa @ (below + up_to) / 2 / (wa.sum() * wb.sum()))
 
 
-def _difference(sides: tuple[Side, Side], statistic: TwoSided, seed: int, n: int) -> Estimate:
+def _null_deviation(sides: tuple[Side, Side], seed: int) -> float:
+    """Return the deviation of `_chance_above` from 0.5 where whole identities change sides."""
+    values = np.concatenate([side[0] for side in sides])
+    (rows, count), (others, other_count) = (group_numbers(side[1]) for side in sides)
+    numbers = np.concatenate([rows, others + count])
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, len(values)])))
+    found = []
+    for _ in range(REPLICATES):
+        is_first = np.zeros(count + other_count)
+        is_first[rng.permutation(count + other_count)[:count]] = 1.0
+        weights = is_first[numbers]
+        found.append(_chance_above(values, weights, values, 1 - weights) - 0.5)
+    return float(np.sqrt(np.mean(np.square(found))))
+
+
+def _difference(sides: tuple[Side, Side], statistic: TwoSided, seed: int) -> Estimate:
     """Return a statistic of two independent groups; the identities of each are resampled apart."""
     (a, first), (b, second) = sides
     (rows, count), (others, other_count) = group_numbers(first), group_numbers(second)
     whole = statistic(a, np.ones(len(a)), b, np.ones(len(b)))
     draws = zip(multiplicities(count, seed), multiplicities(other_count, seed + 1), strict=True)
     drawn = [statistic(a, draw[rows], b, other[others]) for draw, other in draws]
+    n = len(a) + len(b)
     return estimate_of(whole, drawn, n=n, clusters=min(count, other_count))

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -197,8 +198,26 @@ def test_privacy(places, tmp_path):
     assert found["membership_auc"]["n"] == 36
     assert "Skipped: second recogniser" in text
     text, sections = succeed(tmp_path / "few", "privacy", *arguments)
-    assert sections["privacy"]["recognisers"]["a.pth, RGB"]["copies"] is None
+    assert sections["privacy"]["recognisers"]["a.pth, RGB"]["copy_test"] is None
     assert "Skipped: baseline of held-out identities" in text
+
+
+def test_a_training_image_among_the_samples_is_named_and_can_fail_the_command(places, tmp_path):
+    stem = next((places["data"] / "VIS").iterdir()).stem
+    samples = tmp_path / "samples"
+    for folder in ("VIS", "NIR"):
+        shutil.copytree(places["samples"] / folder, samples / folder)
+        shutil.copy(places["data"] / folder / f"{stem}.png", samples / folder / "99_7.png")
+    line = [f"--samples={samples}", f"--data={places['data']}", f"--rec-model={places['model']}"]
+    line += [f"--heldout={places['heldout']}", "--threshold=0.001:0.9"]
+    _, sections = succeed(tmp_path / "told", "privacy", *line)
+    assert "copies of training images" in sections["privacy"]["verdict"]
+    for found in sections["privacy"]["copies"].values():
+        assert found[0][:2] == ["99_7", stem]
+    result = run("privacy", *line, f"--outdir={tmp_path / 'failed'}", "--fail-on=copies")
+    assert result.exit_code == 1
+    assert "copies of training images" in result.output
+    assert (tmp_path / "failed/privacy.html").is_file()
 
 
 @pytest.mark.parametrize("command", ["verification", "dataset"])

@@ -139,7 +139,7 @@ def test_numbers_carry_counts_and_intervals(full):
     assert set(inputs) >= {"recogniser a.pth", "recogniser b.pth"}
     privacy = content["sections"]["privacy"]["recognisers"]
     assert set(privacy) == {f"{n}.pth, {m}" for n in "ab" for m in ("RGB", "NIR")}
-    assert privacy["a.pth, RGB"]["statistics"]["mean"]["excess"]["n"] == 20
+    assert privacy["a.pth, RGB"]["statistics"]["mean"]["excess"]["n"] == 40
     assert content["sections"]["masks"]["score"]["mean_iou"]["value"] == 1
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from metrics.nearest import References
-from metrics.privacy import Group, copy_test, membership_auc, score_privacy
+from metrics.privacy import Group, copy_test, find_copies, membership_auc, score_privacy
 
 WIDTH = 12
 
@@ -35,10 +35,10 @@ def test_strangers_are_no_leak():
             people(30, 3, seed=seed + k, prefix=prefix) for k, prefix in enumerate("ths")
         )
         score = score_privacy(strangers, training, heldout, {})
-        assert abs(score.copies.c_t) < 5
+        assert abs(score.copy_test.c_t) < 5
         for estimate, truth in (
             (score.statistics["mean"].excess, 0),
-            (score.copies.chance, 0.5),
+            (score.copy_test.chance, 0.5),
             (score.membership_auc, 0.5),
         ):
             covered.append(estimate.low <= truth <= estimate.high)
@@ -49,12 +49,13 @@ def test_strangers_are_no_leak():
 def test_copies_are_a_leak():
     score = score_privacy(copies(), TRAINING, HELDOUT, LEVELS)
     assert score.statistics["mean"].excess.low > 0.1
-    assert score.copies.c_t < -8
-    assert score.copies.p_value < 1e-9
-    assert score.copies.chance.low > 0.95
+    assert score.copy_test.c_t < -8
+    assert score.copy_test.chance.low > 0.95
     assert score.membership_auc.low > 0.75
-    assert score.authentic.value < 0.1
-    assert score.authentic_person.value == 0
+    assert score.authentic.samples.value < 0.1
+    assert score.authentic.heldout.value > 0.3
+    assert score.authentic.excess.high < 0
+    assert score.authentic_identity.samples.value == 0
     strict, loose = sorted(score.above, key=lambda entry: -entry.threshold)
     assert (strict.fmr, loose.fmr) == (1e-3, 1e-2)
     assert strict.samples.value == 1
@@ -65,7 +66,8 @@ def test_copies_are_a_leak():
 
 def test_without_heldout_people_nothing_is_called_a_leak():
     score = score_privacy(copies(), TRAINING, None, LEVELS)
-    assert score.copies is None
+    assert score.copy_test is None
+    assert not score.copies.is_calibrated
     assert score.membership_auc is None
     assert score.statistics["mean"].excess is None
     assert score.above[0].heldout is None
@@ -81,17 +83,62 @@ def test_scale_and_order_change_nothing():
     )
     a, b = (score_privacy(s, TRAINING, HELDOUT, LEVELS) for s in (STRANGERS, moved))
     assert a.statistics["mean"].samples.value == pytest.approx(b.statistics["mean"].samples.value)
-    assert a.copies.c_t == pytest.approx(b.copies.c_t)
+    assert a.copy_test.c_t == pytest.approx(b.copy_test.c_t)
     assert a.membership_auc.value == pytest.approx(b.membership_auc.value)
 
 
-def test_copy_test_agrees_with_scipy():
+def test_copy_test_agrees_with_scipy_where_images_are_independent():
     rng = np.random.default_rng(4)
-    a, b = rng.normal(0.1, 1, 50).round(1), rng.normal(0, 1, 70).round(1)
-    found = copy_test(a, [f"a{i}" for i in range(50)], b, [f"b{i}" for i in range(70)])
+    a, b = rng.normal(0.5, 1, 300).round(1), rng.normal(0, 1, 400).round(1)
+    found = copy_test(a, [f"a{i}" for i in range(300)], b, [f"b{i}" for i in range(400)])
     expected = stats.mannwhitneyu(a, b, alternative="greater", use_continuity=False)
-    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
-    assert found.chance.value == pytest.approx(expected.statistic / (50 * 70))
+    assert found.chance.value == pytest.approx(expected.statistic / (300 * 400))
+    assert found.c_t == pytest.approx(stats.norm.ppf(expected.pvalue), rel=0.2)
+
+
+def test_copy_test_raises_no_alarm_where_identities_decide_and_nobody_is_copied():
+    names = {side: [f"{side}{i // 10}" for i in range(200)] for side in "ab"}
+    alarms, naive = 0, 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        a, b = (np.repeat(rng.normal(size=20), 10) + 0.5 * rng.normal(size=200) for _ in names)
+        alarms += copy_test(a, names["a"], b, names["b"], seed=seed).c_t < -3
+        naive += stats.mannwhitneyu(a, b, alternative="greater").pvalue < stats.norm.cdf(-3)
+    assert alarms <= 2
+    assert naive >= 8, "images counted as independent"
+
+
+def faces(rng, people, images, spread=0.6, width=24):
+    """Embeddings of identities: [people * images, width] unit vectors, and their names."""
+    centres = np.repeat(rng.normal(size=(people, width)), images, axis=0)
+    vectors = centres + spread * rng.normal(size=centres.shape)
+    names = [f"p{i // images}" for i in range(len(vectors))]
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), names
+
+
+@pytest.mark.parametrize("samples_per_identity", [4, 12])
+def test_sets_without_copies_raise_few_alarms_and_one_copy_is_named(samples_per_identity):
+    alarms, found = 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        training, _ = faces(rng, 100, 4)
+        groups = [faces(rng, 40, 4), faces(rng, 20, samples_per_identity)]
+        known = References(training)
+        sides = [(known.nearest(vectors).scores.astype(float), names) for vectors, names in groups]
+        alarms += bool(find_copies(sides[1], sides[0]).rows)
+        planted, row = sides[1][0].copy(), int(rng.integers(len(sides[1][0])))
+        planted[row] = 0.999  # a training photograph, compressed
+        copies = find_copies((planted, sides[1][1]), sides[0])
+        found += copies.rows[:1] == (row,)
+        assert copies.is_calibrated
+    assert alarms <= 8  # 5 % wanted; 8 of 60 or fewer has 99 % at that rate
+    assert found >= 58
+
+
+def test_without_strangers_only_what_is_almost_equal_is_a_copy():
+    copies = find_copies((np.array([0.9, 0.9999, 0.99]), ["a", "b", "c"]))
+    assert copies.rows == (1,)
+    assert not copies.is_calibrated
 
 
 def test_membership_auc_agrees_with_scikit_learn():
@@ -113,9 +160,9 @@ def test_authenticity_by_hand():
     score = score_privacy(samples, training, None, {})
     assert score.nearest.indices.tolist() == [0, 0, 1, 0, 0]
     # 0 and 30 have each other 30 degrees away: -80 and -95 are further from 0 than that.
-    assert score.authentic.value == pytest.approx(2 / 5)
+    assert score.authentic.samples.value == pytest.approx(2 / 5)
     # Another person is 90 degrees from 0 and 60 from 30: only -95 is further.
-    assert score.authentic_person.value == pytest.approx(1 / 5)
+    assert score.authentic_identity.samples.value == pytest.approx(1 / 5)
 
 
 @pytest.mark.parametrize(
