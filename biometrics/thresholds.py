@@ -53,6 +53,13 @@ class ScoreSummary:
         """The histogram as [PLOT_BINS] integers."""
         return np.array(self.histogram.split(), dtype=np.int64)
 
+    def share_below(self, score: float) -> float:
+        """Return the share of comparisons that score less, interpolated between what is known."""
+        heaped = np.cumsum(self.counts) / max(self.number, 1)
+        known = [*zip(SCORE_EDGES, [0.0, *heaped], strict=True)]
+        known += [(value, float(share)) for share, value in self.quantiles.items()]
+        return float(np.interp(score, *np.array(sorted(known)).T))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdChoice:
@@ -84,6 +91,7 @@ class Thresholds:
         privacy: share `fmr` of non-mated comparisons score this or more.
         same_identity: share `fnmr` of mated comparisons score less, but not below `privacy`: what
             is no match is not the same identity.
+        mated_same_identity: the same without regard to `privacy`; None in files of before.
         too_similar: share 1 - `diversity` of mated comparisons score this or more.
         published_same_identity: mean - 2 standard deviations of mated scores.
         published_too_similar: mean + 1 standard deviation.
@@ -122,6 +130,7 @@ class Thresholds:
     identities: int
     mated: ScoreSummary
     non_mated: ScoreSummary
+    mated_same_identity: float | None = None
 
     @property
     def by_fmr(self) -> dict[float, float]:
@@ -168,6 +177,7 @@ def calibrate(
     thresholds = Thresholds(
         privacy=privacy,
         same_identity=max(mated.highest_edge(fnmr), privacy),
+        mated_same_identity=mated.highest_edge(fnmr),
         too_similar=mated.lowest_edge(1 - diversity),
         published_same_identity=round(mated.mean - 2 * math.sqrt(mated.variance), 6),
         published_too_similar=round(mated.mean + math.sqrt(mated.variance), 6),
@@ -318,7 +328,7 @@ def _check_identities(identities: int, fmr: float) -> None:
 
 
 def _check_order(thresholds: Thresholds) -> None:
-    if thresholds.too_similar <= thresholds.same_identity:
+    if thresholds.too_similar <= max(thresholds.same_identity, thresholds.privacy):
         raise ValueError(
             f"--calibrate: this recogniser does not separate these identities: "
             f"{thresholds.fmr:g} of non-mated comparisons score {thresholds.privacy:.4f} or more, "

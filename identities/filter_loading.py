@@ -21,6 +21,7 @@ from identities.reports import describe_thresholds, write_thresholds_and_plot
 from identities.rules import FilterRules, Preset, Which, published_rules, strict_rules
 
 _MANY = 0.5
+_TOLERANCE = 1.5  # of the share of mated pairs that was asked for
 _logger = logging.getLogger(__name__)
 
 
@@ -85,6 +86,8 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
             describe_thresholds(thresholds),
         )
     rules = _make_rules(options, thresholds)
+    if thresholds is not None:
+        _tell_costs(rules, thresholds)
     hashes = {RGB.name: sha256_file(options.training_ids)}
     training_nir = None
     if options.training_ids_nir is not None:
@@ -110,6 +113,26 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
         features_sha256=hashes,
         thresholds=thresholds,
         calibrated=None if options.calibrate is None else thresholds_path(options),
+    )
+
+
+def _tell_costs(rules: FilterRules, thresholds: Thresholds) -> None:
+    """Say how many mated pairs of training images the rules would reject: what variation costs."""
+    mated = thresholds.mated
+    low = mated.share_below(rules.same_identity)
+    high = 0.0 if rules.too_similar is None else 1 - mated.share_below(rules.too_similar)
+    asked = thresholds.fnmr + 1 - thresholds.diversity
+    level = logging.WARNING if low + high > _TOLERANCE * asked else logging.INFO
+    _logger.log(
+        level,
+        "of pairs of images of one training identity, %.1f %% score less than same_identity %.4f "
+        "and %.1f %% at least too_similar %s (%.1f %% were asked for): new identities can vary "
+        "that much less",
+        100 * low,
+        rules.same_identity,
+        100 * high,
+        "none" if rules.too_similar is None else f"{rules.too_similar:.4f}",
+        100 * asked,
     )
 
 
@@ -164,7 +187,13 @@ def _make_rules(options: FilterOptions, thresholds: Thresholds | None) -> Filter
     changes = options.changes()
     if "privacy" in changes:
         changes.setdefault("uniqueness", changes["privacy"])
-    if options.rules is Preset.STRICT:
+    if options.rules is not Preset.PUBLISHED:
+        if options.rules is Preset.VARIED and thresholds is not None:
+            if thresholds.mated_same_identity is None:
+                raise ValueError(
+                    "--rules=varied: the thresholds lack mated_same_identity; --calibrate again"
+                )
+            changes.setdefault("same_identity", thresholds.mated_same_identity)
         limits = {name: changes.pop(name, getattr(thresholds, name, None)) for name in LIMITS}
         return replace(strict_rules(**limits), **changes)
     if thresholds is None:

@@ -138,7 +138,7 @@ def prepare_identity_data(options: IdentityDataOptions) -> Job:
     if options.gen_model is None or options.outdir is None:
         missing = "--gen_model" if options.gen_model is None else "--outdir"
         raise ValueError(f"{missing} is missing; only --calibrate alone goes without")
-    if wanted.max_attempts is None and wanted.rules is Preset.STRICT:
+    if wanted.max_attempts is None and wanted.rules is not Preset.PUBLISHED:
         wanted = replace(wanted, max_attempts=ATTEMPTS_PER_SAMPLE * options.amount.samples)
     generator, snapshot = load_generator(options.gen_model, device)
     if generator.config.c_dim == 0:

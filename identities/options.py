@@ -63,8 +63,10 @@ class FilterOptions(Options):
     rules: Preset = option(
         Preset.STRICT,
         heading="Filter",
-        help="strict: every image of every training identity, every face, calibrated thresholds."
-        " published: the first image, |cosine|, 0.622 and 0.853.",
+        help="strict: every image of every training identity, every face, calibrated thresholds;"
+        " samples of one identity must match at the privacy threshold. varied: the same, but they"
+        " may differ as much as real images of one identity do. published: the first image,"
+        " |cosine|, 0.622 and 0.853.",
     )
     thresholds: Path | None = option(
         None,

@@ -9,6 +9,7 @@ class Preset(StrEnum):
     """Names of the sets of rules."""
 
     STRICT = "strict"
+    VARIED = "varied"
     PUBLISHED = "published"
 
 

@@ -89,11 +89,13 @@ def test_thresholds_of_one_person(features):
     assert found.published_too_similar == pytest.approx(mated.mean() + mated.std(), abs=1e-5)
 
 
-def test_what_does_not_pass_for_a_person_is_not_that_person():
+def test_a_strict_rate_between_identities_costs_no_mated_pairs():
     blurred = clustered_features(people=90, images=3, spread=0.9)
     found = calibrate(blurred, fmr=0.001, fnmr=0.1)
     assert found.measured_fnmr > 0.1
-    assert found.same_identity == found.privacy
+    assert found.same_identity == found.privacy > found.mated_same_identity
+    assert found.mated.share_below(found.mated_same_identity) == pytest.approx(0.1, abs=0.01)
+    assert found.mated.share_below(found.privacy) == pytest.approx(found.measured_fnmr, abs=0.01)
 
 
 def test_stricter_rates_give_higher_thresholds(features):

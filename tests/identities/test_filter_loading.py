@@ -60,6 +60,21 @@ def test_strict_rules_come_from_the_thresholds(shop):
     assert len(loaded.scorer.training.stems) == 3 * PEOPLE
 
 
+def test_varied_rules_let_samples_differ_as_real_ones_do(shop, tmp_path):
+    strict, varied = (
+        load(shop, rules=rules).scorer.rules for rules in (Preset.STRICT, Preset.VARIED)
+    )
+    assert varied.same_identity == thresholds_of(0).mated_same_identity
+    assert dataclasses.replace(varied, same_identity=strict.same_identity) == strict
+    assert load(shop, rules=Preset.VARIED, same_identity=0.2).scorer.rules.same_identity == 0.2
+    before = json.loads((shop / "limits.json").read_text())
+    del before["mated_same_identity"]
+    (tmp_path / "before.json").write_text(json.dumps(before))
+    assert load(shop, thresholds=tmp_path / "before.json").scorer.rules == strict
+    with pytest.raises(ValueError, match="--rules=varied.*--calibrate"):
+        load(shop, rules=Preset.VARIED, thresholds=tmp_path / "before.json")
+
+
 def test_published_rules_take_the_same_quantities_of_the_thresholds(shop):
     rules = load(shop, rules=Preset.PUBLISHED).scorer.rules
     expected = thresholds_of(0)
@@ -114,6 +129,16 @@ def test_faces_that_may_not_be_found_are_said(shop, caplog, monkeypatch, kind, i
     monkeypatch.setattr(setup, "build_face_check", lambda *_args, **_kwargs: FaceCheck())
     load(shop, face_check=kind)
     assert ("may pass: --face-check=mtcnn rejects it" in caplog.text) == is_said
+
+
+@pytest.mark.parametrize(("changes", "is_warned"), [({}, False), ({"same_identity": 0.98}, True)])
+def test_what_the_rules_cost_of_mated_pairs_is_said(shop, caplog, changes, is_warned):
+    with caplog.at_level("INFO"):
+        load(shop, **changes)
+    (record,) = (r for r in caplog.records if "images of one training identity" in r.message)
+    assert (record.levelname == "WARNING") == is_warned
+    limit = load(shop, **changes).scorer.rules.same_identity
+    assert f"same_identity {limit:.4f}" in record.message
 
 
 def test_a_rate_that_refuses_most_new_people_is_said(shop, caplog):
