@@ -1,0 +1,197 @@
+"""The privacy evaluation, evaluated: how often it is right about copies, and how often wrong."""
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if not __package__:  # started as a file: the packages lie beside this folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dnnlib import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from biometrics.embedding import Embedder
+    from data.sample_index import SampleIndex
+
+EPILOG = """\b
+Example:
+  python prepare_dataset.py example --outdir=DATASETS/strangers --resolution=32 \\
+      --identities=500 --samples=5 --seed=99
+  python benchmarks/audit_power.py --data=DATASETS/strangers \\
+      --rec-model=EXPERIMENTS/demo/auditor/recogniser.pth --json=audit_power.json
+
+\b
+The identities of --data, of whom the recogniser must have learnt none, are divided at random into
+"training", "held-out" and "samples". None of the latter is a copy: every alarm is false. Then some
+samples are replaced by training images, as they are or after JPEG compression, which the evaluation
+must name. A share has its 95 % interval over divisions (Wilson)."""
+
+CASES = {
+    "no copies": (0.0, False),
+    "0.1 %": (0.001, False),
+    "1 %": (0.01, False),
+    "10 %": (0.1, False),
+    "one sample": (None, False),
+    "0.1 %, compressed": (0.001, True),
+    "one sample, compressed": (None, True),
+}
+JPEG_QUALITY = 75
+
+
+def compress(image: "np.ndarray") -> "np.ndarray":
+    """Return an image [C, H, W] uint8 after JPEG."""
+    import numpy as np  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+
+    plane = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+    with io.BytesIO() as file:
+        Image.fromarray(plane).save(file, "JPEG", quality=JPEG_QUALITY)
+        decoded = np.asarray(Image.open(file))
+    return decoded.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
+
+
+def embed(samples: "SampleIndex", embedder: "Embedder", *, compressed: bool) -> "np.ndarray":
+    """Return the embeddings of the RGB images: [N, E] float32."""
+    import torch  # noqa: PLC0415
+
+    images = (samples.image("rgb", index) for index in range(len(samples)))
+    changed = map(compress, images) if compressed else images
+    return embedder.embed(map(torch.from_numpy, changed)).numpy()
+
+
+class Pool:
+    """Embeddings of identities that are divided again and again.
+
+    Args:
+        names: identity of each image.
+        vectors: [N, E] of the images as they are.
+        compressed: [N, E] of the images after JPEG.
+    """
+
+    def __init__(
+        self, names: "np.ndarray", vectors: "np.ndarray", compressed: "np.ndarray"
+    ) -> None:
+        self.names, self.vectors, self.compressed = names, vectors, compressed
+
+    def try_once(
+        self, seed: int, shares: tuple[float, float], case: tuple[float | None, bool]
+    ) -> dict[str, bool]:
+        """Divide the identities, plant copies and evaluate.
+
+        Args:
+            seed: of the division.
+            shares: of identities that are "training" and "held-out"; the rest are samples.
+            case: share of samples that are replaced (None for one), and whether by JPEG images.
+        Returns: what raised an alarm, and whether each copy was named ("named").
+        """
+        import numpy as np  # noqa: PLC0415
+
+        from metrics.privacy import Group, score_privacy  # noqa: PLC0415
+
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(np.unique(self.names))
+        ends = np.cumsum([round(share * len(order)) for share in shares])
+        groups = [np.flatnonzero(np.isin(self.names, part)) for part in np.split(order, ends)]
+        training, heldout, samples = groups
+        vectors = self.vectors[samples].copy()
+        share, is_compressed = case
+        count = 1 if share is None else max(round(share * len(samples)), 1) if share else 0
+        rows = rng.choice(len(samples), count, replace=False)
+        source = self.compressed if is_compressed else self.vectors
+        vectors[rows] = source[rng.choice(training, count, replace=False)]
+        score = score_privacy(
+            Group(vectors=vectors, identities=self.names[samples].tolist()),
+            Group(vectors=self.vectors[training], identities=self.names[training].tolist()),
+            Group(vectors=self.vectors[heldout], identities=self.names[heldout].tolist()),
+            {},
+        )
+        excess, test, membership = (
+            score.statistics["mean"].excess,
+            score.copy_test,
+            score.membership_auc,
+        )
+        assert excess is not None, "there are held-out identities"
+        assert test is not None, "there are held-out identities"
+        assert membership is not None, "there are held-out identities"
+        named = set(score.copies.rows)
+        return {
+            "copies named": bool(named - set(rows.tolist())) if count == 0 else bool(named),
+            "all of them": set(rows.tolist()) <= named,
+            "excess above 0": (excess.low or 0) > 0,
+            "C_T below -3": test.c_t < -3,
+            "AUC above 0.5": (membership.low or 0) > 0.5,
+        }
+
+
+def measure(pool: Pool, divisions: int, shares: tuple[float, float]) -> list[dict[str, Any]]:
+    """Return a row a case: the share of divisions in which each alarm was raised."""
+    from metrics.estimates import wilson  # noqa: PLC0415
+
+    rows = []
+    for name, case in CASES.items():
+        with click.progressbar(range(divisions), label=name, file=sys.stderr) as seeds:
+            found = [pool.try_once(seed, shares, case) for seed in seeds]
+        row: dict[str, Any] = {"copies": name}
+        for alarm in found[0]:
+            share = wilson(sum(one[alarm] for one in found), divisions)
+            row[alarm] = f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
+        if not case[0] and case[0] is not None:
+            row["all of them"] = "-"
+        rows.append(row)
+    return rows
+
+
+@click.command(context_settings=cli.CONTEXT, epilog=EPILOG)
+@click.option("--data", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Images of identities that the recogniser has not learnt.")  # fmt: skip
+@click.option("--rec-model", type=click.Path(path_type=Path), required=True, metavar="FILE",
+              help="The recogniser that audits.")  # fmt: skip
+@click.option("--divisions", default=200, help="Random divisions of the identities.")
+@click.option("--training", default=0.7, help="Share of identities that stand for training ones.")
+@click.option("--heldout", default=0.2, help="Share of identities that are held out.")
+@click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write this file.")
+def main(
+    data: Path,
+    rec_model: Path,
+    divisions: int,
+    training: float,
+    heldout: float,
+    device: str,
+    json_path: Path | None,
+) -> None:
+    """Measure false alarms and found copies of `evaluate.py privacy`."""
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    from benchmarks import common  # noqa: PLC0415
+    from biometrics.embedding import load_embedder  # noqa: PLC0415
+    from data.samples import open_samples  # noqa: PLC0415
+    from torch_utils.devices import resolve_device  # noqa: PLC0415
+
+    with cli.friendly_errors():
+        if training + heldout >= 1:
+            raise ValueError(f"--training and --heldout must leave some, got {training}, {heldout}")
+        samples = open_samples(data)
+        embedder = load_embedder(rec_model, device=resolve_device(device))
+        found = [embed(samples, embedder, compressed=flag) for flag in (False, True)]
+        pool = Pool(np.asarray(samples.identities), *found)
+        rows = measure(pool, divisions, (training, heldout))
+    content = {
+        "machine": common.describe_machine(torch.device(device)),
+        "identities": samples.num_identities,
+        "images": len(samples),
+        "divisions": divisions,
+        "shares": [training, heldout],
+        "rows": rows,
+    }
+    common.report("The privacy evaluation on known answers", content, json_path)
+
+
+if __name__ == "__main__":
+    main()
