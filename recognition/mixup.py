@@ -54,7 +54,7 @@ class DomainMixup:
 
 
 class IdentityMixup:
-    """Images drawn from mixtures of two identities' conditions; they replace some of the set's.
+    """Images generated from mixtures of two identities' conditions; they replace some of the set's.
 
     Image k has the condition phi x a + (1 - phi) x b at the recorded length, a latent of its own,
     and the labels a and b in the same shares; all of it is a function of (seed, k).
@@ -68,7 +68,7 @@ class IdentityMixup:
         share: of the training set's images that are replaced, in 0..1.
         seed: of everything drawn.
         images: how many different ones there are; they are kept in memory and come again. None
-            draws new ones for ever.
+            generates new ones for ever.
     Raises: ValueError for another width, or a modality that the generator lacks.
     Source: Qiu et al. 2021 (SynFace, arXiv:2108.07960), there of identity coefficients of a 3D
         face model; the mixture's length is kept here, as conditions have one length in training.
@@ -88,7 +88,7 @@ class IdentityMixup:
     ) -> None:
         lacking = [name for name in modalities if name not in generator.modalities]
         if lacking:
-            raise ValueError(f"identity mixup: the generator draws no {lacking[0]} images")
+            raise ValueError(f"identity mixup: the generator makes no {lacking[0]} images")
         self._directions = unit_rows(directions)
         if self._directions.shape[1] != generator.c_dim:
             raise ValueError(
@@ -104,7 +104,9 @@ class IdentityMixup:
         streams = [generator_for(self._seed, "identity share", p) for p in positions]
         return [i for i, stream in enumerate(streams) if MixStep.draw(stream).chance < self.share]
 
-    def draw(self, positions: Sequence[int], columns: Sequence[int]) -> list[tuple[Tensor, Target]]:
+    def sample(
+        self, positions: Sequence[int], columns: Sequence[int]
+    ) -> list[tuple[Tensor, Target]]:
         """Return images, [C, R, R] uint8, and whom they show.
 
         Args:
@@ -114,12 +116,12 @@ class IdentityMixup:
         numbers = [p if self._images is None else p % self._images for p in positions]
         mixtures = [self.mixture(number) for number in numbers]
         pixels = self._pixels(numbers)
-        drawn = []
+        found = []
         for (target, _, _), parts, column in zip(mixtures, pixels, columns, strict=True):
             wanted = self._modalities if self._is_joint else [self._modalities[column]]
             image = as_input([parts[name] for name in wanted], is_joint=self._is_joint)
-            drawn.append((image, target))
-        return drawn
+            found.append((image, target))
+        return found
 
     def mixture(self, number: int) -> tuple[Target, Tensor, Tensor]:
         """Return whom image `number` shows, its latent [Z] and its condition [E]."""

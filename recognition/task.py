@@ -234,12 +234,10 @@ class RecognitionTask(Task):
         if mixup is None:
             return items
         rows = mixup.rows([item.position for item in items])
-        if not rows:
-            return items
         chosen = [items[row] for row in rows]
-        drawn = mixup.draw([i.position for i in chosen], [i.column for i in chosen])
+        made = mixup.sample([i.position for i in chosen], [i.column for i in chosen])
         result = list(items)
-        for row, (image, target) in zip(rows, drawn, strict=True):
+        for row, (image, target) in zip(rows, made, strict=True):
             result[row] = items[row].showing(image, target)
         return result
 

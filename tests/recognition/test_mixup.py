@@ -155,29 +155,29 @@ def test_conditions_lie_between_two_people_at_their_length():
 
 
 def test_images_are_drawn_from_the_condition_in_the_wanted_modality():
-    drawn = mixup().draw([5, 6], [0, 1])
+    drawn = mixup().sample([5, 6], [0, 1])
     _, _, condition = mixup().mixture(5)
     assert drawn[0][0][:, 0, 0].tolist() == ((condition + 4) * 25).byte().tolist()
     assert drawn[1][0].shape == (3, 8, 8)
-    joint = mixup(is_joint=True).draw([5, 6], [0, 0])
+    joint = mixup(is_joint=True).sample([5, 6], [0, 0])
     assert joint[1][0].shape == (4, 8, 8)
     assert torch.equal(joint[0][0][:3], drawn[0][0])
 
 
 def test_images_depend_on_their_position_alone():
-    whole = mixup().draw([3, 4, 5], [0, 0, 0])
-    alone = mixup().draw([4], [0])
+    whole = mixup().sample([3, 4, 5], [0, 0, 0])
+    alone = mixup().sample([4], [0])
     assert torch.equal(whole[1][0], alone[0][0])
     assert whole[1][1] == alone[0][1]
-    assert not torch.equal(mixup(seed=2).draw([4], [0])[0][0], alone[0][0])
+    assert not torch.equal(mixup(seed=2).sample([4], [0])[0][0], alone[0][0])
 
 
 def test_a_limited_number_of_images_is_drawn_once():
     generator = DirectGenerator()
     mixed = mixup(generator=generator, images=4)
-    first = mixed.draw([0, 1, 4, 5], [0, 0, 0, 0])
+    first = mixed.sample([0, 1, 4, 5], [0, 0, 0, 0])
     assert generator.drawn == 2
-    again = mixed.draw([8, 2], [0, 0])
+    again = mixed.sample([8, 2], [0, 0])
     assert generator.drawn == 3
     assert torch.equal(first[0][0], again[0][0])
     assert first[0][1] == first[2][1] == again[0][1]
@@ -193,7 +193,7 @@ def test_a_share_of_the_images_is_replaced():
 
 
 def test_modalities_and_widths_must_agree():
-    with pytest.raises(ValueError, match="the generator draws no thermal images"):
+    with pytest.raises(ValueError, match="the generator makes no thermal images"):
         mixup(modalities=("thermal",))
     with pytest.raises(ValueError, match="takes conditions of 3 numbers, identities have 2"):
         IdentityMixup(DirectGenerator(), np.eye(2), modalities=("rgb",), is_joint=False, scale=4.0)
