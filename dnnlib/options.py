@@ -62,26 +62,45 @@ class JobError(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """What a field says of its option beyond name, type and default; see `option`."""
+    """What a field says of its option beyond name, type and default.
+
+    Attributes:
+        help: sentences that a newcomer understands.
+        name: of the option where it is not the field's, such as "modality".
+        aliases: further names, published ones; spellings with `_` or capitals need none.
+        off: further names that say false.
+        heading: of this and the following fields in --help.
+        metavar: what the value is or its unit, in capitals.
+        ge, gt, le, lt: limits of a number, or of each number of a tuple. All must be finite.
+        choices: of text, where neither Enum nor Literal lists them.
+        parse: makes the value from text; raises ValueError.
+        is_repeated: the option may be given several times; None where the type is a tuple and there
+            is no `parse`.
+        nargs: values that stand behind the option, of a tuple that is given once.
+        is_argument: given by its place, without a name.
+        alone: value of an option that is given without one.
+        needs: field of the option without which this one has no effect, and is refused.
+        shown_default: words for --help where the default is None or long.
+    """
 
     help: str
-    name: str
-    aliases: Sequence[str]
-    off: Sequence[str]
-    heading: str
-    metavar: str | None
-    ge: float | None
-    gt: float | None
-    le: float | None
-    lt: float | None
-    choices: Sequence[str]
-    parse: Callable[[str], Any] | None
-    is_repeated: bool | None
-    nargs: int
-    is_argument: bool
-    alone: Any
-    needs: str
-    shown_default: str
+    name: str = ""
+    aliases: Sequence[str] = ()
+    off: Sequence[str] = ()
+    heading: str = ""
+    metavar: str | None = None
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    choices: Sequence[str] = ()
+    parse: Callable[[str], Any] | None = None
+    is_repeated: bool | None = None
+    nargs: int = 1
+    is_argument: bool = False
+    alone: Any = None
+    needs: str = ""
+    shown_default: str = ""
 
     def check(self, flag: str, value: Any) -> None:
         """Raise ValueError where a number is outside the range, or is not finite."""
@@ -103,50 +122,12 @@ class Declaration:
                 raise ValueError(f"{flag} must be {rule}, got {number}")
 
 
-def option(
-    default: Any = dataclasses.MISSING,
-    *,
-    help: str,  # noqa: A002
-    name: str = "",
-    aliases: Sequence[str] = (),
-    off: Sequence[str] = (),
-    heading: str = "",
-    metavar: str | None = None,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
-    choices: Sequence[str] = (),
-    parse: Callable[[str], Any] | None = None,
-    is_repeated: bool | None = None,
-    nargs: int = 1,
-    is_argument: bool = False,
-    alone: Any = None,
-    needs: str = "",
-    shown_default: str = "",
-) -> Any:
-    """Declare a dataclass field that is an option.
+def option(default: Any = dataclasses.MISSING, **declared: Any) -> Any:
+    """Declare a dataclass field that is an option; the keywords are those of `Declaration`.
 
     Args:
         default: without one the option is required.
-        help: sentences that a newcomer understands.
-        name: of the option where it is not the field's, such as "modality".
-        aliases: further names, published ones; spellings with `_` or capitals need none.
-        off: further names that say false.
-        heading: of this and the following fields in --help.
-        metavar: what the value is or its unit, in capitals.
-        ge, gt, le, lt: limits of a number, or of each number of a tuple. All must be finite.
-        choices: of text, where neither Enum nor Literal lists them.
-        parse: makes the value from text; raises ValueError.
-        is_repeated: the option may be given several times; by default where the type is a tuple
-            and there is no `parse`.
-        nargs: values that stand behind the option, of a tuple that is given once.
-        is_argument: given by its place, without a name.
-        alone: value of an option that is given without one.
-        needs: field of the option without which this one has no effect, and is refused.
-        shown_default: words for --help where the default is None or long.
     """
-    declared = {name: value for name, value in locals().items() if name != "default"}
     return dataclasses.field(default=default, metadata={KEY: Declaration(**declared)})
 
 

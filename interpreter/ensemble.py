@@ -273,7 +273,7 @@ def _model_paths(folder: Path) -> Sequence[Path]:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    content = load_checkpoint(path, torch.device("cpu"))
+    content = load_checkpoint(path)
     state = content.get(_STATE_KEY)
     if not isinstance(state, dict):
         raise ValueError(f"{path}: not a model: it has no {_STATE_KEY}")

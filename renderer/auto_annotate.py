@@ -131,7 +131,7 @@ def build_annotator(options: AnnotatorOptions, folder: Path) -> AutoAnnotator:
         if train(task, output, Cadence(row_steps=_ROW_STEPS)) is None:
             raise KeyboardInterrupt
     network = _new_network(options)
-    network.load_state_dict(load_checkpoint(folder / NETWORK_FILE, torch.device("cpu")))
+    network.load_state_dict(load_checkpoint(folder / NETWORK_FILE))
     return AutoAnnotator(network, options.classes, files.read_json(folder / RECORD_FILE)["report"])
 
 

@@ -22,7 +22,9 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], device: torch.device, kind: tuple[str, int] | None = None
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    kind: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, onto `device`.
 

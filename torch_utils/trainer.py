@@ -324,7 +324,7 @@ class Trainer:
     def _restore(self) -> None:
         # On the CPU, where optimisers count their steps; networks copy to their own device.
         kind = (CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
-        state = load_checkpoint(self.checkpoint_path, torch.device("cpu"), kind)
+        state = load_checkpoint(self.checkpoint_path, kind=kind)
         self.index, self.rows = state["step"], state["rows"]
         self.row_began_at, self.last = state["row_began_at"], state["last"]
         self._seconds = state["seconds"]

@@ -187,7 +187,7 @@ def find_checkpoint(snapshot: Snapshot, path: Path) -> dict[str, Any] | None:
     place = path.parent / CHECKPOINT_FILE
     if snapshot.origin != "biface" or not place.is_file():
         return None
-    content = load_checkpoint(place, torch.device("cpu"))
+    content = load_checkpoint(place)
     match content:
         case {"format": "biface-checkpoint", "version": 1}:  # written before the common trainer
             state = content
