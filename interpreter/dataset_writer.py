@@ -10,7 +10,6 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -30,6 +29,7 @@ from interpreter.options import Archive, DatasetOptions
 from interpreter.training import class_list_of
 from networks.generator import Generator
 from networks.sampling import FeatureSample, IndexedSampler
+from torch_utils.distributed import World
 
 RECORD = "dataset_info.json"
 MANIFEST = "manifest.jsonl"
@@ -54,18 +54,6 @@ class SampleFilter(Protocol):
         Args:
             samples: images [C, R, R] uint8 0..255 by modality, as they would be saved.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """Which part of the work a process does: batch b where b % world == rank."""
-
-    rank: int = 0
-    world: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world:
-            raise ValueError(f"RANK must be from 0 to WORLD_SIZE - 1 ({self.world - 1})")
 
 
 class DatasetWriter:
@@ -117,19 +105,19 @@ class DatasetWriter:
         return range(first // self._size, last // self._size + 1)
 
     def write(
-        self, output: OutputFolder, share: Share, progress: Callable[[int], None]
+        self, output: OutputFolder, world: World, progress: Callable[[int], None]
     ) -> dict[str, Any] | None:
         """Write this process's share, and the manifest where everything is there.
 
         Args:
             output: folder that is not finished.
-            share: which batches are this process's.
+            world: processes of which each writes every `size`-th batch.
             progress: called with the number of further samples; those that were there count.
         Returns: what the manifest's folder says of itself; None where other processes are not done.
         """
         output.begin()
         for batch in self.batches:
-            if batch % share.world != share.rank:
+            if batch % world.size != world.rank:
                 continue
             wanted = self._wanted(batch)
             if not _record_path(output.path, batch).is_file():

@@ -1,7 +1,6 @@
 """From the options of train_interpreter.py to a training or a labelled data set."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from data.numbers import load_conditions
 from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, find_output
 from interpreter import dataset_writer, ensemble
-from interpreter.dataset_writer import DatasetWriter, SampleFilter, Share, dataset_identity
+from interpreter.dataset_writer import DatasetWriter, SampleFilter, dataset_identity
 from interpreter.experiment import Experiment, load_experiment
 from interpreter.features import feature_layout
 from interpreter.native import NativeInterpreter
@@ -25,6 +24,7 @@ from networks.generator import Generator
 from networks.snapshot import load_generator
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_repeatable
+from torch_utils.distributed import World, launched_world, local_rank
 from torch_utils.trainer import Cadence, TrainingJob
 
 # Loads the filter of real people, given recogniser, features, thresholds, face check and device.
@@ -38,17 +38,17 @@ class DatasetJob(FolderJob):
     Attributes:
         writer: of the samples.
         count: number of samples.
-        share: which part of the work this process does.
+        world: processes that share the work.
     """
 
     writer: DatasetWriter
     count: int
-    share: Share
+    world: World
 
     def work(self, progress: Progress) -> str:
         """Write this process's share, and the manifest where everything is there."""
-        bar = progress(0, self.count // self.share.world)
-        result = self.writer.write(self.output, self.share, bar)
+        bar = progress(0, self.count // self.world.size)
+        result = self.writer.write(self.output, self.world, bar)
         path = self.output.path
         if result is None:
             return f"{path}: this process is done, others are not"
@@ -124,12 +124,11 @@ def _prepare_dataset(
     start = f"_from_{wanted.start}" if wanted.start else ""
     outdir = options.outdir or options.resume / f"samples_{wanted.count}{start}"
     identity = dataset_identity(wanted, network, models.ensemble, conditions, sample_filter)
-    rank, world = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
     return DatasetJob(
         output=find_output(outdir, dataset_writer.RECORD, identity, fresh=options.fresh),
         writer=writer,
         count=wanted.count,
-        share=Share(rank=rank, world=world),
+        world=launched_world(),
     )
 
 
@@ -137,8 +136,7 @@ def _load_generator(
     options: InterpreterOptions, experiment: Experiment
 ) -> tuple[Generator, float | None]:
     """Return the generator, and the length that its conditions have."""
-    local = os.environ.get("LOCAL_RANK")
-    device = resolve_repeatable(options.device, None if local is None else int(local))
+    device = resolve_repeatable(options.device, local_rank())
     path = options.network or experiment.path("stylegan_checkpoint")
     generator, snapshot = load_generator(path, device, use_raw_g=experiment.use_raw_g)
     return generator, snapshot.feature_scale

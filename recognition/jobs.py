@@ -19,7 +19,7 @@ from recognition.task import Mixups, RecognitionTask
 from recognition.verification import Verifier
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_device
-from torch_utils.distributed import is_launched, launched_world, local_rank
+from torch_utils.distributed import launched_world, local_rank
 from torch_utils.trainer import TrainingJob
 
 
@@ -28,8 +28,7 @@ def prepare(options: RecognitionOptions) -> TrainingJob:
 
     Raises: ValueError, FileNotFoundError.
     """
-    number = local_rank() if is_launched() else None
-    device = torch.device(resolve_device(options.trainer.device, number))
+    device = torch.device(resolve_device(options.trainer.device, local_rank()))
     sets = _TrainingSets(options)
     part = (options.identities, options.samples)
     faces = sets.open("--data", options.data, options.labels, part)

@@ -24,10 +24,17 @@ class World:
     Attributes:
         rank: number of this process, from 0.
         size: number of processes.
+    Raises: ValueError for a rank that so few processes do not have.
     """
 
     rank: int = 0
     size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise ValueError(
+                f"RANK must be from 0 to WORLD_SIZE - 1 ({self.size - 1}), got {self.rank}"
+            )
 
     @property
     def is_first(self) -> bool:
@@ -84,7 +91,7 @@ class World:
 
 def launched_world() -> World:
     """Return the processes that torchrun started, not connected yet; one without it."""
-    return World(rank=int(os.environ["RANK"]), size=world_size()) if is_launched() else World()
+    return World(rank=int(os.environ.get("RANK", "0")), size=world_size())
 
 
 def is_launched() -> bool:

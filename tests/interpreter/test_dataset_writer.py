@@ -12,7 +12,6 @@ from dnnlib.runs import find_output
 from interpreter import dataset_writer
 from interpreter.dataset_writer import (
     DatasetWriter,
-    Share,
     dataset_identity,
     drop_most_uncertain,
 )
@@ -22,6 +21,7 @@ from interpreter.options import Archive, DatasetOptions
 from interpreter.training import class_list_of
 from networks.sampling import IndexedSampler
 from tests.helpers.interpreters import read_tree, small_ensemble, small_generator
+from torch_utils.distributed import World
 
 
 def build(options, seed=0, **changes):
@@ -37,10 +37,10 @@ def ignore(_count):
     pass
 
 
-def write(folder, options, share=None, **changes):
+def write(folder, options, world=None, **changes):
     writer, identity = build(options, **changes)
     output = find_output(folder, dataset_writer.RECORD, identity, fresh=False)
-    return writer.write(output, share or Share(), ignore)
+    return writer.write(output, world or World(), ignore)
 
 
 def samples_only(tree):
@@ -79,7 +79,7 @@ def test_files_and_manifest(tmp_path):
 def test_any_split_of_the_work_gives_the_same_files(tmp_path):
     options = DatasetOptions(count=11)
     write(tmp_path / "one", options)
-    parts = [write(tmp_path / "two", options, Share(rank=rank, world=2)) for rank in (1, 0)]
+    parts = [write(tmp_path / "two", options, World(rank=rank, size=2)) for rank in (1, 0)]
     assert parts[0] is None
     assert parts[1]["samples"] == 11
     one, two = (without_environment(read_tree(tmp_path / name)) for name in ("one", "two"))
@@ -187,9 +187,7 @@ def test_wrong_options_are_refused(changes, message):
         DatasetOptions(**{"count": 1, **changes})
 
 
-def test_wrong_shares_and_classes_are_refused():
-    with pytest.raises(ValueError, match="RANK must be from 0 to WORLD_SIZE - 1"):
-        Share(rank=2, world=2)
+def test_wrong_classes_are_refused():
     with pytest.raises(ValueError, match="the models know 3, the list has 2"):
         build(DatasetOptions(count=1), classes=class_list_of(None, 2))
 
