@@ -110,8 +110,11 @@ def root_logger():
     root.setLevel(level)
 
 
-def test_messages_go_to_standard_error_once_and_into_the_file(tmp_path, root_logger, capsys):
+def test_messages_go_to_standard_error_once_and_behind_those_in_the_file(
+    tmp_path, root_logger, capsys
+):
     root_logger.handlers.clear()  # pytest's own
+    (tmp_path / "log.txt").write_text("earlier\n")
     cli.start_logging()
     cli.start_logging(tmp_path / "log.txt")
     logging.getLogger("training.x").info("tick %d", 3)
@@ -120,16 +123,9 @@ def test_messages_go_to_standard_error_once_and_into_the_file(tmp_path, root_log
     assert captured.err == "tick 3\n"
     assert captured.out == ""
     assert len(root_logger.handlers) == 2
-    (line,) = (tmp_path / "log.txt").read_text().splitlines()
-    assert line.endswith(" tick 3")
-
-
-def test_a_log_file_is_continued(tmp_path, root_logger):
-    (tmp_path / "log.txt").write_text("earlier\n")
-    cli.start_logging(tmp_path / "log.txt")
-    logging.getLogger("x").info("later")
-    assert root_logger.level == logging.INFO
-    assert (tmp_path / "log.txt").read_text().startswith("earlier\n")
+    first, second = (tmp_path / "log.txt").read_text().splitlines()
+    assert first == "earlier"
+    assert second.endswith(" tick 3")
 
 
 def test_progress_is_silent_without_a_terminal(capsys):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dnnlib.config import from_dict, suggest, to_dict
+from dnnlib.config import from_dict, to_dict
 
 
 class Color(Enum):
@@ -112,9 +112,3 @@ def test_errors_of_the_dataclass_pass_through():
 
     with pytest.raises(ValueError, match="value must be positive, got -1"):
         from_dict(Positive, {"value": -1})
-
-
-def test_suggestions():
-    assert suggest("gama", ["gamma", "seed"]) == "; did you mean 'gamma'?"
-    assert suggest("xyz", ["gamma", "seed"]) == ""
-    assert suggest("x", []) == ""

@@ -1,7 +1,6 @@
-"""Checkpoints: equal states, equal bytes; damaged or hostile files are refused and never run."""
+"""Checkpoints: equal states, equal bytes (hostile files: test_safe_pickle.py)."""
 
 import os
-import pickle
 
 import pytest
 import torch
@@ -17,16 +16,6 @@ STATE = {
     "list": [1, "two", (3, 4)],
     "tensors": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(5, dtype=torch.int64)},
 }
-
-
-class Hostile:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
 
 
 def save(path, state=STATE):
@@ -68,20 +57,6 @@ def test_a_continued_training_state_is_saved_as_the_same_bytes(tmp_path):
     second = save(tmp_path / "b.pt", again.state_dict())
     assert second.read_bytes() == first.read_bytes()
     assert (again.nimg, again.step, again.tick) == (12, 3, 2)
-
-
-def test_hostile_files_are_refused_and_never_run(tmp_path):
-    made, path = tmp_path / "made", tmp_path / "hostile.pt"
-    state = {"weights": Hostile(made)}
-    save(path, state)
-    archives = [path.read_bytes(), pickle.dumps(state)]
-    for content in archives:
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="hostile.pt: "):
-            load_checkpoint(path, CPU)
-        assert not made.exists()
-    pickle.loads(pickle.dumps(state))  # the attack is real
-    assert made.exists()
 
 
 @pytest.mark.parametrize("content", [[1, 2], torch.zeros(2), "text"])
