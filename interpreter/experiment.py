@@ -1,7 +1,6 @@
 """The published JSON files of an interpreter experiment, with our further keys."""
 
 import logging
-import math
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from dnnlib import config as configs
 from dnnlib import files
+from dnnlib.options import KEY, option
 from networks.options import Truncation
 
 # Read by the published code, but nothing depends on them here: sizes come from network and data.
@@ -46,87 +46,72 @@ class Stopping(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Keys of generate.json and train_datagan.json.
+    """Keys of generate.json and train_datagan.json; those from `truncation_psi` on are ours."""
 
-    Published keys:
-        exp_dir: folder that relative paths are looked up in, where they do not exist as they are.
-        stylegan_checkpoint: snapshot of the generator.
-        stylegan_ver: must be "2".
-        annotation_mask_path: folder of image_maskN.npy; by number, the first `max_training`.
-        annotation_image_latent_path: .npy, row k belongs to the k-th mask.
-        annotation_data_from_w: latents are in w already, [N, w_dim] or [N, num_ws, w_dim].
-        max_training: number of annotated images that are used.
-        number_class: classes; 0 takes what annotations.json or the masks say.
-        model_num: members of the ensemble.
-        batch_size: pixels a step and member.
-        upsample_mode: must be "bilinear".
+    exp_dir: str = option(
+        ".",
+        help="Folder that relative paths are looked up in, where they do not exist as they are.",
+    )
+    stylegan_checkpoint: str = option("", help="Snapshot of the generator.")
+    stylegan_ver: str = option("2", help='Must be "2".')
+    annotation_mask_path: str = option(
+        "", help="Folder of image_maskN.npy; by number, the first `max_training`."
+    )
+    annotation_image_latent_path: str = option("", help=".npy, row k belongs to the k-th mask.")
+    annotation_data_from_w: bool = option(
+        False, help="Latents are in w already, [N, w_dim] or [N, num_ws, w_dim]."
+    )
+    max_training: int = option(8, ge=1, help="Number of annotated images that are used.")
+    number_class: int = option(
+        0, ge=0, help="Classes; 0 takes what annotations.json or the masks say."
+    )
+    model_num: int = option(10, ge=1, help="Members of the ensemble.")
+    batch_size: int = option(64, ge=2, help="Pixels per step and member.")
+    upsample_mode: str = option("bilinear", help='Must be "bilinear".')
 
-    Ours:
-        truncation_psi, truncation_cutoff: of annotated and generated images; null cuts nowhere.
-        use_raw_g: G instead of its average G_ema.
-        annotation_label_path: .npy with the condition of the k-th mask, for conditional networks.
-        min_region_pixels: classes with fewer pixels in a mask become class 0.
-        class_balance: 0..1, how much more often small classes are sampled (task.PixelSampler); the
-            held-out loss weighs them alike. 0 is published.
-        stopping: when a member stops.
-        learning_rate: of Adam.
-        max_epochs: limit, in passes over as many pixels as there are.
-        max_steps: limit in steps; 0 is none.
-        heldout_fraction: share of the image area, in tiles, kept from training under HELDOUT.
-        heldout_pixels: of these, pixels that are measured in an evaluation.
-        evaluate_every: steps between evaluations and checkpoints.
-        patience: evaluations without a lower held-out loss after which a member stops.
-        seed: random seed.
-    """
-
-    exp_dir: str = "."
-    stylegan_checkpoint: str = ""
-    stylegan_ver: str = "2"
-    annotation_mask_path: str = ""
-    annotation_image_latent_path: str = ""
-    annotation_data_from_w: bool = False
-    max_training: int = 8
-    number_class: int = 0
-    model_num: int = 10
-    batch_size: int = 64
-    upsample_mode: str = "bilinear"
-    truncation_psi: float = 0.5
-    truncation_cutoff: int | None = 8
-    use_raw_g: bool = False
-    annotation_label_path: str = ""
-    min_region_pixels: int = 30
-    class_balance: float = 0.5
-    stopping: Stopping = Stopping.HELDOUT
-    learning_rate: float = 1e-3
-    max_epochs: int = 100
-    max_steps: int = 2000
-    heldout_fraction: float = 0.0625
-    heldout_pixels: int = 2048
-    evaluate_every: int = 100
-    patience: int = 5
-    seed: int = 0
+    truncation_psi: float = option(0.5, help="Truncation of annotated and generated images.")
+    truncation_cutoff: int | None = option(
+        8, ge=0, help="Number of first layers to truncate; null is all."
+    )
+    use_raw_g: bool = option(False, help="G instead of its average G_ema.")
+    annotation_label_path: str = option(
+        "", help=".npy with the condition of the k-th mask, for conditional networks."
+    )
+    min_region_pixels: int = option(
+        30, ge=0, help="Classes with fewer pixels in a mask become class 0."
+    )
+    class_balance: float = option(
+        0.5,
+        ge=0,
+        le=1,
+        help="How much more often small classes are sampled (task.PixelSampler); the held-out loss"
+        " weighs them alike. 0 is published.",
+    )
+    stopping: Stopping = option(Stopping.HELDOUT, help="When a member stops.")
+    learning_rate: float = option(1e-3, gt=0, help="Of Adam.")
+    max_epochs: int = option(100, ge=1, help="Limit, in passes over as many pixels as there are.")
+    max_steps: int = option(2000, ge=0, help="Limit in steps; 0 is none.")
+    heldout_fraction: float = option(
+        0.0625,
+        gt=0,
+        lt=1,
+        help="Share of the image area, in tiles, kept from training under HELDOUT.",
+    )
+    heldout_pixels: int = option(
+        2048, ge=1, help="Of these, pixels that are measured in an evaluation."
+    )
+    evaluate_every: int = option(100, ge=1, help="Steps between evaluations and checkpoints.")
+    patience: int = option(
+        5, ge=1, help="Evaluations without a lower held-out loss after which a member stops."
+    )
+    seed: int = option(0, help="Random seed.")
 
     def __post_init__(self) -> None:
-        if self.stylegan_ver != "2":
-            raise ValueError(f'stylegan_ver must be "2", got {self.stylegan_ver!r}')
-        if self.upsample_mode != "bilinear":
-            raise ValueError(f'upsample_mode must be "bilinear", got {self.upsample_mode!r}')
-        least = {"max_training": 1, "number_class": 0, "model_num": 1, "min_region_pixels": 0}
-        least |= {"batch_size": 2, "max_epochs": 1, "max_steps": 0, "heldout_pixels": 1}
-        least |= {"evaluate_every": 1, "patience": 1}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if self.truncation_cutoff is not None and self.truncation_cutoff < 0:
-            raise ValueError(f"truncation_cutoff must be 0 or more, got {self.truncation_cutoff}")
-        if not math.isfinite(self.truncation_psi):
-            raise ValueError(f"truncation_psi must be a number, got {self.truncation_psi}")
-        if not 0 <= self.class_balance <= 1:
-            raise ValueError(f"class_balance must be within 0..1, got {self.class_balance}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if not 0 < self.heldout_fraction < 1:
-            raise ValueError(f"heldout_fraction must be within 0..1, got {self.heldout_fraction}")
+        for entry in fields(self):
+            entry.metadata[KEY].check(entry.name, getattr(self, entry.name))
+        for name, only in (("stylegan_ver", "2"), ("upsample_mode", "bilinear")):
+            if getattr(self, name) != only:
+                raise ValueError(f'{name} must be "{only}", got {getattr(self, name)!r}')
 
     @property
     def training(self) -> dict[str, Any]:

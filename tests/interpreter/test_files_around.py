@@ -51,7 +51,7 @@ def test_options_go_before_the_file(tmp_path):
         ({"batch_size": "64"}, "batch_size must be int"),
         ({"batchsize": 64}, "unknown key 'batchsize'; did you mean 'batch_size'"),
         ({"stopping": "never"}, "stopping must be one of heldout, published"),
-        ({"truncation_cutoff": -1}, "truncation_cutoff must be 0 or more"),
+        ({"truncation_cutoff": -1}, "truncation_cutoff must be at least 0"),
     ],
 )
 def test_wrong_keys_are_refused_by_file(tmp_path, content, message):
