@@ -26,7 +26,6 @@ from dnnlib.runs import OutputFolder, lock_folder
 from interpreter.ensemble import PixelEnsemble, member_state
 from interpreter.native import Labelling, NativeInterpreter
 from interpreter.options import Archive, DatasetOptions
-from interpreter.training import class_list_of
 from networks.generator import Generator
 from networks.sampling import FeatureSample, IndexedSampler
 from torch_utils.distributed import World
@@ -65,7 +64,7 @@ class DatasetWriter:
         interpreter: NativeInterpreter,
         options: DatasetOptions,
         *,
-        classes: ClassList | None = None,
+        classes: ClassList,
         conditions: np.ndarray | None = None,
         sample_filter: SampleFilter | None = None,
     ) -> None:
@@ -75,17 +74,11 @@ class DatasetWriter:
             generator: on any device.
             interpreter: for its features.
             options: what to write.
-            classes: names and colours, as many as the models know; None numbers them.
+            classes: names and colours, as many as the models know.
             conditions: [n, c_dim] of which each sample takes one; None for an unconditional
                 network.
             sample_filter: drops samples; None keeps all.
         """
-        if classes is None:
-            classes = class_list_of(None, interpreter.classes)
-        if len(classes) != interpreter.classes:
-            raise ValueError(
-                f"classes: the models know {interpreter.classes}, the list has {len(classes)}"
-            )
         self._interpreter, self._options = interpreter, options
         self._classes, self._filter = classes, sample_filter
         self._sampler = IndexedSampler(
@@ -272,7 +265,7 @@ def _record_path(folder: Path, batch: int) -> Path:
 
 def write_archive(
     folder: Path, entries: list[dict[str, Any]], archive: Archive, shard_size: int
-) -> list[Path]:
+) -> None:
     """Write shards of `shard_size` samples beside the files; nothing for Archive.NONE.
 
     Args:
@@ -280,24 +273,19 @@ def write_archive(
         entries: of the manifest, in order.
         archive: kind.
         shard_size: samples a shard.
-    Returns: the shards.
     """
     if archive is Archive.NONE:
-        return []
+        return
     ending, write = (".zip", _write_zip) if archive is Archive.ZIP else (".tar", _write_tar)
-    paths = []
     for number, start in enumerate(range(0, len(entries), shard_size)):
-        path = folder / f"shard-{number:06d}{ending}"
-        with files.atomic_write(path) as file:
+        with files.atomic_write(folder / f"shard-{number:06d}{ending}") as file:
             write(file, folder, entries[start : start + shard_size])
-        paths.append(path)
-    return paths
 
 
 def _write_zip(file: IO[bytes], folder: Path, entries: list[dict[str, Any]]) -> None:
     lines = "".join(json.dumps(entry) + "\n" for entry in entries)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo("manifest.jsonl", _ZIP_DATE), lines)
+        archive.writestr(zipfile.ZipInfo(MANIFEST, _ZIP_DATE), lines)
         for entry in entries:
             for written in entry["files"].values():
                 data = (folder / written["name"]).read_bytes()
