@@ -19,7 +19,7 @@ from dnnlib.runs import FolderJob, find_output
 from dnnlib.text import parse_numbers
 from interpreter.annotation_images import IMAGE_FOLDER, LABEL_FILE, LATENT_FILE, SELECTION_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
-from interpreter.mask_files import AnnotationFile, find_annotations, read_mask
+from interpreter.mask_files import find_annotations, read_mask
 from interpreter.options import AnnotationOptions
 from renderer import auto_annotate
 from renderer.classes import CLASSES as EXAMPLE_CLASSES
@@ -66,19 +66,18 @@ def collect_annotations(options: AnnotationOptions, classes: ClassList) -> list[
             f"got {len(rows.latents)}"
         )
     collected = []
-    for index, annotation in enumerate(found):
-        row = annotation.number if options.latent_rows == "number" else index
+    for index, (number, path) in enumerate(found.items()):
+        row = number if options.latent_rows == "number" else index
         if row >= len(rows.latents):
             raise ValueError(
-                f"{annotation.path}: image {row} has no latent, --latents {rows.path} has rows 0"
+                f"{path}: image {row} has no latent, --latents {rows.path} has rows 0"
                 f" to {len(rows.latents) - 1}"
             )
-        images = _find_images(folders, annotation)
-        mask = read_mask(annotation.path, classes)
+        images = _find_images(folders, number, path)
+        mask = read_mask(path, classes)
         for image in images.values():
-            _check_size(annotation.path, mask, image)
-        item = rows.annotated(row, annotation.number, mask, images, annotation.path)
-        collected.append(item)
+            _check_size(path, mask, image)
+        collected.append(rows.annotated(row, number, mask, images, path))
     return collected
 
 
@@ -119,20 +118,18 @@ def _image_folders(options: AnnotationOptions, annotations: Path) -> list[Path]:
     return [annotations] if images is None else [images, annotations]
 
 
-def _find_images(folders: Sequence[Path], annotation: AnnotationFile) -> dict[str, Path]:
+def _find_images(folders: Sequence[Path], number: int, annotation: Path) -> dict[str, Path]:
     """Return the first file of each modality. Raises: FileNotFoundError without an RGB image."""
     paths = {}
     for modality in MODALITIES:
-        stem = f"image_{annotation.number}{modality.suffix}"
+        stem = f"image_{number}{modality.suffix}"
         names = [folder / f"{stem}{end}" for folder in folders for end in _ENDINGS]
-        present = [path for path in names if path.is_file() and path != annotation.path]
+        present = [path for path in names if path.is_file() and path != annotation]
         if present:
             paths[modality.name] = present[0]
     if "rgb" not in paths:
         searched = ", ".join(str(folder) for folder in folders)
-        raise FileNotFoundError(
-            f"{annotation.path}: its image image_{annotation.number}.jpg is not in {searched}"
-        )
+        raise FileNotFoundError(f"{annotation}: its image image_{number}.jpg is not in {searched}")
     return paths
 
 

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,14 @@ import pytest
 from PIL import Image
 
 from data.class_list import OCULAR_CLASSES, AnnotationClass, ClassList
-from interpreter.mask_files import find_annotations, image_number, read_mask
+from interpreter.mask_files import (
+    Layer,
+    find_annotations,
+    flatten_layers,
+    image_number,
+    read_mask,
+    read_xcf_mask,
+)
 
 CLASSES = ClassList()
 MASK = np.array([[0, 1, 2], [3, 2, 1]], np.uint8)
@@ -99,7 +107,7 @@ def test_annotations_are_found_by_number(tmp_path):
         "mask.png",
     ):
         (tmp_path / name).touch()
-    found = [(entry.number, entry.path.name) for entry in find_annotations(tmp_path)]
+    found = [(number, path.name) for number, path in find_annotations(tmp_path).items()]
     assert found == [(3, "image_3_mask.png"), (20, "image_20.xcf"), (100, "image_mask100.npy")]
 
 
@@ -120,3 +128,85 @@ def test_a_folder_without_annotations(tmp_path):
 def test_a_name_without_number_has_none():
     assert image_number(Path("mask.png")) is None
     assert image_number(Path("image_99999999999.npy")) is None
+
+
+# GIMP
+
+
+def layer(colour, alpha, name="layer", left=0, top=0):
+    alpha = np.asarray(alpha, np.uint8)
+    pixels = np.empty((*alpha.shape, 4), np.uint8)
+    pixels[..., :3], pixels[..., 3] = colour, alpha
+    return Layer(name, pixels, left, top)
+
+
+def test_upper_layers_cover_lower_ones_where_alpha_is_at_least_128():
+    layers = [
+        layer((0, 255, 0), [[255, 255, 255]]),
+        layer((0, 0, 255), [[255, 128, 127]]),
+        layer((255, 0, 0), [[200, 0, 0]]),
+    ]
+    assert flatten_layers((1, 3), layers, CLASSES, "x.xcf").tolist() == [[2, 1, 3]]
+
+
+def test_what_no_layer_covers_is_class_0():
+    assert flatten_layers(
+        (2, 2), [layer((255, 0, 0), [[255]], left=1, top=1)], CLASSES, "x"
+    ).tolist() == [[0, 0], [0, 2]]
+
+
+def test_layers_that_reach_over_the_edge_are_clipped():
+    layers = [
+        layer((255, 0, 0), np.full([3, 3], 255), left=-2, top=-2),
+        layer((0, 0, 255), np.full([3, 3], 255), left=5, top=5),
+    ]
+    assert flatten_layers((2, 2), layers, CLASSES, "x").tolist() == [[2, 0], [0, 0]]
+
+
+def test_a_layer_named_like_a_class_takes_it_whatever_its_colour():
+    classes = ClassList(
+        (
+            AnnotationClass(name="bg", colour=(0, 0, 0)),
+            AnnotationClass(name="iris", colour=(0, 0, 255), aliases=("Regenbogenhaut",)),
+        )
+    )
+    layers = [layer((12, 200, 77), [[255, 0]], name="regenbogenhaut")]
+    assert flatten_layers((1, 2), layers, classes, "x").tolist() == [[1, 0]]
+
+
+def test_photographs_are_ignored():
+    pixels = np.random.default_rng(0).integers(0, 256, [32, 32, 4], np.uint8)
+    pixels[..., 3] = 255
+    layers = [Layer("a photo", pixels, 0, 0), layer((255, 0, 0), np.full([32, 32], 255))]
+    assert (flatten_layers((32, 32), layers[::-1], CLASSES, "x") == 2).all()
+    named = layer((1, 2, 3), np.full([32, 32], 255), name="image_0.JPG")
+    assert (flatten_layers((32, 32), [layers[1], named], CLASSES, "x") == 2).all()
+    with pytest.raises(ValueError, match=r"x\.xcf: no visible layer with an annotation"):
+        flatten_layers((32, 32), [named], CLASSES, "x.xcf")
+
+
+def test_unknown_colours_name_the_layer():
+    with pytest.raises(ValueError, match=r"x\.xcf, layer 'skin': .*\[90, 90, 90\] \(2 pixels\)"):
+        flatten_layers((1, 2), [layer((90, 90, 90), [[255, 255]], "skin")], CLASSES, "x.xcf")
+
+
+def test_without_the_library_the_message_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "image_0.xcf").write_bytes(b"gimp xcf v011\0")
+    monkeypatch.setitem(sys.modules, "gimpformats.gimpXcfDocument", None)
+    with pytest.raises(ValueError, match=r"gimpformats \(pip install -r requirements-extras"):
+        read_xcf_mask(tmp_path / "image_0.xcf", CLASSES)
+
+
+def test_an_absent_file():
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_xcf_mask(Path("absent.xcf"), CLASSES)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"gimp xcf v011\0", b"GIF89a", b"gimp xcf " + b"\xff" * 99]
+)
+def test_an_unreadable_file(tmp_path, content):
+    pytest.importorskip("gimpformats", reason="needs requirements-extras.txt")
+    (tmp_path / "image_0.xcf").write_bytes(content)
+    with pytest.raises(ValueError, match=r"image_0\.xcf: not a readable \.xcf"):
+        read_xcf_mask(tmp_path / "image_0.xcf", CLASSES)
