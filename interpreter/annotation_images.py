@@ -145,10 +145,6 @@ def prepare(options: AnnotationImageOptions) -> AnnotationImagesJob:
         conditions=conditions,
         network_name=experiment.network_name,
     )
-    if options.select is not None and not 1 <= options.select <= request.count:
-        raise ValueError(
-            f"--select: 1 to {request.count} images can be proposed, got {options.select}"
-        )
     interpreter = None
     if options.interpreter is not None:
         ensemble = load_models(options.interpreter).ensemble.to(generator.mapping.w_avg.device)
@@ -209,10 +205,7 @@ def propose_images(
         interpreter: trained before, or None.
         progress: called with the number of further samples.
     Returns: image numbers, most useful first.
-    Raises: ValueError for another count.
     """
-    if not 1 <= count <= request.count:
-        raise ValueError(f"--select: 1 to {request.count} images can be proposed, got {count}")
     sampler = request.sampler()
     ws = sampler.ws(range(request.count))
     rows = []

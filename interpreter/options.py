@@ -70,6 +70,13 @@ class AnnotationImageOptions(Options):
     fresh: bool = fresh_option()
     device: Device = device_option()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.select is not None and not 1 <= self.select <= self.num_sample:
+            raise ValueError(
+                f"--select: 1 to {self.num_sample} images can be proposed, got {self.select}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationOptions(Options):

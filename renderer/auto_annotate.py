@@ -1,4 +1,4 @@
-"""Annotates pictures of example faces without anybody painting: a small network trained on renders.
+"""Automatic annotator of example faces: a small network trained on renders.
 
 The example renderer knows the class of each pixel it draws; a generator trained on its images
 does not. This network learns the renderer's classes from RGB and NIR together, in which materials
@@ -44,8 +44,8 @@ class AnnotatorOptions:
         resolution: side of the images in pixels.
         classes: 10, or 4 (see renderer.classes.merge_mask).
         seed: of renders, weights and batches.
-        renders: rendered identities to learn from, one image each.
-        heldout: further identities to measure on.
+        renders: rendered training identities, one image each.
+        heldout: further identities, for validation.
         width: channels of the hidden layers.
         steps: batches.
         batch: crops a batch.
@@ -146,9 +146,9 @@ class AnnotatorTask(Task):
         self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, options.steps)
 
     def load(self) -> None:
-        """Render the identities to learn from and to measure on."""
-        everybody = range(self.options.renders + self.options.heldout)
-        self._pixels, self._masks = render_people(self.options, everybody)
+        """Render the training and the held-out identities."""
+        numbers = range(self.options.renders + self.options.heldout)
+        self._pixels, self._masks = render_identities(self.options, numbers)
 
     def step(self, index: int) -> None:
         """Train on one batch of crops."""
@@ -188,8 +188,8 @@ class AnnotatorTask(Task):
         heldout = slice(self.options.renders, None)
         for image, mask in zip(self._pixels[heldout], self._masks[heldout], strict=True):
             found = _find_classes(self.network, image)
-            places = mask.long() * classes + found
-            confusion += torch.bincount(places.flatten(), minlength=len(confusion))
+            pairs = mask.long() * classes + found
+            confusion += torch.bincount(pairs.flatten(), minlength=len(confusion))
         table = confusion.view(classes, classes)
         accuracy = float(table.trace() / table.sum())
         return {"report": {"accuracy": accuracy, "confusion": table.tolist()}}
@@ -210,7 +210,7 @@ class AnnotatorTask(Task):
         return x, y[:, top : top + side, left : left + side]
 
 
-def render_people(options: AnnotatorOptions, identities: range) -> tuple[Tensor, Tensor]:
+def render_identities(options: AnnotatorOptions, identities: range) -> tuple[Tensor, Tensor]:
     """Render one image of each identity.
 
     Returns: pixels [n, 4, R, R] uint8 (RGB, then NIR) and masks [n, R, R] uint8.

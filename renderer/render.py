@@ -52,7 +52,7 @@ def render_sample(
         style: "photo" (shaded) or "plain" (flat colours, other identities).
     Raises: ValueError for another resolution or style, or a negative number.
     """
-    look = check_style(style)
+    look = Style(style)
     check_resolution(resolution)
     subject = draw_identity(seed, identity, look)
     parameters = draw_sample(seed, identity, sample, subject, look)
@@ -106,18 +106,6 @@ def check_resolution(resolution: int) -> None:
     if resolution not in RESOLUTIONS:
         known = ", ".join(str(value) for value in RESOLUTIONS)
         raise ValueError(f"resolution: must be one of {known}, got {resolution!r}")
-
-
-def check_style(style: str) -> Style:
-    """Return the style of that name.
-
-    Raises: ValueError for an unknown one.
-    """
-    try:
-        return Style(style)
-    except ValueError as error:
-        names = ", ".join(entry.value for entry in Style)
-        raise ValueError(f"style: must be one of {names}, got {style!r}") from error
 
 
 def _block_mean(planes: Array, factor: int) -> Array:

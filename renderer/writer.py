@@ -36,7 +36,7 @@ DEFAULT_OUTDIR = Path("DATASETS/example_dataset")
 
 _SHEET_ROWS = 8
 _SHEET_COLUMNS = 4
-_MIN_PEOPLE_TO_SPLIT = 3
+_MIN_IDENTITIES_TO_SPLIT = 3
 
 
 class Split(Enum):
@@ -122,7 +122,7 @@ class ExampleJob(FolderJob):
         attributes: dict[str, Any] = {}
         advance = progress(0, len(jobs) * options.samples, "pair")
         with self.output.at_work():
-            for entries in _run(partial(_write_person, root, options), jobs, options.workers):
+            for entries in _run(partial(_write_identity, root, options), jobs, options.workers):
                 attributes.update(entries)
                 advance(len(entries))
             write_json(root / ATTRIBUTES_FILE, attributes)
@@ -144,7 +144,7 @@ def split_identities(options: ExampleOptions) -> dict[Split, range]:
         (Split.HELDOUT, options.heldout_fraction),
         (Split.TEST, options.test_fraction),
     ):
-        least = int(fraction > 0 and count >= _MIN_PEOPLE_TO_SPLIT)
+        least = int(fraction > 0 and count >= _MIN_IDENTITIES_TO_SPLIT)
         counts[split] = max(least, int(fraction * count + 0.5)) if least else 0
     train = max(1, count - sum(counts.values()))
     heldout = min(counts[Split.HELDOUT], count - train)
@@ -192,7 +192,7 @@ def _run(
         pool.shutdown(cancel_futures=True)
 
 
-def _write_person(
+def _write_identity(
     root: Path, options: ExampleOptions, job: tuple[Split, int]
 ) -> dict[str, dict[str, Any]]:
     """Write all images of one subject; return their attributes by stem."""

@@ -12,8 +12,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import make_training_data
-import preprocess_annotations
 import train_interpreter
 from biometrics.embedding import load_embedder
 from biometrics.thresholds import calibrate, write_thresholds
@@ -115,16 +113,6 @@ def test_a_data_set(workshop, tmp_path):
     assert "finished before" in generate(
         workshop, "--num_sample", 20, "--outdir", tmp_path / "s", "--save_vis", "True",
         "--drop-uncertain", "10%", "--archive", "webdataset")  # fmt: skip
-
-
-def test_ranks_share_the_work(workshop, tmp_path, monkeypatch):
-    generate(workshop, "--num_sample", 40, "--outdir", tmp_path / "one")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        output = generate(workshop, "--num_sample", 40, "--outdir", tmp_path / "two")
-        assert ("others are not" in output) == (rank == "0")
-    assert read_tree(tmp_path / "one") == read_tree(tmp_path / "two")
 
 
 def test_the_default_folder_is_named_after_count_and_start(workshop):
@@ -258,11 +246,6 @@ def test_two_processes_of_torchrun_variables_write_what_one_does(workshop, tmp_p
     assert one.pop("dataset_info.json")  # it has the command
     assert two.pop("dataset_info.json")
     assert one == two
-
-
-@pytest.mark.parametrize("script", [make_training_data, preprocess_annotations, train_interpreter])
-def test_help_has_two_examples(script):
-    assert run(script, "--help").count(".py --") >= 2
 
 
 # The filter of training people

@@ -5,7 +5,7 @@ import torch
 from renderer.auto_annotate import (
     AnnotatorOptions,
     build_annotator,
-    render_people,
+    render_identities,
 )
 from renderer.render import render_sample
 
@@ -13,7 +13,7 @@ TINY = {"resolution": 16, "classes": 4, "renders": 24, "heldout": 6, "width": 8,
 
 
 def test_renders_are_pixels_and_masks():
-    pixels, masks = render_people(AnnotatorOptions(**TINY), range(2))
+    pixels, masks = render_identities(AnnotatorOptions(**TINY), range(2))
     assert pixels.shape == (2, 4, 16, 16)
     assert masks.shape == (2, 16, 16)
     assert int(masks.max()) < 4
@@ -24,7 +24,7 @@ def test_an_annotator_learns_and_is_kept(tmp_path):
     annotator = build_annotator(options, tmp_path / "a")
     confusion = np.array(annotator.report["confusion"])
     assert confusion.sum() == 6 * 16 * 16
-    masks = render_people(options, range(24, 30))[1]
+    masks = render_identities(options, range(24, 30))[1]
     assert confusion.sum(axis=1).tolist() == torch.bincount(masks.flatten(), minlength=4).tolist()
     # better than calling all background
     assert annotator.report["accuracy"] > float((masks == 0).float().mean()) + 0.1

@@ -217,7 +217,7 @@ def test_merges_keep_what_belongs_together():
     [
         ((0, 0, 0, 48), "resolution: must be one of 16, 32, 64, 128, 256, got 48"),
         ((0, 0, 0, 512), "resolution"),
-        ((0, 0, 0, 32, "cartoon"), "style: must be one of photo, plain, got 'cartoon'"),
+        ((0, 0, 0, 32, "cartoon"), "'cartoon' is not a valid Style"),
         ((-1, 0, 0, 32), "seed: must be 0"),
         ((0, 1 << 32, 0, 32), "identity: must be 0"),
         ((0, 0, -2, 32), "sample: must be 0"),
