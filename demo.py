@@ -69,7 +69,7 @@ STEPS = (
     Step(
         title="Render identities in visible and near-infrared light",
         command="prepare_dataset.py example --outdir={data} --resolution={size}"
-        " --identities={identities} --samples={samples}",
+        " --identities={identities} --samples={samples} --audit-identities=200",
         shows="{data}/contact_sheet.png",
     ),
     Step(
@@ -79,9 +79,10 @@ STEPS = (
         fills="recogniser",
     ),
     Step(
-        title="Train a second one, which will audit what the first one filters",
-        command="train_recognition.py --config=EXPERIMENTS/example/recognition.json --data={data}"
-        " --outdir={outdir}/auditor --size={size} --modality=rgb --epochs=10 --seed=1"
+        title="Train a second one on other identities: it will audit what the first one filters",
+        command="train_recognition.py --config=EXPERIMENTS/example/recognition.json"
+        " --data={data}/audit --outdir={outdir}/auditor --size={size} --modality=rgb --epochs=16"
+        " --seed=1"
         " --device={device}",
         fills="auditor",
     ),

@@ -11,7 +11,7 @@ INFO_FILE = "dataset_info.json"
 REPORT_FILE = "import_report.json"
 SUMMARY = "summary.json"  # of a data set of new identities
 FACE_CHECK_KEY = "face_check"
-SPLITS = ("heldout", "test")  # folders of data sets of their own beside modalities
+SPLITS = ("heldout", "test", "audit")  # folders of data sets of their own beside modalities
 
 # The records of all writers of data sets; "finished" is false in them until everything is there.
 _MADE_BY = {

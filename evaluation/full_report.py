@@ -154,7 +154,7 @@ def _face_topics(
     return [
         VerificationTopic(
             sets={_TITLES[role]: sets[role] for role in ("samples", real)},
-            faces=faces[0],
+            faces=faces[-1],  # who filtered the samples cannot judge how well they are told apart
             seed=options.seed,
         ),
         identities,

@@ -45,6 +45,7 @@ class Split(Enum):
     TRAIN = "train"
     HELDOUT = "heldout"
     TEST = "test"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ class ExampleOptions(Options):
     """Render a data set of procedural faces, with masks and attributes.
 
     Training identities lie in VIS, NIR and masks; held-out and test identities in the same folders
-    below `heldout` and `test`. The same options give the same images.
+    below `heldout` and `test`, those for an auditor below `audit`. The same options give the same
+    images.
     """
 
     outdir: Path = outdir_option("Directory of the data set.", default=DEFAULT_OUTDIR)
@@ -77,6 +79,13 @@ class ExampleOptions(Options):
         metavar="SHARE",
         help="Share of the identities on which masks and verification are scored.",
     )
+    audit_identities: int = option(
+        0,
+        ge=0,
+        metavar="N",
+        help="Further identities, for a recogniser that audits: neither a generator nor a filter"
+        " that is made from the others has seen them.",
+    )
     workers: int | None = option(
         None, ge=1, metavar="PROCESSES", help="Processes.", shown_default="one a processor"
     )
@@ -93,7 +102,8 @@ class ExampleOptions(Options):
 
     def identity(self) -> dict[str, Any]:
         """Return what the images depend on, as plain JSON values."""
-        others = ("outdir", "workers", "fresh")
+        others = ["outdir", "workers", "fresh"]
+        others += [] if self.audit_identities else ["audit_identities"]  # as sets of before
         return {name: value for name, value in vars(self).items() if name not in others}
 
 
@@ -118,7 +128,7 @@ class ExampleJob(FolderJob):
         """Render all images; those that an earlier command left are rendered again."""
         options, root = self.options, self.output.path
         numbers = split_identities(options)
-        jobs = [(split, identity) for split in Split for identity in numbers[split]]
+        jobs = [(split, identity) for split in numbers for identity in numbers[split]]
         attributes: dict[str, Any] = {}
         advance = progress(0, len(jobs) * options.samples, "pair")
         with self.output.at_work():
@@ -134,7 +144,7 @@ class ExampleJob(FolderJob):
 
 
 def split_identities(options: ExampleOptions) -> dict[Split, range]:
-    """Return the identity numbers of each split: train first, then held-out, then test.
+    """Return the identity numbers of each split: train, held-out, test, and audit where wanted.
 
     From three identities on, a split with a fraction above 0 has at least one.
     """
@@ -148,11 +158,14 @@ def split_identities(options: ExampleOptions) -> dict[Split, range]:
         counts[split] = max(least, int(fraction * count + 0.5)) if least else 0
     train = max(1, count - sum(counts.values()))
     heldout = min(counts[Split.HELDOUT], count - train)
-    return {
+    splits = {
         Split.TRAIN: range(train),
         Split.HELDOUT: range(train, train + heldout),
         Split.TEST: range(train + heldout, count),
     }
+    if options.audit_identities:
+        splits[Split.AUDIT] = range(count, count + options.audit_identities)
+    return splits
 
 
 def split_folder(root: Path, split: Split) -> Path:
@@ -162,7 +175,7 @@ def split_folder(root: Path, split: Split) -> Path:
 
 def stem_of(options: ExampleOptions, identity: int, sample: int) -> str:
     """Return the file name of an image without its ending, such as 0007_012."""
-    digits = max(4, len(str(options.identities - 1)))
+    digits = max(4, len(str(options.identities + options.audit_identities - 1)))
     return f"{identity:0{digits}d}_{sample:0{max(3, len(str(options.samples - 1)))}d}"
 
 

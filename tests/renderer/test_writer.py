@@ -181,9 +181,20 @@ def test_each_person_is_in_one_split(count, fractions):
         test_fraction=fractions[1],
     )
     people = split_identities(options)
-    numbers = [number for split in Split for number in people[split]]
+    numbers = [number for split in people for number in people[split]]
     assert numbers == list(range(count))
+
     assert len(people[Split.TRAIN]) >= 1
     if count >= 10:
         assert abs(len(people[Split.HELDOUT]) - fractions[0] * count) <= 1
         assert abs(len(people[Split.TEST]) - fractions[1] * count) <= 1
+
+
+def test_identities_for_an_auditor_leave_all_others_as_they_are(dataset, tmp_path):
+    root, _ = dataset
+    write(tmp_path / "more", **OPTIONS, audit_identities=2)
+    before = {p.relative_to(root): p.read_bytes() for p in root.rglob("*.png")}
+    after = {p.relative_to(tmp_path / "more"): p.read_bytes() for p in tmp_path.rglob("*.png")}
+    assert before.items() <= after.items()
+    new = [path for path in after.keys() - before.keys() if path.parts[:2] == ("audit", "VIS")]
+    assert len(new) == 2 * OPTIONS["samples"]
