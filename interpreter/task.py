@@ -203,12 +203,14 @@ class EnsembleTask(Task):
         """Return how many models there are."""
         return f"{record['members']} models after {record['steps']} steps"
 
+    def parts(self) -> dict[str, Any]:
+        """Return the ensemble, what is kept of it, and the optimiser."""
+        return {"ensemble": self.ensemble, "kept": self.kept, "optimizer": self._optimizer}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to go on to the same bytes."""
+        """Add how far each member has come."""
         return {
-            "ensemble": self.ensemble.state_dict(),
-            "kept": self.kept.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            **super().state_dict(),
             "done": self.done,
             "best": self._best,
             "stale": self._stale,
@@ -217,9 +219,7 @@ class EnsembleTask(Task):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.ensemble.load_state_dict(state["ensemble"])
-        self.kept.load_state_dict(state["kept"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        super().load_state_dict(state)
         self.done, self._best, self._stale = state["done"], state["best"], state["stale"]
         self.is_stopped = state["is_stopped"]
 

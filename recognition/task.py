@@ -166,21 +166,9 @@ class RecognitionTask(Task):
         save_checkpoint(folder / MODEL_FILE, state_of(self.backbone, self.shape))
         return {"people": len(self.identities)}
 
-    def state_dict(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         """Return networks, optimiser and loss scale."""
-        return {
-            "backbone": self.backbone.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self.backbone.load_state_dict(state["backbone"])
-        self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        return {**self.networks(), "optimizer": self.optimizer, "scaler": self.scaler}
 
     def embedder(self) -> Embedder:
         """Return the recogniser as it is."""

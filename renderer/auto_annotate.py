@@ -165,19 +165,13 @@ class AnnotatorTask(Task):
         """Return the network."""
         return {"annotator": self.network}
 
-    def state_dict(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         """Return weights, optimiser and schedule."""
         return {
-            "network": self.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "network": self.network,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
         }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the network; measure it on held-out renders."""

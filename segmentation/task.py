@@ -151,20 +151,18 @@ class SegmentationTask(Task):
         report = record["test"].get("last")
         return report_sentence(report) if report else "trained; --test measures"
 
+    def parts(self) -> dict[str, Any]:
+        """Return weights, optimiser and loss scale."""
+        network = self.segmenter.network
+        return {"network": network, "optimizer": self.optimizer, "scaler": self._scaler}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return weights, optimiser, loss scale and the best mean IoU."""
-        return {
-            "network": self.segmenter.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "best_iou": self._best_iou,
-        }
+        """Add the best mean IoU."""
+        return {**super().state_dict(), "best_iou": self._best_iou}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.segmenter.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        super().load_state_dict(state)
         self._best_iou = state["best_iou"]
 
     def _batch(self, index: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -113,13 +113,18 @@ class Task(abc.ABC):
     def networks(self) -> Mapping[str, nn.Module]:
         """Return all networks whose weights must stay finite, by name."""
 
-    @abc.abstractmethod
+    def parts(self) -> Mapping[str, Any]:
+        """Return all that has a `state_dict` to keep, by its name in checkpoints."""
+        return self.networks()
+
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain containers; all processes call it, the first's is kept."""
+        return {name: part.state_dict() for name, part in self.parts().items()}
 
-    @abc.abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave, with tensors on the CPU."""
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
 
     def load(self) -> None:  # noqa: B027  # most tasks read as they train
         """Read what is kept in memory, before the folder is touched."""
