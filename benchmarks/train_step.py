@@ -16,8 +16,7 @@ from dnnlib import cli
 if TYPE_CHECKING:
     import torch
 
-    from training.phases import Phase
-    from training.step import Iteration
+    from training.step import Iteration, Phase
 
 EPILOG = """\b
 Examples:
@@ -114,7 +113,7 @@ def phase_runs(
 ) -> dict[str, Callable[[], None]]:
     """Return a call for each kind of phase, over all discriminators, and for what is left."""
     from torch_utils.ops import backends  # noqa: PLC0415
-    from training.phases import PhaseKind  # noqa: PLC0415
+    from training.step import PhaseKind  # noqa: PLC0415
 
     chosen = {kind.value: tuple(p for p in phases if p.kind is kind) for kind in PhaseKind}
 

@@ -1,7 +1,9 @@
-"""One training iteration: a generator step, then a step of each discriminator."""
+"""One training iteration: its phases, each an optimiser step of one network."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +13,63 @@ from networks.generator import Images
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
 from training.augmentation.pipe import AugmentPipe
-from training.config import TrainingConfig
+from training.config import LossConfig, TrainingConfig
 from training.latents import Latents, draw_latents
 from training.optimization import ADVICE, ema_beta, update_ema
-from training.phases import Phase, PhaseKind, build_phases
 from training.state import TrainingState
 from training.terms import SUFFIXES, LossTerms, Rngs
 
 Fakes = list[tuple[Images, Tensor]]
+
+
+class PhaseKind(Enum):
+    """The four kinds of optimiser step."""
+
+    G_MAIN = "Gmain"
+    G_REG = "Greg"
+    D_MAIN = "Dmain"
+    D_REG = "Dreg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One optimiser step of an iteration.
+
+    Attributes:
+        kind: what is computed.
+        modality: whose discriminator steps; None where the generator does.
+        interval: iterations from one such step to the next; the loss is scaled by it.
+    """
+
+    kind: PhaseKind
+    modality: str | None
+    interval: int = 1
+
+    @property
+    def name(self) -> str:
+        """Return the phase for messages, such as "Dreg nir"."""
+        return f"{self.kind.value} {self.modality or ''}".strip()
+
+    def runs_at(self, step: int) -> bool:
+        """Tell whether the phase takes part in iteration `step`, counted from 0."""
+        return step % self.interval == 0
+
+
+def build_phases(modalities: Sequence[str], loss: LossConfig) -> tuple[Phase, ...]:
+    """Return the phases of an iteration in order; a penalty of weight zero has none.
+
+    Source: Karras et al. 2020 (arXiv:1912.04958), appendix B, lazy regularisation.
+    """
+    phases = [Phase(kind=PhaseKind.G_MAIN, modality=None)]
+    if loss.pl_weight > 0:
+        phases.append(Phase(kind=PhaseKind.G_REG, modality=None, interval=loss.g_reg_interval))
+    phases += [Phase(kind=PhaseKind.D_MAIN, modality=name) for name in modalities]
+    phases += [
+        Phase(kind=PhaseKind.D_REG, modality=name, interval=loss.d_reg_interval)
+        for name in modalities
+        if loss.gammas[name] > 0
+    ]
+    return tuple(phases)
 
 
 class Iteration:
@@ -39,13 +90,7 @@ class Iteration:
         self.labels = labels.to(self.device)
         self.terms = LossTerms(config.loss, state, AugmentPipe(config.augment).to(self.device))
         self.signs = self._no_signs()
-        self.phases = build_phases(
-            tuple(state.discriminators),
-            has_path_length=config.loss.pl_weight > 0,
-            has_r1=[name for name, gamma in config.loss.gammas.items() if gamma > 0],
-            g_reg_interval=config.loss.g_reg_interval,
-            d_reg_interval=config.loss.d_reg_interval,
-        )
+        self.phases = build_phases(tuple(state.discriminators), config.loss)
         self.guards = {
             phase: GuardedStep(
                 phase.name,

@@ -2,18 +2,12 @@
 
 import pytest
 
-from training.phases import PhaseKind, build_phases
-
-OPTIONS = {
-    "has_path_length": True,
-    "has_r1": ("rgb", "nir"),
-    "g_reg_interval": 4,
-    "d_reg_interval": 16,
-}
+from tests.helpers.configs import small_loss_config
+from training.step import PhaseKind, build_phases
 
 
 def names(modalities=("rgb", "nir"), **changes):
-    phases = build_phases(modalities, **{**OPTIONS, **changes})
+    phases = build_phases(modalities, small_loss_config(**changes))
     return [(phase.kind.value, phase.modality) for phase in phases]
 
 
@@ -30,7 +24,7 @@ def test_order():
 
 def test_one_and_three_modalities():
     assert names(("rgb",)) == [("Gmain", None), ("Greg", None), ("Dmain", "rgb"), ("Dreg", "rgb")]
-    three = names(("rgb", "nir", "thermal"), has_r1=("thermal",))
+    three = names(("rgb", "nir", "thermal"), gammas={"rgb": 0, "nir": 0, "thermal": 1})
     assert three[2:] == [
         ("Dmain", "rgb"),
         ("Dmain", "nir"),
@@ -42,9 +36,9 @@ def test_one_and_three_modalities():
 @pytest.mark.parametrize(
     ("changes", "gone"),
     [
-        ({"has_path_length": False}, {("Greg", None)}),
-        ({"has_r1": ("rgb",)}, {("Dreg", "nir")}),
-        ({"has_r1": ()}, {("Dreg", "rgb"), ("Dreg", "nir")}),
+        ({"pl_weight": 0.0}, {("Greg", None)}),
+        ({"gammas": {"rgb": 1.0, "nir": 0.0}}, {("Dreg", "nir")}),
+        ({"gammas": {"rgb": 0.0, "nir": 0.0}}, {("Dreg", "rgb"), ("Dreg", "nir")}),
     ],
 )
 def test_a_weight_of_zero_has_no_phase(changes, gone):
@@ -52,10 +46,9 @@ def test_a_weight_of_zero_has_no_phase(changes, gone):
 
 
 def test_intervals_over_32_iterations():
-    phases = build_phases(("rgb", "nir"), **OPTIONS)
     runs = {
         (phase.kind, phase.modality): [step for step in range(32) if phase.runs_at(step)]
-        for phase in phases
+        for phase in build_phases(("rgb", "nir"), small_loss_config())
     }
     assert runs[PhaseKind.G_MAIN, None] == list(range(32))
     assert runs[PhaseKind.D_MAIN, "nir"] == list(range(32))
