@@ -23,9 +23,8 @@ from torch_utils.ops import backends
 from torch_utils.trainer import Trainer
 from training.config import DataConfig, RunConfig, TrainingConfig, resolve
 from training.options import AdaMode, TrainingOptions
-from training.published_files import find_snapshot
 from training.task import GanTask, SnapshotEvaluator, tick_cadence
-from training.transfer import Start, plan_start
+from training.transfer import Start, find_snapshot, plan_start
 
 _log = logging.getLogger(__name__)
 

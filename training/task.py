@@ -14,15 +14,16 @@ from torch.utils.data import DataLoader
 
 from data.dataset import PairDataset
 from data.sampler import InfiniteSampler
+from data.sheets import sample_grid, save_image
 from dnnlib import config as configs
 from dnnlib.text import format_seconds
-from networks.sampling import IndexedSampler, evaluation_seed, snapshot_sampler
+from networks.generator import Generator
+from networks.sampling import IndexedSampler, Sampler, evaluation_seed, snapshot_sampler
 from networks.snapshot import Snapshot, capture, save_snapshot
 from torch_utils.distributed import World
-from torch_utils.seeding import derive_seed
+from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Cadence, Task, Timing, ignore_stop_signals
 from training.config import RunConfig, TrainingConfig
-from training.grids import SampleGrid
 from training.state import TrainingState
 from training.step import Iteration
 from training.terms import SUFFIXES
@@ -34,6 +35,8 @@ from training.transfer import Start, begin
 # replace what it holds of that number of images.
 SnapshotEvaluator = Callable[[Path, IndexedSampler, int, World], Mapping[str, float]]
 
+_TARGET_WIDTH_PX, _TARGET_HEIGHT_PX = 1920, 1080
+
 
 def tick_cadence(config: TrainingConfig, run: RunConfig) -> Cadence:
     """Return how often a run writes: a row each tick, a checkpoint with each snapshot."""
@@ -42,6 +45,50 @@ def tick_cadence(config: TrainingConfig, run: RunConfig) -> Cadence:
         checkpoint_rows=run.snap,
         checkpoint_minutes=run.checkpoint_minutes,
     )
+
+
+def grid_size(resolution: int, modalities: int) -> tuple[int, int]:
+    """Return (columns, rows) of pairs that about fill a screen.
+
+    >>> grid_size(256, 2)
+    (4, 4)
+    """
+    columns = min(max(_TARGET_WIDTH_PX // (resolution * modalities), 4), 12)
+    rows = min(max(_TARGET_HEIGHT_PX // resolution, 4), 8)
+    return columns, rows
+
+
+class SampleGrid:
+    """The fixed latents and conditions whose images show how training proceeds.
+
+    Args:
+        dataset: whose labels are the conditions; its first pairs fill the grid of reals.
+        generator: whose widths the latents have.
+        seed: of the latents.
+    """
+
+    def __init__(self, dataset: PairDataset, generator: Generator, seed: int) -> None:
+        self.columns, rows = grid_size(dataset.resolution, len(dataset.modalities))
+        count = self.columns * rows
+        self.indices = [index % len(dataset) for index in range(count)]
+        random = generator_for(seed, "grid")
+        self.z = torch.randn([count, generator.config.z_dim], generator=random)
+        self.c = torch.stack([dataset.label(index) for index in self.indices])
+
+    def save_reals(self, path: Path, dataset: PairDataset) -> None:
+        """Write real pairs."""
+        items = [dataset[index] for index in self.indices]
+        images = {m.name: torch.stack([item[m.name] for item in items]) for m in dataset.modalities}
+        self._save(path, images)
+
+    def save_fakes(self, path: Path, generator: Generator) -> None:
+        """Write what a generator makes of the fixed latents, with its constant noise."""
+        sampler = Sampler(generator)
+        self._save(path, sampler.pixels(sampler.map(self.z, self.c)))
+
+    def _save(self, path: Path, images: Mapping[str, Tensor]) -> None:
+        arrays = {name: batch.cpu().numpy() for name, batch in images.items()}
+        save_image(path, sample_grid(arrays, self.columns))
 
 
 class GanTask(Task):

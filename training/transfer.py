@@ -1,16 +1,18 @@
-"""Start a run from a snapshot: copy what fits, build the NIR branch where there is none."""
+"""Start a run from a snapshot: find it, copy what fits, build a NIR branch where there is none."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from data.modalities import NIR, RGB
+from dnnlib import downloads
 from networks.config import DiscriminatorConfig, GeneratorConfig
 from networks.snapshot import NetworkState, Snapshot
 from torch_utils.checkpoints import load_checkpoint
@@ -19,6 +21,17 @@ from training.config import TrainingConfig
 from training.fitting import check_fit
 from training.options import AdaMode
 from training.state import TrainingState, snapshot_name
+
+BASE_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets"
+PUBLISHED_SNAPSHOTS: Mapping[str, str] = MappingProxyType(
+    {
+        "ffhq256": "ffhq-res256-mirror-paper256-noaug.pkl",
+        "ffhq512": "ffhq-res512-mirror-stylegan2-noaug.pkl",
+        "ffhq1024": "ffhq-res1024-mirror-stylegan2-noaug.pkl",
+        "celebahq256": "celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
+        "lsundog256": "lsundog-res256-paper256-kimg100000-noaug.pkl",
+    }
+)
 
 # Rec. 601 luma, as Pillow's conversion to grey uses it.
 LUMA = (0.299, 0.587, 0.114)
@@ -37,6 +50,34 @@ class NirInit(StrEnum):
 
     LUMA = "luma"
     RANDOM = "random"
+
+
+def find_snapshot(
+    resume: str, *, may_fetch: bool = True, progress: downloads.Progress | None = None
+) -> Path | None:
+    """Return the file that --resume means: a path, a published name or an address.
+
+    Args:
+        resume: as the user gave it.
+        may_fetch: fetch what is not on disk.
+        progress: shows what has come.
+    Returns: the file; None for one that would have to be fetched.
+    Raises: FileNotFoundError; ValueError naming address and place where fetching fails.
+    """
+    name = PUBLISHED_SNAPSHOTS.get(resume)
+    if name is None and not downloads.is_url(resume):
+        path = Path(resume)
+        if not path.is_file():
+            names = ", ".join(PUBLISHED_SNAPSHOTS)
+            raise FileNotFoundError(f"--resume: {path} is not a file, an address or one of {names}")
+        return path
+    url = resume if name is None else f"{BASE_URL}/{name}"
+    try:
+        if may_fetch:
+            return downloads.fetch(url, name, progress)
+        return downloads.find_cached(url, name)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"--resume={resume}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,8 +10,8 @@ from data.pixels import to_uint8
 from data.sheets import sample_grid
 from tests.helpers.images import write_pairs
 from tests.helpers.networks import random_network, small_generator_config
-from training import grids
-from training.grids import SampleGrid, grid_size
+from training import task
+from training.task import SampleGrid, grid_size
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_reals_are_the_pairs_of_the_data(dataset, generator, tmp_path):
 
 
 def test_fakes_are_the_generators(dataset, generator, tmp_path, monkeypatch):
-    monkeypatch.setattr(grids, "grid_size", lambda *_: (3, 2))
+    monkeypatch.setattr(task, "grid_size", lambda *_: (3, 2))
     grid = SampleGrid(dataset, generator, 0)
     grid.save_fakes(tmp_path / "fakes.png", generator)
     pixels = np.asarray(Image.open(tmp_path / "fakes.png")).astype(int)

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.helpers.web import serve
-from training import published_files
-from training.published_files import PUBLISHED_SNAPSHOTS, find_snapshot
+from training import transfer
+from training.transfer import PUBLISHED_SNAPSHOTS, find_snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def test_names_are_the_published_ones():
 def test_published_names_are_fetched_and_kept_under_plain_names(cache, monkeypatch, name):
     file = PUBLISHED_SNAPSHOTS[name]
     with serve() as site:
-        monkeypatch.setattr(published_files, "BASE_URL", f"{site.address}/nets")
+        monkeypatch.setattr(transfer, "BASE_URL", f"{site.address}/nets")
         site.pages[f"/nets/{file}"] = b"networks"
         assert find_snapshot(name, may_fetch=False) is None
         assert site.requests == []
