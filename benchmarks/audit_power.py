@@ -51,7 +51,7 @@ def compress(image: "np.ndarray") -> "np.ndarray":
     plane = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
     with io.BytesIO() as file:
         Image.fromarray(plane).save(file, "JPEG", quality=JPEG_QUALITY)
-        decoded = np.asarray(Image.open(file))
+        decoded = np.array(Image.open(file))
     return decoded.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
 
 
