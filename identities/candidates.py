@@ -41,6 +41,8 @@ class CandidateSampler:
         scale: length of the vectors as conditions.
         variation: whose latent a sample has.
         shared_layers: layers whose w comes from the shared latent under MIXED.
+        is_null: each candidate has a feature vector of its own, so that an "identity" is none: the
+            control that shows what selection makes of no identity at all.
     Raises: ValueError for a layer that the network does not have.
     """
 
@@ -53,10 +55,12 @@ class CandidateSampler:
         scale: float,
         variation: Variation = Variation.OWN,
         shared_layers: Sequence[int] = (),
+        is_null: bool = False,
     ) -> None:
         check_layers(shared_layers, generator.generator.num_ws)
         self.generator, self.source, self._shared_layers = generator, source, shared_layers
         self._seed, self._scale, self._variation = seed, scale, variation
+        self._is_null = is_null
 
     def sample(self, candidates: Sequence[Candidate]) -> Mapping[str, Tensor]:
         """Return [N, C, R, R] uint8 images by modality."""
@@ -73,13 +77,17 @@ class CandidateSampler:
 
     def conditions(self, candidates: Sequence[Candidate]) -> Tensor:
         """Return [N, c_dim] float32: feature vectors at their scale."""
-        rows = [self.source.vector(self._seed, c.identity, c.vector)[0] for c in candidates]
+        rows = [self._vector(c)[0] for c in candidates]
         return torch.from_numpy(np.stack(rows) * np.float32(self._scale))
 
     def origin(self, candidate: Candidate) -> dict[str, Any]:
         """Return everything that a candidate is generated from, as plain JSON values."""
         origin = {"seed": self._seed, "vector": candidate.vector, "attempt": candidate.attempt}
-        return origin | self.source.vector(self._seed, candidate.identity, candidate.vector)[1]
+        return origin | self._vector(candidate)[1]
+
+    def _vector(self, candidate: Candidate) -> tuple[np.ndarray, dict[str, Any]]:
+        number = candidate.attempt if self._is_null else candidate.vector
+        return self.source.vector(self._seed, candidate.identity, number)
 
     def _own_latent(self, candidate: Candidate) -> Tensor:
         path = (_STREAM, "latent", candidate.identity, candidate.attempt)

@@ -206,9 +206,13 @@ def _make_sampler(
         scale=scale,
         variation=variation,
         shared_layers=layers,
+        is_null=options.null_control,
     )
+    if options.null_control and source.tries is not None:
+        raise ValueError("--null-control needs --identity-source=random or interpolate")
     about = {"source": name, "seed": options.seed, "scale": scale, "variation": variation.value}
-    return sampler, {**about, "mix_layers": options.mix_layers}
+    null = {"null_control": True} if options.null_control else {}
+    return sampler, {**about, "mix_layers": options.mix_layers, **null}
 
 
 def _make_source(options: IdentityDataOptions, loaded: LoadedFilter) -> tuple[IdentitySource, str]:

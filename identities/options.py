@@ -231,6 +231,11 @@ class IdentityDataOptions(Options):
     mix_layers: str | None = option(
         None, metavar="LIST", help="Share the latent of these layers only, such as 0-3."
     )
+    null_control: bool = option(
+        False,
+        help="Give each candidate another vector, so that no identity is shown: a control for the"
+        " error rates of real runs, not a data set to train on.",
+    )
     filter: IdentityFilterOptions = group()
     audit: AuditOptions = group(AuditOptions, heading="Filter")
     device: Device = device_option(heading="Performance")

@@ -38,6 +38,17 @@ def test_other_sources_of_people(shop, tmp_path, source):
     assert keys <= entries[0]["origin"].keys()
 
 
+def test_the_null_control_is_recorded_and_needs_any_number_of_vectors(shop, tmp_path):
+    run(shop, "--outdir", tmp_path / "o", "--null-control", ids=2, samples_per_id=2)
+    record = json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert record["identity"]["people"]["null_control"] is True
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).standard_normal((2, 6)))
+    source = f"--identity-source={tmp_path / 'v.npy'}"
+    output = run(shop, "--outdir", tmp_path / "x", "--null-control", source, code=2,
+                 ids=2, samples_per_id=2)  # fmt: skip
+    assert "--null-control" in output
+
+
 def test_the_scale_of_training_is_the_scale_of_generation(shop, tmp_path):
     def scale(*more, options=None):
         save_varied_snapshot(tmp_path / "net.pkl", options=options)

@@ -156,6 +156,16 @@ def test_shared_variation_gives_attempts_one_latent():
     assert torch.equal(own, asked()[0])
 
 
+def test_in_the_null_control_no_two_candidates_have_one_condition():
+    many = [
+        Candidate(i, attempt, vector) for i in (0, 4) for attempt in range(5) for vector in (0, 2)
+    ]
+    conditions = asked(many, is_null=True)[1]
+    assert len({tuple(row.tolist()) for row in conditions}) == 2 * 5
+    z, _, _ = asked(many, is_null=True)
+    assert torch.equal(z, asked(many)[0])
+
+
 def test_the_origin_of_a_candidate_is_recorded():
     sampler = CandidateSampler(Recorder(), MixupSource(clustered_features(3, 2)), seed=5, scale=1.0)
     origin = sampler.origin(Candidate(4, 7, 2))
