@@ -93,13 +93,6 @@ def test_bad_options_end_with_one_message(exp, tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_foreign_folder_is_not_touched(exp, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("keep")
-    assert "must be absent or empty" in draw(exp, tmp_path / "out", code=2)
-    assert read_tree(tmp_path / "out") == {"mine.txt": b"keep"}
-
-
 def test_a_dry_run_writes_nothing(exp, tmp_path):
     assert "network_sha256" in draw(exp, tmp_path / "out", "--dry-run")
     assert not (tmp_path / "out").exists()

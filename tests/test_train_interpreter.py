@@ -134,14 +134,7 @@ def test_another_network_than_the_annotated_ones(workshop, tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_another_truncation_than_the_annotated_ones(workshop, tmp_path):
-    exp = changed(workshop, tmp_path, truncation_psi=0.9)
-    output = run(train_interpreter, "--exp", exp, "--outdir", tmp_path / "m", code=2)
-    assert "were drawn with truncation_psi 0.5, this is 0.9" in " ".join(output.split())
-
-
 def test_features_that_do_not_match_the_models(workshop, tmp_path):
-
     save_small_models(tmp_path / "published", features=99)
     output = generate(workshop, "--resume", tmp_path / "published", code=2)
     assert "the models read 99 feature channels" in " ".join(output.split())
@@ -172,6 +165,7 @@ def test_published_models_and_latents_in_w(workshop, tmp_path):
         ({"annotation_mask_path": "absent"}, "annotation_mask_path: neither"),
         ({"stylegan_checkpoint": "exp.json"}, "exp.json"),
         ({"use_raw_g": True}, "were drawn with network G_ema, this is G"),
+        ({"truncation_psi": 0.9}, "were drawn with truncation_psi 0.5, this is 0.9"),
     ],
 )
 def test_bad_experiments_end_with_one_message(workshop, tmp_path, content, message):
@@ -248,10 +242,10 @@ def test_two_processes_of_torchrun_variables_write_what_one_does(workshop, tmp_p
     assert one == two
 
 
-# The filter of training people
+# The filter of training identities
 
 
-def test_samples_that_show_a_training_person_are_dropped(workshop, tmp_path):
+def test_samples_near_a_training_identity_are_dropped(workshop, tmp_path):
     model = save_recogniser(tmp_path / "rec.pth")
     generate(workshop, "--num_sample", 8, "--outdir", tmp_path / "all")
     embedder = load_embedder(model)

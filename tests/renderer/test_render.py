@@ -10,12 +10,12 @@ from renderer.render import RESOLUTIONS, render_sample
 from renderer.sample import draw_sample
 
 SEED = 5
-PEOPLE = 24
+IDENTITIES = 24
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [render_sample(SEED, identity, 0, 64) for identity in range(PEOPLE)]
+    return [render_sample(SEED, identity, 0, 64) for identity in range(IDENTITIES)]
 
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
@@ -54,7 +54,7 @@ def test_all_ten_classes_are_seen_at_64(pictures):
 
 
 def test_pupils_survive_at_32():
-    seen = [(render_sample(SEED, i, 0, 32).mask == classes.PUPIL).any() for i in range(PEOPLE)]
+    seen = [(render_sample(SEED, i, 0, 32).mask == classes.PUPIL).any() for i in range(IDENTITIES)]
     assert np.mean(seen) > 0.6
 
 
@@ -139,9 +139,9 @@ def test_nir_is_not_a_function_of_rgb():
 
 
 def test_identity_is_fixed_and_samples_vary():
-    person = draw_identity(SEED, 7, Style.PHOTO)
-    assert person == draw_identity(SEED, 7, Style.PHOTO)
-    samples = [draw_sample(SEED, 7, number, person, Style.PHOTO) for number in range(5)]
+    subject = draw_identity(SEED, 7, Style.PHOTO)
+    assert subject == draw_identity(SEED, 7, Style.PHOTO)
+    samples = [draw_sample(SEED, 7, number, subject, Style.PHOTO) for number in range(5)]
     assert len({sample.pose.yaw for sample in samples}) == len(samples)
     attributes = [render_sample(SEED, 7, number, 16).attributes for number in range(3)]
     fixed = ("skin_melanin", "hair_style", "hair_colour", "iris_colour", "beard")
@@ -149,8 +149,8 @@ def test_identity_is_fixed_and_samples_vary():
     assert len({entry["pose"]["yaw_deg"] for entry in attributes}) == len(attributes)
 
 
-def test_images_of_one_person_are_nearer_than_those_of_others():
-    """Colours of skin and hair alone tell people apart far better than chance."""
+def test_samples_of_an_identity_are_nearer_than_those_of_others():
+    """Colours of skin and hair alone tell identities apart far better than chance."""
 
     def colours(identity, sample):
         picture = render_sample(SEED, identity, sample, 32)
@@ -159,20 +159,20 @@ def test_images_of_one_person_are_nearer_than_those_of_others():
             [[*np.median(picture.rgb[p], axis=0), np.median(picture.nir[p])] for p in parts]
         )
 
-    people, samples = 12, 4
-    features = np.array([[colours(i, s) for s in range(samples)] for i in range(people)])
+    identities, samples = 12, 4
+    features = np.array([[colours(i, s) for s in range(samples)] for i in range(identities)])
     means = features[:, : samples // 2].mean(axis=1)
     probes = features[:, samples // 2 :].reshape(-1, features.shape[-1])
     nearest = ((probes[:, None] - means[None]) ** 2).sum(axis=2).argmin(axis=1)
-    truth = np.repeat(np.arange(people), samples - samples // 2)
-    assert (nearest == truth).mean() > 5 / people
+    truth = np.repeat(np.arange(identities), samples - samples // 2)
+    assert (nearest == truth).mean() > 5 / identities
 
 
-def test_styles_show_different_people():
+def test_styles_show_different_identities():
     photo = [draw_identity(SEED, number, Style.PHOTO) for number in range(30)]
     plain = [draw_identity(SEED, number, Style.PLAIN) for number in range(30)]
-    assert not {person.texture_seed for person in photo} & {p.texture_seed for p in plain}
-    assert not {person.melanin for person in photo} & {p.melanin for p in plain}
+    assert not {subject.texture_seed for subject in photo} & {p.texture_seed for p in plain}
+    assert not {subject.melanin for subject in photo} & {p.melanin for p in plain}
 
 
 def test_plain_faces_are_flat():
