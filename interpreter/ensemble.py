@@ -217,16 +217,11 @@ class TrainedInterpreter:
 
     Attributes:
         ensemble: in evaluation mode.
-        record: content of interpreter.json; empty for published folders.
+        identity: options that they were trained with; empty for published folders.
     """
 
     ensemble: PixelEnsemble
-    record: dict[str, Any]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Options that the models were trained with; empty for published folders."""
-        return dict(self.record.get("identity", {}))
+    identity: dict[str, Any]
 
 
 def save_models(folder: Path, ensemble: PixelEnsemble, batches: int) -> None:
@@ -260,7 +255,9 @@ def load_models(folder: Path, at_most: int | None = None) -> TrainedInterpreter:
     if record and not record.get("finished"):
         raise ValueError(f"--resume {folder}: training is not finished; repeat its command")
     states = [_read_state(path) for path in found[:at_most]]
-    return TrainedInterpreter(ensemble=ensemble_from_states(states, str(folder)), record=record)
+    return TrainedInterpreter(
+        ensemble=ensemble_from_states(states, str(folder)), identity=record.get("identity", {})
+    )
 
 
 def _model_paths(folder: Path) -> Sequence[Path]:
