@@ -7,7 +7,7 @@ threshold accepts. Intervals resample identities, not comparisons.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class VerificationScore:
     """What `score_comparisons` finds.
 
     Attributes:
-        people: clusters that were resampled.
+        clusters: identities, or groups of them, that were resampled.
         mated, non_mated: number of scores.
         failed: comparisons that could not be made.
         eer: equal error rate, interpolated.
@@ -108,7 +108,7 @@ class VerificationScore:
         resolution: of thresholds; None where scores are exact.
     """
 
-    people: int
+    clusters: int = field(metadata={"json": "people"})
     mated: int
     non_mated: int
     failed: int
@@ -235,7 +235,7 @@ def score_comparisons(
 
     mated, non_mated = comparisons.num_mated, comparisons.num_non_mated
     return VerificationScore(
-        people=comparisons.clusters,
+        clusters=comparisons.clusters,
         mated=mated,
         non_mated=non_mated,
         failed=round(tally.mated.failed + tally.non_mated.failed),

@@ -56,7 +56,7 @@ class DatasetScore:
 
     Attributes:
         images: number of samples.
-        people: number of identities.
+        identities: number of them.
         classes: modality -> DCFace's measures.
         diversity: D, with the features' name; None without real images or features.
         capacity: modality -> identity capacity.
@@ -66,7 +66,7 @@ class DatasetScore:
     """
 
     images: int
-    people: int
+    identities: int = field(metadata={"json": "people"})
     classes: dict[str, ClassStatistics] = field(default_factory=dict)
     diversity: tuple[str, Estimate] | None = None
     capacity: dict[str, Capacity] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class IdentityTopic(Topic):
             )
         scores = {}
         for name, samples in self.sets.items():
-            score = DatasetScore(images=len(samples), people=samples.num_identities)
+            score = DatasetScore(images=len(samples), identities=samples.num_identities)
             if self.faces is not None:
                 self._measure_faces(name, samples, thresholds, score, skipped, progress)
             with skip_unmeasured(skipped, f"diversity D of {name}"):
@@ -192,7 +192,7 @@ class IdentityTopic(Topic):
         size = Table(
             caption="Size",
             columns=("Data set", "Samples", "Identities"),
-            rows=tuple((name, s.images, s.people) for name, s in scores.items()),
+            rows=tuple((name, s.images, s.identities) for name, s in scores.items()),
         )
         tables = (_classes(scores, source), _agreement(scores), _aligned(scores), _spread(scores))
         blocks: list[Block] = [size, *(table for table in tables if table.rows)]

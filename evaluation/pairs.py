@@ -137,9 +137,9 @@ def _from_lfw(text: str, path: Path) -> list[Pair]:
     for number, line in enumerate(text.splitlines(), start=1):
         match line.split():
             case [name, first, second] if first.isdigit() and second.isdigit():
-                people = [(name, first), (name, second)]
+                images = [(name, first), (name, second)]
             case [name, first, other, second] if first.isdigit() and second.isdigit():
-                people = [(name, first), (other, second)]
+                images = [(name, first), (other, second)]
             case fields if not fields or (not pairs and len(fields) < 3):
                 continue
             case _:
@@ -147,9 +147,8 @@ def _from_lfw(text: str, path: Path) -> list[Pair]:
                     f"{path}, line {number}: expected 'name n n' or 'name n name n', got "
                     f"{line[:80]!r}"
                 )
-        images = [(MODALITIES[0].name, f"{n}/{n}_{int(k):04d}") for n, k in people]
-        is_same = people[0][0] == people[1][0]
-        pairs.append(Pair(first=images[0], second=images[1], is_same=is_same))
+        first, second = ((MODALITIES[0].name, f"{n}/{n}_{int(k):04d}") for n, k in images)
+        pairs.append(Pair(first=first, second=second, is_same=images[0][0] == images[1][0]))
     return pairs
 
 

@@ -200,12 +200,17 @@ def count_text(estimate: Estimate) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """Return dataclasses, arrays and enums as plain containers; what is not finite becomes None."""
+    """Return dataclasses, arrays and enums as plain containers; what is not finite becomes None.
+
+    A dataclass field's metadata "json" is its key in files, where that is another than its name.
+    """
     if isinstance(value, Estimate):
         return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {name: to_plain(getattr(value, name)) for name in names}
+        return {
+            field.metadata.get("json", field.name): to_plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
     if isinstance(value, Mapping):
         return {str(key): to_plain(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray):

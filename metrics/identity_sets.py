@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Capacity:
         identity_deg: half angle of the cap that one identity takes.
         dimension: of the embeddings.
         quantile: share of centres and of images that lies outside.
-        people: how many identities there were.
+        identities: how many there were.
     """
 
     log10: float
@@ -63,7 +63,7 @@ class Capacity:
     identity_deg: float
     dimension: int
     quantile: float
-    people: int
+    identities: int = field(metadata={"json": "people"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +266,7 @@ def identity_capacity(
         identity_deg=math.degrees(inner),
         dimension=dimension,
         quantile=quantile,
-        people=count,
+        identities=count,
     )
 
 

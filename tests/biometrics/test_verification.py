@@ -16,7 +16,7 @@ from biometrics.verification import (
 
 
 def of_scores(mated, non_mated):
-    """Every score of people of its own."""
+    """Every score of identities of its own."""
     mated, non_mated = np.array(mated, float), np.array(non_mated, float)
     first = [f"a{i}" for i in range(len(non_mated))]
     second = [f"b{i}" for i in range(len(non_mated))]
@@ -27,13 +27,13 @@ def rates_of(mated, non_mated):
     return error_rates(of_scores(mated, non_mated).tally())
 
 
-def faces(people=30, images=4, noise=1.0, width=16, seed=0):
+def faces(identities=30, images=4, noise=1.0, width=16, seed=0):
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((people, 1, width))
-    vectors = centres + noise * rng.standard_normal((people, images, width))
+    centres = rng.standard_normal((identities, 1, width))
+    vectors = centres + noise * rng.standard_normal((identities, images, width))
     vectors = vectors.reshape(-1, width).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors, [f"p{i // images}" for i in range(people * images)]
+    return vectors, [f"p{i // images}" for i in range(identities * images)]
 
 
 @pytest.mark.parametrize("d_prime", [1.0, 2.0, 3.0])
@@ -109,13 +109,13 @@ def test_failed_comparisons_are_missed_but_not_false_matches():
 
 
 def test_all_pairs_against_naive_loops():
-    vectors, people = faces(people=6, images=3)
-    found = compare(Side(vectors=vectors, identities=people))
+    vectors, identities = faces(identities=6, images=3)
+    found = compare(Side(vectors=vectors, identities=identities))
     mated = [
         float(vectors[i] @ vectors[j])
         for i in range(18)
         for j in range(i + 1, 18)
-        if people[i] == people[j]
+        if identities[i] == identities[j]
     ]
     assert (found.num_mated, found.num_non_mated) == (18, 18 * 17 // 2 - 18)
     tally = found.tally()
@@ -123,26 +123,29 @@ def test_all_pairs_against_naive_loops():
 
 
 def test_across_spectra_the_two_images_of_a_pair_are_not_compared():
-    vectors, people = faces(people=5, images=3)
+    vectors, identities = faces(identities=5, images=3)
     captures = [str(i) for i in range(15)]
     gallery, probes = (
-        Side(vectors=v, identities=people, captures=captures) for v in (vectors, vectors[:, ::-1])
+        Side(vectors=v, identities=identities, captures=captures)
+        for v in (vectors, vectors[:, ::-1])
     )
     found = compare(gallery, probes)
     assert (found.num_mated, found.num_non_mated) == (5 * 3 * 2, 15 * 12)
-    side = Side(vectors=vectors, identities=people)
+    side = Side(vectors=vectors, identities=identities)
     whole = compare(side, side)
     assert whole.num_mated == 5 * 9
 
 
 @pytest.mark.parametrize("is_across", [False, True])
 def test_streamed_counts_are_those_of_all_scores(is_across):
-    vectors, people = faces(people=12, images=3)
+    vectors, identities = faces(identities=12, images=3)
     vectors[4] = np.nan
     captures = [str(i) for i in range(36)]
-    sides = [Side(vectors=vectors, identities=people, captures=captures)]
+    sides = [Side(vectors=vectors, identities=identities, captures=captures)]
     if is_across:
-        sides.append(Side(vectors=vectors[:, ::-1].copy(), identities=people, captures=captures))
+        sides.append(
+            Side(vectors=vectors[:, ::-1].copy(), identities=identities, captures=captures)
+        )
     exact = compare(*sides)
     stream = HistogramComparisons(*sides, groups=64, block=7)
     assert (stream.num_mated, stream.num_non_mated) == (exact.num_mated, exact.num_non_mated)
@@ -156,8 +159,8 @@ def test_streamed_counts_are_those_of_all_scores(is_across):
 
 
 def test_streams_weigh_people_as_exact_scores_do():
-    vectors, people = faces(people=8, images=2)
-    side = Side(vectors=vectors, identities=people)
+    vectors, identities = faces(identities=8, images=2)
+    side = Side(vectors=vectors, identities=identities)
     exact, stream = compare(side), HistogramComparisons(side, groups=8, block=5)
     assert exact.clusters == stream.clusters == 8
     draw = np.array([2.0, 0, 1, 1, 3, 0, 1, 0])
@@ -168,14 +171,14 @@ def test_streams_weigh_people_as_exact_scores_do():
 
 
 def test_rotation_scale_and_order_change_nothing():
-    vectors, people = faces(people=10, images=3)
+    vectors, identities = faces(identities=10, images=3)
     rng = np.random.default_rng(8)
     turn = np.linalg.qr(rng.standard_normal((16, 16)))[0]
     order = rng.permutation(30)
-    first = score_comparisons(compare(Side(vectors=vectors, identities=people)), replicates=0)
+    first = score_comparisons(compare(Side(vectors=vectors, identities=identities)), replicates=0)
     changed = (vectors @ turn).astype(np.float32)[order]
     second = score_comparisons(
-        compare(Side(vectors=changed, identities=[people[i] for i in order])), replicates=0
+        compare(Side(vectors=changed, identities=[identities[i] for i in order])), replicates=0
     )
     for name in ("eer", "auc", "fdr", "d_prime", "zero_fmr"):
         a, b = (getattr(score, name).value for score in (first, second))
@@ -183,8 +186,8 @@ def test_rotation_scale_and_order_change_nothing():
 
 
 def test_large_sets_are_streamed():
-    vectors, people = faces(people=6, images=2)
-    side = Side(vectors=vectors, identities=people)
+    vectors, identities = faces(identities=6, images=2)
+    side = Side(vectors=vectors, identities=identities)
     assert compare(side).resolution is None
     assert compare(side, exact_limit=10).resolution == pytest.approx(1e-4)
 
@@ -201,8 +204,8 @@ def test_intervals_cover_the_truth_and_shrink_with_people():
     assert (found[0].clusters, many.clusters) == (25, 100)
 
 
-def sides(people, seed=0):
-    vectors, names = faces(people=people, images=3, noise=1.3, seed=seed)
+def sides(identities, seed=0):
+    vectors, names = faces(identities=identities, images=3, noise=1.3, seed=seed)
     return {"vectors": vectors, "identities": names}
 
 
@@ -219,14 +222,14 @@ def test_a_perfect_recogniser_still_has_an_upper_bound():
 
 
 @pytest.mark.parametrize(
-    ("people", "message"),
+    ("identities", "message"),
     [(["a"] * 4, "6 mated and 0 non-mated"), (list("abcd"), "0 mated and 6 non-mated")],
 )
-def test_one_person_or_one_image_each_is_refused(people, message):
-    vectors, _ = faces(people=4, images=1)
+def test_one_person_or_one_image_each_is_refused(identities, message):
+    vectors, _ = faces(identities=4, images=1)
     for build in (compare, HistogramComparisons):
         with pytest.raises(ValueError, match=message):
-            build(Side(vectors=vectors, identities=people))
+            build(Side(vectors=vectors, identities=identities))
 
 
 def test_bad_scores_are_refused():

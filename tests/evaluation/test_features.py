@@ -104,9 +104,9 @@ def test_networks_always_see_whole_blocks():
 
 
 def test_people_stay_in_one_group():
-    people = np.repeat(np.arange(37)[::-1], 3)
-    groups = split_groups(people)
-    assert all(len(set(groups[people == person])) == 1 for person in range(37))
+    identities = np.repeat(np.arange(37)[::-1], 3)
+    groups = split_groups(identities)
+    assert all(len(set(groups[identities == person])) == 1 for person in range(37))
     assert groups[0] == 0
     assert set(np.bincount(groups)) == {9, 12}
     assert len(np.unique(groups)) == GROUPS

@@ -41,8 +41,8 @@ def test_intervals_are_those_of_people_not_of_images():
     rng = np.random.default_rng(0)
     own = rng.normal(size=40)
     copied = np.repeat(own, 25)
-    people = [str(i) for i in np.repeat(np.arange(40), 25)]
-    found = clustered(copied, people, weighted_mean)
+    identities = [str(i) for i in np.repeat(np.arange(40), 25)]
+    found = clustered(copied, identities, weighted_mean)
     deviation = own.std() / np.sqrt(40)
     assert found.value == pytest.approx(own.mean())
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.25)
@@ -62,11 +62,11 @@ def test_a_share_of_nothing_keeps_an_upper_bound():
 
 def test_order_does_not_matter():
     rng = np.random.default_rng(1)
-    values, people = rng.normal(size=30), np.array([f"p{i % 6}" for i in range(30)])
+    values, identities = rng.normal(size=30), np.array([f"p{i % 6}" for i in range(30)])
     order = rng.permutation(30)
     a, b = (
         clustered(v, p.tolist(), weighted_quantile(0.9))
-        for v, p in ((values, people), (values[order], people[order]))
+        for v, p in ((values, identities), (values[order], identities[order]))
     )
     assert a == b
 

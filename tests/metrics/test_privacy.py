@@ -8,7 +8,7 @@ from metrics.privacy import Group, copy_test, find_copies, membership_auc, score
 WIDTH = 12
 
 
-def people(count, images, *, seed, prefix, noise=0.6):
+def make_group(count, images, *, seed, prefix, noise=0.6):
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((count, 1, WIDTH))
     vectors = vectors + noise * rng.standard_normal((count, images, WIDTH))
@@ -16,9 +16,9 @@ def people(count, images, *, seed, prefix, noise=0.6):
     return Group(vectors=vectors.reshape(-1, WIDTH).astype(np.float32), identities=names)
 
 
-TRAINING = people(40, 3, seed=0, prefix="t")
-HELDOUT = people(40, 3, seed=1, prefix="h")
-STRANGERS = people(60, 2, seed=2, prefix="s")
+TRAINING = make_group(40, 3, seed=0, prefix="t")
+HELDOUT = make_group(40, 3, seed=1, prefix="h")
+STRANGERS = make_group(60, 2, seed=2, prefix="s")
 LEVELS = {1e-3: 0.8, 1e-2: 0.7}
 
 
@@ -32,7 +32,7 @@ def test_strangers_are_no_leak():
     covered = []
     for seed in range(100, 145, 3):
         training, heldout, strangers = (
-            people(30, 3, seed=seed + k, prefix=prefix) for k, prefix in enumerate("ths")
+            make_group(30, 3, seed=seed + k, prefix=prefix) for k, prefix in enumerate("ths")
         )
         score = score_privacy(strangers, training, heldout, {})
         assert abs(score.copy_test.c_t) < 5
