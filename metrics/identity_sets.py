@@ -100,13 +100,13 @@ class Entropy:
     kinds: int
 
 
-def class_centres(vectors: np.ndarray, identities: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return each identity's mean unit vector, normalised, [I, E] float32, and their names."""
+def class_centres(vectors: np.ndarray, identities: Sequence[str]) -> np.ndarray:
+    """Return each identity's mean unit vector, normalised, [I, E] float32, sorted by name."""
     vectors = unit_rows(vectors, "embeddings")
     numbers, count = group_numbers(identities)
     sums = np.zeros((count, vectors.shape[1]), np.float64)
     np.add.at(sums, numbers, vectors.astype(np.float64))
-    return unit_rows(sums, "centres of identities"), np.unique(np.asarray(identities)).tolist()
+    return unit_rows(sums, "centres of identities")
 
 
 def greedy_set(
@@ -150,7 +150,7 @@ def class_statistics(
     Raises: ValueError for one identity only, NaN or zero vectors.
     Source: Kim et al. 2023 (DCFace, arXiv:2304.07060), U_class and C_intra.
     """
-    centres, _ = class_centres(vectors, identities)
+    centres = class_centres(vectors, identities)
     if len(centres) < 2:
         raise NotMeasuredError(f"uniqueness needs at least two identities, got {len(centres)}")
     numbers, _ = group_numbers(identities)
@@ -192,7 +192,7 @@ def class_diversity(
     groups = [rows for rows in groups if len(rows) > k]
     if not groups:
         raise NotMeasuredError(f"diversity needs an identity with more than {k} images")
-    radii = [np.sort(_distances(features[g], features[g]), axis=1)[:, k] for g in groups]
+    radii = [_radii(features[rows], k) for rows in groups]
     hits = np.zeros(len(groups))
     for start in range(0, len(real), _BLOCK):
         block = real[start : start + _BLOCK].astype(np.float64)
@@ -244,7 +244,7 @@ def identity_capacity(
     if not 0 < quantile < 1:
         raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
     vectors = unit_rows(vectors, "embeddings")
-    centres, _ = class_centres(vectors, identities)
+    centres = class_centres(vectors, identities)
     numbers, count = group_numbers(identities)
     has_two = np.bincount(numbers)[numbers] > 1
     if count < 2 or not has_two.any():
@@ -290,7 +290,7 @@ def identity_agreement(
     if first.shape != second.shape:
         raise ValueError(f"pairs need embeddings of one shape, got {first.shape}, {second.shape}")
     own = (first * second).sum(axis=1)
-    centres, _ = class_centres(first, identities)
+    centres = class_centres(first, identities)
     numbers, _ = group_numbers(identities)
     nearest = References(centres, device=device).nearest(second).indices
     return Agreement(
@@ -364,6 +364,12 @@ def _kinds(values: Sequence[Any]) -> tuple[np.ndarray, int]:
 
 def _angles(cosines: np.ndarray) -> Floats:
     return np.arccos(np.clip(cosines.astype(np.float64), -1, 1))
+
+
+def _radii(rows: np.ndarray, k: int) -> Floats:
+    """Return each row's distance to its k-th nearest other row."""
+    parts = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
+    return np.concatenate([np.partition(_distances(part, rows), k)[:, k] for part in parts])
 
 
 def _distances(rows: np.ndarray, columns: np.ndarray) -> Floats:
