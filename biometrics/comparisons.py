@@ -9,7 +9,6 @@ against a million need little more memory than their embeddings.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -86,28 +85,6 @@ class Tally:
     non_mated: Scores
 
 
-class Comparisons(Protocol):
-    """Scores that can be counted again with other weights of identities.
-
-    Attributes:
-        clusters: what a bootstrap draws: identities, or groups of identities.
-        num_mated, num_non_mated: how many scores there are.
-        resolution: width of the grid's cells; None where scores are exact.
-    """
-
-    clusters: int
-    num_mated: int
-    num_non_mated: int
-    resolution: float | None
-
-    def tally(self, draw: Floats | None = None) -> Tally:
-        """Return the scores where cluster k occurs draw[k] times; None is once each.
-
-        A mated comparison then weighs draw[k], a non-mated one draw[k] * draw[l]: copies of one
-        identity are not compared with each other.
-        """
-
-
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """Images that are compared.
@@ -139,7 +116,7 @@ def compare(
     exact_limit: int = EXACT_LIMIT,
     device: str | torch.device = "cpu",
     seed: int = 0,
-) -> Comparisons:
+) -> "Comparisons":
     """Compare all images of one side with each other, or every gallery image with every probe.
 
     Args:
@@ -184,6 +161,11 @@ def bin_of(scores: np.ndarray) -> np.ndarray:
 class ExactComparisons:
     """All scores in memory.
 
+    Attributes:
+        clusters: number of identities, which a bootstrap draws.
+        num_mated, num_non_mated: how many scores there are.
+        resolution: width of the bins; None, as scores are exact.
+
     Args:
         mated: [M] scores; -inf is a comparison that failed.
         mated_identities: [M] name or number of the identity.
@@ -215,7 +197,11 @@ class ExactComparisons:
         self._places = [np.searchsorted(self._values, kind.scores) for kind in self._kinds]
 
     def tally(self, draw: Floats | None = None) -> Tally:
-        """Return the scores where identity k occurs draw[k] times."""
+        """Return the scores where identity k occurs draw[k] times; None is once each.
+
+        A mated comparison then weighs draw[k], a non-mated one draw[k] * draw[l]: copies of one
+        identity are not compared with each other.
+        """
         draw = np.ones(self.clusters) if draw is None else draw
         found = []
         for kind, places in zip(self._kinds, self._places, strict=True):
@@ -295,7 +281,7 @@ class HistogramComparisons:
         check_counts(self.num_mated, self.num_non_mated)
 
     def tally(self, draw: Floats | None = None) -> Tally:
-        """Return the scores where group k occurs draw[k] times."""
+        """Return the scores where group k occurs draw[k] times, as of ExactComparisons."""
         draw = np.ones(self.clusters) if draw is None else draw
         weights = {True: draw, False: np.outer(draw, draw).ravel()}
         found = []
@@ -331,6 +317,9 @@ class HistogramComparisons:
         bins = values.add_(1).mul_(BINS / 2).add_(1e-6).floor_().clamp_(0, BINS - 1).int()
         self._counts[kind][place] += sign * torch.bincount(bins, minlength=BINS).cpu().numpy()
         self._sums[kind][place, :3] += sign * sums
+
+
+Comparisons = ExactComparisons | HistogramComparisons
 
 
 @dataclass(frozen=True, kw_only=True)
