@@ -5,7 +5,6 @@ evaluation takes its thresholds by the same rule, see biometrics.comparisons.Sco
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from metrics.nearest import References, unit_rows
 THRESHOLDS_FILE = "thresholds.json"
 FORMAT = "biface-thresholds"
 DEFAULT_FMR = 1e-3
-DEFAULT_FNMR = 0.0228  # below mean - 2 standard deviations of a normal distribution
-DEFAULT_DIVERSITY = 0.95
+FNMR = 0.0228  # below mean - 2 standard deviations of a normal distribution
+DIVERSITY = 0.95
 PLOT_BINS = 200
 SCORE_EDGES = np.linspace(-1, 1, PLOT_BINS + 1)
 _MAX_IMAGES = 60000
@@ -96,7 +95,7 @@ class Thresholds:
         published_same_identity: mean - 2 standard deviations of mated scores.
         published_too_similar: mean + 1 standard deviation.
         fmr: false match rate that was asked for.
-        fnmr: false non-match rate that was asked for.
+        fnmr: false non-match rate of `same_identity`.
         diversity: share of mated comparisons below `too_similar`.
         measured_fmr: at `privacy`, of the counted scores.
         measured_fnmr: at `privacy`.
@@ -142,8 +141,6 @@ def calibrate(
     features: IdentityFeatures,
     *,
     fmr: float = DEFAULT_FMR,
-    fnmr: float = DEFAULT_FNMR,
-    diversity: float = DEFAULT_DIVERSITY,
     recogniser: str | None = None,
     device: str = "cpu",
 ) -> Thresholds:
@@ -154,8 +151,6 @@ def calibrate(
     Args:
         features: of all images.
         fmr: false match rate of `privacy`.
-        fnmr: false non-match rate of `same_identity`.
-        diversity: quantile of mated scores for `too_similar`.
         recogniser: recorded where the features do not say.
         device: of the comparisons.
     Raises: ValueError where there are too few identities or images for these rates.
@@ -163,27 +158,39 @@ def calibrate(
         rate by p with 95 % confidence. Comparisons of the same two identities are not independent,
         so pairs of identities are counted.
     """
-    _check_request(features, {"FMR": fmr, "FNMR": fnmr, "diversity": diversity})
+    if not 0 < fmr < 1:  # it may come from a file
+        raise ValueError(f"--calibrate: FMR must be between 0 and 1, got {fmr}")
+    if features.info is not None and features.info.vectors == "one":
+        raise ValueError(
+            "--calibrate: these features have one vector per identity; make them with "
+            "--all-or-one=all"
+        )
     groups, _ = group_numbers(features.identities)
     chosen = _spread(groups)
     identities = len(np.unique(groups[chosen]))
     _check_identities(identities, fmr)
     images = np.bincount(groups[chosen])
-    _check_mated(int((images * (images - 1) // 2).sum()), fnmr)
+    mated_pairs, needed = int((images * (images - 1) // 2).sum()), math.ceil(RULE_OF_3 / FNMR)
+    if mated_pairs < needed:
+        raise ValueError(
+            f"--calibrate: a false non-match rate of {FNMR:g} needs at least {needed} mated "
+            f"comparisons, got {mated_pairs}; features of one image per identity cannot be "
+            "calibrated"
+        )
     own = _Own.of(unit_rows(features.vectors[chosen]), groups[chosen], device)
     mated, non_mated = own.scores.mated, own.scores.non_mated
     point = _operating_point(own, fmr)
     privacy = point.privacy
     thresholds = Thresholds(
         privacy=privacy,
-        same_identity=max(mated.highest_edge(fnmr), privacy),
-        mated_same_identity=mated.highest_edge(fnmr),
-        too_similar=mated.lowest_edge(1 - diversity),
+        same_identity=max(mated.highest_edge(FNMR), privacy),
+        mated_same_identity=mated.highest_edge(FNMR),
+        too_similar=mated.lowest_edge(1 - DIVERSITY),
         published_same_identity=round(mated.mean - 2 * math.sqrt(mated.variance), 6),
         published_too_similar=round(mated.mean + math.sqrt(mated.variance), 6),
         fmr=fmr,
-        fnmr=fnmr,
-        diversity=diversity,
+        fnmr=FNMR,
+        diversity=DIVERSITY,
         measured_fmr=non_mated.share_from(privacy),
         measured_fnmr=point.fnmr,
         refused_new_people=point.refused_new_people,
@@ -200,17 +207,6 @@ def calibrate(
     )
     _check_order(thresholds)
     return thresholds
-
-
-def _check_request(features: IdentityFeatures, shares: Mapping[str, float]) -> None:
-    for name, value in shares.items():
-        if not 0 < value < 1:
-            raise ValueError(f"--calibrate: {name} must be between 0 and 1, got {value}")
-    if features.info is not None and features.info.vectors == "one":
-        raise ValueError(
-            "--calibrate: these features have one vector per identity; make them with "
-            "--all-or-one=all"
-        )
 
 
 def summarise(scores: Scores) -> ScoreSummary:
@@ -306,15 +302,6 @@ def _spread(groups: np.ndarray) -> np.ndarray:
 def _is_enough(identities: int, fmr: float) -> bool:
     """Return whether there are enough pairs of identities for a rate."""
     return identities * (identities - 1) // 2 >= RULE_OF_3 / fmr
-
-
-def _check_mated(number: int, fnmr: float) -> None:
-    if number < RULE_OF_3 / fnmr:
-        raise ValueError(
-            f"--calibrate: a false non-match rate of {fnmr:g} needs at least "
-            f"{math.ceil(RULE_OF_3 / fnmr)} mated comparisons, got {number}; features of "
-            "one image per identity cannot be calibrated"
-        )
 
 
 def _check_identities(identities: int, fmr: float) -> None:

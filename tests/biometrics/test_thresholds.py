@@ -8,7 +8,7 @@ import pytest
 
 from biometrics.comparisons import BINS, ExactComparisons, Side, compare
 from biometrics.features import IdentityFeatures
-from biometrics.thresholds import calibrate, read_thresholds, write_thresholds
+from biometrics.thresholds import DIVERSITY, FNMR, calibrate, read_thresholds, write_thresholds
 from biometrics.verification import score_comparisons
 from metrics.estimates import group_numbers
 from metrics.nearest import unit_rows
@@ -80,21 +80,21 @@ def test_people_of_one_image_say_nothing_about_further_images(features):
 
 
 def test_thresholds_of_one_person(features):
-    found = calibrate(features, fmr=0.2, fnmr=0.1, diversity=0.9)
+    found = calibrate(features, fmr=0.2)
     mated, *_ = plain_scores(features)
-    assert (mated < found.same_identity).mean() <= 0.1
-    assert (mated < found.same_identity + 2 / BINS).mean() == pytest.approx(0.1, abs=0.005)
-    assert (mated >= found.too_similar).mean() <= 0.1
+    assert (mated < found.same_identity).mean() <= FNMR
+    assert (mated < found.same_identity + 2 / BINS).mean() == pytest.approx(FNMR, abs=0.005)
+    assert (mated >= found.too_similar).mean() <= 1 - DIVERSITY
     assert found.published_same_identity == pytest.approx(mated.mean() - 2 * mated.std(), abs=1e-5)
     assert found.published_too_similar == pytest.approx(mated.mean() + mated.std(), abs=1e-5)
 
 
 def test_a_strict_rate_between_identities_costs_no_mated_pairs():
     blurred = clustered_features(people=90, images=3, spread=0.9)
-    found = calibrate(blurred, fmr=0.001, fnmr=0.1)
-    assert found.measured_fnmr > 0.1
+    found = calibrate(blurred, fmr=0.001)
+    assert found.measured_fnmr > FNMR
     assert found.same_identity == found.privacy > found.mated_same_identity
-    assert found.mated.share_below(found.mated_same_identity) == pytest.approx(0.1, abs=0.01)
+    assert found.mated.share_below(found.mated_same_identity) == pytest.approx(FNMR, abs=0.01)
     assert found.mated.share_below(found.privacy) == pytest.approx(found.measured_fnmr, abs=0.01)
 
 
@@ -129,7 +129,6 @@ def test_edges_of_scores():
         ),
         (90, 1, {}, "needs at least 132 mated comparisons, got 0"),
         (90, 3, {"fmr": 0.0}, "FMR must be between 0 and 1, got 0.0"),
-        (90, 3, {"diversity": 1.0}, "diversity must be between 0 and 1"),
     ],
 )
 def test_too_few_comparisons_are_refused(people, images, changes, message):
