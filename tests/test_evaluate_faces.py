@@ -77,6 +77,7 @@ def test_verification(places, tmp_path):
     )
     found = sections["verification"]["comparisons"]
     assert list(found) == ["data, RGB", "data, NIR", "data, RGB against NIR"]
+    assert found["data, RGB"]["people"] == 5
     assert (found["data, RGB"]["mated"], found["data, RGB"]["non_mated"]) == (30, 160)
     assert (
         found["data, RGB against NIR"]["mated"],
@@ -159,6 +160,7 @@ def test_dataset(places, tmp_path):
     )
     found = sections["dataset"]["sets"]["samples"]
     assert (found["images"], found["people"]) == (12, 4)
+    assert found["capacity"]["rgb"]["people"] == 4
     assert set(found["classes"]) == set(found["capacity"]) == {"rgb", "nir"}
     assert found["agreement"]["similarity"]["n"] == 12
     assert "measured on 4 identities of heldout" in sections["dataset"]["threshold"]
