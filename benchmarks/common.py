@@ -10,20 +10,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
 
 from dnnlib import files
-
-if TYPE_CHECKING:
-    import torch
+from metrics.segmentation import intersection_over_union
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def interleaved_medians(
-    functions: Mapping[str, Callable[[], object]], repeats: int, device: "torch.device"
+    functions: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, float]:
     """Time functions in turn, so that a machine that slows down slows all of them.
 
@@ -44,36 +45,28 @@ def interleaved_medians(
     return {name: median(values) for name, values in seconds.items()}
 
 
-def synchronize(device: "torch.device") -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until a device has done what it was given."""
-    import torch  # noqa: PLC0415  # slow; --help needs none
-
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def peak_memory_gb(device: "torch.device") -> float:
+def peak_memory_gb(device: torch.device) -> float:
     """Return the largest memory so far in 10^9 bytes: of the GPU's tensors, or of the process."""
-    import torch  # noqa: PLC0415
-
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def reset_peak_memory(device: "torch.device") -> None:
+def reset_peak_memory(device: torch.device) -> None:
     """Begin a new count of the GPU's memory; a process cannot forget its own peak."""
-    import torch  # noqa: PLC0415
-
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def describe_machine(device: "torch.device") -> dict[str, Any]:
+def describe_machine(device: torch.device) -> dict[str, Any]:
     """Return what a number of seconds depends on besides the code."""
-    import torch  # noqa: PLC0415
-
     is_cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if is_cuda else _processor(),
@@ -140,24 +133,17 @@ def report(title: str, content: dict[str, Any], json_path: Path | None) -> None:
 
 def class_ious(confusion: Any) -> list[float | None]:
     """Return the intersection over union of each class, None for one that is in no mask."""
-    import numpy as np  # noqa: PLC0415
-
-    from metrics.segmentation import intersection_over_union  # noqa: PLC0415
-
     values = intersection_over_union(np.asarray(confusion)).tolist()
     return [None if math.isnan(value) else value for value in values]
 
 
-def upsample_and_concatenate(maps: Sequence["torch.Tensor"], resolution: int) -> "torch.Tensor":
+def upsample_and_concatenate(maps: Sequence[torch.Tensor], resolution: int) -> torch.Tensor:
     """Return pixel features as published code makes them, in full: [N, sum of C, R, R].
 
     Args:
         maps: [N, C, side, side] each.
         resolution: R, side of the result.
     """
-    import torch  # noqa: PLC0415
-    from torch.nn.functional import interpolate  # noqa: PLC0415
-
     size = [resolution, resolution]
     full = [interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps]
     return torch.cat(full, dim=1)

@@ -2,19 +2,22 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+import torch
+from PIL import Image
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import common
+from biometrics.alignment import Similarity, fit_similarity, template_points, warp
+from biometrics.detection import MtcnnDetector
+from data import pixels
 from dnnlib import cli
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from biometrics.detection import MtcnnDetector
+from torch_utils.devices import resolve_device
 
 EPILOG = """\b
 Examples:
@@ -31,12 +34,8 @@ CANVAS_PX = 400
 MARGIN = 0.3
 
 
-def load_photograph(path: Path | None) -> "np.ndarray":
+def load_photograph(path: Path | None) -> np.ndarray:
     """Return [H, W, 3] uint8."""
-    import numpy as np  # noqa: PLC0415
-
-    from data import pixels  # noqa: PLC0415
-
     if path is not None:
         return np.ascontiguousarray(pixels.decode_image(path, 3).transpose(1, 2, 0))
     try:
@@ -46,17 +45,8 @@ def load_photograph(path: Path | None) -> "np.ndarray":
     return np.asarray(data.astronaut())
 
 
-def measure_moves(photograph: "np.ndarray", detector: "MtcnnDetector", count: int) -> list[float]:
+def measure_moves(photograph: np.ndarray, detector: MtcnnDetector, count: int) -> list[float]:
     """Return how far alignment moves with the pose of the photograph, in pixels of the template."""
-    import numpy as np  # noqa: PLC0415
-
-    from biometrics.alignment import (  # noqa: PLC0415
-        Similarity,
-        fit_similarity,
-        template_points,
-        warp,
-    )
-
     target = template_points(TEMPLATE_PX)
     straight = detector.detect([photograph])[0][0].landmarks
     places = fit_similarity(straight, target).inverse().apply(target)
@@ -74,16 +64,8 @@ def measure_moves(photograph: "np.ndarray", detector: "MtcnnDetector", count: in
     return moves
 
 
-def time_side(photograph: "np.ndarray", side: int, repeats: int, device: str) -> Any:
+def time_side(photograph: np.ndarray, side: int, repeats: int, device: str) -> Any:
     """Return one row: milliseconds to search an image, and to align a pair."""
-    import numpy as np  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-    from biometrics.alignment import fit_similarity, template_points, warp  # noqa: PLC0415
-    from biometrics.detection import MtcnnDetector  # noqa: PLC0415
-
     image = np.asarray(Image.fromarray(photograph).resize((side, side), Image.Resampling.LANCZOS))
     detector = MtcnnDetector(device=device)
     faces = detector.detect([image])[0]
@@ -122,12 +104,6 @@ def main(
     json_path: Path | None,
 ) -> None:
     """Time MTCNN and alignment, and measure how repeatable alignment is."""
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-    from biometrics.detection import MtcnnDetector  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
-
     torch.set_num_threads(threads)
     with cli.friendly_errors():
         where = resolve_device(device)

@@ -6,22 +6,25 @@ Each candidate is compared with every known vector, exactly. Random weights and 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+import torch
+from torch import Tensor
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import common
+from biometrics.backbones import build_backbone, named_backbone
+from biometrics.embedding import Embedder, Preprocessing
 from dnnlib import cli
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor
-
-    from biometrics.embedding import Embedder
-    from networks.sampling import Sampler
+from metrics.nearest import References
+from networks.config import GeneratorConfig
+from networks.generator import Generator
+from networks.sampling import Sampler, Truncation, micro_batch_size
+from torch_utils.devices import resolve_device
 
 WIDTH = 512
 EPILOG = """\b
@@ -31,27 +34,16 @@ Examples:
 """
 
 
-def build_sampler(resolution: int, micro_batch: int | None, device: "torch.device") -> "Sampler":
+def build_sampler(resolution: int, micro_batch: int | None, device: torch.device) -> Sampler:
     """Return a random conditional generator."""
-    import torch  # noqa: PLC0415
-
-    from networks.config import GeneratorConfig  # noqa: PLC0415
-    from networks.generator import Generator  # noqa: PLC0415
-    from networks.sampling import Sampler, Truncation  # noqa: PLC0415
-
     torch.manual_seed(0)
     config = GeneratorConfig(resolution=resolution, c_dim=WIDTH, channel_base=16384)
     generator = Generator(config).to(device).eval().requires_grad_(False)
     return Sampler(generator, truncation=Truncation(psi=0.7), micro_batch=micro_batch)
 
 
-def build_embedder(backbone: str, micro_batch: int, device: "torch.device") -> "Embedder":
+def build_embedder(backbone: str, micro_batch: int, device: torch.device) -> Embedder:
     """Return a random recogniser."""
-    import torch  # noqa: PLC0415
-
-    from biometrics.backbones import build_backbone, named_backbone  # noqa: PLC0415
-    from biometrics.embedding import Embedder, Preprocessing  # noqa: PLC0415
-
     torch.manual_seed(0)
     config = named_backbone(backbone)
     network = build_backbone(config).requires_grad_(False)
@@ -65,10 +57,8 @@ def build_embedder(backbone: str, micro_batch: int, device: "torch.device") -> "
     )
 
 
-def unit_vectors(count: int) -> "np.ndarray":
+def unit_vectors(count: int) -> np.ndarray:
     """Return random float32 directions, made in blocks."""
-    import numpy as np  # noqa: PLC0415
-
     random = np.random.default_rng(0)
     rows = np.empty((count, WIDTH), np.float32)
     for start in range(0, count, 10000):
@@ -77,22 +67,15 @@ def unit_vectors(count: int) -> "np.ndarray":
     return rows
 
 
-def latents(count: int) -> tuple["Tensor", "Tensor"]:
+def latents(count: int) -> tuple[Tensor, Tensor]:
     """Return latents and conditions."""
-    import torch  # noqa: PLC0415
-
     random = torch.Generator().manual_seed(0)
     z, c = torch.randn([2, count, WIDTH], generator=random)
     return z, 4 * c / c.norm(dim=1, keepdim=True)
 
 
-def time_filter(given: dict[str, Any], device: "torch.device") -> list[dict[str, Any]]:
+def time_filter(given: dict[str, Any], device: torch.device) -> list[dict[str, Any]]:
     """Return a row a number of known vectors: the filter's share of generator and recogniser."""
-    import numpy as np  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-    from metrics.nearest import References  # noqa: PLC0415
-
     count = given["samples"]
     sampler = build_sampler(given["resolution"], given["micro_batch"], device)
     embedder = build_embedder(given["backbone"], 32, device)
@@ -126,10 +109,8 @@ def time_filter(given: dict[str, Any], device: "torch.device") -> list[dict[str,
     return rows
 
 
-def time_batches(given: dict[str, Any], device: "torch.device") -> list[dict[str, Any]]:
+def time_batches(given: dict[str, Any], device: torch.device) -> list[dict[str, Any]]:
     """Return samples a second of generator and recogniser, one by one and in batches."""
-    from benchmarks import common  # noqa: PLC0415
-
     count = given["samples"]
     z, c = latents(count)
     runs: dict[str, Callable[[], object]] = {}
@@ -157,12 +138,6 @@ def time_batches(given: dict[str, Any], device: "torch.device") -> list[dict[str
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write this file.")
 def main(threads: int | None, json_path: Path | None, **given: Any) -> None:
     """Time the comparison with all training people, and generation one by one and in batches."""
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-    from networks.sampling import micro_batch_size  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
-
     if threads is not None:
         torch.set_num_threads(threads)
     cli.start_logging()

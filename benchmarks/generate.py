@@ -3,19 +3,20 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import torch
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import common
 from dnnlib import cli
-
-if TYPE_CHECKING:
-    import torch
-
-    from networks.generator import Generator
+from networks.config import GeneratorConfig
+from networks.generator import Generator
+from torch_utils.devices import resolve_device, use_repeatable_arithmetic
+from torch_utils.ops import backends
 
 EPILOG = """\b
 Examples:
@@ -25,14 +26,9 @@ Examples:
 
 
 def build_generator(
-    resolution: int, cbase: int, cmax: int, *, fp32: bool, nhwc: bool, device: "torch.device"
-) -> "Generator":
+    resolution: int, cbase: int, cmax: int, *, fp32: bool, nhwc: bool, device: torch.device
+) -> Generator:
     """Return a random generator that draws both modalities."""
-    import torch  # noqa: PLC0415
-
-    from networks.config import GeneratorConfig  # noqa: PLC0415
-    from networks.generator import Generator  # noqa: PLC0415
-
     config = GeneratorConfig(
         resolution=resolution,
         channel_base=cbase,
@@ -46,12 +42,8 @@ def build_generator(
     return generator.eval().requires_grad_(False)
 
 
-def make_run(generator: "Generator", batch: int, backend: str) -> Callable[[], None]:
+def make_run(generator: Generator, batch: int, backend: str) -> Callable[[], None]:
     """Return a call that maps and draws a batch of pairs."""
-    import torch  # noqa: PLC0415
-
-    from torch_utils.ops import backends  # noqa: PLC0415
-
     device = generator.mapping.w_avg.device
     random = torch.Generator().manual_seed(batch)
     z = torch.randn([batch, generator.config.z_dim], generator=random).to(device)
@@ -64,11 +56,9 @@ def make_run(generator: "Generator", batch: int, backend: str) -> Callable[[], N
 
 
 def measure(
-    generator: "Generator", batches: tuple[int, ...], backend_names: tuple[str, ...], repeats: int
+    generator: Generator, batches: tuple[int, ...], backend_names: tuple[str, ...], repeats: int
 ) -> dict[str, Any]:
     """Return the machine and a row for each batch size and backend."""
-    from benchmarks import common  # noqa: PLC0415
-
     device = generator.mapping.w_avg.device
     rows = []
     for batch in batches:
@@ -105,14 +95,6 @@ def main(
     **sizes: Any,
 ) -> None:
     """Time the drawing of pairs of images from latents."""
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-    from torch_utils.devices import (  # noqa: PLC0415
-        resolve_device,
-        use_repeatable_arithmetic,
-    )
-
     if threads is not None:
         torch.set_num_threads(threads)
     cli.start_logging()

@@ -9,11 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import torch
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.common import class_ious
+from data import sheets
+from data.sheets import save_image
 from dnnlib import cli, files
+from interpreter.ensemble import load_models
+from interpreter.features import feature_layout
+from interpreter.native import NativeInterpreter
+from metrics.segmentation import confusion_matrix
+from networks.sampling import IndexedSampler, Truncation
+from networks.snapshot import load_generator
+from renderer.auto_annotate import AnnotatorOptions, build_annotator
 
 EPILOG = """\b
 Examples:
@@ -36,10 +48,6 @@ def main(network: Path, models: Path, outdir: Path, threads: int, **given: Any) 
     """Print a table of IoU by class; write it, and a picture of some samples."""
     cli.start_logging()
     with cli.friendly_errors():
-        import torch  # noqa: PLC0415  # slow; --help needs none
-
-        from data.sheets import save_image  # noqa: PLC0415
-
         torch.set_num_threads(threads)
         result, picture = _measure(network, models, outdir, given)
         files.write_json(outdir / "iou.json", {"options": given, **result})
@@ -56,18 +64,6 @@ def _measure(
     network: Path, models: Path, outdir: Path, given: dict[str, Any]
 ) -> tuple[dict[str, Any], Any]:
     """Return accuracy and IoU, and rows of RGB, NIR, labels, annotator's mask, uncertainty."""
-    import numpy as np  # noqa: PLC0415
-
-    from benchmarks.common import class_ious  # noqa: PLC0415
-    from data import sheets  # noqa: PLC0415
-    from interpreter.ensemble import load_models  # noqa: PLC0415
-    from interpreter.features import feature_layout  # noqa: PLC0415
-    from interpreter.native import NativeInterpreter  # noqa: PLC0415
-    from metrics.segmentation import confusion_matrix  # noqa: PLC0415
-    from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415
-    from networks.snapshot import load_generator  # noqa: PLC0415
-    from renderer.auto_annotate import AnnotatorOptions, build_annotator  # noqa: PLC0415
-
     generator, _ = load_generator(network)
     layout = feature_layout(generator.config)
     interpreter = NativeInterpreter(load_models(models).ensemble, layout)

@@ -6,17 +6,21 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+import torch
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import common
 from dnnlib import cli
-
-if TYPE_CHECKING:
-    from metrics.statistics import Features, Moments
+from metrics.distances import frechet_distance, kernel_distance
+from metrics.diversity import vendi_score
+from metrics.neighbours import neighbour_scores
+from metrics.statistics import Features, Moments, compute_moments
 
 EPILOG = """\b
 Examples:
@@ -27,28 +31,19 @@ Examples:
 TASKS = ("statistics", "frechet", "kernel", "neighbours", "vendi")
 
 
-def draw(count: int, width: int, seed: int) -> "Features":
+def draw(count: int, width: int, seed: int) -> Features:
     """Return features of their own: [count, width] float32."""
-    import numpy as np  # noqa: PLC0415
-
     rng = np.random.default_rng(seed)
     return rng.standard_normal((count, width), np.float32) + np.float32(0.02 * seed)
 
 
-def moments_of(width: int, seed: int) -> "Moments":
+def moments_of(width: int, seed: int) -> Moments:
     """Return moments of full rank."""
-    from metrics.statistics import compute_moments  # noqa: PLC0415
-
     return compute_moments(draw(width + 1000, width, seed))
 
 
 def build_task(name: str, count: int, width: int) -> Callable[[], object]:
     """Return the call of a task, with its inputs made."""
-    from metrics.distances import frechet_distance, kernel_distance  # noqa: PLC0415
-    from metrics.diversity import vendi_score  # noqa: PLC0415
-    from metrics.neighbours import neighbour_scores  # noqa: PLC0415
-    from metrics.statistics import compute_moments  # noqa: PLC0415
-
     match name:
         case "statistics":
             return partial(compute_moments, draw(count, width, 0))
@@ -64,10 +59,6 @@ def build_task(name: str, count: int, width: int) -> Callable[[], object]:
 
 def measure(names: list[str], width: int, sizes: Mapping[str, int], repeats: int) -> dict[str, Any]:
     """Return the machine and a row for each task, with the process's peak memory so far."""
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-
     device = torch.device("cpu")
     rows = []
     for name in names:
@@ -105,10 +96,6 @@ def main(
     """
     if threads is not None:  # NumPy's library reads it when it is loaded
         os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-
     if threads is not None:
         torch.set_num_threads(threads)
     names = tasks.split(",")

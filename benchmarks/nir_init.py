@@ -6,21 +6,28 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+import torch
+from torch import Tensor
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import common
+from data.modalities import NIR
+from data.pixels import to_uint8
+from data.sheets import sample_grid, save_image
 from dnnlib import cli
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from training.options import TrainingOptions
-    from training.state import TrainingState
+from networks.snapshot import NetworkState, Snapshot, load_snapshot, save_snapshot
+from torch_utils.devices import resolve_device
+from torch_utils.trainer import Trainer
+from training.jobs import prepare
+from training.options import AdaMode, RunOptions, TrainingOptions
+from training.state import TrainingState
+from training.task import GanTask, tick_cadence
 
 EPILOG = """\b
 Examples:
@@ -56,9 +63,6 @@ class Setting:
 
 def strip_nir(source: Path, target: Path) -> None:
     """Write a snapshot without its NIR heads and its NIR discriminator."""
-    from data.modalities import NIR  # noqa: PLC0415  # torch is slow
-    from networks.snapshot import NetworkState, Snapshot, load_snapshot, save_snapshot  # noqa: PLC0415
-
     networks = {}
     for name, network in load_snapshot(source).networks.items():
         if name == "D_NIR":
@@ -70,11 +74,8 @@ def strip_nir(source: Path, target: Path) -> None:
     save_snapshot(target, Snapshot(networks=networks))
 
 
-def options_of(setting: Setting, single: Path, init: str) -> "TrainingOptions":
+def options_of(setting: Setting, single: Path, init: str) -> TrainingOptions:
     """Return the run of one beginning; sizes are the snapshot's."""
-    from networks.snapshot import load_snapshot  # noqa: PLC0415
-    from training.options import AdaMode, RunOptions, TrainingOptions  # noqa: PLC0415
-
     network: Any = load_snapshot(single).networks["G_ema"].config
     return TrainingOptions(
         data=setting.data,
@@ -97,7 +98,7 @@ def options_of(setting: Setting, single: Path, init: str) -> "TrainingOptions":
     )
 
 
-def sliced_distance(first: "Tensor", second: "Tensor", seed: int) -> float:
+def sliced_distance(first: Tensor, second: Tensor, seed: int) -> float:
     """Return the sliced Wasserstein distance of two sets of images, in grey levels.
 
     Args:
@@ -105,8 +106,6 @@ def sliced_distance(first: "Tensor", second: "Tensor", seed: int) -> float:
         seed: of the directions.
     Source: Bonneel et al. 2015, Sliced and Radon Wasserstein barycenters of measures.
     """
-    import torch  # noqa: PLC0415
-
     flat = [images.flatten(1).double() for images in (first, second)]
     random = torch.Generator().manual_seed(seed)
     directions = torch.randn([flat[0].shape[1], PROJECTIONS], generator=random, dtype=torch.double)
@@ -115,10 +114,8 @@ def sliced_distance(first: "Tensor", second: "Tensor", seed: int) -> float:
     return float((shadows[0] - shadows[1]).square().mean().sqrt())
 
 
-def normalized(images: "Tensor") -> "Tensor":
+def normalized(images: Tensor) -> Tensor:
     """Give each image [C, H, W] the same mean and contrast, so that only what it shows counts."""
-    import torch  # noqa: PLC0415
-
     std, mean = torch.std_mean(images.float(), dim=[1, 2, 3], keepdim=True)
     return (images - mean) / std.clamp_min(1) * 40 + 128
 
@@ -128,8 +125,6 @@ def check_seed(network: Path, seed: int) -> None:
 
     From it, random heads would be the very ones that the trained trunk grew up with.
     """
-    from networks.snapshot import load_snapshot  # noqa: PLC0415
-
     if load_snapshot(network).options.get("seed") == seed:
         raise ValueError(f"--seed must not be the one that {network} was trained with, got {seed}")
 
@@ -138,8 +133,6 @@ class Judge:
     """Draws the same latents at each moment and compares them with real pairs."""
 
     def __init__(self, setting: Setting, dataset: Any) -> None:
-        import torch  # noqa: PLC0415
-
         self.setting = setting
         random = torch.Generator().manual_seed(setting.seed)
         count = min(setting.samples, len(dataset))
@@ -150,13 +143,8 @@ class Judge:
         self.rows: list[dict[str, Any]] = []
         self.strips: list[np.ndarray] = []
 
-    def look(self, state: "TrainingState") -> dict[str, float]:
+    def look(self, state: TrainingState) -> dict[str, float]:
         """Draw with the generator's average; note distances and a strip of pairs."""
-        import torch  # noqa: PLC0415
-
-        from data.pixels import to_uint8  # noqa: PLC0415
-        from data.sheets import sample_grid  # noqa: PLC0415
-
         random = torch.Generator().manual_seed(self.setting.seed + 1)
         z = torch.randn([len(self.c), state.ema.config.z_dim], generator=random)
         parts: list[Mapping[str, Tensor]] = []
@@ -182,10 +170,6 @@ class Judge:
 
 def run(setting: Setting, single: Path, init: str, folder: Path) -> Judge:
     """Train one beginning; return what was seen, with the losses of each tick."""
-    from torch_utils.trainer import Trainer  # noqa: PLC0415
-    from training.jobs import prepare  # noqa: PLC0415
-    from training.task import GanTask, tick_cadence  # noqa: PLC0415
-
     plan = prepare(options_of(setting, single, init))
     plan.dataset.cache(plan.run_config.cache)
     judge = Judge(setting, plan.dataset)
@@ -208,13 +192,6 @@ def run(setting: Setting, single: Path, init: str, folder: Path) -> Judge:
 
 def compare(setting: Setting) -> dict[str, Any]:
     """Train both beginnings on the same data with the same seeds; write the picture."""
-    import numpy as np  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-    from data.sheets import save_image  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
-
     judges = {}
     with tempfile.TemporaryDirectory() as place:
         single = Path(place) / "single.pkl"
@@ -261,10 +238,6 @@ PATH = click.Path(path_type=Path)
 @click.option("--seed", default=1, help="Of everything random; not that of the snapshot's run.")
 def main(threads: int | None, **options: Any) -> None:
     """Compare --nir-init=luma with --nir-init=random over the first images of training."""
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-
     if threads is not None:
         torch.set_num_threads(threads)
     cli.start_logging()

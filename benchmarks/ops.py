@@ -3,17 +3,25 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import torch
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import common
 from dnnlib import cli
-
-if TYPE_CHECKING:
-    import torch
+from torch_utils.devices import resolve_device
+from torch_utils.ops import backends
+from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.upfirdn2d import (
+    downsample2d,
+    setup_filter,
+    upsample2d,
+)
 
 EPILOG = """\b
 Examples:
@@ -24,19 +32,9 @@ TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def make_cases(
-    x: "torch.Tensor",
-) -> dict[str, tuple[Callable[..., "torch.Tensor"], list["torch.Tensor"]]]:
+    x: torch.Tensor,
+) -> dict[str, tuple[Callable[..., torch.Tensor], list[torch.Tensor]]]:
     """Return each operation as a function of tensors, and the tensors."""
-    import torch  # noqa: PLC0415
-
-    from torch_utils.ops.bias_act import bias_act  # noqa: PLC0415
-    from torch_utils.ops.conv2d_resample import conv2d_resample  # noqa: PLC0415
-    from torch_utils.ops.upfirdn2d import (  # noqa: PLC0415
-        downsample2d,
-        setup_filter,
-        upsample2d,
-    )
-
     f = setup_filter(TAPS).to(x.device)
     channels = x.shape[1]
     bias = torch.randn([channels], device=x.device, dtype=x.dtype)
@@ -59,13 +57,9 @@ def make_cases(
 
 
 def make_runs(
-    function: Callable[..., "torch.Tensor"], inputs: list["torch.Tensor"], backend: str
+    function: Callable[..., torch.Tensor], inputs: list[torch.Tensor], backend: str
 ) -> dict[str, Callable[[], None]]:
     """Return calls that compute the result, first derivatives, and second derivatives."""
-    import torch  # noqa: PLC0415
-
-    from torch_utils.ops import backends  # noqa: PLC0415
-
     free = [tensor.detach().clone().requires_grad_() for tensor in inputs]
 
     def forward() -> None:
@@ -84,10 +78,8 @@ def make_runs(
     return {"forward": forward, "1st": first, "2nd": second}
 
 
-def measure(x: "torch.Tensor", backend_names: tuple[str, ...], repeats: int) -> dict[str, Any]:
+def measure(x: torch.Tensor, backend_names: tuple[str, ...], repeats: int) -> dict[str, Any]:
     """Return the machine and a row of milliseconds for each operation."""
-    from benchmarks import common  # noqa: PLC0415
-
     rows = []
     for name, (function, inputs) in make_cases(x).items():
         runs: dict[str, Callable[[], None]] = {}
@@ -127,11 +119,6 @@ def main(
     json_path: Path | None,
 ) -> None:
     """Time each operation, its derivatives and the derivatives of those, in milliseconds."""
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
-
     if threads is not None:
         torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False  # as in training

@@ -9,21 +9,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+import torch
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import train_recognition
 from benchmarks.common import describe_machine, format_table
+from biometrics.embedding import Embedder, load_embedder
+from data.plots import plot_scatter, to_svg
 from dnnlib import cli, files
 from dnnlib.runs import slug
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from biometrics.embedding import Embedder
+from recognition.face_sets import FaceSet
+from recognition.face_sources import open_faces
+from recognition.verification import verification_numbers
+from torch_utils.devices import resolve_device
 
 PATH = click.Path(path_type=Path)
 MODEL = "recogniser.pth"
@@ -56,8 +60,6 @@ def main(
           --set real=DATASETS/example_32 --set synthetic=new_people --outdir=study
       python -m benchmarks.recognition_study study.json --set real=faces --outdir=study --only=real
     """
-    import torch  # noqa: PLC0415  # slow
-
     cli.start_logging()
     if threads is not None:
         torch.set_num_threads(threads)
@@ -141,8 +143,6 @@ def _cell(outdir: Path, name: str, seed: int) -> Path:
 
 
 def _train(study: Mapping[str, Any], outdir: Path, names: Sequence[str], device: str) -> None:
-    import train_recognition  # noqa: PLC0415
-
     for seed in study["seeds"]:
         for name in names:
             folder = _cell(outdir, name, seed)
@@ -171,9 +171,6 @@ def _words(key: str, value: Any) -> list[str]:
 
 
 def _test(study: Mapping[str, Any], outdir: Path, device: str) -> dict[str, Any]:
-    from biometrics.embedding import load_embedder  # noqa: PLC0415  # torch is slow
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
-
     numbers: list[Row] = []
     for name in study["train"]:
         for seed in study["seeds"]:
@@ -187,19 +184,14 @@ def _test(study: Mapping[str, Any], outdir: Path, device: str) -> dict[str, Any]
     return {"numbers": numbers}
 
 
-def _verify(embedder: "Embedder", about: Mapping[str, Any]) -> Row:
+def _verify(embedder: Embedder, about: Mapping[str, Any]) -> Row:
     """Return error rates on a test set: {"data": path or paths, "modality": name}."""
-    from recognition.verification import verification_numbers  # noqa: PLC0415
-
     vectors, people = _embed(embedder, about["data"], about.get("modality", "rgb"))
     return verification_numbers(vectors, people)
 
 
-def _embed(embedder: "Embedder", data: str | Sequence[str], modality: str) -> tuple[Any, list[str]]:
+def _embed(embedder: Embedder, data: str | Sequence[str], modality: str) -> tuple[Any, list[str]]:
     """Return embeddings of all images, and the person of each."""
-    from recognition.face_sets import FaceSet  # noqa: PLC0415
-    from recognition.face_sources import open_faces  # noqa: PLC0415
-
     is_joint = embedder.preprocessing.channels == 4
     sources = [open_faces(Path(path)) for path in ([data] if isinstance(data, str) else data)]
     faces = FaceSet(sources, ("rgb", "nir") if is_joint else (modality,), joint=is_joint)
@@ -210,18 +202,49 @@ def _embed(embedder: "Embedder", data: str | Sequence[str], modality: str) -> tu
 # Diversity
 
 
+def classical_mds(distances: np.ndarray, dimensions: int = 2) -> tuple[np.ndarray, float]:
+    """Return points whose Euclidean distances are as near to the given ones as scaling allows.
+
+    Args:
+        distances: [N, N], symmetric, zero on the diagonal.
+        dimensions: of the points.
+    Returns: [N, dimensions] float64, centred, the first axis the longest, each axis with its
+        largest coordinate positive; and the share of the positive eigenvalues that they hold.
+    Raises: ValueError for another shape, fewer points than two, or distances that are not finite,
+        negative or not symmetric.
+    Source: Torgerson 1952, "Multidimensional scaling: I. Theory and method".
+    """
+    distances = np.asarray(distances, dtype=np.float64)
+    count = len(distances)
+    if distances.ndim != 2 or distances.shape != (count, count) or count < 2:
+        raise ValueError(f"distances must be [N, N], N at least 2, got {distances.shape}")
+    if not np.isfinite(distances).all() or (distances < 0).any():
+        raise ValueError("distances must be finite and not negative")
+    if not np.allclose(distances, distances.T):
+        raise ValueError("distances must be symmetric")
+    centring = np.eye(count) - 1 / count
+    values, vectors = np.linalg.eigh(-0.5 * centring @ (distances**2) @ centring)
+    order = np.argsort(values)[::-1][:dimensions]
+    kept = values[order].clip(0)
+    points = vectors[:, order] * np.sqrt(kept)
+    largest = points[np.abs(points).argmax(axis=0), np.arange(len(order))]
+    total = values.clip(0).sum()
+    return points * np.where(largest < 0, -1, 1), float(kept.sum() / total) if total > 0 else 1.0
+
+
+def cosine_distances(vectors: np.ndarray) -> np.ndarray:
+    """Return Euclidean distances of unit rows: [N, E] -> [N, N] float64, sqrt(2 - 2 cosine)."""
+    cosines = vectors.astype(np.float64) @ vectors.astype(np.float64).T
+    distances = np.sqrt((2 - 2 * cosines).clip(0))
+    np.fill_diagonal(distances, 0)
+    return (distances + distances.T) / 2
+
+
 def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
     """Return how far apart images of one person are, and draw some people of each set."""
-    from benchmarks.mds import classical_mds, cosine_distances  # noqa: PLC0415
-    from biometrics.embedding import load_embedder  # noqa: PLC0415  # torch is slow
-    from data.plots import plot_scatter, to_svg  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
-
     about = study.get("distances")
     if not about:
         return {}
-    import numpy as np  # noqa: PLC0415  # slow
-
     embedder = load_embedder(Path(about["recogniser"]), device=resolve_device(device))
     found: Row = {}
     chosen = {}
@@ -244,10 +267,8 @@ def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
     return {"sets": found, "mds_share": share}
 
 
-def intra_class(vectors: "np.ndarray", people: Sequence[str]) -> Row:
+def intra_class(vectors: np.ndarray, people: Sequence[str]) -> Row:
     """Return mean and deviation over people of their images' mean distance, 1 - cosine."""
-    import numpy as np  # noqa: PLC0415  # slow
-
     names = np.asarray(people)
     means = []
     for name in dict.fromkeys(people):
@@ -260,10 +281,8 @@ def intra_class(vectors: "np.ndarray", people: Sequence[str]) -> Row:
     return {"mean": mean(means), "sd": float(np.std(means)), "people": len(means)}
 
 
-def _some_people(vectors: "np.ndarray", people: Sequence[str]) -> "np.ndarray":
+def _some_people(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
     """Return [G, S, E] of the first people with enough images."""
-    import numpy as np  # noqa: PLC0415  # slow
-
     names = np.asarray(people)
     groups = [vectors[names == name] for name in dict.fromkeys(people)]
     groups = [group[:MDS_SAMPLES] for group in groups if len(group) >= MDS_SAMPLES][:MDS_PEOPLE]

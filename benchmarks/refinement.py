@@ -6,17 +6,30 @@ masks, reads rendered, refined and real images, and is compared with the masks b
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+import torch
+from torch import Tensor
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.common import class_ious
+from benchmarks.refinement_measures import (
+    ClassifierOptions,
+    edge_correlation,
+    edge_shift,
+    two_sample_test,
+)
+from data.dataset import PairDataset
+from data.modalities import MODALITIES
 from dnnlib import cli, files
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from metrics.segmentation import confusion_matrix
+from refinement.dataset_writer import find_parts
+from refinement.images import JointImages, Masks
+from renderer.auto_annotate import AnnotatorOptions, build_annotator
 
 EPILOG = """\b
 Examples:
@@ -41,8 +54,6 @@ def main(rendered: Path, refined: Path, real: tuple[Path, ...], **given: Any) ->
     """Print a table; write it as JSON."""
     cli.start_logging()
     with cli.friendly_errors():
-        import torch  # noqa: PLC0415  # slow; --help needs none
-
         torch.set_num_threads(given["threads"])
         sets = {
             "rendered": _load(_parts(rendered)),
@@ -61,19 +72,11 @@ def main(rendered: Path, refined: Path, real: tuple[Path, ...], **given: Any) ->
 
 
 def _parts(root: Path) -> list[Path]:
-    from refinement.dataset_writer import find_parts  # noqa: PLC0415  # torch is slow
-
     return [root / folder for folder in find_parts(root)]
 
 
-def _load(roots: list[Path]) -> tuple["Tensor", "Tensor"]:
+def _load(roots: list[Path]) -> tuple[Tensor, Tensor]:
     """Return images [N, 4, R, R] and masks [N, R, R], uint8, in the order of the people."""
-    import torch  # noqa: PLC0415
-
-    from data.dataset import PairDataset  # noqa: PLC0415
-    from data.modalities import MODALITIES  # noqa: PLC0415
-    from refinement.images import JointImages, Masks  # noqa: PLC0415
-
     images, masks = [], []
     for root in roots:
         pairs = PairDataset.open(root)
@@ -84,8 +87,6 @@ def _load(roots: list[Path]) -> tuple["Tensor", "Tensor"]:
 
 
 def _two_sample_tests(sets: dict[str, Any], seeds: int, steps: int) -> dict[str, Any]:
-    from benchmarks.refinement_measures import ClassifierOptions, two_sample_test  # noqa: PLC0415
-
     real = sets["real"][0]
     views = {"both": slice(0, 4), "rgb": slice(0, 3), "nir": slice(3, 4)}
     # Every second image against the others: what the classifier says where there is no difference.
@@ -111,10 +112,6 @@ def _two_sample_tests(sets: dict[str, Any], seeds: int, steps: int) -> dict[str,
 
 
 def _masks(sets: dict[str, Any], outdir: Path) -> dict[str, Any]:
-    from benchmarks.common import class_ious  # noqa: PLC0415
-    from metrics.segmentation import confusion_matrix  # noqa: PLC0415
-    from renderer.auto_annotate import AnnotatorOptions, build_annotator  # noqa: PLC0415
-
     options = AnnotatorOptions(resolution=sets["real"][0].shape[-1])
     annotator = build_annotator(options, outdir / "auto_annotator")
     result: dict[str, Any] = {"classes": list(annotator.classes.names)}
@@ -128,14 +125,10 @@ def _masks(sets: dict[str, Any], outdir: Path) -> dict[str, Any]:
 
 
 def _stack(arrays: list[Any]) -> Any:
-    import numpy as np  # noqa: PLC0415
-
     return np.stack(arrays)
 
 
-def _edges(before: "Tensor", after: "Tensor") -> dict[str, Any]:
-    from benchmarks.refinement_measures import edge_correlation, edge_shift  # noqa: PLC0415
-
+def _edges(before: Tensor, after: Tensor) -> dict[str, Any]:
     result = {}
     for name, channels in (("rgb", slice(0, 3)), ("nir", slice(3, 4))):
         a, b = before[:, channels], after[:, channels]

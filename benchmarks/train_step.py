@@ -4,19 +4,25 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import torch
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import common
+from data.modalities import MODALITIES
 from dnnlib import cli
-
-if TYPE_CHECKING:
-    import torch
-
-    from training.step import Iteration, Phase
+from networks.options import HalfPrecision
+from torch_utils.devices import resolve_device
+from torch_utils.ops import backends
+from training.config import DataConfig, resolve
+from training.options import AdaMode, TrainingOptions
+from training.state import TrainingState
+from training.step import Iteration, Phase, PhaseKind
+from training.task import set_up_backends
 
 EPILOG = """\b
 Examples:
@@ -44,18 +50,8 @@ class Setting:
     seed: int
 
 
-def build_iteration(setting: Setting) -> "Iteration":
+def build_iteration(setting: Setting) -> Iteration:
     """Return an iteration of random networks on the setting's device."""
-    import torch  # noqa: PLC0415
-
-    from networks.options import HalfPrecision  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
-    from training.config import DataConfig, resolve  # noqa: PLC0415
-    from training.options import AdaMode, TrainingOptions  # noqa: PLC0415
-    from training.state import TrainingState  # noqa: PLC0415
-    from training.step import Iteration  # noqa: PLC0415
-    from training.task import set_up_backends  # noqa: PLC0415
-
     options = TrainingOptions(
         data=Path("benchmark"),
         outdir=Path("benchmark"),
@@ -88,12 +84,8 @@ def build_iteration(setting: Setting) -> "Iteration":
     return Iteration(config, state, batch_gpu=run.batch_gpu, labels=torch.zeros([1, 0]))
 
 
-def random_batch(setting: Setting) -> dict[str, "torch.Tensor"]:
+def random_batch(setting: Setting) -> dict[str, torch.Tensor]:
     """Return pairs of random pixels and empty labels."""
-    import torch  # noqa: PLC0415
-
-    from data.modalities import MODALITIES  # noqa: PLC0415
-
     random = torch.Generator().manual_seed(setting.seed)
     n, size = setting.batch, setting.resolution
     batch = {
@@ -106,15 +98,12 @@ def random_batch(setting: Setting) -> dict[str, "torch.Tensor"]:
 
 
 def phase_runs(
-    iteration: "Iteration",
-    phases: Sequence["Phase"],
-    batch: dict[str, "torch.Tensor"],
+    iteration: Iteration,
+    phases: Sequence[Phase],
+    batch: dict[str, torch.Tensor],
     backend: str,
 ) -> dict[str, Callable[[], None]]:
     """Return a call for each kind of phase, over all discriminators, and for what is left."""
-    from torch_utils.ops import backends  # noqa: PLC0415
-    from training.step import PhaseKind  # noqa: PLC0415
-
     chosen = {kind.value: tuple(p for p in phases if p.kind is kind) for kind in PhaseKind}
 
     def make(some: tuple[Any, ...]) -> Callable[[], None]:
@@ -129,7 +118,7 @@ def phase_runs(
     return {name: make(some) for name, some in {**chosen, "rest": ()}.items()}
 
 
-def weigh(seconds: dict[str, float], iteration: "Iteration") -> dict[str, float]:
+def weigh(seconds: dict[str, float], iteration: Iteration) -> dict[str, float]:
     """Return seconds by phase without what every call repeats, and the weighted iteration's."""
     loss, rest = iteration.config.loss, seconds["rest"]
     only = {name: max(value - rest, 0.0) for name, value in seconds.items() if name != "rest"}
@@ -145,8 +134,6 @@ def weigh(seconds: dict[str, float], iteration: "Iteration") -> dict[str, float]
 
 def measure(setting: Setting, backend_names: tuple[str, ...], repeats: int) -> dict[str, Any]:
     """Return machine, setting and a row of seconds for each op backend."""
-    from benchmarks import common  # noqa: PLC0415
-
     iteration = build_iteration(setting)
     device = iteration.device
     batch, phases = random_batch(setting), iteration.phases
@@ -188,10 +175,6 @@ def main(
     ops: str, threads: int | None, repeats: int, json_path: Path | None, **options: Any
 ) -> None:
     """Time the phases of a training iteration: all discriminators, weighted by their intervals."""
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-
     if threads is not None:
         torch.set_num_threads(threads)
     cli.start_logging()
