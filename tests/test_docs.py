@@ -151,15 +151,3 @@ def users_of(path, page):
     for script, words in script_calls(page.read_text(encoding="utf-8")):
         if any(word.partition("=")[2] == name_of(path) for word in words if "--config" in word):
             yield script
-
-
-def test_the_checks_see_mistakes():
-    text = "```bash\nsrun torchrun --nnodes=2 \\\n  train_db_stylegan2.py --gama=1\n```\n"
-    ((script, words),) = script_calls(text)
-    assert (script, words) == ("train_db_stylegan2.py", ["--gama=1"])
-    assert "--gama" not in spellings(command_of(script, words)[0])
-    assert "--gamma" in spellings(command_of(script, words)[0])
-    assert slugs("# One `two`, three\n## one\n## one\n") == ["one-two-three", "one", "one-1"]
-    assert script_calls("run `python evaluate.py masks --true=a` now") == [
-        ("evaluate.py", ["masks", "--true=a"])
-    ]
