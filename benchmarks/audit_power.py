@@ -3,20 +3,24 @@
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import numpy as np
+import torch
+from PIL import Image
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import common
+from biometrics.embedding import Embedder, load_embedder
+from data.sample_index import SampleIndex
+from data.samples import open_samples
 from dnnlib import cli
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from biometrics.embedding import Embedder
-    from data.sample_index import SampleIndex
+from metrics.estimates import wilson
+from metrics.privacy import Group, score_privacy
+from torch_utils.devices import resolve_device
 
 EPILOG = """\b
 Example:
@@ -43,11 +47,8 @@ CASES = {
 JPEG_QUALITY = 75
 
 
-def compress(image: "np.ndarray") -> "np.ndarray":
+def compress(image: np.ndarray) -> np.ndarray:
     """Return an image [C, H, W] uint8 after JPEG."""
-    import numpy as np  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
-
     plane = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
     with io.BytesIO() as file:
         Image.fromarray(plane).save(file, "JPEG", quality=JPEG_QUALITY)
@@ -55,10 +56,8 @@ def compress(image: "np.ndarray") -> "np.ndarray":
     return decoded.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
 
 
-def embed(samples: "SampleIndex", embedder: "Embedder", *, compressed: bool) -> "np.ndarray":
+def embed(samples: SampleIndex, embedder: Embedder, *, compressed: bool) -> np.ndarray:
     """Return the embeddings of the RGB images: [N, E] float32."""
-    import torch  # noqa: PLC0415
-
     images = (samples.image("rgb", index) for index in range(len(samples)))
     changed = map(compress, images) if compressed else images
     return embedder.embed(map(torch.from_numpy, changed)).numpy()
@@ -73,9 +72,7 @@ class Pool:
         compressed: [N, E] of the images after JPEG.
     """
 
-    def __init__(
-        self, names: "np.ndarray", vectors: "np.ndarray", compressed: "np.ndarray"
-    ) -> None:
+    def __init__(self, names: np.ndarray, vectors: np.ndarray, compressed: np.ndarray) -> None:
         self.names, self.vectors, self.compressed = names, vectors, compressed
 
     def try_once(
@@ -89,10 +86,6 @@ class Pool:
             case: share of samples that are replaced (None for one), and whether by JPEG images.
         Returns: what raised an alarm, and whether each copy was named ("named").
         """
-        import numpy as np  # noqa: PLC0415
-
-        from metrics.privacy import Group, score_privacy  # noqa: PLC0415
-
         rng = np.random.default_rng(seed)
         order = rng.permutation(np.unique(self.names))
         ends = np.cumsum([round(share * len(order)) for share in shares])
@@ -130,8 +123,6 @@ class Pool:
 
 def measure(pool: Pool, divisions: int, shares: tuple[float, float]) -> list[dict[str, Any]]:
     """Return a row a case: the share of divisions in which each alarm was raised."""
-    from metrics.estimates import wilson  # noqa: PLC0415
-
     rows = []
     for name, case in CASES.items():
         with click.progressbar(range(divisions), label=name, file=sys.stderr) as seeds:
@@ -166,14 +157,6 @@ def main(
     json_path: Path | None,
 ) -> None:
     """Measure false alarms and found copies of `evaluate.py privacy`."""
-    import numpy as np  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-
-    from benchmarks import common  # noqa: PLC0415
-    from biometrics.embedding import load_embedder  # noqa: PLC0415
-    from data.samples import open_samples  # noqa: PLC0415
-    from torch_utils.devices import resolve_device  # noqa: PLC0415
-
     with cli.friendly_errors():
         if training + heldout >= 1:
             raise ValueError(f"--training and --heldout must leave some, got {training}, {heldout}")
