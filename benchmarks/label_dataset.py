@@ -16,9 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
+import torch.nn.functional as F
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.common import upsample_and_concatenate
+from interpreter.ensemble import PixelEnsemble, hidden_widths
+from interpreter.features import feature_layout
+from interpreter.native import Consensus, NativeInterpreter
+from networks.config import GeneratorConfig
+from networks.generator import Generator
+from networks.sampling import IndexedSampler, Truncation
 
 Row = dict[str, Any]
 
@@ -71,13 +81,6 @@ def _in_process(function: Callable[[Any, dict[str, int]], None], given: dict[str
 
 def _build(given: dict[str, int]) -> tuple[Any, Any, Any]:
     """Return generator, ensemble and the layout of features."""
-    import torch  # noqa: PLC0415  # after --help
-
-    from interpreter.ensemble import PixelEnsemble, hidden_widths  # noqa: PLC0415
-    from interpreter.features import feature_layout  # noqa: PLC0415
-    from networks.config import GeneratorConfig  # noqa: PLC0415
-    from networks.generator import Generator  # noqa: PLC0415
-
     torch.set_num_threads(given["threads"])
     torch.manual_seed(0)
     config = GeneratorConfig(resolution=given["resolution"], channel_base=16384)
@@ -89,8 +92,6 @@ def _build(given: dict[str, int]) -> tuple[Any, Any, Any]:
 
 
 def _draw(generator: Any, index: int) -> list[Any]:
-    from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415
-
     truncation = Truncation(psi=0.5, cutoff=8)
     sampler = IndexedSampler(generator, name="", stream="benchmark", truncation=truncation)
     sampler.micro_batch = 1
@@ -118,8 +119,6 @@ def _measure(way: str, given: dict[str, int], generator: Any, label: Callable[[A
 
 
 def _measure_native(sender: Any, given: dict[str, int]) -> None:
-    from interpreter.native import NativeInterpreter  # noqa: PLC0415
-
     generator, ensemble, layout = _build(given)
     interpreter = NativeInterpreter(ensemble, layout)
     sender.send(_measure("native", given, generator, interpreter.label))
@@ -134,11 +133,6 @@ def _measure_plain(sender: Any, given: dict[str, int]) -> None:
 
 def _plain_labels(ensemble: Any, layout: Any, maps: list[Any]) -> Any:
     """Label by full-size features; the consensus is that of the fast way."""
-    import torch  # noqa: PLC0415
-
-    from benchmarks.common import upsample_and_concatenate  # noqa: PLC0415
-    from interpreter.native import Consensus  # noqa: PLC0415
-
     with torch.inference_mode():
         full = upsample_and_concatenate([m[None] for m in maps], layout.resolution)
         features = full[0].flatten(1).t().contiguous()
@@ -151,8 +145,6 @@ def _plain_labels(ensemble: Any, layout: Any, maps: list[Any]) -> Any:
 
 
 def _member(ensemble: Any, member: int, x: Any) -> Any:
-    import torch.nn.functional as F  # noqa: PLC0415
-
     for index in range(3):
         x = F.linear(x, ensemble.weights[index][member], ensemble.biases[index][member])
         if index < 2:
@@ -163,8 +155,6 @@ def _member(ensemble: Any, member: int, x: Any) -> Any:
 
 
 def _compare(sender: Any, given: dict[str, int]) -> None:
-    from interpreter.native import NativeInterpreter  # noqa: PLC0415
-
     generator, ensemble, layout = _build(given)
     maps = _draw(generator, 0)
     labels = NativeInterpreter(ensemble, layout).label(maps).labels.flatten()

@@ -16,9 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch import nn
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.common import upsample_and_concatenate
+from interpreter.ensemble import ensemble_from_states, hidden_widths
+from interpreter.experiment import Experiment
+from interpreter.features import FeatureTable, feature_layout
+from interpreter.native import NativeInterpreter
+from interpreter.task import EnsembleTask
+from networks.config import GeneratorConfig
+from networks.generator import Generator
+from networks.sampling import IndexedSampler, Truncation
+from networks.snapshot import load_generator
+from renderer.auto_annotate import AnnotatorOptions, build_annotator
+from torch_utils.trainer import Cadence, Trainer
 
 Row = dict[str, Any]
 _BRIGHTNESS_CLASSES = 4
@@ -74,13 +91,6 @@ class _Task:
     """Generator, truth, and what is learnt and measured on."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        import torch  # noqa: PLC0415  # after --help
-
-        from interpreter.features import feature_layout  # noqa: PLC0415
-        from networks.config import GeneratorConfig  # noqa: PLC0415
-        from networks.generator import Generator  # noqa: PLC0415
-        from networks.snapshot import load_generator  # noqa: PLC0415
-
         torch.set_num_threads(given["threads"])
         torch.manual_seed(0)
         self.given, self.annotator = given, None
@@ -97,8 +107,6 @@ class _Task:
         )
 
     def samples(self, stream: str) -> Any:
-        from networks.sampling import IndexedSampler, Truncation  # noqa: PLC0415
-
         count = self.given["images" if stream == "train" else "fresh"]
         truncation = Truncation(psi=self.given["truncation"], cutoff=8)
         sampler = IndexedSampler(self.generator, name="", stream=stream, truncation=truncation)
@@ -106,9 +114,6 @@ class _Task:
 
     def truth(self, sample: Any) -> Any:
         """Return the mask [R, R] uint8 of a sample."""
-        import numpy as np  # noqa: PLC0415
-        from PIL import Image, ImageFilter  # noqa: PLC0415
-
         if self.annotator:
             return self.annotator.annotate(sample.images)
         nir = Image.fromarray(sample.images["nir"][0]).filter(ImageFilter.GaussianBlur(2))
@@ -116,10 +121,6 @@ class _Task:
 
     def accuracy(self, ensemble: Any) -> tuple[float, float]:
         """Return the accuracy of the vote and the mean of the members' on fresh samples."""
-        import torch  # noqa: PLC0415
-
-        from interpreter.native import NativeInterpreter  # noqa: PLC0415
-
         interpreter = NativeInterpreter(ensemble, self.layout)
         votes, members = [], []
         for sample in self.samples("fresh"):
@@ -131,8 +132,6 @@ class _Task:
 
 
 def _annotator(resolution: int) -> Any:
-    from renderer.auto_annotate import AnnotatorOptions, build_annotator  # noqa: PLC0415
-
     folder = Path(f"/tmp/biface-annotator-{resolution}")  # noqa: S108  # read with weights only
     return build_annotator(AnnotatorOptions(resolution=resolution), folder)
 
@@ -142,11 +141,6 @@ def _peak_gib() -> float:
 
 
 def _measure_native(sender: Any, given: dict[str, Any]) -> None:
-    from interpreter.experiment import Experiment  # noqa: PLC0415
-    from interpreter.features import FeatureTable  # noqa: PLC0415
-    from interpreter.task import EnsembleTask  # noqa: PLC0415
-    from torch_utils.trainer import Cadence, Trainer  # noqa: PLC0415
-
     task = _Task(given)
     start, cpu = time.perf_counter(), time.process_time()
     table = FeatureTable(task.layout, given["images"])
@@ -165,11 +159,6 @@ def _measure_native(sender: Any, given: dict[str, Any]) -> None:
 
 
 def _measure_plain(sender: Any, given: dict[str, Any]) -> None:
-    import torch  # noqa: PLC0415
-
-    from benchmarks.common import upsample_and_concatenate  # noqa: PLC0415
-    from interpreter.ensemble import ensemble_from_states  # noqa: PLC0415
-
     task = _Task(given)
     start, cpu = time.perf_counter(), time.process_time()
     size = task.layout.resolution
@@ -193,11 +182,6 @@ def _measure_plain(sender: Any, given: dict[str, Any]) -> None:
 
 def _train_plain(features: Any, labels: Any, classes: int, member: int) -> tuple[Any, int]:
     """Train one classifier in shuffled epochs until the published rule; return state and steps."""
-    import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
-
-    from interpreter.ensemble import hidden_widths  # noqa: PLC0415
-
     torch.manual_seed(member)
     first, second = hidden_widths(classes)
     model = nn.Sequential(
