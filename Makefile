@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/python demo.py --size=$(SIZE) --kimg=$(KIMG) --identities=$(IDENTITIES) --samples=$(SAMPLES) --device=$(DEVICE)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

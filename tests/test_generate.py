@@ -61,11 +61,6 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_help():
-    output = generate("--help")
-    assert output.count("python generate.py") >= 2
-
-
 def test_images_grid_and_raw(network, tmp_path):
     generate(f"--network={network}", "--seeds=0,3-5", f"--outdir={tmp_path}", "--raw")
     names = [f"seed{seed:04d}_{kind}.png" for seed in (0, 3, 4, 5) for kind in ("RGB", "NIR")]
@@ -250,21 +245,17 @@ def test_bad_latents_are_named(network, tmp_path, array, reason):
     assert reason in " ".join(output.split())
 
 
-@pytest.mark.parametrize("data", [b"", b"text", b"\x93NUMPY\x01\x00"])
+HEADER = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': %b, }"
+HOSTILE = [b"(9999999999, 3)", b"(9999999999999", b"__import__('os')"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"text", b"\x93NUMPY\x01\x00", *((HEADER % s).ljust(127) + b"\n" for s in HOSTILE)],
+)
 def test_latents_that_are_no_array(network, tmp_path, data):
-    (tmp_path / "z.npy").write_bytes(data)
-    latents = f"--latents={tmp_path / 'z.npy'}"
-    output = generate(f"--network={network}", latents, "--outdir=x", code=2)
-    assert "not a .npy file of numbers" in " ".join(output.split())
-
-
-@pytest.mark.parametrize("shape", [b"(9999999999, 3)", b"(9999999999999", b"__import__('os')"])
-def test_latents_with_a_hostile_header(network, tmp_path, shape):
     path = tmp_path / "z.npy"
-    np.save(path, np.zeros((1, 3)))
-    old, new = b"(1, 3), }" + b" " * 30, shape + b", }"
-    assert old in path.read_bytes()
-    path.write_bytes(path.read_bytes().replace(old, new.ljust(len(old))))
+    path.write_bytes(data + bytes(24) * (len(data) > 100))
     output = generate(f"--network={network}", f"--latents={path}", "--outdir=x", code=2)
     assert "z.npy: not a .npy file of numbers" in " ".join(output.split())
 

@@ -1,7 +1,6 @@
 """Whole training runs: stop, kill, continue, accumulate, condition, transfer."""
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from torch_utils.trainer import Trainer
 from training.jobs import prepare
 from training.task import GanTask, tick_cadence
 
-ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOT = "network-snapshot-000001.pkl"
 DECLARED = [
     "Loss/G/loss",
@@ -178,11 +176,9 @@ def test_second_process_is_refused(data, tmp_path):
     assert run(options, on_step=start_again) == (True, STEPS)
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(data, whole_run, tmp_path):
-    run(tiny_options(data, tmp_path / "again"))
-    assert same_bytes(run_folder(tmp_path / "again"), whole_run, SNAPSHOT)
-    run(tiny_options(data, tmp_path / "other", seed=1))
-    assert not same_bytes(run_folder(tmp_path / "other"), whole_run, SNAPSHOT)
+def test_other_seed_other_bytes(data, whole_run, tmp_path):
+    run(tiny_options(data, tmp_path, seed=1))
+    assert not same_bytes(run_folder(tmp_path), whole_run, SNAPSHOT)
 
 
 def test_accumulated_parts_equal_one_batch(data, tmp_path):
@@ -211,18 +207,17 @@ def test_nir_weight_zero_leaves_nir_heads_to_path_length_only(data, tmp_path):
             assert torch.equal(tensor, trained[name]), name
 
 
-def test_conditional_run_uses_identity_features(tmp_path):
+@pytest.mark.parametrize(("changes", "nir"), [({}, 6), ({"nir_cond": False}, 0)])
+def test_conditional_run_uses_identity_features(tmp_path, changes, nir):
     data = tiny_data(tmp_path / "set")
     rng = np.random.default_rng(0)
     stems = sorted(path.name for path in (data / "VIS").iterdir())
     features = {name: rng.standard_normal(6).tolist() for name in stems}
     write_json(data / "identity_features.json", features)
-    run(tiny_options(data, tmp_path / "runs"))
-    snapshot = load_snapshot(run_folder(tmp_path / "runs") / SNAPSHOT)
-    assert {net.config.c_dim for net in snapshot.networks.values()} == {6}
-    run(tiny_options(data, tmp_path / "plain", cond=False))
-    snapshot = load_snapshot(run_folder(tmp_path / "plain") / SNAPSHOT)
-    assert {net.config.c_dim for net in snapshot.networks.values()} == {0}
+    run(tiny_options(data, tmp_path / "runs", **changes))
+    networks = load_snapshot(run_folder(tmp_path / "runs") / SNAPSHOT).networks
+    sizes = {name: network.config.c_dim for name, network in networks.items()}
+    assert sizes == {"G": 6, "G_ema": 6, "D": 6, "D_NIR": nir}
 
 
 def test_resume_begins_with_the_snapshots_networks(data, whole_run, tmp_path):
@@ -260,7 +255,6 @@ def test_environment_is_recorded(whole_run):
     record = json.loads((whole_run / "training_options.json").read_text())
     assert record["identity"]["batch"] == BATCH
     assert record["settings"]["kimg"] == 1
-    assert record["environment"]["packages"]["torch"] == torch.__version__.split("+")[0] or (
-        record["environment"]["packages"]["torch"] == torch.__version__
-    )
-    assert os.path.basename(record["command"][0])
+    version = record["environment"]["packages"]["torch"]
+    assert version.split("+")[0] == torch.__version__.split("+")[0]
+    assert Path(record["command"][0]).name
