@@ -23,13 +23,17 @@ COMMAND = [
 ]
 
 
-def torchrun(count, *arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={count}", *map(str, arguments)]
+def start(*words):
+    command = [sys.executable, *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def torchrun(count, *words):
+    launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}")
+    return start(*launcher, *words)
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +81,7 @@ def test_statistics_and_strengths_are_those_of_all_images(results):
 def test_script_trains_with_two_processes_and_continues_with_one(tmp_path, caplog):
     data = tiny_data(tmp_path / "set")
     places = [f"--data={data}", f"--outdir={tmp_path / 'out'}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    two = subprocess.run(
-        [sys.executable, *COMMAND, *places, "--gpus=2"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    two = start(*COMMAND, *places, "--gpus=2")
     assert two.returncode == 0, two.stderr
     folder = run_folder(tmp_path / "out")
     assert (folder / "network-snapshot-000001.pkl").is_file()
