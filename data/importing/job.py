@@ -27,7 +27,7 @@ from data.importing.plan import (
     count_reasons,
     describe_skipped,
     find_square,
-    unreadable,
+    skip_unreadable,
 )
 from data.info import FACE_CHECK_KEY, INFO_FILE, REPORT_FILE
 from data.labels import IDENTITY_FILE
@@ -150,7 +150,10 @@ class ImportJob(FolderJob):
         def write(pair: int) -> SkipPair | None:
             stem, paths = plan.pairs.stems[pair], self._paths(pair)
             try:
-                contents = {name: _read(plan, pair, name) for name in plan.pairs.modalities}
+                contents = {}
+                for name in plan.pairs.modalities:
+                    with skip_unreadable(plan.pairs, pair, name):
+                        contents[name] = plan.pairs.read(name, pair)
                 digest = hash_rows(hashlib.sha256(c).hexdigest() for c in contents.values())
                 is_there = all(_has_side(path, side) for path in paths.values())
                 if is_there and notes.is_made_from(stem, digest):
@@ -170,11 +173,9 @@ class ImportJob(FolderJob):
         options, side, images = self.options, self.plan.resolution, {}
         for modality in MODALITIES:
             name = self.plan.pairs.describe(modality.name, pair)
-            try:
+            with skip_unreadable(self.plan.pairs, pair, modality.name):
                 content = contents[modality.name]
                 images[modality.name] = pixels.load_image(content, modality.channels, name)
-            except ValueError as error:
-                raise unreadable(error, self.plan.pairs, pair, modality.name) from error
         square = find_square([image.size for image in images.values()], options.square_rule())
         if self.faces is not None and options.align != "none":
             final = self.faces.align(images, side)
@@ -264,13 +265,6 @@ class _Notes:
             self._digests[pair] = digest
             with self._path.open("a", encoding="utf-8") as notes:
                 notes.write(json.dumps([pair, digest]) + "\n")
-
-
-def _read(plan: Plan, pair: int, modality: str) -> bytes:
-    try:
-        return plan.pairs.read(modality, pair)
-    except ValueError as error:
-        raise unreadable(error, plan.pairs, pair, modality) from error
 
 
 def _has_side(path: Path, side: int) -> bool:

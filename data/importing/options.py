@@ -3,7 +3,6 @@
 import os
 import re
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -150,14 +149,6 @@ class ImportOptions(Options):
         return values
 
 
-class CropKind(Enum):
-    """Which square of an image is taken."""
-
-    CENTER = "center"
-    NONE = "none"
-    BOX = "box"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Crop:
     """Which square of an image is taken, the same of all images of a pair.
@@ -169,7 +160,7 @@ class Crop:
         side: of the box.
     """
 
-    kind: CropKind
+    kind: Literal["center", "none", "box"]
     x: int = 0
     y: int = 0
     side: int = 0
@@ -180,8 +171,8 @@ class Crop:
 
         Raises: ValueError for anything else.
         """
-        if text in (CropKind.CENTER.value, CropKind.NONE.value):
-            return cls(kind=CropKind(text))
+        if text in ("center", "none"):
+            return cls(kind=text)
         match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})", text.replace(" ", ""))
         if match is None:
             raise ValueError(f"--crop must be {_CROP_RULE}, got {text!r}")
@@ -190,7 +181,7 @@ class Crop:
             raise ValueError(
                 f"--crop must be {_CROP_RULE}, at least {MIN_RESOLUTION} pixels, got {text!r}"
             )
-        return cls(kind=CropKind.BOX, x=x, y=y, side=width)
+        return cls(kind="box", x=x, y=y, side=width)
 
     def square_in(self, width: int, height: int) -> tuple[int, int, int] | None:
         """Return (x, y, side) of the square in an image, or None where there is none.
@@ -198,10 +189,10 @@ class Crop:
         >>> Crop.parse("center").square_in(10, 7)
         (1, 0, 7)
         """
-        if self.kind is CropKind.CENTER:
+        if self.kind == "center":
             side = min(width, height)
             return (width - side) // 2, (height - side) // 2, side
-        if self.kind is CropKind.NONE:
+        if self.kind == "none":
             return (0, 0, width) if width == height else None
         is_inside = self.x + self.side <= width and self.y + self.side <= height
         return (self.x, self.y, self.side) if is_inside else None

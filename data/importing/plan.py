@@ -1,17 +1,16 @@
 """What an import would write: pairs, their crop, the resolution, and what is skipped and why."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from data import labels, pixels
-from data.importing.options import Crop, CropKind, ImportOptions
+from data.importing.options import Crop, ImportOptions
 from data.modalities import MIN_RESOLUTION, MODALITIES, largest_resolution
 from data.pairs import Layout, find_layout, index_matching, list_images, match_stems, stem_of
-from data.sample_index import SampleIndex, shorten
+from data.sample_index import SampleIndex, hash_rows, shorten
 from data.storage import Directory, map_in_threads, open_storage
 
 Box = tuple[float, float, float, float]
@@ -171,17 +170,21 @@ def find_square(sizes: Sequence[tuple[int, int]], crop: Crop) -> tuple[int, int,
         raise SkipPair(Reason.SIZES_DIFFER, shown)
     square = crop.square_in(*sizes[0])
     if square is None:
-        rule = "not square" if crop.kind is CropKind.NONE else "box reaches outside"
+        rule = "not square" if crop.kind == "none" else "box reaches outside"
         raise SkipPair(Reason.NO_SQUARE, f"{rule}: {shown}")
     if square[2] < MIN_RESOLUTION:
         raise SkipPair(Reason.TOO_SMALL, shown)
     return square
 
 
-def unreadable(error: ValueError, pairs: SampleIndex, pair: int, modality: str) -> SkipPair:
-    """Return an error as a reason, without the name of the file that it begins with."""
-    detail = str(error).removeprefix(f"{pairs.describe(modality, pair)}: ")
-    return SkipPair(Reason.UNREADABLE, detail, modality=modality)
+@contextlib.contextmanager
+def skip_unreadable(pairs: SampleIndex, pair: int, modality: str) -> Iterator[None]:
+    """Turn an error in reading an image into a reason to skip its pair. Raises: SkipPair."""
+    try:
+        yield
+    except ValueError as error:
+        detail = str(error).removeprefix(f"{pairs.describe(modality, pair)}: ")
+        raise SkipPair(Reason.UNREADABLE, detail, modality=modality) from error
 
 
 def count_reasons(skipped: Sequence[Skipped]) -> dict[str, int]:
@@ -257,11 +260,8 @@ def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int]
 
 
 def _read_size(pairs: SampleIndex, pair: int, modality: str) -> tuple[int, int]:
-    try:
-        with pairs.open(modality, pair) as file:
-            header = pixels.read_header(file, pairs.describe(modality, pair))
-    except ValueError as error:
-        raise unreadable(error, pairs, pair, modality) from error
+    with skip_unreadable(pairs, pair, modality), pairs.open(modality, pair) as file:
+        header = pixels.read_header(file, pairs.describe(modality, pair))
     return header.width, header.height
 
 
@@ -303,9 +303,8 @@ def _find_labels(table: labels.LabelTable, pairs: SampleIndex) -> dict[str, Any]
 
 
 def _fingerprint(layout: Layout, names: Mapping[str, Mapping[str, str]]) -> str:
-    digest = hashlib.sha256()
-    for modality, files in names.items():
-        folder = layout.folders[modality]
-        for file in sorted(files):
-            digest.update(json.dumps([modality, file, folder.size(file)]).encode())
-    return digest.hexdigest()
+    return hash_rows(
+        [modality, file, layout.folders[modality].size(file)]
+        for modality, files in names.items()
+        for file in sorted(files)
+    )
