@@ -5,7 +5,6 @@ name, class number or [numbers]], ...]} or {"labels": null}. A file name may com
 ending, subfolder and the folder of its modality.
 """
 
-import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,21 +127,6 @@ def find_labels(table: LabelTable, stems: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def check_writable(labels: Mapping[str, Any], file: str) -> None:
-    """Refuse labels with NaN or infinities, which Python reads but JSON cannot hold.
-
-    Args:
-        labels: stem -> label.
-        file: where they stand, for the message.
-    Raises: ValueError naming the file and the image.
-    """
-    for stem, label in labels.items():
-        try:
-            json.dumps(label, allow_nan=False)
-        except ValueError as error:
-            raise ValueError(f"{file}: label of {stem!r}: numbers must be finite") from error
-
-
 def _image_folders(samples: SampleIndex) -> Mapping[str, Folder]:
     """Return the folder of each modality's images."""
     assert isinstance(samples.storage, Mounts), "pairs lie in a folder a modality"
@@ -216,7 +200,10 @@ def stem_of_key(name: str, folders: Collection[str], suffixes: Collection[str]) 
 def _to_matrix(labels: Mapping[str, Any], file: str) -> np.ndarray:
     if isinstance(next(iter(labels.values())), list):
         return rows_of(labels, file)
-    return _one_hot([_checked_class(label, stem, file) for stem, label in labels.items()])
+    classes = [_checked_class(label, stem, file) for stem, label in labels.items()]
+    matrix = np.zeros((len(classes), max(classes) + 1), dtype=np.float32)
+    matrix[np.arange(len(classes)), classes] = 1
+    return matrix
 
 
 def _checked_class(label: Any, stem: str, file: str) -> int:
@@ -226,9 +213,3 @@ def _checked_class(label: Any, stem: str, file: str) -> int:
             f"labels lists of numbers, got {label!r:.80}"
         )
     return label
-
-
-def _one_hot(classes: Sequence[int]) -> np.ndarray:
-    matrix = np.zeros((len(classes), max(classes) + 1), dtype=np.float32)
-    matrix[np.arange(len(classes)), classes] = 1
-    return matrix

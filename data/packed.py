@@ -6,7 +6,7 @@ from pathlib import Path
 from data.modalities import MODALITIES
 from data.pixels import image_suffixes
 from data.recordio import RecordReader
-from data.sample_index import SampleIndex, modality_of
+from data.sample_index import SampleIndex
 from data.shards import ShardReader
 from data.storage import Directory, Mounts, Storage
 
@@ -25,7 +25,7 @@ def open_packed(path: Path) -> SampleIndex | None:
         if path.is_dir():
             files = _by_modality(path, pattern)
         else:
-            files = {modality_of(path): [path]} if path.suffix == pattern[1:] else {}
+            files = {_modality_of(path): [path]} if path.suffix == pattern[1:] else {}
         if files:
             parts = {modality: read(found, modality) for modality, found in files.items()}
             return _join(path, parts)
@@ -36,7 +36,7 @@ def _by_modality(folder: Path, pattern: str) -> dict[str, list[Path]]:
     """Return the files of each modality: in the folder itself, or in VIS and NIR in it."""
     own = sorted(folder.glob(pattern))
     if own:
-        return {modality_of(own[0]): own}
+        return {_modality_of(own[0]): own}
     folders = {m.name: [folder / name for name in m.folders] for m in MODALITIES}
     found = {m: sorted(f for p in ps for f in p.glob(pattern)) for m, ps in folders.items()}
     return {modality: files for modality, files in found.items() if files}
@@ -118,3 +118,8 @@ def _join(path: Path, parts: Mapping[str, tuple[Storage, Labels, Names]]) -> Sam
         identities=tuple(f"{label:0{width}d}" for label in labels.values()),
         files={kind: tuple(column.get(key) for key in labels) for kind, column in columns.items()},
     )
+
+
+def _modality_of(path: Path) -> str:
+    """Return the modality whose folder a file lies in; RGB elsewhere."""
+    return next((m.name for m in MODALITIES if path.parent.name in m.folders), MODALITIES[0].name)

@@ -135,13 +135,9 @@ def verify_image(file: ImageFile, name: str | None = None) -> ImageHeader:
         return header
 
 
-def read_mask(file: ImageFile, name: str) -> np.ndarray:
-    """Return the numbers of an indexed or grey PNG, which are the classes.
+def read_mask(file: BinaryIO, name: str) -> np.ndarray:
+    """Return the numbers of an indexed or grey PNG, which are the classes: [H, W] uint8.
 
-    Args:
-        file: path or binary file.
-        name: shown in messages.
-    Returns: [H, W] uint8.
     Raises: ValueError that names the file.
     """
     mode, values = _read_png(file, name, "mask")
@@ -150,7 +146,7 @@ def read_mask(file: ImageFile, name: str) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def read_uncertainty(file: ImageFile, name: str) -> np.ndarray:
+def read_uncertainty(file: BinaryIO, name: str) -> np.ndarray:
     """Return a map of uncertainty, [H, W] uint16; `MAX_UNCERTAINTY` is ln(classes).
 
     Raises: ValueError that names a file that is no 16-bit grey PNG.
@@ -250,10 +246,9 @@ def _over_black(image: Image.Image) -> Image.Image:
     return Image.fromarray(((colours * alpha + 127) // 255).astype(np.uint8))
 
 
-def _read_png(file: ImageFile, name: str, noun: str) -> tuple[str, np.ndarray]:
-    stream = io.BytesIO(file) if isinstance(file, bytes) else file
+def _read_png(file: BinaryIO, name: str, noun: str) -> tuple[str, np.ndarray]:
     try:
-        with Image.open(stream, formats=["PNG"]) as image:
+        with Image.open(file, formats=["PNG"]) as image:
             image.load()
             return image.mode, np.asarray(image)
     except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...

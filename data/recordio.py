@@ -142,9 +142,6 @@ class RecordReader(Storage):
             self._starts[int(words[0])] = int(words[1])
         self._bounds = sorted({*self._starts.values(), path.stat().st_size})
 
-    def __len__(self) -> int:
-        return len(self._starts)
-
     def describe(self, name: str = "") -> str:
         """Return file and record."""
         return f"{self.path}: record {name}" if name else str(self.path)
@@ -157,10 +154,6 @@ class RecordReader(Storage):
         """Return the size of a record in bytes, with its header."""
         start = self._starts[int(name)]
         return self._bounds[min(bisect_right(self._bounds, start), len(self._bounds) - 1)] - start
-
-    def numbers(self) -> list[int]:
-        """Return the records' numbers in the order of the index."""
-        return list(self._starts)
 
     def record(self, number: int) -> Record:
         """Read a record. Raises: ValueError naming file and record where it is damaged."""
@@ -176,7 +169,7 @@ class RecordReader(Storage):
 
         Raises: ValueError where a label is no whole number from 0 on.
         """
-        numbers = self.numbers()
+        numbers = list(self._starts)
         first = self.record(0) if numbers and numbers[0] == 0 else None
         if first is None or not first.has_list:
             for number in numbers:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -223,11 +223,3 @@ def shorten(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_NAMES_IN_MESSAGES])
     more = len(names) - _NAMES_IN_MESSAGES
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def modality_of(path: Path) -> str:
-    """Return the modality whose folder a file lies in; RGB elsewhere."""
-    for modality in MODALITIES:
-        if path.parent.name in modality.folders:
-            return modality.name
-    return MODALITIES[0].name

@@ -51,12 +51,6 @@ def resize(picture: np.ndarray, height: int, width: int) -> Pixels:
     return np.asarray(plane.resize((width, height), Image.Resampling.BOX)).transpose(2, 0, 1)
 
 
-def enlarge(picture: np.ndarray, width: int) -> Pixels:
-    """Repeat the pixels of a picture as often as it fits into `width`; larger ones stay."""
-    factor = max(1, width // picture.shape[2])
-    return picture.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
 def default_palette(classes: int) -> np.ndarray:
     """Return colours that differ from each other, black first: [classes, 3] uint8."""
     hues = (np.arange(max(classes, 8)) * 0.618034) % 1.0
@@ -105,7 +99,11 @@ def side_by_side(pictures: Iterable[np.ndarray]) -> Pixels:
 def strip(pictures: Iterable[np.ndarray], width: int = _STRIP_PX) -> Pixels:
     """Join the pictures of one sample, enlarged to about `width` each, with gaps between."""
     gaps = ((0, 0), (0, _GAP_PX), (0, _GAP_PX))
-    framed = [np.pad(enlarge(as_rgb(picture), width), gaps) for picture in pictures]
+    framed = []
+    for picture in pictures:
+        copies = max(1, width // picture.shape[2])  # of each pixel; larger pictures stay
+        large = as_rgb(picture).repeat(copies, axis=1).repeat(copies, axis=2)
+        framed.append(np.pad(large, gaps))
     return np.pad(np.concatenate(framed, axis=2), ((0, 0), (0, 0), (0, 2 * _GAP_PX)))
 
 

@@ -138,10 +138,6 @@ class Directory(Folder):
             raise FileNotFoundError(f"{self.path / name}: no such file")
         return (self.path / name).open("rb")
 
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file. Raises: ValueError that names it, with the line."""
-        return files.read_json(self.path / name)
-
     def enter(self, folder: str) -> "Directory":
         """Return the folder of that name."""
         return Directory(self.path / folder)

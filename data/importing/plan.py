@@ -1,6 +1,7 @@
 """What an import would write: pairs, their crop, the resolution, and what is skipped and why."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -297,7 +298,12 @@ def _find_labels(table: labels.LabelTable, pairs: SampleIndex) -> dict[str, Any]
         stem_of(pairs.file(first, pair)).removeprefix(f"{first}/") for pair in range(len(pairs))
     ]
     found = labels.find_labels(table, stems)
-    labels.check_writable(found, table.file)
+    for stem, label in found.items():
+        try:
+            json.dumps(label, allow_nan=False)  # Python reads NaN and infinities from JSON
+        except ValueError as error:
+            where = f"{table.file}: label of {stem!r}"
+            raise ValueError(f"{where}: numbers must be finite") from error
     renamed = zip(pairs.stems, stems, strict=True)
     return {name: found[stem] for name, stem in renamed if stem in found}
 
