@@ -81,11 +81,6 @@ def test_empty_folder_is_a_problem(tmp_path):
     assert "VIS: 4 rgb image(s) without a partner" in report.problems[1]
 
 
-def test_layouts_that_are_not_known_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected the folders VIS and NIR"):
-        check_pairs(str(tmp_path))
-
-
 def test_wrongly_matched_pairs_are_warned_of(tmp_path):
     report = check_pairs(str(write_alike(tmp_path, shift=5)))
     assert report.problems == []

@@ -137,13 +137,6 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
         pairs.open_pairs(tmp_path)
 
 
-def test_matching_names_pairs_strangers_and_twins():
-    matching = pairs.match_stems({"rgb": ["a.png", "b.png", "b.jpg"], "nir": ["c.png", "b.png"]})
-    assert matching.samples == {}
-    assert matching.alone == {"rgb": ["a.png"], "nir": ["c.png"]}
-    assert matching.duplicates == [("rgb", "b", ["b.jpg", "b.png"])]
-
-
 @pytest.mark.parametrize(
     ("present", "given", "message"),
     [
