@@ -279,8 +279,13 @@ def report_data(report: Report) -> dict[str, Any]:
 
 
 def section_text(section: Section) -> str:
-    """Return a section's tables, and what was skipped, for a terminal."""
-    parts = [table_text(block) for block in section.blocks if isinstance(block, Table)]
+    """Return a section's tables and texts, and what was skipped, for a terminal."""
+    parts = []
+    for block in section.blocks:
+        if isinstance(block, Table):
+            parts.append(table_text(block))
+        elif isinstance(block, Text):
+            parts.append(f"{block.label}: {block.text}")
     parts += [f"Skipped: {what}. {why}" for what, why in section.skipped]
     text = "\n\n".join([section.title, *parts])
     # Names of files could hold commands for the terminal.

@@ -86,7 +86,7 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
             describe_thresholds(thresholds),
         )
     rules = _make_rules(options, thresholds)
-    if thresholds is not None:
+    if thresholds is not None and "same_identity" in options.limits():
         _tell_costs(rules, thresholds)
     hashes = {RGB.name: sha256_file(options.training_ids)}
     training_nir = None

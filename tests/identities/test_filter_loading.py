@@ -10,7 +10,7 @@ from biometrics.detection import FaceCheck
 from biometrics.thresholds import calibrate, write_thresholds
 from identities import filter_loading as setup
 from identities.filter_loading import load_filter
-from identities.options import IdentityFilterOptions
+from identities.options import FilterOptions, IdentityFilterOptions
 from identities.reports import describe_thresholds
 from identities.rules import Preset, Which
 from tests.helpers.people import clustered_features, save_recogniser
@@ -139,6 +139,13 @@ def test_what_the_rules_cost_of_mated_pairs_is_said(shop, caplog, changes, is_wa
     assert (record.levelname == "WARNING") == is_warned
     limit = load(shop, **changes).scorer.rules.same_identity
     assert f"same_identity {limit:.4f}" in record.message
+
+
+def test_samples_that_stand_alone_have_no_identity_to_vary(shop, caplog):
+    paths = {"rec_model": shop / "rec.pth", "training_ids": shop / "rgb.json"}
+    with caplog.at_level("INFO"):
+        load_filter(FilterOptions(**paths, thresholds=shop / "limits.json"))
+    assert "same_identity" not in caplog.text
 
 
 def test_a_rate_that_refuses_most_new_people_is_said(shop, caplog):
