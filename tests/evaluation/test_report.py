@@ -132,7 +132,7 @@ def test_names_in_other_encodings_and_terminal_commands(tmp_path):
     )
     assert "caf\\udce9" in page.read_text(encoding="utf-8")
     assert json.loads(numbers.read_text(encoding="utf-8"))["title"] == name
-    assert section_text(section) == "caf? ?[2J"
+    assert section_text(section) == "caf? ?[2J\n\ncaf? ?[2J: caf? ?[2J"
 
 
 def test_commands_can_be_pasted():
