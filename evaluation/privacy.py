@@ -183,11 +183,18 @@ class PrivacyTopic(Topic):
                 "thresholds": results.source,
                 "recognisers": {name: _data(score) for name, score in results.scores.items()},
             },
-            headlines=tuple(
-                headline
-                for name, score in results.scores.items()
-                if name.endswith(MODALITIES[0].name.upper())
-                for headline in _headlines(name, score)
+            headlines=(
+                Headline(
+                    label="Samples named as copies of training images",
+                    value=len({sample for found in copies.values() for sample, *_ in found}),
+                    meaning="privacy; 0 is best",
+                ),
+                *(
+                    headline
+                    for name, score in results.scores.items()
+                    if name.endswith(MODALITIES[0].name.upper())
+                    for headline in _headlines(name, score)
+                ),
             ),
             skipped=(() if self.heldout else (_NO_HELDOUT,)) + (() if is_audited else (_NO_AUDIT,)),
         )
