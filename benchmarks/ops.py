@@ -19,6 +19,7 @@ from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import (
     downsample2d,
+    filter2d,
     setup_filter,
     upsample2d,
 )
@@ -47,7 +48,7 @@ def make_cases(
     return {
         "bias_act lrelu": (lambda x, b: bias_act(x, b, act="lrelu", clamp=256), [x, bias]),
         "bias_act swish": (lambda x, b: bias_act(x, b, act="swish"), [x, bias]),
-        "filter2d": (lambda x: downsample2d(x, f, down=1), [x]),
+        "filter2d": (lambda x: filter2d(x, f), [x]),
         "upsample2d": (lambda x: upsample2d(x, f), [x]),
         "downsample2d": (lambda x: downsample2d(x, f), [x]),
         "conv2d 3x3": (convolution(), [x, weight]),

@@ -12,6 +12,7 @@ from torch_utils.ops import backends
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import (
     downsample2d,
+    filter2d,
     setup_filter,
     upfirdn2d,
     upsample2d,
@@ -90,10 +91,28 @@ def test_memory_layout_does_not_matter(layout):
 def test_short_forms_of_arguments():
     x, f = random(1, 1, 6, 7), taps("square")
     one = upfirdn2d(x, f, up=2, down=3, padding=4)
-    assert torch.equal(one, upfirdn2d(x, f, up=[2, 2], down=(3, 3), padding=[4] * 4))
+    assert torch.equal(one, upfirdn2d(x, f, up=[2, 2], down=(3, 3), padding=[4, 4]))
+    assert torch.equal(one, upfirdn2d(x, f, up=2, down=3, padding=(4, 4, 4, 4)))
+    uneven = upfirdn2d(x, f, padding=(3, 1))
+    assert torch.equal(uneven, upfirdn2d(x, f, padding=(3, 3, 1, 1)))
+
+
+def test_no_filter_inserts_pads_and_drops_only():
+    x = random(1, 2, 4, 5)
+    result = upfirdn2d(x, None, up=2, padding=(1, 0, 0, 0), gain=3)
+    assert result.shape == (1, 2, 8, 11)
+    assert torch.equal(result[:, :, ::2, 1::2], 3 * x)
+    assert result.abs().sum() == pytest.approx(3 * x.abs().sum().item())
 
 
 # The wrappers
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filter2d_keeps_the_size(name):
+    x, f = random(1, 2, 9, 11), taps(name)
+    assert filter2d(x, f).shape == x.shape
+    assert filter2d(x, f, padding=(1, -2)).shape == (1, 2, 5, 13)
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -103,13 +122,12 @@ def test_resampling_multiplies_and_divides_the_size(name, factor):
     f = taps(name)
     assert upsample2d(random(1, 2, 6, 6), f, up=factor).shape == (1, 2, height, width)
     assert downsample2d(random(1, 2, height, width), f, down=factor).shape == (1, 2, 6, 6)
-    assert downsample2d(random(1, 2, 9, 11), f, down=1, padding=-2).shape == (1, 2, 5, 7)
 
 
 @pytest.mark.parametrize("values", [[1, 3, 3, 1], [1, 2, 4, 6, 6, 4, 2, 1]])
 def test_resampling_keeps_constant_areas(values):
     f, x = setup_filter(values), torch.ones(1, 1, 12, 12)
-    for result in (upsample2d(x, f), downsample2d(x, f), downsample2d(x, f, down=1)):
+    for result in (upsample2d(x, f), downsample2d(x, f), filter2d(x, f)):
         inner = result[..., 5:-5, 5:-5] if result.shape[2] > 10 else result[..., 2:-2, 2:-2]
         torch.testing.assert_close(inner, torch.ones_like(inner))
 
@@ -213,7 +231,7 @@ def test_golden_derivatives_of_a_chain(kind):
         (lambda x, f: upfirdn2d(x, f, up=0), "up must be one or two integers of at least 1, got 0"),
         (lambda x, f: upfirdn2d(x, f, down=(1, 2, 3)), "down must be one or two integers"),
         (lambda x, f: upfirdn2d(x, f, up=(1.5, 1)), "up must be"),
-        (lambda x, f: upfirdn2d(x, f, padding=(1, 2, 3)), "padding must be one or four"),
+        (lambda x, f: upfirdn2d(x, f, padding=(1, 2, 3)), "padding must be one, two or four"),
         (lambda x, f: upfirdn2d(x, f, padding=(0.5, 1)), "padding must be"),
         (lambda x, f: upfirdn2d(x, f, padding=-3), "nothing is left of a 6x6 image"),
     ],

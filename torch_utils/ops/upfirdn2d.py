@@ -14,8 +14,7 @@ from torch import Tensor
 
 from torch_utils.ops import backends
 
-Pair = tuple[int, int]
-Four = tuple[int, int, int, int]
+Pair = int | Sequence[int]
 
 _MIN_SEPARABLE_TAPS = 8
 
@@ -44,10 +43,10 @@ def setup_filter(taps: Sequence[float] | Tensor, *, separable: bool | None = Non
 
 def upfirdn2d(
     x: Tensor,
-    f: Tensor,
-    up: int | Pair = 1,
-    down: int | Pair = 1,
-    padding: int | Sequence[int] = 0,
+    f: Tensor | None,
+    up: Pair = 1,
+    down: Pair = 1,
+    padding: Pair = 0,
     flip_filter: bool = False,
     gain: float = 1.0,
 ) -> Tensor:
@@ -55,11 +54,11 @@ def upfirdn2d(
 
     Args:
         x: [N, C, H, W] floating point, any range.
-        f: [T] (each axis in turn) or [H, W].
+        f: [T] (each axis in turn) or [H, W]; None is the identity.
         up: factor, or (x, y).
         down: factor, or (x, y).
-        padding: pixels of the upsampled image: all sides, or (x0, x1, y0, y1); negative values
-            crop.
+        padding: pixels of the upsampled image: all sides, (x, y) or (x0, x1, y0, y1); negative
+            values crop.
         flip_filter: False is convolution, True is correlation.
         gain: factor of the result.
     Returns: [N, C, H', W'], dtype and device of `x`.
@@ -67,9 +66,11 @@ def upfirdn2d(
     """
     if x.ndim != 4:
         raise ValueError(f"upfirdn2d: x must be [N, C, H, W], got {list(x.shape)}")
+    f = torch.ones([1, 1], device=x.device) if f is None else f
     if f.ndim not in (1, 2):
         raise ValueError(f"upfirdn2d: the filter must be [T] or [H, W], got {list(f.shape)}")
-    ups, downs, pads = _pair("up", up), _pair("down", down), _four(padding)
+    ups, downs = _pair("up", up), _pair("down", down)
+    pads = _four(padding)
     if min(_result_size(x, f, ups, downs, pads)) < 1:
         raise ValueError(
             f"upfirdn2d: nothing is left of a {x.shape[3]}x{x.shape[2]} image after up={list(ups)},"
@@ -79,39 +80,59 @@ def upfirdn2d(
     return _Upfirdn2d.apply(x, f, ups, downs, pads, flip_filter, float(gain))
 
 
-def upsample2d(x: Tensor, f: Tensor, up: int | Pair = 2, padding: int = 0) -> Tensor:
+def filter2d(
+    x: Tensor, f: Tensor, padding: Pair = 0, flip_filter: bool = False, gain: float = 1.0
+) -> Tensor:
+    """Filter images and keep their size; `padding` is added to what that needs."""
+    return downsample2d(x, f, 1, padding, flip_filter, gain)
+
+
+def upsample2d(
+    x: Tensor,
+    f: Tensor,
+    up: Pair = 2,
+    padding: Pair = 0,
+    flip_filter: bool = False,
+    gain: float = 1.0,
+) -> Tensor:
     """Enlarge images by `up`; the filter's gain is raised so that constant areas keep their value.
 
     Returns: [N, C, H * up, W * up], plus `padding`.
     """
     up_x, up_y = _pair("up", up)
-    sides = (*padding_of_upsampling(f.shape[-1], up_x), *padding_of_upsampling(f.shape[0], up_y))
-    return upfirdn2d(x, f, up=up, padding=[side + padding for side in sides], gain=up_x * up_y)
+    keep = (*padding_of_upsampling(f.shape[-1], up_x), *padding_of_upsampling(f.shape[0], up_y))
+    padding = _add(padding, keep)
+    return upfirdn2d(x, f, up=up, padding=padding, flip_filter=flip_filter, gain=gain * up_x * up_y)
 
 
 def downsample2d(
-    x: Tensor, f: Tensor, down: int | Pair = 2, padding: int = 0, flip_filter: bool = False
+    x: Tensor,
+    f: Tensor,
+    down: Pair = 2,
+    padding: Pair = 0,
+    flip_filter: bool = False,
+    gain: float = 1.0,
 ) -> Tensor:
-    """Filter images and keep every `down`-th pixel; with `down` 1 they keep their size.
+    """Filter images and keep every `down`-th pixel.
 
     Returns: [N, C, H / down, W / down], plus `padding`.
     """
     down_x, down_y = _pair("down", down)
-    sides = (
+    keep = (
         *padding_of_downsampling(f.shape[-1], down_x),
         *padding_of_downsampling(f.shape[0], down_y),
     )
-    padded = [side + padding for side in sides]
-    return upfirdn2d(x, f, down=down, padding=padded, flip_filter=flip_filter)
+    padding = _add(padding, keep)
+    return upfirdn2d(x, f, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
 
 
-def padding_of_upsampling(taps: int, up: int) -> Pair:
-    """Return the padding before and after that makes H * up pixels of H, in their positions."""
+def padding_of_upsampling(taps: int, up: int) -> tuple[int, int]:
+    """Return the padding before and after that makes H * up pixels of H, in their places."""
     return (taps + up - 1) // 2, (taps - up) // 2
 
 
-def padding_of_downsampling(taps: int, down: int) -> Pair:
-    """Return the padding before and after that makes H / down pixels of H, in their positions."""
+def padding_of_downsampling(taps: int, down: int) -> tuple[int, int]:
+    """Return the padding before and after that makes H / down pixels of H, in their places."""
     return (taps - down + 1) // 2, (taps - down) // 2
 
 
@@ -123,9 +144,9 @@ class _Upfirdn2d(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         f: Tensor,
-        up: Pair,
-        down: Pair,
-        padding: Four,
+        up: tuple[int, int],
+        down: tuple[int, int],
+        padding: tuple[int, int, int, int],
         flip_filter: bool,
         gain: float,
     ) -> Tensor:
@@ -156,9 +177,9 @@ class _Upfirdn2d(torch.autograd.Function):
 def _compute(
     x: Tensor,
     f: Tensor,
-    up: Pair,
-    down: Pair,
-    padding: Four,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
     flip_filter: bool,
     gain: float,
 ) -> Tensor:
@@ -182,9 +203,9 @@ def _compute(
 def upfirdn2d_plain(
     x: Tensor,
     f: Tensor,
-    up: Pair,
-    down: Pair,
-    padding: Four,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
     flip_filter: bool,
     gain: float,
 ) -> Tensor:
@@ -192,8 +213,7 @@ def upfirdn2d_plain(
 
     Args: as there, with pairs and four paddings spelt out.
     """
-    x = _insert_zeros(x, up)
-    x = F.pad(x, list(padding)) if any(padding) else x
+    x = _pad_or_crop(_insert_zeros(x, up), padding)
     f = (f if flip_filter else f.flip(list(range(f.ndim)))).to(x.dtype)
     if f.ndim == 2:
         return _depthwise(x, f * gain, (down[1], down[0]))
@@ -201,14 +221,20 @@ def upfirdn2d_plain(
     return _depthwise(x, f[:, None], (down[1], 1))
 
 
-def _result_size(x: Tensor, f: Tensor, up: Pair, down: Pair, padding: Four) -> Pair:
+def _result_size(
+    x: Tensor,
+    f: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> tuple[int, int]:
     """Return width and height."""
     width = x.shape[3] * up[0] + padding[0] + padding[1] - f.shape[-1]
     height = x.shape[2] * up[1] + padding[2] + padding[3] - f.shape[0]
     return width // down[0] + 1, height // down[1] + 1
 
 
-def _depthwise(x: Tensor, kernel: Tensor, stride: Pair) -> Tensor:
+def _depthwise(x: Tensor, kernel: Tensor, stride: tuple[int, int]) -> Tensor:
     channels = x.shape[1]
     # Depthwise convolution is several times faster on a CPU where channels are innermost
     # (16x64x32x32, 4x4 taps, 2 threads: 0.8 ms against 9 ms).
@@ -218,7 +244,7 @@ def _depthwise(x: Tensor, kernel: Tensor, stride: Pair) -> Tensor:
     return F.conv2d(x, weight, stride=stride, groups=channels)
 
 
-def _insert_zeros(x: Tensor, up: Pair) -> Tensor:
+def _insert_zeros(x: Tensor, up: tuple[int, int]) -> Tensor:
     if up == (1, 1):
         return x
     n, c, h, w = x.shape
@@ -227,15 +253,26 @@ def _insert_zeros(x: Tensor, up: Pair) -> Tensor:
     return spread
 
 
-def _pair(name: str, value: int | Pair) -> Pair:
+def _pad_or_crop(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
+    return F.pad(x, list(padding)) if any(padding) else x
+
+
+def _pair(name: str, value: Pair) -> tuple[int, int]:
     values = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(values) != 2 or any(not isinstance(v, int) or v < 1 for v in values):
         raise ValueError(f"{name} must be one or two integers of at least 1, got {value!r}")
     return values[0], values[1]
 
 
-def _four(padding: int | Sequence[int]) -> Four:
-    values = tuple(padding) if isinstance(padding, Sequence) else (padding,) * 4
-    if len(values) != 4 or any(not isinstance(v, int) for v in values):
-        raise ValueError(f"padding must be one or four integers, got {padding!r}")
-    return values
+def _four(padding: Pair) -> tuple[int, int, int, int]:
+    values = tuple(padding) if isinstance(padding, Sequence) else (padding,)
+    if any(not isinstance(v, int) for v in values) or len(values) not in (1, 2, 4):
+        raise ValueError(f"padding must be one, two or four integers, got {padding!r}")
+    if len(values) == 4:
+        return values
+    return values[0], values[0], values[-1], values[-1]
+
+
+def _add(padding: Pair, more: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    x0, x1, y0, y1 = _four(padding)
+    return x0 + more[0], x1 + more[1], y0 + more[2], y1 + more[3]
