@@ -1,5 +1,6 @@
 """Whether the images of a pair lie on each other: displacement and agreement of edges."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -104,58 +105,62 @@ def score_alignment(
     """Measure how well pairs of images are aligned; a few pairs are held at a time.
 
     The chance level compares each first image with the second images of four pairs of other
-    identities, drawn at random: faces of one kind have edges in the same places.
+    identities, drawn at random, as far as they have its size: faces of one kind have edges in the
+    same places. Where all pairs are said to be of one identity, other pairs take their place.
 
     Args:
-        pairs: (first, second) images, [C, H, W] uint8, of one size; may read them when asked.
+        pairs: (first, second) images, [C, H, W] uint8, of one size within a pair; may read them
+            when asked.
         identities: of each pair.
         seed: of the partners and of resampling.
         advance: is told of each pair that is done.
-    Raises: NotMeasuredError for fewer than two identities, or images that do not fit.
+    Raises: NotMeasuredError for fewer than two pairs of one size, or images that do not fit.
     """
-    if len(set(identities)) < 2:
-        raise NotMeasuredError(
-            f"alignment needs pairs of at least two identities, got {len(set(identities))}"
-        )
+    if len(identities) < 2:
+        raise NotMeasuredError(f"alignment needs at least two pairs, got {len(identities)}")
     shifts, own, chance = [], [], []
     for index, partners in enumerate(_partners(identities, seed)):
         first, second = (edge_strength(image) for image in pairs[index])
         others = [edge_strength(pairs[partner][1]) for partner in partners]
         shifts.append(displacement(first, second))
         own.append(edge_correlation(first, second))
-        if any(other.shape != first.shape for other in others):
-            raise NotMeasuredError(f"alignment needs images of one size, also than {first.shape}")
-        chance.append(float(np.mean([edge_correlation(first, other) for other in others])))
+        found = [edge_correlation(first, other) for other in others if other.shape == first.shape]
+        chance.append(float(np.mean(found)) if found else math.nan)
         advance(1)
-    shifts_px = np.array(shifts)
+    shifts_px, has_chance = np.array(shifts), np.isfinite(chance)
+    if not has_chance.any():
+        raise NotMeasuredError("alignment needs at least two pairs of one size")
+    compared = [name for name, is_kept in zip(identities, has_chance, strict=True) if is_kept]
     lengths_px = np.hypot(*shifts_px.T)
 
     def middle(places: Floats, weights: Floats) -> float:
         parts = (shifts_px[places.astype(int), axis] for axis in (0, 1))
         return float(np.hypot(*(_median(part, weights) for part in parts)))
 
-    def mean(values: Sequence[float] | np.ndarray) -> Estimate:
-        return clustered(np.asarray(values), identities, weighted_mean, seed=seed)
+    def mean_over_chance(values: Sequence[float] | np.ndarray) -> Estimate:
+        return clustered(np.asarray(values)[has_chance], compared, weighted_mean, seed=seed)
 
     return AlignmentScore(
         residual_px=clustered(lengths_px, identities, _median, seed=seed),
         residual_p95_px=clustered(lengths_px, identities, weighted_quantile(0.95), seed=seed),
         systematic_px=clustered(np.arange(len(identities)), identities, middle, seed=seed),
         within_one_px=clustered_share(lengths_px <= 1, identities, seed=seed),
-        edge_correlation=mean(own),
-        edge_correlation_chance=mean(chance),
-        edge_correlation_excess=mean(np.subtract(own, chance)),
+        edge_correlation=clustered(np.array(own), identities, weighted_mean, seed=seed),
+        edge_correlation_chance=mean_over_chance(chance),
+        edge_correlation_excess=mean_over_chance(np.subtract(own, chance)),
     )
 
 
 def _partners(identities: Sequence[str], seed: int) -> Iterator[list[int]]:
-    """Yield for each pair the places of pairs of other identities, with replacement."""
+    """Yield for each pair the positions of pairs of other identities, with replacement."""
     numbers, count = group_numbers(identities)
-    places = [np.flatnonzero(numbers == number) for number in range(count)]
+    if count == 1:
+        numbers, count = np.arange(len(identities)), len(identities)
+    positions = [np.flatnonzero(numbers == number) for number in range(count)]
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, len(identities)])))
     for number in numbers:
         others = (number + rng.integers(1, count, _PARTNERS)) % count
-        yield [int(rng.choice(places[other])) for other in others]
+        yield [int(rng.choice(positions[other])) for other in others]
 
 
 def _is_near(shape: tuple[int, ...]) -> np.ndarray:

@@ -34,6 +34,7 @@ TwoSided = Callable[[Floats, Floats, Floats, Floats], float]  # the same of two 
 
 ALARM_RATE = 0.05
 _NEAR_IDENTICAL = 0.9995
+_IDENTICAL = 1 - 1e-6  # equal pixels, up to the rounding of float32
 _SMALLEST_DISTANCE = 1e-7  # of float32 cosines
 _MIN_STRANGERS = 10
 _MIN_TAIL, _TAIL_SHARE = 5, 0.2
@@ -231,7 +232,8 @@ def find_copies(
     Near its nearest neighbour, the distance 1 - cosine of strangers falls like a power law, whose
     exponent the nearest fifth of the held-out identities gives (each by its nearest image). The
     threshold is where one false alarm among all samples has the probability `alarm_rate`; samples
-    count as if all of them were independent, in units of the images of a held-out identity.
+    count as if all of them were independent, in units of the images of a held-out identity. Equal
+    pixels are a copy whatever strangers do.
 
     Args:
         samples: cosine to the nearest training image, and identity, of each sample.
@@ -251,7 +253,7 @@ def find_copies(
         slope = float((tail[:k] - tail[k]).mean())
         expected = len(values) / (len(numbers) / count) * k / count
         reach = tail[k] + slope * math.log(max(expected / alarm_rate, 1.0))
-        threshold = 1 - math.exp(-reach)
+        threshold = min(1 - math.exp(-reach), _IDENTICAL)
     order = np.argsort(-values, kind="stable")
     rows = tuple(order[values[order] >= threshold].tolist())
     return Copies(threshold=threshold, rows=rows, is_calibrated=count >= _MIN_STRANGERS)

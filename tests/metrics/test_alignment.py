@@ -74,10 +74,18 @@ def test_what_cannot_be_registered():
         displacement(np.eye(4), np.eye(4))
     with pytest.raises(ValueError, match="two images of one size"):
         displacement(texture(0, 16), texture(0, 20))
-    with pytest.raises(ValueError, match="at least two identities, got 1"):
-        score_alignment(list(pairs((0, 0), 3)), ["p"] * 3)
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="at least two pairs, got 1"):
+        score_alignment(list(pairs((0, 0), 1)), ["p"])
+    with pytest.raises(ValueError, match="two pairs of one size"):
         score_alignment([(texture(0), texture(0)), (texture(0, 20), texture(0, 20))], ["a", "b"])
+
+
+def test_names_that_tell_no_identities_apart_and_other_sizes_leave_a_measure():
+    same = list(pairs((0, 0)))
+    score = score_alignment([*same, (texture(0, 20), texture(0, 20))], ["IMG"] * 13)
+    assert score.residual_px.n == score.edge_correlation.n == 13
+    assert score.edge_correlation_chance.n == score.edge_correlation_excess.n == 12
+    assert score.edge_correlation_excess.value > 0.5
 
 
 @pytest.mark.parametrize("order", [list(range(12)), [5, 0, 9, 2, 7, 4, 11, 6, 1, 8, 3, 10]])

@@ -135,6 +135,14 @@ def test_sets_without_copies_raise_few_alarms_and_one_copy_is_named(samples_per_
     assert found >= 58
 
 
+def test_equal_pixels_are_a_copy_where_strangers_come_near_too():
+    rng = np.random.default_rng(0)
+    near = 1 - 10.0 ** rng.uniform(-7, -2, 40)
+    names = [f"h{i}" for i in range(40)]
+    copies = find_copies((np.array([0.9, 1 - 1e-7]), ["a", "b"]), (near, names))
+    assert copies.rows == (1,)
+
+
 def test_without_strangers_only_what_is_almost_equal_is_a_copy():
     copies = find_copies((np.array([0.9, 0.9999, 0.99]), ["a", "b", "c"]))
     assert copies.rows == (1,)
