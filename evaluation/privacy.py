@@ -255,8 +255,8 @@ def _verdict(results: PrivacyResults, *, has_heldout: bool) -> str:
         )
     else:
         lines.append(
-            "On average, samples are not nearer to training identities than identities that were"
-            " never seen."
+            "On average, no sign that samples are nearer to training identities than identities"
+            " that were never seen; this shows no leak, and cannot show that there is none."
         )
     return "\n".join(lines)
 
@@ -274,7 +274,8 @@ def _copies(
         columns=("By", "Sample", "Training image", "Cosine", "Threshold"),
         rows=tuple(rows),
         note="Nearer to a training image than held-out identities can be expected to come: the "
-        f"threshold lets a set without copies raise an alarm in {ALARM_RATE:.0%} of all cases. "
+        f"threshold lets a set without copies raise an alarm in {ALARM_RATE:.0%} of all cases "
+        "(with too few held-out identities it is fixed, near 1). "
         f"At most {_NAMED} a recogniser are shown; the JSON has all.",
     )
 
@@ -342,7 +343,7 @@ def _tests(name: str, score: PrivacyScore) -> Table:
         caption=f"Memorisation and membership, by {name}",
         columns=("Test", "Samples", "Held-out identities", "Excess", "Reading"),
         rows=tuple(rows),
-        note="Intervals, and the standard error in C_T, are over identities. AuthPct below that of "
+        note="Intervals, and the deviation in C_T, are over identities. AuthPct below that of "
         "held-out identities speaks for copies. A recogniser trained on the training identities "
         "may recognise members for reasons of its own: use one that was not.",
     )
