@@ -252,7 +252,8 @@ def find_copies(
         k = max(_MIN_TAIL, round(count * _TAIL_SHARE))
         slope = float((tail[:k] - tail[k]).mean())
         expected = len(values) / (len(numbers) / count) * k / count
-        reach = tail[k] + slope * math.log(max(expected / alarm_rate, 1.0))
+        # exp(-t) would take the slope for known; with one of k distances it is (1 + t / k)^-k.
+        reach = tail[k] + slope * k * (max(expected / alarm_rate, 1.0) ** (1 / k) - 1)
         threshold = min(1 - math.exp(-reach), _IDENTICAL)
     order = np.argsort(-values, kind="stable")
     rows = tuple(order[values[order] >= threshold].tolist())
