@@ -235,7 +235,7 @@ def _verdict(results: PrivacyResults, *, has_heldout: bool) -> str:
     """Return what the numbers say, in sentences for readers who know none of the measures."""
     copies = {sample for found in results.copies.values() for sample, _, _ in found}
     if copies:
-        lines = [f"{len(copies)} samples are copies of training images; they are named below."]
+        lines = [f"Copies of training images: {len(copies)} samples, which are named below."]
     else:
         lines = ["No sample is named as a copy of a training image."]
     near = [

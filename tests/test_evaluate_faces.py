@@ -213,13 +213,13 @@ def test_a_training_image_among_the_samples_is_named_and_can_fail_the_command(pl
     line = [f"--samples={samples}", f"--data={places['data']}", f"--rec-model={places['model']}"]
     line += [f"--heldout={places['heldout']}", "--threshold=0.001:0.9"]
     text, sections = succeed(tmp_path / "told", "privacy", *line)
-    assert "copies of training images" in sections["privacy"]["verdict"]
+    assert "Copies of training images: 1 " in sections["privacy"]["verdict"]
     assert sections["privacy"]["verdict"] in text
     for found in sections["privacy"]["copies"].values():
         assert found[0][:2] == ["99_7", stem]
     result = run("privacy", *line, f"--outdir={tmp_path / 'failed'}", "--fail-on=copies")
     assert result.exit_code == 1
-    assert "copies of training images" in result.output
+    assert "Copies of training images: 1 " in result.output
     assert (tmp_path / "failed/privacy.html").is_file()
 
 
