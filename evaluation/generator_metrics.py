@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -288,11 +289,11 @@ def compute_scores(metric: Metric, sets: list[FeatureSet], plan: MetricPlan) -> 
         names = ("precision", "recall") if metric.kind is Kind.PR else ("density", "coverage")
         return {f"_{name}": getattr(found, name) for name in names}
 
+    def score_half(*half: np.ndarray) -> Mapping[str, float]:
+        return score(*(r[np.isin(g, k)] for r, g, k in zip(rows, groups, half, strict=True)))
+
     values = score(*rows)
-    halves = [
-        score(*(r[np.isin(g, kept)] for r, g, kept in zip(rows, groups, half, strict=True)))
-        for half in half_samples(groups, replicates=plan.replicates, seed=plan.seed)
-    ]
+    halves = _of_halves(score_half, groups, plan)
     return {
         ending: interval_estimate(
             value,
@@ -302,6 +303,17 @@ def compute_scores(metric: Metric, sets: list[FeatureSet], plan: MetricPlan) -> 
         )
         for ending, value in values.items()
     }
+
+
+def _of_halves(
+    measure: Callable[..., Any], groups: Sequence[np.ndarray], plan: MetricPlan
+) -> list[Any]:
+    """Return what random halves of the groups give; nothing where halves are too few samples."""
+    halves = half_samples(groups, replicates=plan.replicates, seed=plan.seed)
+    try:
+        return [measure(*half) for half in halves]
+    except NotMeasuredError:
+        return []
 
 
 def _frechet(fake: FeatureSet, real: FeatureSet, plan: MetricPlan) -> dict[str, Estimate]:
@@ -322,8 +334,7 @@ def _frechet(fake: FeatureSet, real: FeatureSet, plan: MetricPlan) -> dict[str, 
 
     groups = [part.groups for part in (fake, real)]
     value = distance(*(np.unique(numbers) for numbers in groups))
-    halves = half_samples(groups, replicates=plan.replicates, seed=plan.seed)
-    replicates = [distance(*half) for half in halves]
+    replicates = _of_halves(distance, groups, plan)
     return {"": interval_estimate(value, replicates, n=len(fake), bounds=_POSITIVE)}
 
 
@@ -339,11 +350,10 @@ def _kernel(
         found = kernel_distance(y.rows, x.rows, seed=plan.seed, subsets=subsets, identities=own)
         return found.mean
 
-    groups = [part.groups for part in (fake, real)]
-    replicates = [
-        distance(fake.of_groups(half[0]), real.of_groups(half[1]), _KID_HALF_SUBSETS)
-        for half in half_samples(groups, replicates=plan.replicates, seed=plan.seed)
-    ]
+    def of_half(*half: np.ndarray) -> float:
+        return distance(fake.of_groups(half[0]), real.of_groups(half[1]), _KID_HALF_SUBSETS)
+
+    replicates = _of_halves(of_half, [fake.groups, real.groups], plan)
     return {"": interval_estimate(distance(fake, real, KID_SUBSETS), replicates, n=len(fake))}
 
 
@@ -372,8 +382,7 @@ def _measure_paths(
 def path_length_scores(lengths: Floats, plan: MetricPlan) -> dict[str, Estimate]:
     """Return the trimmed mean of path lengths. Raises: ValueError where they are not finite."""
     groups = split_groups(np.arange(len(lengths)))
-    halves = half_samples([groups], replicates=plan.replicates, seed=plan.seed)
-    replicates = [trimmed_mean(lengths[np.isin(groups, kept)]) for (kept,) in halves]
+    replicates = _of_halves(lambda k: trimmed_mean(lengths[np.isin(groups, k)]), [groups], plan)
     value = trimmed_mean(lengths)
     return {"": interval_estimate(value, replicates, n=len(lengths), bounds=_POSITIVE)}
 

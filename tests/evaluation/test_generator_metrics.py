@@ -130,6 +130,17 @@ def test_the_fewest_images_have_a_number_and_fewer_have_none(metric):
         score(metric.least - 1)
 
 
+@pytest.mark.parametrize("metric", parse_metrics("fid9,kid9,pr93,dc95,pr129,is20,vendi9"))
+def test_where_halves_are_too_few_images_there_is_a_number_without_interval(metric):
+    rows = np.random.default_rng(0).random([metric.least, 12]).astype(np.float32)
+    rows = rows / rows.sum(axis=1, keepdims=True)
+    images = FeatureSet(rows, np.arange(metric.least))
+    sets = [images, images] if metric.needs_real else [images]
+    for found in compute_scores(metric, sets, plan_of("vendi9", None, replicates=5)).values():
+        assert np.isfinite(found.value)
+        assert (found.low is None) == (found.high is None)
+
+
 def test_too_few_images_are_refused_before_any_is_looked_at(tmp_path):
     for name, whose in (("pr33_full", "its name asks for 3"), ("is9", "its name asks for 9")):
         with pytest.raises(ValueError, match=f"metric {name}: needs at least .* images, {whose}"):
