@@ -1,14 +1,13 @@
-"""Recognisers trained on real and on generated people, tested on both; several seeds each.
+"""Recognisers trained on real and on generated identities, tested on others; with replicates.
 
-A JSON file says what is trained and tested. Every cell is a run of train_recognition.py in a folder
-of its own, so that a study that was interrupted continues.
+benchmarks/study.py says what a study is; a grid of widths and depths is a part of this one.
 """
 
-import json
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import click
@@ -20,10 +19,23 @@ if not __package__:  # started as a file: the packages lie beside this folder
 
 import train_recognition
 from benchmarks.common import describe_machine, format_table
+from benchmarks.study import (
+    DRAWS,
+    Row,
+    Study,
+    cell,
+    check_names,
+    format_study,
+    read_studies,
+    summarise,
+    train_cell,
+)
+from biometrics.comparisons import Side, compare
 from biometrics.embedding import Embedder, load_embedder
+from biometrics.verification import equal_error_rate, error_rates
 from data.plots import plot_scatter, to_svg
 from dnnlib import cli, files
-from dnnlib.runs import slug
+from metrics.estimates import Floats, multiplicities
 from recognition.face_sets import FaceSet
 from recognition.face_sources import open_faces
 from recognition.verification import verification_numbers
@@ -31,15 +43,20 @@ from torch_utils.devices import resolve_device
 
 PATH = click.Path(path_type=Path)
 MODEL = "recogniser.pth"
-MDS_PEOPLE, MDS_SAMPLES = 12, 5
-_KEYS = {"places", "base", "seeds", "train", "grid", "test", "reference", "distances"}
-
-Row = dict[str, Any]
+MDS_IDENTITIES, MDS_SAMPLES = 12, 5
+EXACT = 5_000_000  # comparisons that are kept as they are
+_EXTRA_KEYS = ("grid", "distances")
 
 
 @click.command(context_settings=cli.CONTEXT)
 @click.argument("config", type=PATH)
-@click.option("--set", "places", multiple=True, metavar="NAME=PATH", help="Places of the config.")
+@click.option(
+    "--set",
+    "places",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="A place of the config; given several times, replicates take them in turn.",
+)
 @click.option("--outdir", type=PATH, required=True, metavar="DIR", help="Of cells and results.")
 @click.option("--only", multiple=True, metavar="NAME", help="Train only these, test nothing.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
@@ -54,48 +71,40 @@ def main(
 ) -> None:
     """Train all cells of a study, test them, and write table.md, results.json and mds.svg.
 
+    Intervals and p-values are of a bootstrap that draws test identities, the same ones for all
+    training sets, and replicates; p-values of all comparisons are adjusted together (Holm).
+
     \b
     Examples:
       python -m benchmarks.recognition_study EXPERIMENTS/recognition_example/mixups.json \\
-          --set real=DATASETS/example_32 --set synthetic=new_people --outdir=study
+          --set real=DATASETS/example_32 --set synthetic=new_1 --set synthetic=new_2 --outdir=study
       python -m benchmarks.recognition_study study.json --set real=faces --outdir=study --only=real
     """
     cli.start_logging()
     if threads is not None:
         torch.set_num_threads(threads)
     with cli.friendly_errors():
-        study = read_study(config, dict(_split_place(place) for place in places))
-        unknown = [name for name in only if name not in study["train"]]
-        if unknown:
-            raise ValueError(f"--only must be among {list(study['train'])}, got {unknown[0]!r}")
-        _train(study, outdir, only or tuple(study["train"]), device)
+        studies = with_grids(read_studies(config, places, _EXTRA_KEYS))
+        check_names(studies, only)
+        for study in studies:
+            for name in only or study["train"]:
+                if not (cell(outdir, name, study["seed"]) / MODEL).is_file():
+                    train_cell(study, name, outdir, train_recognition.main, device)
         if only:
             return
-        results = _test(study, outdir, device)
-        results["distances"] = _distances(study, outdir, device)
+        results = _test(studies, outdir, device)
+        results["distances"] = _distances(studies[0], outdir, device)
         results["machine"] = describe_machine(torch.device("cpu" if device == "auto" else device))
-        results["config"] = study
+        results["config"] = studies
         files.write_json(outdir / "results.json", results)
         text = format_results(results)
         (outdir / "table.md").write_text(text, encoding="utf-8")
     click.echo(text)
 
 
-def read_study(path: Path, places: Mapping[str, str]) -> dict[str, Any]:
-    """Read a study, with "{name}" replaced by places, and its grid as further trainings.
-
-    Raises: ValueError for unknown keys or places, or where something is missing.
-    """
-    study = files.read_json(path)
-    unknown = set(study) - _KEYS
-    if unknown:
-        raise ValueError(f"{path}: unknown key {min(unknown)!r}, known are {sorted(_KEYS)}")
-    lacking = [name for name in study.get("places", []) if name not in places]
-    if lacking:
-        raise ValueError(f"{path}: needs --set {lacking[0]}=PATH")
-    study = _filled(study, places)
-    trains = {**study["train"], **_grid_trainings(study)}
-    return {**study, "train": trains, "seeds": study.get("seeds", [0])}
+def with_grids(studies: Sequence[Study]) -> list[Study]:
+    """Return studies with their grids as further trainings."""
+    return [{**study, "train": {**study["train"], **_grid_trainings(study)}} for study in studies]
 
 
 def _grid_trainings(study: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,93 +114,54 @@ def _grid_trainings(study: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     options = grid["options"]
     epochs = {**study["base"], **options}["epochs"]
-    most = max(grid["people"]) * max(grid["samples"])
+    most = max(grid["identities"]) * max(grid["samples"])
     return {
-        f"{grid['name']} {people} x {samples}": {
+        f"{grid['name']} {identities} x {samples}": {
             **options,
-            "people": people,
+            "identities": identities,
             "samples": samples,
-            "epochs": round(epochs * most / (people * samples)),
+            "epochs": round(epochs * most / (identities * samples)),
         }
-        for people in grid["people"]
+        for identities in grid["identities"]
         for samples in grid["samples"]
     }
-
-
-def _split_place(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--set must be NAME=PATH, got {text!r}")
-    return name, value
-
-
-def _filled(value: Any, places: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-        for name, place in places.items():
-            value = value.replace("{" + name + "}", place)
-        return value
-    if isinstance(value, dict):
-        return {key: _filled(entry, places) for key, entry in value.items()}
-    return [_filled(entry, places) for entry in value] if isinstance(value, list) else value
-
-
-# Training
-
-
-def _cell(outdir: Path, name: str, seed: int) -> Path:
-    return outdir / "cells" / slug(name) / f"seed-{seed}"
-
-
-def _train(study: Mapping[str, Any], outdir: Path, names: Sequence[str], device: str) -> None:
-    for seed in study["seeds"]:
-        for name in names:
-            folder = _cell(outdir, name, seed)
-            if (folder / MODEL).is_file():
-                continue
-            options = {**study["base"], **study["train"][name]}
-            line = [word for key, value in options.items() for word in _words(key, value)]
-            line += [f"--outdir={folder}", f"--seed={seed}", f"--device={device}"]
-            click.echo(f"{name}, seed {seed}", err=True)
-            train_recognition.main(line, standalone_mode=False)
-
-
-def _words(key: str, value: Any) -> list[str]:
-    """Return an option as words of a command line; None leaves the option's default."""
-    option = "--" + key.replace("_", "-")
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return [word for entry in value for word in _words(key, entry)]
-    if value is True and key == "joint":
-        return [option]
-    return [f"{option}={json.dumps(value) if not isinstance(value, str) else value}"]
 
 
 # Testing
 
 
-def _test(study: Mapping[str, Any], outdir: Path, device: str) -> dict[str, Any]:
+def _test(studies: Sequence[Study], outdir: Path, device: str) -> dict[str, Any]:
     numbers: list[Row] = []
-    for name in study["train"]:
-        for seed in study["seeds"]:
-            model = _cell(outdir, name, seed) / MODEL
-            if not model.is_file():
-                continue
+    drawn: dict[str, dict[str, list[Floats]]] = defaultdict(lambda: defaultdict(list))
+    for study in studies:
+        for name in study["train"]:
+            model = cell(outdir, name, study["seed"]) / MODEL
             embedder = load_embedder(model, device=resolve_device(device))
             for test, place in study["test"].items():
-                row = _verify(embedder, place)
-                numbers.append({"train": name, "seed": seed, "test": test, **row})
-    return {"numbers": numbers}
+                row, rates = _verify(embedder, place)
+                numbers.append({"train": name, "seed": study["seed"], "test": test, **row})
+                drawn[test][name].append(rates)
+    return {"numbers": numbers, **summarise(studies, drawn)}
 
 
-def _verify(embedder: Embedder, about: Mapping[str, Any]) -> Row:
-    """Return error rates on a test set: {"data": path or paths, "modality": name}."""
-    vectors, people = _embed(embedder, about["data"], about.get("modality", "rgb"))
-    return verification_numbers(vectors, people)
+def _verify(embedder: Embedder, about: Mapping[str, Any]) -> tuple[Row, Floats]:
+    """Return error rates on a test set, {"data": path or paths, "modality": name}.
+
+    The second value holds the EER of each draw of test identities, [DRAWS]; NaN where it has none.
+    """
+    vectors, identities = _embed(embedder, about["data"], about.get("modality", "rgb"))
+    side = Side(vectors=vectors.numpy(), identities=identities)
+    comparisons = compare(side, exact_limit=EXACT)
+    drawn = np.full(DRAWS, np.nan)
+    for b, draw in enumerate(multiplicities(comparisons.clusters, 0, DRAWS)):
+        tally = comparisons.tally(draw)
+        if tally.mated.number > 0 and tally.non_mated.number > 0:  # else one identity alone
+            drawn[b] = equal_error_rate(error_rates(tally))[0]
+    return verification_numbers(vectors, identities), drawn
 
 
 def _embed(embedder: Embedder, data: str | Sequence[str], modality: str) -> tuple[Any, list[str]]:
-    """Return embeddings of all images, and the person of each."""
+    """Return embeddings of all images, and the identity of each."""
     is_joint = embedder.preprocessing.channels == 4
     sources = [open_faces(Path(path)) for path in ([data] if isinstance(data, str) else data)]
     faces = FaceSet(sources, ("rgb", "nir") if is_joint else (modality,), joint=is_joint)
@@ -241,7 +211,7 @@ def cosine_distances(vectors: np.ndarray) -> np.ndarray:
 
 
 def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
-    """Return how far apart images of one person are, and draw some people of each set."""
+    """Return how far apart images of one identity are, and draw some identities of each set."""
     about = study.get("distances")
     if not about:
         return {}
@@ -249,9 +219,9 @@ def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
     found: Row = {}
     chosen = {}
     for name, place in about["sets"].items():
-        vectors, people = _embed(embedder, place, about.get("modality", "rgb"))
-        found[name] = intra_class(vectors.numpy(), people)
-        chosen[name] = _some_people(vectors.numpy(), people)
+        vectors, identities = _embed(embedder, place, about.get("modality", "rgb"))
+        found[name] = intra_class(vectors.numpy(), identities)
+        chosen[name] = _some_identities(vectors.numpy(), identities)
     rows = np.concatenate([groups.reshape(-1, groups.shape[2]) for groups in chosen.values()])
     points, share = classical_mds(cosine_distances(rows))
     ends = np.cumsum([0, *(groups.shape[0] * groups.shape[1] for groups in chosen.values())])
@@ -260,34 +230,34 @@ def _distances(study: Mapping[str, Any], outdir: Path, device: str) -> Row:
         for (name, groups), start, end in zip(chosen.items(), ends, ends[1:], strict=False)
     }
     text = ", ".join(f"{name} {row['mean']:.3f}" for name, row in found.items())
-    title = "Images of some people (classical MDS of embeddings)"
+    title = "Images of some identities (classical MDS of embeddings)"
     description = f"Mean distance of two images of one identity: {text}."
     svg = to_svg(plot_scatter(kinds, title=title), description)
     (outdir / "mds.svg").write_text(svg, encoding="utf-8")
     return {"sets": found, "mds_share": share}
 
 
-def intra_class(vectors: np.ndarray, people: Sequence[str]) -> Row:
-    """Return mean and deviation over people of their images' mean distance, 1 - cosine."""
-    names = np.asarray(people)
+def intra_class(vectors: np.ndarray, identities: Sequence[str]) -> Row:
+    """Return mean and deviation over identities of their images' mean distance, 1 - cosine."""
+    names = np.asarray(identities)
     means = []
-    for name in dict.fromkeys(people):
+    for name in dict.fromkeys(identities):
         own = vectors[names == name].astype(np.float64)
         if len(own) > 1:
             cosines = (own @ own.T)[np.triu_indices(len(own), 1)]
             means.append(float(1 - cosines.mean()))
     if not means:
-        raise ValueError("distances within people need two images of one person")
-    return {"mean": mean(means), "sd": float(np.std(means)), "people": len(means)}
+        raise ValueError("distances within identities need two images of one identity")
+    return {"mean": mean(means), "sd": float(np.std(means)), "identities": len(means)}
 
 
-def _some_people(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
-    """Return [G, S, E] of the first people with enough images."""
-    names = np.asarray(people)
-    groups = [vectors[names == name] for name in dict.fromkeys(people)]
-    groups = [group[:MDS_SAMPLES] for group in groups if len(group) >= MDS_SAMPLES][:MDS_PEOPLE]
+def _some_identities(vectors: np.ndarray, identities: Sequence[str]) -> np.ndarray:
+    """Return [G, S, E] of the first identities with enough images."""
+    names = np.asarray(identities)
+    groups = [vectors[names == name] for name in dict.fromkeys(identities)]
+    groups = [group[:MDS_SAMPLES] for group in groups if len(group) >= MDS_SAMPLES][:MDS_IDENTITIES]
     if not groups:
-        raise ValueError(f"the plot needs a person with {MDS_SAMPLES} images in each set")
+        raise ValueError(f"the plot needs an identity with {MDS_SAMPLES} images in each set")
     return np.stack(groups)
 
 
@@ -295,45 +265,16 @@ def _some_people(vectors: np.ndarray, people: Sequence[str]) -> np.ndarray:
 
 
 def format_results(results: Mapping[str, Any]) -> str:
-    """Return Markdown: a row a training set, mean +- standard deviation over seeds."""
-    numbers, study = results["numbers"], results["config"]
-    parts = []
-    if numbers:
-        rows = [_table_row(name, study, numbers) for name in study["train"]]
-        parts.append(format_table([row for row in rows if row is not None]))
+    """Return Markdown: training sets, then their differences, then distances within identities."""
+    parts = format_study(results, "eer", "EER")
     sets = results["distances"].get("sets", {})
     if sets:
         rows = [
-            {"set": name, "1 - cosine within people": f"{row['mean']:.3f} ± {row['sd']:.3f}"}
+            {"set": name, "1 - cosine within identities": f"{row['mean']:.3f} ± {row['sd']:.3f}"}
             for name, row in sets.items()
         ]
         parts.append(format_table(rows))
     return "\n\n".join(parts) + "\n"
-
-
-def _table_row(name: str, study: Mapping[str, Any], numbers: Sequence[Row]) -> Row | None:
-    own = [row for row in numbers if row["train"] == name]
-    if not own:
-        return None
-    line: Row = {"trained on": name, "seeds": len({row["seed"] for row in own})}
-    for test in study["test"]:
-        values = [row for row in own if row["test"] == test]
-        line[f"{test}: accuracy %"] = _spread([100 * row["accuracy_best"] for row in values])
-        line[f"{test}: EER %"] = _spread([100 * row["eer"] for row in values])
-        reference = study.get("reference", {}).get(test)
-        best = [
-            r["accuracy_best"] for r in numbers if r["train"] == reference and r["test"] == test
-        ]
-        if best:
-            gained = (mean(row["accuracy_best"] for row in values) - 0.5) / (mean(best) - 0.5)
-            line[f"{test}: of the way"] = f"{100 * gained:.0f} %"
-    return line
-
-
-def _spread(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{mean(values):.2f} ± {stdev(values):.2f}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The study: cells, tables and distances on tiny people; an interrupted study continues."""
+"""The study: cells, tables, comparisons and distances; an interrupted study continues."""
 
 import json
 
@@ -11,8 +11,9 @@ from benchmarks.recognition_study import (
     classical_mds,
     cosine_distances,
     intra_class,
-    read_study,
+    with_grids,
 )
+from benchmarks.study import DRAWS, difference, holm, read_studies, replicate_means
 from tests.helpers.images import write_json, write_pairs
 from tests.helpers.people import save_recogniser
 
@@ -23,12 +24,12 @@ STUDY = {
              "epochs": 1, "batch": 4},
     "train": {
         "real": {"data": "{faces}"},
-        "both": {"data": "{faces}", "modality": ["rgb", "nir"], "mirror": False, "people": None},
+        "both": {"data": "{faces}", "modality": ["rgb", "nir"], "identities": None},
         "joint": {"data": "{faces}", "joint": True},
     },
-    "grid": {"name": "real", "options": {"data": "{faces}"}, "people": [2], "samples": [2, 4]},
+    "grid": {"name": "real", "options": {"data": "{faces}"}, "identities": [2], "samples": [2, 4]},
     "test": {"RGB": {"data": ["{others}"]}, "NIR": {"data": "{others}", "modality": "nir"}},
-    "reference": {"RGB": "real"},
+    "compare": {"RGB": [["both", "real"], ["joint", "real"]]},
     "distances": {"recogniser": "{recogniser}", "sets": {"one": "{faces}", "two": "{others}"}},
 }  # fmt: skip
 
@@ -64,40 +65,83 @@ def test_a_study_trains_tests_and_continues(places, tmp_path):
     assert all(0 <= row["eer"] <= 1 for row in results["numbers"])
     for name in trained:
         assert f"| {name} " in text
-    assert "| 100 %" in text
+    for row in results["intervals"]:
+        assert 0 <= row["interval"][0] <= row["interval"][1] <= 1
+    assert [(row["a"], row["b"]) for row in results["compared"]] == [
+        ("both", "real"),
+        ("joint", "real"),
+    ]
+    assert all(row["p"] <= row["p_holm"] <= 1 for row in results["compared"])
+    assert "both − real" in text
     assert (tmp_path / "out/table.md").read_text().strip() in text
     assert set(results["distances"]["sets"]) == {"one", "two"}
     assert (tmp_path / "out/mds.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
-def test_distances_within_people():
+def test_distances_within_identities():
     vectors = np.array([[1, 0], [0, 1], [1, 0], [1, 0], [0, 1]], np.float32)
     row = intra_class(vectors, ["a", "a", "b", "b", "c"])
-    assert row == {"mean": 0.5, "sd": 0.5, "people": 2}
-    with pytest.raises(ValueError, match="two images of one person"):
+    assert row == {"mean": 0.5, "sd": 0.5, "identities": 2}
+    with pytest.raises(ValueError, match="two images of one identity"):
         intra_class(vectors[:2], ["a", "b"])
 
 
-def test_places_are_filled_in(tmp_path):
-    path = write_json(tmp_path / "study.json", STUDY)
-    study = read_study(path, {"faces": "F", "others": "O", "recogniser": "R"})
-    assert study["test"]["RGB"] == {"data": ["O"]}
-    assert study["train"]["real 2 x 4"] == {
-        **{"data": "F", "people": 2, "samples": 4},
+def test_replicates_take_their_places_in_turn(tmp_path):
+    path = write_json(tmp_path / "study.json", {**STUDY, "seeds": [3, 4, 5]})
+    places = ["faces=F", "faces=G", "others=O", "recogniser=R"]
+    studies = with_grids(read_studies(path, places, ("grid", "distances")))
+    assert [study["seed"] for study in studies] == [3, 4, 5]
+    assert [study["train"]["joint"]["data"] for study in studies] == ["F", "G", "F"]
+    assert all(study["test"]["RGB"] == {"data": ["O"]} for study in studies)
+    assert studies[1]["train"]["real 2 x 4"] == {
+        **{"data": "G", "identities": 2, "samples": 4},
         "epochs": 1,
     }
-    assert study["train"]["real 2 x 2"]["epochs"] == 2
+    assert studies[0]["train"]["real 2 x 2"]["epochs"] == 2
 
 
 def test_bad_studies(places, tmp_path):
     path = write_json(tmp_path / "study.json", {**STUDY, "sets": {}})
     out = ["--outdir", tmp_path / "out"]
     assert "unknown key 'sets'" in run(path, *places, *out, code=2)
+    path = write_json(tmp_path / "study.json", {**STUDY, "compare": {"RGB": [["real", "gone"]]}})
+    assert "'gone'" in run(path, *places, *out, code=2)
     path = write_json(tmp_path / "study.json", STUDY)
     assert "needs --set faces=PATH" in run(path, *out, code=2)
     assert "--set must be NAME=PATH" in run(path, "--set=x", *out, code=2)
     assert "--only must be among" in run(path, *places, "--only=x", *out, code=2)
     assert "no such file" in run(tmp_path / "gone.json", *out, code=2)
+
+
+# Comparisons
+
+
+def test_a_difference_that_all_draws_share_is_found_however_identities_vary():
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(0.05, 0.2, DRAWS)  # test identities that both training sets find hard
+    rates = replicate_means({"a": [hard, hard + 0.01], "b": [hard - 0.005, hard + 0.004]})
+    row = difference(rates["a"], rates["b"])
+    assert row["interval"][0] > 0
+    assert row["p"] == pytest.approx(2 / (DRAWS + 1))
+    alone = difference(rates["a"], rng.permutation(rates["b"]))
+    assert alone["interval"][0] < 0 < alone["interval"][1]
+    assert alone["p"] > 0.5
+
+
+def test_replicates_are_drawn_too():
+    same = np.zeros(DRAWS)
+    rates = replicate_means({"a": [same, same + 1], "b": [same, same]})
+    assert set(np.unique(rates["a"])) == {0.0, 0.5, 1.0}
+    assert np.abs(rates["a"].mean() - 0.5) < 0.1
+    assert difference(rates["a"], rates["b"])["p"] > 0.4
+    assert difference(rates["b"], rates["b"])["p"] == 1
+
+
+def test_holm():
+    # R's p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([]) == []
 
 
 # Classical scaling
