@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -85,6 +86,18 @@ def test_diversity_of_many_identities_is_that_of_the_definition(monkeypatch):
             near = np.linalg.norm(real[:, None] - own[None], axis=2) <= gaps[:, 2]
             shares.append(near.any(axis=1).mean())
     assert class_diversity(features, names, real, k=2).value == pytest.approx(np.mean(shares))
+
+
+def test_diversity_needs_no_matrix_of_all_images():
+    rng = np.random.default_rng(3)
+    features, real = rng.random([4000, 2], np.float32), rng.random([3000, 2], np.float32)
+    tracemalloc.start()
+    try:
+        class_diversity(features, [str(i // 4) for i in range(4000)], real)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(features) * len(real)  # a byte a pair; distances would take eight
 
 
 @pytest.mark.parametrize("dimension", [2, 3, 5, 64])
