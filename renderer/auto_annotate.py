@@ -31,38 +31,24 @@ RECORD_FILE = "annotator.json"
 NETWORK_FILE = "annotator.pt"
 _ROW_STEPS = 100
 _CHANNELS = sum(modality.channels for modality in MODALITIES)
-_COORDINATES = 2
 _DILATIONS = (1, 1, 2, 4, 8, 1)
 _RENDER_SEED_OFFSET = 0x5EED  # other identities than a data set of the same seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatorOptions:
-    """How the network is trained.
+    """How the network is trained."""
 
-    Attributes:
-        resolution: side of the images in pixels.
-        classes: 10, or 4 (see renderer.classes.merge_mask).
-        seed: of renders, weights and batches.
-        renders: rendered training identities, one image each.
-        heldout: further identities, for validation.
-        width: channels of the hidden layers.
-        steps: batches.
-        batch: crops a batch.
-        crop: largest side of a crop in pixels.
-        learning_rate: peak of Adam's, which falls along a half cosine.
-    """
-
-    resolution: int
-    classes: int = 10
-    seed: int = 0
-    renders: int = 600
-    heldout: int = 100
-    width: int = 32
-    steps: int = 700
-    batch: int = 24
-    crop: int = 64
-    learning_rate: float = 4e-3
+    resolution: int  # side of the images in pixels
+    classes: int = 10  # or 4, see renderer.classes.merge_mask
+    seed: int = 0  # of renders, weights and batches
+    renders: int = 600  # training identities, one image each
+    heldout: int = 100  # further identities, for validation
+    width: int = 32  # channels of the hidden layers
+    steps: int = 700  # batches
+    batch: int = 24  # crops
+    crop: int = 64  # largest side of a crop in pixels
+    learning_rate: float = 4e-3  # peak of Adam's, which falls along a half cosine
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution)
@@ -76,7 +62,7 @@ class MaterialNetwork(nn.Module):
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        into = _CHANNELS + _COORDINATES
+        into = _CHANNELS + 2  # coordinates
         for dilation in _DILATIONS:
             layers += [
                 nn.Conv2d(into, width, 3, padding=dilation, dilation=dilation, bias=False),
@@ -147,8 +133,8 @@ class AnnotatorTask(Task):
 
     def load(self) -> None:
         """Render the training and the held-out identities."""
-        numbers = range(self.options.renders + self.options.heldout)
-        self._pixels, self._masks = render_identities(self.options, numbers)
+        count = self.options.renders + self.options.heldout
+        self._pixels, self._masks = render_identities(self.options, range(count))
 
     def step(self, index: int) -> None:
         """Train on one batch of crops."""
@@ -167,11 +153,8 @@ class AnnotatorTask(Task):
 
     def parts(self) -> dict[str, Any]:
         """Return weights, optimiser and schedule."""
-        return {
-            "network": self.network,
-            "optimizer": self._optimizer,
-            "schedule": self._schedule,
-        }
+        parts = {"optimizer": self._optimizer, "schedule": self._schedule}
+        return {"network": self.network, **parts}
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write the network; measure it on held-out renders."""
@@ -213,7 +196,7 @@ def render_identities(options: AnnotatorOptions, identities: range) -> tuple[Ten
     pixels, masks = [], []
     for identity in identities:
         sample = render_sample(seed, identity, 0, options.resolution)
-        pixels.append(np.concatenate([sample.rgb.transpose(2, 0, 1), sample.nir[None]]))
+        pixels.append(np.concatenate(list(sample.images.values())))
         masks.append(merge_mask(sample.mask, options.classes))
     return torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(masks))
 
@@ -244,6 +227,6 @@ def _disturb(x: Tensor, random: torch.Generator) -> Tensor:
 def _with_coordinates(x: Tensor) -> Tensor:
     """Append row and column, -1..1."""
     n, _, height, width = x.shape
-    rows = torch.linspace(-1, 1, height)[None, None, :, None].expand(n, 1, height, width)
-    columns = torch.linspace(-1, 1, width)[None, None, None].expand(n, 1, height, width)
-    return torch.cat([x, rows, columns], dim=1)
+    axes = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    return torch.cat([x, grid.expand(n, -1, -1, -1)], dim=1)

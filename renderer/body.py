@@ -3,15 +3,25 @@
 import numpy as np
 
 from renderer import classes
-from renderer.canvas import Array, Canvas, Material, bump, smoothstep, soft, wave_noise
+from renderer.canvas import (
+    Array,
+    Canvas,
+    Material,
+    bump,
+    smoothstep,
+    soft,
+    spectra,
+    wave_noise,
+)
 from renderer.features import SKIN
-from renderer.geometry import rotation
+from renderer.geometry import rotation, upright_coordinates
 from renderer.identity import Identity
 from renderer.sample import Pose, Sample
 
 _WALL = Material(ident=classes.BACKGROUND)
 _NECK = Material(ident=classes.NECK_AND_CLOTHES, scatter=1.0, gloss=0.05)
 _CLOTH = Material(ident=classes.NECK_AND_CLOTHES, scatter=0.15)
+BODY_FOLLOWS = 0.6  # share of the head's shift by which the body moves
 _NECK_FOLLOWS = 0.45  # share of the head's yaw by which the neck's upper end moves
 
 
@@ -20,21 +30,14 @@ def paint_background(canvas: Canvas, sample: Sample) -> None:
     surroundings = sample.surroundings
     cos, sin = float(np.cos(surroundings.wall_angle)), float(np.sin(surroundings.wall_angle))
     t = smoothstep(-1.2, 1.2, canvas.x * cos + canvas.y * sin)
-    wall = np.asarray(surroundings.wall_a, np.float32)[:, None, None] * (1 - t)
-    wall = wall + np.asarray(surroundings.wall_b, np.float32)[:, None, None] * t
+    wall = spectra(surroundings.wall_a) * (1 - t) + spectra(surroundings.wall_b) * t
     canvas.paint(np.ones_like(t), wall, _WALL)
     canvas.shade(0.25 * smoothstep(0.8, 1.9, canvas.x**2 + canvas.y**2))
 
 
-def body_coordinates(canvas: Canvas, pose: Pose) -> tuple[Array, Array]:
-    """Return x, y [S, S] in the head's units, upright: the body does not turn with the head."""
-    x = (canvas.x - 0.6 * pose.shift_x) * (1 / pose.scale)
-    return x, (canvas.y - pose.shift_y) * (1 / pose.scale)
-
-
 def paint_body(canvas: Canvas, subject: Identity, sample: Sample) -> None:
     """Paint neck and clothes; the head is painted over them."""
-    x, y = body_coordinates(canvas, sample.pose)
+    x, y = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
     px = canvas.px / sample.pose.scale
     chin, half = subject.head.chin, subject.neck_half_width
     lean = 0.30 * sample.pose.yaw * _NECK_FOLLOWS - 0.5 * sample.pose.roll
@@ -56,8 +59,7 @@ def paint_body(canvas: Canvas, subject: Identity, sample: Sample) -> None:
 def paint_ears(canvas: Canvas, subject: Identity, pose: Pose) -> None:
     """Paint the ears at the sides of the head, behind it; turning the head moves them."""
     turn = rotation(pose)
-    image_x = (canvas.x - pose.shift_x) * (1 / pose.scale)
-    image_y = (canvas.y - pose.shift_y) * (1 / pose.scale)
+    image_x, image_y = upright_coordinates(canvas, pose)
     px = canvas.px / pose.scale
     for side in (-1.0, 1.0):
         place = turn @ np.array([side * 0.985 * subject.head.half_width, 0.075, -0.02])
@@ -77,9 +79,8 @@ def _paint_clothes(
     x, y, px = place
     surroundings, chin, half = sample.surroundings, subject.head.chin, subject.neck_half_width
     side = np.abs(x)
-    shoulder = (
-        chin + 0.03 + 0.30 * np.maximum(side - half, 0) + 0.5 * np.maximum(side - 0.75, 0) ** 2
-    )
+    slope = 0.30 * np.maximum(side - half, 0)
+    shoulder = chin + 0.03 + slope + 0.5 * np.maximum(side - 0.75, 0) ** 2
     depth = (0.15, 0.34, 0.0)[surroundings.collar]
     if surroundings.collar == 1:
         neckline = chin + 0.04 + depth * np.clip(1 - side / (1.25 * half), 0, 1)
@@ -92,10 +93,9 @@ def _paint_clothes(
     cloth = soft(inside, 1.5 * px)
     normal = np.stack([0.55 * x, -0.55 * smoothstep(0.25, 0.0, inside), 0.9 + 0 * x])
     normal[0] += 0.12 * wave_noise(x * 5 + 0.8 * y, _FOLDS)
-    colour = np.asarray(surroundings.cloth_a, np.float32)[:, None, None]
-    other = np.asarray(surroundings.cloth_b, np.float32)[:, None, None]
     figure = _pattern(surroundings.pattern, x, y, px)
-    canvas.paint(cloth, colour * (1 - figure) + other * figure, _CLOTH, normal)
+    colour = spectra(surroundings.cloth_a) * (1 - figure) + spectra(surroundings.cloth_b) * figure
+    canvas.paint(cloth, colour, _CLOTH, normal)
     canvas.shade(cloth * 0.30 * smoothstep(0.06, 0.0, inside))
 
 

@@ -1,52 +1,38 @@
 """The picture in the making: planes of reflectance, normal, gloss and class."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 
 from renderer.materials import BANDS, Spectrum
 
 Array = np.ndarray
+Planes = TypeVar("Planes", bound="Canvas | Surface")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """How a layer answers light.
+    """How a layer answers light."""
 
-    Attributes:
-        ident: class number in the mask, None keeps what lies below.
-        scatter: 0 (hard shading) .. 1 (skin: light passes below the surface).
-        gloss: strength of highlights.
-    """
-
-    ident: int | None
-    scatter: float = 0.0
-    gloss: float = 0.0
+    ident: int | None  # class number in the mask, None keeps what lies below
+    scatter: float = 0.0  # 0 (hard shading) .. 1 (skin: light passes below the surface)
+    gloss: float = 0.0  # strength of highlights
 
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """Planes of S x S subpixels; `paint` changes them in place.
+    """Planes of S x S subpixels, float32; `paint` changes them in place."""
 
-    Attributes:
-        x, y: [S, S] float32 -1..1, image coordinates of the subpixels.
-        px: side of a subpixel.
-        reflectance: [4, S, S] float32 0..1, linear r, g, b, nir.
-        normal: [3, S, S] float32, towards the viewer (z > 0), not unit length.
-        light: [S, S] float32 0..1, share of light that reaches the point.
-        scatter, gloss: [S, S] float32, see Material.
-        ident: [S, S] uint8, classes.
-    """
-
-    x: Array
+    x: Array  # [S, S] -1..1, image coordinates of the subpixels
     y: Array
-    px: float
-    reflectance: Array
-    normal: Array
-    light: Array
-    scatter: Array
+    px: float  # side of a subpixel
+    reflectance: Array  # [4, S, S] 0..1, linear r, g, b, nir
+    normal: Array  # [3, S, S], towards the viewer (z > 0), not unit length
+    light: Array  # [S, S] 0..1, share of light that reaches the point
+    scatter: Array  # [S, S], see Material
     gloss: Array
-    ident: Array
+    ident: Array  # [S, S] uint8, classes
 
     def paint(
         self,
@@ -74,22 +60,27 @@ class Canvas:
         if material.ident is not None:
             self.ident[alpha >= 0.5] = material.ident
 
-    def window(self, rows: slice, columns: slice) -> "Canvas":
-        """Return a part of the canvas; painting on it paints on this one."""
-        planes = {
-            field.name: getattr(self, field.name)[..., rows, columns]
-            for field in fields(self)
-            if field.name != "px"
-        }
-        return Canvas(px=self.px, **planes)
-
     def shade(self, alpha: Array) -> None:
         """Take light away: alpha [S, S] 0..1 is the share that is lost."""
         np.multiply(self.light, 1 - alpha, out=self.light)
 
-    def label(self, alpha: Array, ident: int) -> None:
-        """Set the class where alpha [S, S] is 0.5 or more; nothing visible changes."""
-        self.ident[alpha >= 0.5] = ident
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """What parallel rays through the subpixels meet, float32."""
+
+    x: Array  # [S, S], points in the head's own frame
+    y: Array
+    z: Array
+    alpha: Array  # [S, S] 0..1, coverage
+    normal: Array  # [3, S, S] in the camera's frame
+    px: float  # side of a subpixel in the head's units
+
+
+def window(planes: Planes, rows: slice, columns: slice) -> Planes:
+    """Return a part of a canvas or surface; what is painted on the part is on the whole."""
+    names = [field.name for field in fields(planes) if field.name != "px"]
+    return replace(planes, **{name: getattr(planes, name)[..., rows, columns] for name in names})
 
 
 def new_canvas(size: int) -> Canvas:
@@ -165,6 +156,16 @@ def plane_noise(x: Array, y: Array, table: Array) -> Array:
     upper = flat[top + left] * (1 - u) + flat[top + right] * u
     lower = flat[bottom + left] * (1 - u) + flat[bottom + right] * u
     return upper * (1 - v) + lower * v
+
+
+def spectra(spectrum: Spectrum) -> Array:
+    """Return [4, 1, 1] float32, which broadcasts over planes."""
+    return np.asarray(spectrum, np.float32)[:, None, None]
+
+
+def unit(normal: Array) -> Array:
+    """Return vectors [3, S, S] of length 1."""
+    return normal / (np.sqrt((normal**2).sum(axis=0)) + 1e-6)
 
 
 def span(axis: Array, low: float, high: float) -> slice:

@@ -3,17 +3,21 @@
 import numpy as np
 
 from renderer import classes
-from renderer.canvas import Array, Canvas, Material, bump, plane_noise, smoothstep, soft
-from renderer.geometry import Surface, crop_surface, nose_outline
-from renderer.identity import Identity
-from renderer.materials import (
-    BLACK_LASH,
-    MOUTH_INSIDE,
-    PUPIL,
-    SCLERA,
-    TEETH,
-    Spectrum,
+from renderer.canvas import (
+    Array,
+    Canvas,
+    Material,
+    Surface,
+    bump,
+    plane_noise,
+    smoothstep,
+    soft,
+    spectra,
+    window,
 )
+from renderer.geometry import nose_outline
+from renderer.identity import Identity
+from renderer.materials import BLACK_LASH, MOUTH_INSIDE, PUPIL, SCLERA, TEETH, Spectrum
 from renderer.sample import Expression, Sample
 
 SKIN = Material(ident=classes.SKIN, scatter=1.0, gloss=0.14)
@@ -51,7 +55,7 @@ def paint_skin(canvas: Canvas, surface: Surface, subject: Identity, table: Array
         nir * (1 + 0.3 * (mottle - 1)),
     )
     canvas.paint(surface.alpha, colour, SKIN, surface.normal)
-    canvas.label(surface.alpha * nose_outline(x, y, subject, surface.px), classes.NOSE)
+    canvas.ident[surface.alpha * nose_outline(x, y, subject, surface.px) >= 0.5] = classes.NOSE
 
 
 def shade_face(canvas: Canvas, surface: Surface, subject: Identity, sample: Sample) -> None:
@@ -210,7 +214,7 @@ def _crop(
     near = (surface.x > across[0]) & (surface.x < across[1])
     near &= (surface.y > down[0]) & (surface.y < down[1])
     rows, columns = _extent(near.any(axis=1)), _extent(near.any(axis=0))
-    return canvas.window(rows, columns), crop_surface(surface, rows, columns)
+    return window(canvas, rows, columns), window(surface, rows, columns)
 
 
 def _extent(is_used: Array) -> slice:
@@ -236,4 +240,4 @@ def _lid_height(subject: Identity, expression: Expression) -> float:
 def _iris_texture(iris: Spectrum, ratio: Array) -> Array:
     """Return [4, S, S]: dark at the limbus, lighter around the pupil."""
     shade = (1.25 - 0.35 * ratio) * (1 - 0.62 * smoothstep(0.78, 1.02, ratio))
-    return np.asarray(iris, np.float32)[:, None, None] * shade
+    return spectra(iris) * shade

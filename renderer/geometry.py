@@ -1,10 +1,10 @@
 """The head as a turned superellipsoid seen by parallel rays, with the face's relief on it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from renderer.canvas import Array, Canvas, bump, smoothstep, soft, span
+from renderer.canvas import Array, Canvas, Surface, bump, smoothstep, soft, span, unit, window
 from renderer.identity import Head, Identity
 from renderer.sample import Expression, Pose
 
@@ -16,25 +16,6 @@ _MAX_RATIO = 1.5  # rays far above and below the head need no exact value
 _RELIEF_STEPS = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surface:
-    """What the rays meet.
-
-    Attributes:
-        x, y, z: [S, S] float32, points in the head's own frame.
-        alpha: [S, S] float32 0..1, coverage.
-        normal: [3, S, S] float32 in the camera's frame.
-        px: side of a subpixel in the head's units.
-    """
-
-    x: Array
-    y: Array
-    z: Array
-    alpha: Array
-    normal: Array
-    px: float
-
-
 def rotation(pose: Pose) -> Array:
     """Return [3, 3] float64 that takes the head's frame to the camera's: roll x pitch x yaw."""
     (cy, sy), (cp, sp), (cr, sr) = (
@@ -44,6 +25,12 @@ def rotation(pose: Pose) -> Array:
     pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     return roll @ pitch @ yaw
+
+
+def upright_coordinates(canvas: Canvas, pose: Pose, follow: float = 1.0) -> tuple[Array, Array]:
+    """Return x, y [S, S] in the head's units; of the head's shift in x, `follow` counts."""
+    x, y = canvas.x - follow * pose.shift_x, canvas.y - pose.shift_y
+    return x * (1 / pose.scale), y * (1 / pose.scale)
 
 
 def grown(head: Head, by: float) -> Head:
@@ -59,19 +46,7 @@ def head_window(canvas: Canvas, head: Head, pose: Pose, margin: float) -> Canvas
     left, right = (pose.shift_x + pose.scale * sign * (wide + tilt) for sign in (-1, 1))
     top = pose.shift_y - pose.scale * (head.top + margin + nod)
     bottom = pose.shift_y + pose.scale * (head.chin + nod + 0.05)
-    return canvas.window(span(canvas.y[:, 0], top, bottom), span(canvas.x[0], left, right))
-
-
-def crop_surface(surface: Surface, rows: slice, columns: slice) -> Surface:
-    """Return a part of the surface."""
-    return replace(
-        surface,
-        x=surface.x[rows, columns],
-        y=surface.y[rows, columns],
-        z=surface.z[rows, columns],
-        alpha=surface.alpha[rows, columns],
-        normal=surface.normal[:, rows, columns],
-    )
+    return window(canvas, span(canvas.y[:, 0], top, bottom), span(canvas.x[0], left, right))
 
 
 def cast_head(canvas: Canvas, head: Head, pose: Pose, noise: Array | float = 0.0) -> Surface:
@@ -87,8 +62,7 @@ def cast_head(canvas: Canvas, head: Head, pose: Pose, noise: Array | float = 0.0
         noise: added to the implicit function; positive grows the outline.
     """
     turn = rotation(pose)
-    image_x = (canvas.x - pose.shift_x) * (1 / pose.scale)
-    image_y = (canvas.y - pose.shift_y) * (1 / pose.scale)
+    image_x, image_y = upright_coordinates(canvas, pose)
     start = [image_x * float(turn[0, i]) + image_y * float(turn[1, i]) for i in range(3)]
     along = [float(turn[2, i]) for i in range(3)]
     t = np.full_like(image_x, head.depth)
@@ -131,8 +105,7 @@ def add_relief(surface: Surface, subject: Identity, expression: Expression, pose
         x, y = surface.x + height * along_x, surface.y + height * along_y
         height = relief(x, y, subject, expression)
     gradient_y, gradient_x = np.gradient(height, surface.px)
-    length = np.sqrt((surface.normal**2).sum(axis=0)) + 1e-6
-    normal = surface.normal / length
+    normal = unit(surface.normal)
     normal[0] -= gradient_x
     normal[1] -= gradient_y
     return replace(

@@ -5,18 +5,21 @@ from dataclasses import replace
 import numpy as np
 
 from renderer import classes
-from renderer.body import body_coordinates
+from renderer.body import BODY_FOLLOWS
 from renderer.canvas import (
     Array,
     Canvas,
     Material,
+    Surface,
     bump,
     plane_noise,
     smoothstep,
     soft,
+    spectra,
+    unit,
     wave_noise,
 )
-from renderer.geometry import Surface, cast_head, grown, head_window
+from renderer.geometry import cast_head, grown, head_window, upright_coordinates
 from renderer.identity import HairStyle, Identity
 from renderer.sample import Sample
 
@@ -80,11 +83,11 @@ def paint_hair(
         alpha = alpha * 0.86
     shadow = smoothstep(0.11, 0.0, surface.y - line) * surface.alpha
     canvas.shade((0.16 + 1.6 * min(hair.volume, 0.15)) * shadow)
-    normal = shell.normal / (np.sqrt((shell.normal**2).sum(axis=0)) + 1e-6)
+    normal = unit(shell.normal)
     if hair.style is HairStyle.CURLY:
         curls = _curls(shell, table)
         normal[:2] += 0.7 * curls
-        colour = np.asarray(subject.hair_colour, np.float32)[:, None, None] * (1 + 0.4 * curls[0])
+        colour = spectra(subject.hair_colour) * (1 + 0.4 * curls[0])
     else:
         normal[0] += 0.45 * wave_noise(across * 26, table[3])
         colour = _strands(subject, across * 40, table)
@@ -141,7 +144,7 @@ def _curls(shell: Surface, table: Array) -> Array:
 
 def _hair_coordinates(canvas: Canvas, sample: Sample) -> tuple[Array, Array]:
     """Return body coordinates that roll with the head near it and hang straight below."""
-    x, y = body_coordinates(canvas, sample.pose)
+    x, y = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
     swing = -sample.pose.roll * smoothstep(0.9, -0.7, y) * y
     return x - swing - 0.08 * sample.surroundings.hair_phase * smoothstep(0.1, 1.0, y) * 0.4, y
 
@@ -212,4 +215,4 @@ def _strands(subject: Identity, coordinate: Array, table: Array) -> Array:
         + 0.30 * wave_noise(coordinate, table[1])
         + 0.15 * wave_noise(coordinate * 2.7 + 5, table[4])
     )
-    return np.asarray(subject.hair_colour, np.float32)[:, None, None] * shade
+    return spectra(subject.hair_colour) * shade

@@ -5,9 +5,12 @@ no function of RGB gives NIR. Values are linear reflectances 0..1, chosen by eye
 qualitative facts in the comments; they are no measurements.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 
-Spectrum = tuple[float, float, float, float]
+Spectrum = tuple[float, ...]  # red, green, blue and near infrared
 
 BANDS = 4
 PUPIL: Spectrum = (0.006, 0.006, 0.007, 0.010)
@@ -18,37 +21,47 @@ BLACK_LASH: Spectrum = (0.02, 0.015, 0.012, 0.09)
 
 _LIGHT_SKIN = (0.68, 0.45, 0.35)
 _DARK_SKIN = (0.105, 0.052, 0.031)
-_HAIR_COLOURS = {
-    "black": (0.016, 0.013, 0.012),
-    "dark_brown": (0.055, 0.030, 0.018),
-    "brown": (0.140, 0.075, 0.038),
-    "auburn": (0.210, 0.062, 0.022),
-    "red": (0.420, 0.125, 0.030),
-    "blond": (0.540, 0.370, 0.165),
-    "grey": (0.420, 0.410, 0.400),
-    "white": (0.620, 0.610, 0.580),
+_DYED_NIR = (0.40, 0.52)
+
+
+class Colouring(NamedTuple):
+    """A colour of hair or irises."""
+
+    rgb: tuple[float, float, float]
+    nir: tuple[float, float]  # range in which subjects of one visible colour differ
+    weights: tuple[float, float]  # how common it is with the lightest and the darkest skin
+
+    def spectrum(self, position: float, *, is_dyed: bool = False) -> Spectrum:
+        """Return reflectances; `position` 0..1 in the NIR range, which is high for dyed hair."""
+        low, high = _DYED_NIR if is_dyed else self.nir
+        return *self.rgb, low + (high - low) * position
+
+
+HAIR = {
+    "black": Colouring((0.016, 0.013, 0.012), (0.05, 0.20), (0.12, 0.64)),
+    "dark_brown": Colouring((0.055, 0.030, 0.018), (0.11, 0.30), (0.18, 0.22)),
+    "brown": Colouring((0.140, 0.075, 0.038), (0.20, 0.38), (0.24, 0.05)),
+    "auburn": Colouring((0.210, 0.062, 0.022), (0.24, 0.42), (0.09, 0.02)),
+    "red": Colouring((0.420, 0.125, 0.030), (0.34, 0.48), (0.09, 0.00)),
+    "blond": Colouring((0.540, 0.370, 0.165), (0.40, 0.54), (0.20, 0.02)),
+    "grey": Colouring((0.420, 0.410, 0.400), (0.22, 0.40), (0.05, 0.03)),
+    "white": Colouring((0.620, 0.610, 0.580), (0.46, 0.62), (0.03, 0.02)),
 }
-_HAIR_NIR = {
-    "black": (0.05, 0.20),
-    "dark_brown": (0.11, 0.30),
-    "brown": (0.20, 0.38),
-    "auburn": (0.24, 0.42),
-    "red": (0.34, 0.48),
-    "blond": (0.40, 0.54),
-    "grey": (0.22, 0.40),
-    "white": (0.46, 0.62),
+# Dark irises brighten in NIR, light ones are no brighter than those.
+IRISES = {
+    "dark_brown": Colouring((0.040, 0.018, 0.009), (0.24, 0.40), (0.06, 0.72)),
+    "brown": Colouring((0.120, 0.052, 0.018), (0.24, 0.40), (0.20, 0.24)),
+    "hazel": Colouring((0.180, 0.120, 0.035), (0.24, 0.40), (0.16, 0.03)),
+    "green": Colouring((0.110, 0.190, 0.080), (0.18, 0.32), (0.16, 0.01)),
+    "blue": Colouring((0.090, 0.210, 0.420), (0.18, 0.32), (0.28, 0.00)),
+    "grey": Colouring((0.230, 0.280, 0.310), (0.18, 0.32), (0.14, 0.00)),
 }
-_IRIS_COLOURS = {
-    "dark_brown": (0.040, 0.018, 0.009),
-    "brown": (0.120, 0.052, 0.018),
-    "hazel": (0.180, 0.120, 0.035),
-    "green": (0.110, 0.190, 0.080),
-    "blue": (0.090, 0.210, 0.420),
-    "grey": (0.230, 0.280, 0.310),
-}
-HAIR_NAMES = tuple(_HAIR_COLOURS)
-IRIS_NAMES = tuple(_IRIS_COLOURS)
-DYED_NIR = (0.40, 0.52)
+
+
+def draw_name(rng: np.random.Generator, table: Mapping[str, Colouring], dark: float) -> str:
+    """Draw a colour for skin that is `dark` 0..1."""
+    weights = [c.weights[0] * (1 - dark) + c.weights[1] * dark for c in table.values()]
+    return str(rng.choice(list(table), p=np.array(weights) / np.sum(weights)))
 
 
 def skin_spectrum(melanin: float, redness: float, nir: float) -> Spectrum:
@@ -83,31 +96,6 @@ def lip_spectrum(skin: Spectrum, colour: float) -> Spectrum:
         blue * (0.66 - 0.30 * colour),
         nir * 0.86,
     )
-
-
-def hair_spectrum(name: str, position: float, *, is_dyed: bool) -> Spectrum:
-    """Return hair of a named colour; its NIR value varies between identities of the same colour.
-
-    Args:
-        name: one of HAIR_NAMES.
-        position: 0..1, place in the range of NIR reflectances of that colour.
-        is_dyed: dyed hair has the colour's look, and the high NIR reflectance of dyes.
-    """
-    low, high = DYED_NIR if is_dyed else _HAIR_NIR[name]
-    red, green, blue = _HAIR_COLOURS[name]
-    return red, green, blue, low + (high - low) * position
-
-
-def iris_spectrum(name: str, position: float) -> Spectrum:
-    """Return an iris: dark ones brighten in NIR, light ones are no brighter than those.
-
-    Args:
-        name: one of IRIS_NAMES.
-        position: 0..1, place in the range of NIR reflectances.
-    """
-    low, high = (0.24, 0.40) if name in ("dark_brown", "brown", "hazel") else (0.18, 0.32)
-    red, green, blue = _IRIS_COLOURS[name]
-    return red, green, blue, low + (high - low) * position
 
 
 def dyed_spectrum(

@@ -5,38 +5,38 @@ from typing import Any
 
 import numpy as np
 
+from data.modalities import NIR, RGB
 from renderer import body, features, hair
-from renderer.canvas import Array, Canvas, new_canvas
+from renderer.canvas import Array, Canvas, new_canvas, spectra, unit
 from renderer.classes import FACE_10
 from renderer.geometry import add_relief, cast_head, head_window
 from renderer.identity import Identity, Style, draw_identity
-from renderer.lighting import encode, flat_canvas, shade_canvas
-from renderer.sample import Sample, describe, draw_sample
+from renderer.materials import BANDS, SCLERA
+from renderer.sample import Light, Sample, describe, draw_sample
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
 _MIN_CANVAS = 96
 _OVERSAMPLING = 2
 _TEXTURE_SIDE = 32
 _SENSOR_NOISE = (0.008, 0.008, 0.010, 0.009)
+# How far light travels below skin before it leaves, as softening of the shading: red and NIR
+# go deepest. Qualitative; chosen by eye.
+_SCATTER = (0.34, 0.20, 0.16, 0.46)
+_HIGHLIGHT_EXPONENT = 24.0
+_ROUGH_EXPONENT = 6.0
+_FLAT_AMBIENT = 0.55
+_FLAT_SHADOW = 0.30
 # Votes of a subpixel for its pixel's class: without them the pupils of small faces would be lost.
 _VOTES = (1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.9, 1.0, 1.1, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedSample:
-    """One aligned image of a subject.
+    """One aligned image of a subject."""
 
-    Attributes:
-        rgb: [H, W, 3] uint8 0..255.
-        nir: [H, W] uint8 0..255.
-        mask: [H, W] uint8, class 0..9 of each pixel.
-        attributes: JSON values: identity, sample, pose, expression, light, glasses, ...
-    """
-
-    rgb: np.ndarray
-    nir: np.ndarray
-    mask: np.ndarray
-    attributes: dict[str, Any]
+    images: dict[str, np.ndarray]  # modality -> [C, H, W] uint8 0..255
+    mask: np.ndarray  # [H, W] uint8, class 0..9 of each pixel
+    attributes: dict[str, Any]  # JSON values: identity, sample, pose, expression, light, ...
 
 
 def render_sample(
@@ -59,19 +59,15 @@ def render_sample(
     factor = max(_OVERSAMPLING, _MIN_CANVAS // resolution)
     canvas = new_canvas(resolution * factor)
     paint(canvas, subject, parameters)
-    radiance = (
-        flat_canvas(canvas) if look is Style.PLAIN else shade_canvas(canvas, parameters.light)
-    )
-    image = encode(_block_mean(radiance, factor))
+    radiance = _flatten(canvas) if look is Style.PLAIN else _shade(canvas, parameters.light)
+    image = _encode(_block_mean(radiance, factor))
     if look is Style.PHOTO:
-        noise = np.random.default_rng(parameters.noise_seed).standard_normal(
-            image.shape, dtype=np.float32
-        )
-        image = image + noise * np.asarray(_SENSOR_NOISE, np.float32)[:, None, None]
+        rng = np.random.default_rng(parameters.noise_seed)
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        image = image + noise * spectra(_SENSOR_NOISE)
     pixels = np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
     return RenderedSample(
-        rgb=np.ascontiguousarray(pixels[:3].transpose(1, 2, 0)),
-        nir=pixels[3],
+        images={RGB.name: pixels[:3], NIR.name: pixels[3:]},
         mask=_vote(canvas.ident, factor),
         attributes={"identity": identity, "sample": sample, **describe(subject, parameters)},
     )
@@ -108,15 +104,53 @@ def check_resolution(resolution: int) -> None:
         raise ValueError(f"resolution: must be one of {known}, got {resolution!r}")
 
 
+def _shade(canvas: Canvas, light: Light) -> Array:
+    """Light the canvas.
+
+    Each band has wrapped Lambert shading, hemispheric ambient light and a white highlight.
+
+    Returns: [4, S, S] float32, linear radiance, about 0..1.
+    """
+    normal = unit(canvas.normal)
+    toward_x, toward_y, toward_z = light.direction
+    facing = normal[0] * toward_x + normal[1] * toward_y + normal[2] * toward_z
+    sky = 0.82 - 0.18 * normal[1]
+    half = np.array([toward_x, toward_y, toward_z + 1])
+    half = half / np.sqrt((half**2).sum())
+    glance = np.maximum(sum(float(half[axis]) * normal[axis] for axis in range(3)), 0)
+    highlight = 0.7 * glance**_HIGHLIGHT_EXPONENT + 0.3 * glance**_ROUGH_EXPONENT
+    highlight = canvas.gloss * canvas.light * highlight
+    radiance = np.empty_like(canvas.reflectance)
+    for band in range(BANDS):
+        wrap = _SCATTER[band] * canvas.scatter
+        direct = np.maximum(facing + wrap, 0) / (1 + wrap)
+        arriving = light.direct[band] * direct + light.ambient[band] * sky
+        radiance[band] = canvas.reflectance[band] * arriving * canvas.light
+        radiance[band] += 0.55 * light.direct[band] * highlight * SCLERA[0]
+    return radiance
+
+
+def _flatten(canvas: Canvas) -> Array:
+    """Return the reflectances with a hint of shadow: the look of plain rendering, [4, S, S]."""
+    return canvas.reflectance * (_FLAT_AMBIENT + _FLAT_SHADOW * canvas.light)
+
+
+def _encode(radiance: Array) -> Array:
+    """Return sRGB-encoded values 0..1 of linear radiance.
+
+    Source: IEC 61966-2-1:1999, transfer function of sRGB; NIR is encoded likewise.
+    """
+    linear = np.clip(radiance, 0, 1)
+    low = 12.92 * linear
+    high = 1.055 * np.power(linear, 1 / 2.4, dtype=np.float32) - 0.055
+    return np.where(linear <= 0.0031308, low, high)
+
+
 def _block_mean(planes: Array, factor: int) -> Array:
     """Return the means of factor x factor blocks of [B, H, W]."""
-    total = np.zeros(
-        (planes.shape[0], planes.shape[1] // factor, planes.shape[2] // factor), np.float32
-    )
-    for row in range(factor):
-        for column in range(factor):
-            total += planes[:, row::factor, column::factor]
-    return total * (1 / factor**2)
+    steps = range(factor)
+    blocks = [planes[:, row::factor, column::factor] for row in steps for column in steps]
+    return sum(blocks) * (1 / factor**2)
 
 
 def _vote(ident: np.ndarray, factor: int) -> np.ndarray:

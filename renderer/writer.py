@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from data.info import FACE_CHECK_KEY, INFO_FILE
-from data.modalities import MODALITIES, NIR, RGB
+from data.info import FACE_CHECK_KEY, INFO_FILE, SPLITS
+from data.modalities import MODALITIES
 from data.pairs import MASK_FOLDER
 from data.pixels import decode_image
 from data.sheets import Pixels, image_grid, save_image, strip
@@ -32,20 +31,12 @@ FORMAT = "biface-example"
 VERSION = 1
 ATTRIBUTES_FILE = "attributes.json"
 SHEET_FILE = "contact_sheet.png"
-DEFAULT_OUTDIR = Path("DATASETS/example_dataset")
+
+TRAIN, (HELDOUT, TEST, AUDIT) = "train", SPLITS
 
 _SHEET_ROWS = 8
 _SHEET_COLUMNS = 4
 _MIN_IDENTITIES_TO_SPLIT = 3
-
-
-class Split(Enum):
-    """Parts of the data set; each subject is in one. The value is its folder's name."""
-
-    TRAIN = "train"
-    HELDOUT = "heldout"
-    TEST = "test"
-    AUDIT = "audit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +48,9 @@ class ExampleOptions(Options):
     images.
     """
 
-    outdir: Path = outdir_option("Directory of the data set.", default=DEFAULT_OUTDIR)
+    outdir: Path = outdir_option(
+        "Directory of the data set.", default=Path("DATASETS/example_dataset")
+    )
     identities: int = option(200, ge=1, help="Identities in all splits together.")
     samples: int = option(5, ge=1, metavar="IMAGES", help="Pairs of each identity.")
     resolution: int = option(
@@ -129,48 +122,39 @@ class ExampleJob(FolderJob):
         options, root = self.options, self.output.path
         numbers = split_identities(options)
         jobs = [(split, identity) for split in numbers for identity in numbers[split]]
+        write = partial(_write_identity, root, options)
         attributes: dict[str, Any] = {}
         advance = progress(0, len(jobs) * options.samples, "pair")
         with self.output.at_work():
-            for entries in _run(partial(_write_identity, root, options), jobs, options.workers):
+            for entries in _map_in_processes(write, jobs, options.workers):
                 attributes.update(entries)
                 advance(len(entries))
             write_json(root / ATTRIBUTES_FILE, attributes)
-            save_image(root / SHEET_FILE, _sheet(root, options, numbers[Split.TRAIN]))
+            save_image(root / SHEET_FILE, _sheet(root, options, numbers[TRAIN]))
             info = _info(options)
             self.output.finish(info)
         counts = ", ".join(f"{count} {split}" for split, count in info["images"].items())
         return f"{root}: rendered; pairs: {counts}"
 
 
-def split_identities(options: ExampleOptions) -> dict[Split, range]:
+def split_identities(options: ExampleOptions) -> dict[str, range]:
     """Return the identity numbers of each split: train, held-out, test, and audit where wanted.
 
     From three identities on, a split with a fraction above 0 has at least one.
     """
-    count = options.identities
-    counts = {}
-    for split, fraction in (
-        (Split.HELDOUT, options.heldout_fraction),
-        (Split.TEST, options.test_fraction),
-    ):
-        least = int(fraction > 0 and count >= _MIN_IDENTITIES_TO_SPLIT)
-        counts[split] = max(least, int(fraction * count + 0.5)) if least else 0
-    train = max(1, count - sum(counts.values()))
-    heldout = min(counts[Split.HELDOUT], count - train)
+    count, counts = options.identities, []
+    for fraction in (options.heldout_fraction, options.test_fraction):
+        is_split = fraction > 0 and count >= _MIN_IDENTITIES_TO_SPLIT
+        counts.append(max(1, int(fraction * count + 0.5)) if is_split else 0)
+    train = max(1, count - sum(counts))
+    heldout = min(counts[0], count - train)
     splits = {
-        Split.TRAIN: range(train),
-        Split.HELDOUT: range(train, train + heldout),
-        Split.TEST: range(train + heldout, count),
+        TRAIN: range(train),
+        HELDOUT: range(train, train + heldout),
+        TEST: range(train + heldout, count),
+        AUDIT: range(count, count + options.audit_identities),
     }
-    if options.audit_identities:
-        splits[Split.AUDIT] = range(count, count + options.audit_identities)
-    return splits
-
-
-def split_folder(root: Path, split: Split) -> Path:
-    """Return the folder that holds VIS, NIR and masks of a split."""
-    return root if split is Split.TRAIN else root / split.value
+    return {name: numbers for name, numbers in splits.items() if numbers or name != AUDIT}
 
 
 def stem_of(options: ExampleOptions, identity: int, sample: int) -> str:
@@ -188,37 +172,35 @@ def _sheet(root: Path, options: ExampleOptions, identities: range) -> Pixels:
     return image_grid(cells, len(columns))
 
 
-def _run(
-    work: Callable[[tuple[Split, int]], dict[str, Any]],
-    jobs: list[tuple[Split, int]],
+def _map_in_processes(
+    work: Callable[[tuple[str, int]], dict[str, Any]],
+    jobs: list[tuple[str, int]],
     workers: int | None,
 ) -> Iterator[dict[str, Any]]:
-    workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(jobs) == 1:
+    workers = min(workers or os.cpu_count() or 1, len(jobs))
+    if workers == 1:
         yield from map(work, jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:
         yield from pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _write_identity(
-    root: Path, options: ExampleOptions, job: tuple[Split, int]
-) -> dict[str, dict[str, Any]]:
-    """Write all images of one subject; return their attributes by stem."""
+def _write_identity(root: Path, options: ExampleOptions, job: tuple[str, int]) -> dict[str, Any]:
+    """Write all images of one subject of a split; return their attributes by stem."""
     split, identity = job
-    folder = split_folder(root, split)
+    folder = root if split == TRAIN else root / split
     entries = {}
     for sample in range(options.samples):
         stem = stem_of(options, identity, sample)
         picture = render_sample(options.seed, identity, sample, options.resolution, options.style)
-        for modality, pixels in ((RGB, picture.rgb), (NIR, picture.nir)):
-            _save(folder / modality.folders[0] / f"{stem}.png", Image.fromarray(pixels))
+        for modality in MODALITIES:
+            path = folder / modality.folders[0] / f"{stem}.png"
+            save_image(path, picture.images[modality.name])
         _save_mask(folder / MASK_FOLDER / f"{stem}.png", picture.mask, options.classes)
-        entries[stem] = {"split": split.value, **picture.attributes}
+        entries[stem] = {"split": split, **picture.attributes}
     return entries
 
 
@@ -226,16 +208,12 @@ def _save_mask(path: Path, mask: np.ndarray, classes: int) -> None:
     """Save class numbers as a palette PNG, whose pixel values are the classes."""
     image = Image.fromarray(merge_mask(mask, classes))
     image.putpalette(CLASSES[classes].palette().ravel().tolist())
-    _save(path, image)
-
-
-def _save(path: Path, image: Image.Image) -> None:
     with atomic_write(path) as file:
         image.save(file, "PNG")
 
 
 def _info(options: ExampleOptions) -> dict[str, Any]:
-    counts = {split.value: len(numbers) for split, numbers in split_identities(options).items()}
+    counts = {split: len(numbers) for split, numbers in split_identities(options).items()}
     return {
         "format": FORMAT,
         "version": VERSION,

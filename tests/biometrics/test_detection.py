@@ -33,7 +33,7 @@ def photograph():
 
 
 def drawn_face():
-    return render_sample(*PERSON.values()).rgb
+    return render_sample(*PERSON.values()).images["rgb"].transpose(1, 2, 0)
 
 
 def as_batch(*images):

@@ -2,11 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from renderer.auto_annotate import (
-    AnnotatorOptions,
-    build_annotator,
-    render_identities,
-)
+from renderer.auto_annotate import AnnotatorOptions, build_annotator, render_identities
 from renderer.render import render_sample
 
 TINY = {"resolution": 16, "classes": 4, "renders": 24, "heldout": 6, "width": 8, "steps": 40}
@@ -28,8 +24,7 @@ def test_an_annotator_learns_and_is_kept(tmp_path):
     assert confusion.sum(axis=1).tolist() == torch.bincount(masks.flatten(), minlength=4).tolist()
     # better than calling all background
     assert annotator.report["accuracy"] > float((masks == 0).float().mean()) + 0.1
-    sample = render_sample(5, 0, 0, 16)
-    images = {"rgb": sample.rgb.transpose(2, 0, 1), "nir": sample.nir[None]}
+    images = render_sample(5, 0, 0, 16).images
     mask = annotator.annotate(images)
     assert mask.shape == (16, 16)
     assert mask.dtype == np.uint8

@@ -11,7 +11,7 @@ from dnnlib.files import sha256_file
 from renderer import writer
 from renderer.classes import FACE_4, FACE_10
 from renderer.render import render_sample
-from renderer.writer import ExampleOptions, Split, prepare, split_identities
+from renderer.writer import ExampleOptions, prepare, split_identities
 
 OPTIONS = {"identities": 5, "samples": 2, "resolution": 16, "seed": 9}
 
@@ -47,8 +47,8 @@ def test_the_files_hold_what_the_renderer_returns(dataset):
     root, _ = dataset
     picture = render_sample(OPTIONS["seed"], 4, 1, OPTIONS["resolution"])
     for folder, mode, expected in (
-        ("VIS", "RGB", picture.rgb),
-        ("NIR", "L", picture.nir),
+        ("VIS", "RGB", picture.images["rgb"].transpose(1, 2, 0)),
+        ("NIR", "L", picture.images["nir"][0]),
         ("masks", "P", picture.mask),
     ):
         with Image.open(root / "test" / folder / "0004_001.png") as image:
@@ -161,10 +161,10 @@ def test_each_identity_is_in_one_split(count, fractions):
     found = split_identities(options)
     numbers = [number for split in found for number in found[split]]
     assert numbers == list(range(count))
-    assert len(found[Split.TRAIN]) >= 1
+    assert len(found["train"]) >= 1
     if count >= 10:
-        assert abs(len(found[Split.HELDOUT]) - fractions[0] * count) <= 1
-        assert abs(len(found[Split.TEST]) - fractions[1] * count) <= 1
+        assert abs(len(found["heldout"]) - fractions[0] * count) <= 1
+        assert abs(len(found["test"]) - fractions[1] * count) <= 1
 
 
 def test_identities_for_an_auditor_leave_all_others_as_they_are(dataset, tmp_path):
