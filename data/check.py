@@ -1,7 +1,7 @@
 """Looks a whole data set through: every file decoded, sizes, labels, and whether pairs fit."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import labels, pixels
 from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
-from data.pairs import find_layout, index_matching, list_images, match_stems
+from data.pairs import find_layout, index_matching, list_stems, match_stems
 from data.sample_index import SampleIndex, shorten
 from data.storage import map_in_threads
 from dnnlib.options import Job, Options, Progress, option
@@ -23,89 +23,7 @@ _MIN_STANDARD_ERRORS = 2.0
 _MAX_LISTED = 20
 _IMPORT_HINT = "`prepare_dataset.py import` crops and resizes to one power of two"
 
-
-@dataclass(frozen=True, kw_only=True)
-class CheckReport:
-    """What a data set holds and what is wrong with it.
-
-    Attributes:
-        name: of the data set.
-        folders: modality -> where its images are.
-        num_pairs: matched pairs.
-        resolution: side of the images in pixels, None where they differ or do not fit.
-        kinds: modality -> {"PNG RGB 64x64": number of files}.
-        labels: one line: their file, number and width.
-        num_ignored: files in the folders whose ending is not an image's.
-        problems: what keeps the set from being trained on, one line each.
-        warnings: what may be wrong, one line each.
-    """
-
-    name: str
-    folders: Mapping[str, str]
-    num_pairs: int
-    resolution: int | None
-    kinds: Mapping[str, Mapping[str, int]]
-    labels: str
-    num_ignored: int
-    problems: Sequence[str] = field(default_factory=list)
-    warnings: Sequence[str] = field(default_factory=list)
-
-    def lines(self) -> Iterator[str]:
-        """Yield what the user is told, without the problems."""
-        side = f" of {self.resolution}x{self.resolution}" if self.resolution else ""
-        yield f"{self.name}: {self.num_pairs} pairs{side}"
-        for modality, folder in self.folders.items():
-            kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds[modality].items())
-            yield f"{modality}: {folder}: {kinds or 'no images'}"
-        yield f"labels: {self.labels}"
-        if self.num_ignored:
-            yield f"{self.num_ignored} other files are ignored"
-        yield from (f"Warning: {warning}" for warning in self.warnings)
-
-
-def check_pairs(
-    root: str, workers: int | None = None, progress: Progress | None = None
-) -> CheckReport:
-    """Decode every image of a data set and report what is in it.
-
-    Args:
-        root: folder or zip archive, see data.pairs.find_layout.
-        workers: threads; None is one a processor.
-        progress: shows the pairs that are finished.
-    Raises: FileNotFoundError and ValueError where the layout is none that is known; everything
-        else is reported.
-    """
-    layout = find_layout(root)
-    names = {name: list_images(folder) for name, folder in layout.folders.items()}
-    matching = match_stems(names)
-    problems = [
-        f"{folder.describe()}: no images in it"
-        for name, folder in layout.folders.items()
-        if not names[name]
-    ]
-    problems += matching.problems({name: f.describe() for name, f in layout.folders.items()})
-    samples = index_matching(layout, matching)
-    advance = progress(0, len(samples), "pair") if progress is not None else lambda _: None
-    scan = _scan(samples, workers, advance)
-    problems += scan.problems
-    resolution = None
-    if scan.sizes:
-        try:
-            resolution = check_sizes(scan.sizes, root)
-        except ValueError as error:
-            problems.append(str(error))
-    label_line, label_problems = _check_labels(samples)
-    return CheckReport(
-        name=layout.name,
-        folders={name: folder.describe() for name, folder in layout.folders.items()},
-        num_pairs=len(samples),
-        resolution=resolution,
-        kinds={name: dict(sorted(kinds.items())) for name, kinds in scan.kinds.items()},
-        labels=label_line,
-        num_ignored=sum(len(f.names()) - len(names[m]) for m, f in layout.folders.items()),
-        problems=[*problems, *label_problems],
-        warnings=_check_pairing(scan.edges),
-    )
+_Look = tuple[pixels.ImageHeader, np.ndarray]  # and strength of edges, [P] float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,14 +52,53 @@ class CheckJob(Job):
 
     def run(self, progress: Progress) -> str:
         """Return the report. Raises: ValueError with the report where there are problems."""
-        report = check_pairs(str(self.options.root), self.options.workers, progress)
-        lines = list(report.lines())
-        problems = list(report.problems[:_MAX_LISTED])
-        if len(report.problems) > _MAX_LISTED:
-            problems.append(f"and {len(report.problems) - _MAX_LISTED} more problems")
+        lines, problems = check_pairs(str(self.options.root), progress, self.options.workers)
         if problems:
-            raise ValueError("\n".join([*lines, *(f"Problem: {line}" for line in problems)]))
+            lines += [f"Problem: {line}" for line in problems[:_MAX_LISTED]]
+            more = len(problems) - _MAX_LISTED
+            raise ValueError("\n".join([*lines, *[f"and {more} more problems"] * (more > 0)]))
         return "\n".join(lines)
+
+
+def check_pairs(
+    root: str, progress: Progress, workers: int | None = None
+) -> tuple[list[str], list[str]]:
+    """Decode every image of a data set.
+
+    Args:
+        root: folder or zip archive, see data.pairs.find_layout.
+        progress: shows the pairs that are finished.
+        workers: threads; None is one a processor.
+    Returns: lines on what is in it and what may be wrong, and on what keeps it from training.
+    Raises: FileNotFoundError and ValueError where the layout is none that is known.
+    """
+    layout = find_layout(root)
+    names = {name: list_stems(folder) for name, folder in layout.folders.items()}
+    places = {name: folder.describe() for name, folder in layout.folders.items()}
+    matching = match_stems(names)
+    samples = index_matching(layout, matching)
+    scan = _scan(samples, workers, progress(0, len(samples), "pair"))
+    problems = [f"{places[name]}: no images in it" for name in names if not names[name]]
+    problems += [*matching.problems(places), *scan.problems]
+    shown = ""
+    if scan.sizes:
+        try:
+            side = check_sizes(scan.sizes, root)
+            shown = f" of {side}x{side}"
+        except ValueError as error:
+            problems.append(str(error))
+    lines = [f"{samples.name}: {len(samples)} pairs{shown}"]
+    for name, place in places.items():
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(scan.kinds[name].items()))
+        lines.append(f"{name}: {place}: {kinds or 'no images'}")
+    try:
+        lines.append(f"labels: {_describe_labels(samples)}")
+    except ValueError as error:
+        lines.append("labels: unusable")
+        problems.append(str(error))
+    ignored = sum(len(f.names()) - len(names[name]) for name, f in layout.folders.items())
+    lines += [f"{ignored} other files are ignored"] * (ignored > 0)
+    return [*lines, *_check_pairing(scan.edges)], problems
 
 
 def check_sizes(
@@ -202,7 +159,7 @@ class _Scan:
 
 
 def _scan(samples: SampleIndex, workers: int | None, advance: Callable[[int], None]) -> _Scan:
-    def look(pair: int) -> list[tuple[pixels.ImageHeader, np.ndarray] | str]:
+    def look(pair: int) -> list[_Look | str]:
         return [_look(samples, modality.name, pair) for modality in MODALITIES]
 
     scan = _Scan(kinds={modality.name: Counter() for modality in MODALITIES})
@@ -224,10 +181,8 @@ def _scan(samples: SampleIndex, workers: int | None, advance: Callable[[int], No
     return scan
 
 
-def _look(
-    samples: SampleIndex, modality: str, pair: int
-) -> tuple[pixels.ImageHeader, np.ndarray] | str:
-    """Return an image's header and the strength of its edges, [P] float64, or what is wrong."""
+def _look(samples: SampleIndex, modality: str, pair: int) -> _Look | str:
+    """Return an image's header and the strength of its edges, or what is wrong."""
     name = samples.describe(modality, pair)
     try:
         content = samples.read(modality, pair)
@@ -238,16 +193,12 @@ def _look(
     return header, np.hypot(*np.gradient(np.asarray(small, dtype=np.float64))).ravel()
 
 
-def _check_labels(samples: SampleIndex) -> tuple[str, list[str]]:
-    """Return a line about the labels, and their problems; a set without labels has none."""
-    try:
-        tables = labels.read_label_tables(samples)
-        if not tables or not len(samples):
-            return "none", []
-        matrix = labels.load_labels(samples)
-    except ValueError as error:
-        return "unusable", [str(error)]
-    return f"{tables[0].file}: {matrix.shape[0]} of {matrix.shape[1]} numbers", []
+def _describe_labels(samples: SampleIndex) -> str:
+    tables = labels.read_label_tables(samples)
+    if not tables or not len(samples):
+        return "none"
+    count, width = labels.load_labels(samples).shape
+    return f"{tables[0].file}: {count} of {width} numbers"
 
 
 def _check_pairing(edges: Sequence[np.ndarray]) -> list[str]:
@@ -258,6 +209,6 @@ def _check_pairing(edges: Sequence[np.ndarray]) -> list[str]:
     if own - others > _MIN_STANDARD_ERRORS * error:
         return []
     return [
-        f"pairs may be wrongly matched: over {len(edges)} pairs, edges correlate by {own:.3f} "
-        f"within pairs and by {others:.3f} across pairs"
+        f"Warning: pairs may be wrongly matched: over {len(edges)} pairs, edges correlate by "
+        f"{own:.3f} within pairs and by {others:.3f} across pairs"
     ]

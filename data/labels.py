@@ -15,7 +15,7 @@ import numpy as np
 
 from data import pixels
 from data.modalities import MODALITIES
-from data.numbers import rows_of, scale_features
+from data.numbers import rows_of
 from data.sample_index import MODALITY_FOLDERS, SampleIndex, shorten
 from data.storage import Directory, Folder, Mounts
 
@@ -99,14 +99,11 @@ def load_labels(samples: SampleIndex, feature_scale: float | None = None) -> np.
             f"{tables[0].file}: no label for {len(missing)} of {len(samples)} images: "
             f"{shorten(missing)}"
         )
-    matrix = _to_matrix(labels, tables[0].file)
-    if feature_scale is None or tables[0].kind != IDENTITY_FILE:
-        return matrix
-    zero = ~matrix.any(axis=1)
-    if zero.any():
-        stem = list(labels)[int(zero.argmax())]
-        raise ValueError(f"{tables[0].file}: label of {stem!r}: features must not all be zero")
-    return scale_features(matrix, feature_scale)
+    if isinstance(next(iter(labels.values())), list):
+        scale = feature_scale if tables[0].kind == IDENTITY_FILE else None
+        return rows_of(labels, tables[0].file, scale)
+    classes = [_checked_class(label, stem, tables[0].file) for stem, label in labels.items()]
+    return (np.array(classes)[:, None] == np.arange(max(classes) + 1)).astype(np.float32)
 
 
 def find_labels(table: LabelTable, stems: Sequence[str]) -> dict[str, Any]:
@@ -195,15 +192,6 @@ def stem_of_key(name: str, folders: Collection[str], suffixes: Collection[str]) 
     parts = path.parts[1:] if len(path.parts) > 1 and path.parts[0] in folders else path.parts
     stem = "/".join(parts)
     return stem.removesuffix(path.suffix) if path.suffix.lower() in suffixes else stem
-
-
-def _to_matrix(labels: Mapping[str, Any], file: str) -> np.ndarray:
-    if isinstance(next(iter(labels.values())), list):
-        return rows_of(labels, file)
-    classes = [_checked_class(label, stem, file) for stem, label in labels.items()]
-    matrix = np.zeros((len(classes), max(classes) + 1), dtype=np.float32)
-    matrix[np.arange(len(classes)), classes] = 1
-    return matrix
 
 
 def _checked_class(label: Any, stem: str, file: str) -> int:

@@ -56,13 +56,18 @@ def load_rows(path: Path, option: str, width: int | None = None) -> np.ndarray:
     return rows
 
 
-def rows_of(entries: Mapping[str, Any], where: str) -> np.ndarray:
+def rows_of(entries: Mapping[str, Any], where: str, scale: float | None = None) -> np.ndarray:
     """Return lists of numbers, such as those of identity_features.json, as rows: [N, E] float32.
+
+    The published training takes identity features as they are, the published generation 4 times a
+    unit vector; one recorded scale for both is ours.
 
     Args:
         entries: name -> [numbers], at least one.
         where: option or file, for messages.
-    Raises: ValueError naming the entry that is no list, or of another length or not finite.
+        scale: length that the rows get; None leaves them as they are.
+    Raises: ValueError naming the entry that is no list, or of another length, not finite, or zero
+        where it gets a length.
     """
     width = None
     for name, values in entries.items():
@@ -78,11 +83,18 @@ def rows_of(entries: Mapping[str, Any], where: str) -> np.ndarray:
             )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
         rows = np.array([_floats(values) for values in entries.values()]).astype(np.float32)
-    is_finite = np.isfinite(rows).all(axis=1)
-    if not is_finite.all():
-        name = [*entries][int(is_finite.argmin())]
-        raise ValueError(f"{where}: {name!r:.60}: numbers must be finite in float32")
-    return rows
+    _check_rows(np.isfinite(rows).all(axis=1), entries, where, "numbers must be finite in float32")
+    if scale is None:
+        return rows
+    _check_rows(rows.any(axis=1), entries, where, "features must not all be zero")
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return (rows * (scale / lengths)).astype(np.float32)
+
+
+def _check_rows(is_right: np.ndarray, entries: Mapping[str, Any], where: str, rule: str) -> None:
+    if not is_right.all():
+        name = [*entries][int(is_right.argmin())]
+        raise ValueError(f"{where}: {name!r:.60}: {rule}")
 
 
 def _floats(values: Sequence[float]) -> list[float]:
@@ -96,23 +108,6 @@ def save_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file atomically."""
     with files.atomic_write(path) as file:
         np.save(file, array)
-
-
-def scale_features(vectors: np.ndarray, scale: float | None) -> np.ndarray:
-    """Return identity features as conditions: rows of length `scale`, or as they are for None.
-
-    The published training takes features as they are, the published generation 4 times a unit
-    vector; one recorded scale for both is ours.
-
-    Args:
-        vectors: [N, E] float; rows that are not zero.
-    Returns: [N, E] float32.
-    """
-    vectors = np.asarray(vectors, dtype=np.float32)
-    if scale is None:
-        return vectors
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return (vectors * (scale / lengths)).astype(np.float32)
 
 
 def load_conditions(path: Path, option: str, scale: float | None) -> np.ndarray:
@@ -134,7 +129,4 @@ def load_conditions(path: Path, option: str, scale: float | None) -> np.ndarray:
     content = files.read_json(path)
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{option} {path}: expected an object of file names and numbers")
-    matrix = rows_of({name: content[name] for name in sorted(content)}, f"{option} {path}")
-    if scale is not None and not matrix.any(axis=1).all():
-        raise ValueError(f"{option} {path}: features must not all be zero")
-    return scale_features(matrix, scale)
+    return rows_of({name: content[name] for name in sorted(content)}, f"{option} {path}", scale)

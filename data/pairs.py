@@ -3,16 +3,15 @@
 A stem is a file's path below its modality's folder, without its ending: "sub/7_01".
 """
 
-import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from data import pixels
 from data.info import check_finished
 from data.modalities import MODALITIES, Modality
-from data.sample_index import MASK, MODALITY_FOLDERS, SampleIndex, identity_of, shorten
+from data.sample_index import MASK, MODALITY_FOLDERS, SampleIndex, index_files, shorten
 from data.storage import Directory, Folder, Mounts, ZipArchive, open_storage
 
 MASK_FOLDER = "masks"
@@ -23,12 +22,10 @@ class Layout:
     """Where a data set keeps the images of each modality.
 
     Attributes:
-        name: of the data set: the folder above the modalities, or the archive without ".zip".
-        base: the folder above the modalities.
+        base: the folder above the modalities; its name is that of the data set.
         folders: one a modality, in the order of MODALITIES.
     """
 
-    name: str
     base: Folder
     folders: Mapping[str, Folder]
 
@@ -120,11 +117,8 @@ def layout_in(storage: Folder, modalities: Sequence[Modality] = MODALITIES) -> L
     chosen = {modality.name: _choose_folder(storage, modality, present) for modality in modalities}
     if any(folder is None for folder in chosen.values()):
         return None
-    return Layout(
-        name=storage.name,
-        base=storage,
-        folders={name: storage.enter(folder) for name, folder in chosen.items() if folder},
-    )
+    folders = {name: storage.enter(folder) for name, folder in chosen.items() if folder}
+    return Layout(base=storage, folders=folders)
 
 
 def layout_beside(storage: Folder) -> Layout | None:
@@ -132,21 +126,15 @@ def layout_beside(storage: Folder) -> Layout | None:
 
     Raises: ValueError where they are of an unfinished data set.
     """
-    if not isinstance(storage, Directory):
-        return None
-    parent, (first, *others) = Directory(storage.path.parent), MODALITIES
-    present = parent.folders()
-    chosen = {m.name: _choose_folder(parent, m, present) for m in others}
+    first, *others = MODALITIES
     is_other = storage.name in [folder for m in others for folder in m.folders]
-    if is_other or any(folder is None for folder in chosen.values()):
+    if is_other or not isinstance(storage, Directory):
         return None
-    check_finished(parent)
-    neighbours = {name: parent.enter(folder) for name, folder in chosen.items() if folder}
-    return Layout(
-        name=parent.name,
-        base=parent,
-        folders={first.name: storage, **neighbours},
-    )
+    layout = layout_in(Directory(storage.path.parent), others)
+    if layout is None:
+        return None
+    check_finished(layout.base)
+    return Layout(base=layout.base, folders={first.name: storage, **layout.folders})
 
 
 def index_layout(layout: Layout, *, needs_masks: bool = False) -> SampleIndex:
@@ -160,7 +148,7 @@ def index_layout(layout: Layout, *, needs_masks: bool = False) -> SampleIndex:
         where = layout.base.describe()
         raise ValueError(f"{where}: expected a folder {MASK_FOLDER} with class masks")
     folders = {**layout.folders, **(masks if needs_masks else {})}
-    names = {kind: list_images(folder) for kind, folder in folders.items()}
+    names = {kind: list_stems(folder) for kind, folder in folders.items()}
     for kind, folder in folders.items():
         if not names[kind]:
             raise ValueError(f"{folder.describe()}: no images in it ({len(folder.names())} files)")
@@ -168,29 +156,21 @@ def index_layout(layout: Layout, *, needs_masks: bool = False) -> SampleIndex:
     problems = matching.problems({kind: folder.describe() for kind, folder in folders.items()})
     if problems:
         raise ValueError("; ".join(problems))
-    samples = index_matching(layout, matching, masks)
-    found = {stem_of(name): f"{MASK}/{name}" for m in masks.values() for name in list_images(m)}
-    files = tuple(found.get(stem) for stem in samples.stems)
-    if not any(files):
-        return samples
-    return dataclasses.replace(samples, files={**samples.files, MASK: files})
+    return index_matching(layout, matching, masks)
 
 
 def index_matching(
     layout: Layout, matching: Matching, others: Mapping[str, Folder] | None = None
 ) -> SampleIndex:
-    """Return the matched images of a layout; `others` are folders of further kinds of files."""
-    return SampleIndex(
-        name=layout.name,
-        base=layout.base,
-        storage=Mounts({**layout.folders, **(others or {})}),
-        stems=tuple(matching.samples),
-        identities=tuple(identity_of(stem) for stem in matching.samples),
-        files={
-            kind: tuple(f"{kind}/{files[kind]}" for files in matching.samples.values())
-            for kind in layout.folders
-        },
-    )
+    """Return the matched images of a layout, with files of `others` that have their stems."""
+    folders = {**layout.folders, **(others or {})}
+    columns = {
+        kind: {stem: f"{kind}/{files[kind]}" for stem, files in matching.samples.items()}
+        for kind in layout.folders
+    }
+    for kind in others or {}:
+        columns[kind] = {s: f"{kind}/{name}" for name, s in list_stems(folders[kind]).items()}
+    return index_files(layout.base, Mounts(folders), columns, matching.samples)
 
 
 def list_images(folder: Folder) -> list[str]:
@@ -208,36 +188,33 @@ def stem_of(name: str) -> str:
     return name.removesuffix(PurePosixPath(name).suffix)
 
 
-def match_stems(
-    names: Mapping[str, Sequence[str]], key: Callable[[str, str], str] | None = None
-) -> Matching:
-    """Match files by their stem.
+def list_stems(folder: Folder) -> dict[str, str]:
+    """Return {file name: stem} of the images in a folder."""
+    return {name: stem_of(name) for name in list_images(folder)}
 
-    Args:
-        names: kind -> file names.
-        key: (kind, file name) -> stem; None is the name without its ending.
-    """
-    by_stem: dict[str, dict[str, list[str]]] = {kind: {} for kind in names}
-    for kind, files in names.items():
+
+def match_stems(stems: Mapping[str, Mapping[str, str]]) -> Matching:
+    """Match files by their stem: kind -> {file name: stem}."""
+    by_stem: dict[str, dict[str, list[str]]] = {kind: {} for kind in stems}
+    for kind, files in stems.items():
         for file in sorted(files):
-            stem = key(kind, file) if key else stem_of(file)
-            by_stem[kind].setdefault(stem, []).append(file)
-    shared = set.intersection(*(set(stems) for stems in by_stem.values()))
+            by_stem[kind].setdefault(files[file], []).append(file)
+    shared = set.intersection(*map(set, by_stem.values()))
     duplicates = [
         (kind, stem, files)
-        for kind, stems in by_stem.items()
-        for stem, files in sorted(stems.items())
+        for kind, found in by_stem.items()
+        for stem, files in sorted(found.items())
         if len(files) > 1
     ]
     twice = {stem for _, stem, _ in duplicates}
     return Matching(
         samples={
-            stem: {kind: by_stem[kind][stem][0] for kind in names}
+            stem: {kind: found[stem][0] for kind, found in by_stem.items()}
             for stem in sorted(shared - twice)
         },
         alone={
-            kind: sorted(f for stem, files in stems.items() if stem not in shared for f in files)
-            for kind, stems in by_stem.items()
+            kind: sorted(f for stem, files in found.items() if stem not in shared for f in files)
+            for kind, found in by_stem.items()
         },
         duplicates=duplicates,
     )

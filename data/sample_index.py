@@ -178,6 +178,28 @@ class SampleIndex:
         return all(self.read(kind, 0) == other.read(kind, 0) for kind in self.files)
 
 
+def index_files(
+    base: Folder, storage: Storage, columns: Mapping[str, Mapping[str, str]], stems: Iterable[str]
+) -> SampleIndex:
+    """Return an index of samples whose identities their names tell.
+
+    Args:
+        base, storage: see SampleIndex.
+        columns: kind -> {stem: file name}; kinds without a file are left out.
+        stems: of the samples, in order.
+    """
+    stems = tuple(stems)
+    found = {kind: tuple(names.get(s) for s in stems) for kind, names in columns.items()}
+    return SampleIndex(
+        name=base.name,
+        base=base,
+        storage=storage,
+        stems=stems,
+        identities=tuple(map(identity_of, stems)),
+        files={kind: names for kind, names in found.items() if any(names)},
+    )
+
+
 def check_disjoint(option: str, samples: SampleIndex, known: Mapping[str, SampleIndex]) -> None:
     """Refuse a set that is one of others: learned from, mixed in, or measured on.
 

@@ -7,7 +7,8 @@ id_3/VIS/sample_0_VIS.png, or 0_RGB.png, 0_NIR.png and image_0_label.png.
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +24,7 @@ from data.pairs import (
     open_root,
     stem_of,
 )
-from data.sample_index import MASK, UNCERTAINTY, SampleIndex, identity_of, shorten
+from data.sample_index import MASK, UNCERTAINTY, SampleIndex, index_files, shorten
 from data.storage import Folder, open_storage
 from dnnlib import files
 
@@ -104,15 +105,7 @@ def open_masks(path: Path) -> SampleIndex:
             raise ValueError(f"{path}: {found[stem]} and {name} are both masks of {stem!r}")
     if not found:
         raise ValueError(f"{path}: no masks (PNG files) in it")
-    stems = tuple(sorted(found))
-    return SampleIndex(
-        name=storage.name,
-        base=storage,
-        storage=place,
-        stems=stems,
-        identities=tuple(identity_of(stem) for stem in stems),
-        files={MASK: tuple(found[stem] for stem in stems)},
-    )
+    return index_files(storage, place, {MASK: found}, sorted(found))
 
 
 def _index_names(storage: Folder, *, is_complete: bool) -> SampleIndex:
@@ -147,17 +140,8 @@ def _index_names(storage: Folder, *, is_complete: bool) -> SampleIndex:
             f"{storage.describe()}: {len(alone)} samples are not there in all of "
             f"{', '.join(images)}: {shorten(alone)}"
         )
-    order = tuple(sorted(stems))
-    kinds = {kind: found.get(kind, {}) for kind in (*images, MASK, UNCERTAINTY)}
-    columns = {kind: tuple(names.get(stem) for stem in order) for kind, names in kinds.items()}
-    return SampleIndex(
-        name=storage.name,
-        base=storage,
-        storage=storage,
-        stems=order,
-        identities=tuple(identity_of(stem) for stem in order),
-        files={kind: names for kind, names in columns.items() if any(names)},
-    )
+    columns = {kind: found.get(kind, {}) for kind in (*images, MASK, UNCERTAINTY)}
+    return index_files(storage, storage, columns, sorted(stems))
 
 
 def _kind_of(name: str, overlays: Sequence[str] = _NOT_FOLDERS) -> tuple[str | None, str]:
@@ -205,20 +189,21 @@ def _index_manifest(
                 f"{where}: line {number}: expected files of {', '.join(wanted) or RGB.name}, got "
                 f"{', '.join(found) or 'none'}"
             )
-    kinds = [m.name for m in MODALITIES if not modalities or m in modalities]
-    columns = {k: tuple(n.get(k) for n in names) for k in (*kinds, MASK, UNCERTAINTY)}
-    stems = tuple(_kind_of(next(iter(found.values())))[1] for found in names)
+    stems = [_kind_of(next(iter(found.values())))[1] for found in names]
     if len(set(stems)) < len(stems):
         raise ValueError(f"{where}: two samples have files of one name")
-    return SampleIndex(
-        name=storage.name,
-        base=storage,
-        storage=storage,
-        stems=stems,
-        identities=tuple(map(_identity_of_entry, entries, stems)),
-        files={kind: column for kind, column in columns.items() if any(column)},
-        entries=entries,
+    rows = dict(zip(stems, names, strict=True))
+    kinds = [m.name for m in MODALITIES if not modalities or m in modalities]
+    columns = {
+        kind: {stem: row[kind] for stem, row in rows.items() if kind in row}
+        for kind in (*kinds, MASK, UNCERTAINTY)
+    }
+    samples = index_files(storage, storage, columns, stems)
+    identities = tuple(
+        name if entry.get("identity") is None else f"id_{entry['identity']}"
+        for entry, name in zip(entries, samples.identities, strict=True)
     )
+    return replace(samples, identities=identities, entries=entries)
 
 
 def _named(entry: Any, where: str) -> dict[str, str]:
@@ -231,8 +216,3 @@ def _named(entry: Any, where: str) -> dict[str, str]:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"{where}: {name!r} is outside of the folder")
     return {(MASK if kind in _MASK_KINDS else kind): name for kind, name in named.items()}
-
-
-def _identity_of_entry(entry: Mapping[str, Any], stem: str) -> str:
-    identity = entry.get("identity")
-    return identity_of(stem) if identity is None else f"id_{identity}"

@@ -18,7 +18,6 @@ from biometrics.features import (
     write_identity_features,
 )
 from data.dataset import PairDataset
-from data.numbers import scale_features
 from data.pairs import open_pairs
 from data.sample_index import identity_of
 from dnnlib.files import write_json
@@ -49,13 +48,6 @@ def write(tmp_path, content):
 )
 def test_identity_of(stem, person):
     assert identity_of(stem) == person
-
-
-def test_scale():
-    vectors = np.array([[3, 4], [0, -2]], np.float32)
-    assert scale_features(vectors, None) is vectors
-    expected = np.array([[2.4, 3.2], [0, -4]], np.float32)
-    np.testing.assert_allclose(scale_features(vectors, 4.0), expected, rtol=1e-6)
 
 
 def test_published_file(tmp_path):

@@ -11,6 +11,7 @@ from tests.helpers.images import (
     write_pairs,
     zip_folder,
 )
+from tests.helpers.importing import quiet
 
 STEMS = [f"{i:02}" for i in range(12)]
 
@@ -36,13 +37,16 @@ def test_good_data(tmp_path, archived):
         started.append(total)
         return done.append
 
-    report = check_pairs(str(place), progress=progress)
-    assert (report.name, report.num_pairs, report.resolution) == ("faces", 12, 16)
-    assert report.kinds == {"rgb": {"PNG RGB 16x16": 12}, "nir": {"PNG L 16x16": 12}}
-    assert report.labels.endswith("identity_features.json: 12 of 2 numbers")
-    assert report.num_ignored == 1
-    assert report.problems == []
-    assert report.warnings == []
+    lines, problems = check_pairs(str(place), progress)
+    inside = f"{place}:" if archived else f"{place}/"
+    assert lines == [
+        "faces: 12 pairs of 16x16",
+        f"rgb: {inside}VIS{'/' * archived}: 12 PNG RGB 16x16",
+        f"nir: {inside}NIR{'/' * archived}: 12 PNG L 16x16",
+        f"labels: {inside}identity_features.json: 12 of 2 numbers",
+        "1 other files are ignored",
+    ]
+    assert problems == []
     assert (started, sum(done)) == ([12], 12)
 
 
@@ -54,7 +58,7 @@ def test_every_problem_is_listed(tmp_path):
     write_image(root / "NIR" / "07.bmp", random_pixels(0, 16, 1))
     write_image(root / "NIR" / "08.png", random_pixels(0, 32, 1))
     write_json(root / IDENTITY_FILE, {stem: [1.0] for stem in STEMS[1:]})
-    report = check_pairs(str(root))
+    lines, problems = check_pairs(str(root), quiet)
     parts = [
         "NIR: 1 nir image(s) without a partner of the same name",
         "NIR: 2 images are called '07': 07.bmp, 07.png",
@@ -63,33 +67,31 @@ def test_every_problem_is_listed(tmp_path):
         "all images must have one size",
         "identity_features.json: no label for 1 of 10 images: 00",
     ]
-    assert len(report.problems) == len(parts)
-    for problem, part in zip(report.problems, parts, strict=True):
+    assert len(problems) == len(parts)
+    for problem, part in zip(problems, parts, strict=True):
         assert part in problem
-    assert report.resolution is None
-    assert report.labels == "unusable"
-    assert report.num_pairs == 10
+    assert (lines[0], lines[3]) == ("faces: 10 pairs", "labels: unusable")
 
 
 def test_empty_folder_is_a_problem(tmp_path):
     write_pairs(tmp_path)
     for path in (tmp_path / "NIR").iterdir():
         path.unlink()
-    report = check_pairs(str(tmp_path))
-    assert report.num_pairs == 0
-    assert report.problems[0].endswith("NIR: no images in it")
-    assert "VIS: 4 rgb image(s) without a partner" in report.problems[1]
+    lines, problems = check_pairs(str(tmp_path), quiet)
+    assert lines[0].endswith(": 0 pairs")
+    assert problems[0].endswith("NIR: no images in it")
+    assert "VIS: 4 rgb image(s) without a partner" in problems[1]
 
 
 def test_wrongly_matched_pairs_are_warned_of(tmp_path):
-    report = check_pairs(str(write_alike(tmp_path, shift=5)))
-    assert report.problems == []
-    assert len(report.warnings) == 1
-    assert "pairs may be wrongly matched: over 12 pairs" in report.warnings[0]
+    lines, problems = check_pairs(str(write_alike(tmp_path, shift=5)), quiet)
+    assert problems == []
+    assert lines[-1].startswith("Warning: pairs may be wrongly matched: over 12 pairs")
 
 
 def test_few_pairs_are_not_judged(tmp_path):
-    assert check_pairs(str(write_pairs(tmp_path))).warnings == []
+    lines, _ = check_pairs(str(write_pairs(tmp_path)), quiet)
+    assert not [line for line in lines if line.startswith("Warning")]
 
 
 def test_pairing_score_is_what_a_loop_gives():
