@@ -176,7 +176,7 @@ class ImportJob(FolderJob):
             with skip_unreadable(self.plan.pairs, pair, modality.name):
                 content = contents[modality.name]
                 images[modality.name] = pixels.load_image(content, modality.channels, name)
-        square = find_square([image.size for image in images.values()], options.square_rule())
+        square = find_square([image.size for image in images.values()], options.crop)
         if self.faces is not None and options.align != "none":
             final = self.faces.align(images, side)
         else:

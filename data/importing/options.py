@@ -10,7 +10,6 @@ from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
 from dnnlib.options import Options, device_option, fresh_option, option, outdir_option
 
 FaceMethod = Literal["none", "mtcnn"]
-_CROP_RULE = "center, none or X,Y,W,H with W = H"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +109,8 @@ class ImportOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.square_rule()
-        self.name_rule()
+        parse_crop(self.crop)
+        NameRule(self.pair_regex)
         if self.resolution is not None and not is_resolution(self.resolution):
             raise ValueError(
                 f"--resolution must be a power of two of at least {MIN_RESOLUTION}, "
@@ -131,14 +130,6 @@ class ImportOptions(Options):
         """Whether a face detector has work to do."""
         return "mtcnn" in (self.align, self.face_check)
 
-    def square_rule(self) -> "Crop":
-        """Return the rule of --crop."""
-        return Crop.parse(self.crop)
-
-    def name_rule(self) -> "NameRule":
-        """Return the rule of --pair-regex."""
-        return NameRule(self.pair_regex)
-
     def identity(self) -> dict[str, Any]:
         """Return what decides the content beside the source's files, as plain JSON values."""
         others = ("outdir", "device", "strict", "workers", "fresh")
@@ -149,53 +140,21 @@ class ImportOptions(Options):
         return values
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crop:
-    """Which square of an image is taken, the same of all images of a pair.
+def parse_crop(text: str) -> tuple[int, int, int] | None:
+    """Return left edge, upper edge and side in pixels of a box; None for "center" and "none".
 
-    Attributes:
-        kind: the largest one in the middle, the whole image (which must be square), or a box.
-        x: left edge of the box in pixels.
-        y: upper edge.
-        side: of the box.
+    Raises: ValueError for anything else.
     """
-
-    kind: Literal["center", "none", "box"]
-    x: int = 0
-    y: int = 0
-    side: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> "Crop":
-        """Read "center", "none" or "x,y,w,h".
-
-        Raises: ValueError for anything else.
-        """
-        if text in ("center", "none"):
-            return cls(kind=text)
-        match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})", text.replace(" ", ""))
-        if match is None:
-            raise ValueError(f"--crop must be {_CROP_RULE}, got {text!r}")
-        x, y, width, height = map(int, match.groups())
-        if width != height or width < MIN_RESOLUTION:
-            raise ValueError(
-                f"--crop must be {_CROP_RULE}, at least {MIN_RESOLUTION} pixels, got {text!r}"
-            )
-        return cls(kind="box", x=x, y=y, side=width)
-
-    def square_in(self, width: int, height: int) -> tuple[int, int, int] | None:
-        """Return (x, y, side) of the square in an image, or None where there is none.
-
-        >>> Crop.parse("center").square_in(10, 7)
-        (1, 0, 7)
-        """
-        if self.kind == "center":
-            side = min(width, height)
-            return (width - side) // 2, (height - side) // 2, side
-        if self.kind == "none":
-            return (0, 0, width) if width == height else None
-        is_inside = self.x + self.side <= width and self.y + self.side <= height
-        return (self.x, self.y, self.side) if is_inside else None
+    if text in ("center", "none"):
+        return None
+    match = re.fullmatch(r"(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})", text.replace(" ", ""))
+    x, y, width, height = map(int, match.groups()) if match else (0, 0, 0, 0)
+    if width != height or width < MIN_RESOLUTION:
+        raise ValueError(
+            "--crop must be center, none or X,Y,W,H with W = H of at least "
+            f"{MIN_RESOLUTION} pixels, got {text!r}"
+        )
+    return x, y, width
 
 
 class NameRule:
@@ -212,40 +171,34 @@ class NameRule:
     """
 
     def __init__(self, pattern: str | None) -> None:
-        self._pattern = None
-        self.has_modalities = False
-        if pattern is None:
-            return
+        where = f"--pair-regex {pattern!r}"
         try:
-            self._pattern = re.compile(pattern)
+            self._pattern = re.compile("(?s)(.*)" if pattern is None else pattern)
         except re.error as error:
-            raise ValueError(f"--pair-regex {pattern!r}: {error}") from error
+            raise ValueError(f"{where}: {error}") from error
         groups = self._pattern.groupindex
-        modalities = [m.name for m in MODALITIES if m.name in groups]
-        if modalities and len(modalities) != len(MODALITIES):
+        self.modalities = [m.name for m in MODALITIES if m.name in groups]
+        if len(self.modalities) not in (0, len(MODALITIES)):
+            given = ", ".join(self.modalities)
             raise ValueError(
-                f"--pair-regex {pattern!r}: must have a group for every modality or for none, "
-                f"got {', '.join(modalities)}"
+                f"{where}: must have a group for every modality or for none, got {given}"
             )
-        self.has_modalities = bool(modalities)
-        numbers = set(range(1, self._pattern.groups + 1)) - {groups[name] for name in modalities}
-        if not numbers:
-            raise ValueError(f"--pair-regex {pattern!r}: must have a group, such as (?P<id>...)")
-        self._group = groups.get("id", min(numbers))
+        others = set(range(1, self._pattern.groups + 1)) - {groups[m] for m in self.modalities}
+        if not others:
+            raise ValueError(f"{where}: must have a group, such as (?P<id>...)")
+        self._group = groups.get("id", min(others))
 
     def apply(self, stem: str) -> tuple[str, str | None] | None:
         """Return the pair's name and the modality (None where the rule does not tell).
 
         None where the expression does not match, or gives a name that no file may have.
         """
-        if self._pattern is None:
-            return stem, None
         match = self._pattern.search(stem)
         name = (match[self._group] or "").strip("/") if match else ""
         parts = PurePosixPath(name.replace("\\", "/")).parts
         if match is None or not parts or any(part.startswith((".", "/")) for part in parts):
             return None
-        found = [m.name for m in MODALITIES if self.has_modalities and match[m.name] is not None]
-        if self.has_modalities and len(found) != 1:
+        found = [modality for modality in self.modalities if match[modality] is not None]
+        if self.modalities and len(found) != 1:
             return None
         return "/".join(parts), found[0] if found else None

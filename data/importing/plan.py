@@ -8,14 +8,13 @@ from enum import Enum
 from typing import Any
 
 from data import labels, pixels
-from data.importing.options import Crop, ImportOptions
+from data.importing.options import ImportOptions, NameRule, parse_crop
 from data.modalities import MIN_RESOLUTION, MODALITIES, largest_resolution
 from data.pairs import Layout, find_layout, index_matching, list_images, match_stems, stem_of
 from data.sample_index import SampleIndex, hash_rows, shorten
 from data.storage import Directory, map_in_threads, open_storage
 
 Box = tuple[float, float, float, float]
-Unnamed = dict[str, "Skipped"]
 
 
 class Reason(Enum):
@@ -122,12 +121,10 @@ def build_plan(options: ImportOptions) -> Plan:
     Raises: FileNotFoundError; ValueError where a place has no images, no pair can be used, or a
         label file is broken or holds numbers that are not finite.
     """
-    layout = _open_layout(options)
-    names, found, unnamed = _list_names(layout, options)
-    matching = match_stems(
-        {name: list(files) for name, files in names.items()},
-        key=lambda modality, file: names[modality][file],
-    )
+    rule = NameRule(options.pair_regex)
+    layout = _open_layout(options, rule)
+    names, unnamed = _list_names(layout, rule)
+    matching = match_stems(names)
     skipped = list(unnamed.values())
     for modality, files in matching.alone.items():
         describe = layout.folders[modality].describe
@@ -151,31 +148,34 @@ def build_plan(options: ImportOptions) -> Plan:
         resolution=resolution,
         smallest=smallest,
         skipped=skipped,
-        num_found=found,
+        num_found={modality: len(files) for modality, files in names.items()},
         num_usable=len(kept),
         fingerprint=_fingerprint(layout, names),
         labels={table.kind: _find_labels(table, pairs) for table in tables},
     )
 
 
-def find_square(sizes: Sequence[tuple[int, int]], crop: Crop) -> tuple[int, int, int]:
+def find_square(sizes: Sequence[tuple[int, int]], crop: str) -> tuple[int, int, int]:
     """Return (x, y, side) of a pair's crop.
 
     Args:
         sizes: (width, height) of its images, in the order of the modalities.
-        crop: which square is taken.
+        crop: as the option --crop.
     Raises: SkipPair where there is none.
     """
     shown = " and ".join(f"{width}x{height}" for width, height in dict.fromkeys(sizes))
     if len(set(sizes)) > 1:
         raise SkipPair(Reason.SIZES_DIFFER, shown)
-    square = crop.square_in(*sizes[0])
-    if square is None:
-        rule = "not square" if crop.kind == "none" else "box reaches outside"
-        raise SkipPair(Reason.NO_SQUARE, f"{rule}: {shown}")
-    if square[2] < MIN_RESOLUTION:
+    width, height = sizes[0]
+    if crop == "none" and width != height:
+        raise SkipPair(Reason.NO_SQUARE, f"not square: {shown}")
+    side = min(width, height)
+    x, y, side = parse_crop(crop) or ((width - side) // 2, (height - side) // 2, side)
+    if x + side > width or y + side > height:
+        raise SkipPair(Reason.NO_SQUARE, f"box reaches outside: {shown}")
+    if side < MIN_RESOLUTION:
         raise SkipPair(Reason.TOO_SMALL, shown)
-    return square
+    return x, y, side
 
 
 @contextlib.contextmanager
@@ -207,28 +207,25 @@ def describe_skipped(skipped: Sequence[Skipped]) -> str:
     return "; ".join(parts) or "nothing"
 
 
-def _open_layout(options: ImportOptions) -> Layout:
+def _open_layout(options: ImportOptions, rule: NameRule) -> Layout:
     """Return one place a modality; with groups for modalities in the regex, the same for all."""
     if options.source is not None:
-        if not options.name_rule().has_modalities:
+        if not rule.modalities:
             return find_layout(options.source)
         base = open_storage(options.source)
-        return Layout(name=base.name, base=base, folders={m.name: base for m in MODALITIES})
-    assert options.rgb is not None, "checked with the options"
-    assert options.nir is not None, "checked with the options"
-    folders = {"rgb": open_storage(options.rgb), "nir": open_storage(options.nir)}
-    first = folders["rgb"]
+        return Layout(base=base, folders={m.name: base for m in MODALITIES})
+    folders = {m.name: open_storage(getattr(options, m.name)) for m in MODALITIES}
+    first = folders[MODALITIES[0].name]
     base = Directory(first.path.parent) if isinstance(first, Directory) else first
-    return Layout(name=base.name, base=base, folders=folders)
+    return Layout(base=base, folders=folders)
 
 
 def _list_names(
-    layout: Layout, options: ImportOptions
-) -> tuple[dict[str, dict[str, str]], dict[str, int], Unnamed]:
-    """Return modality -> {file: pair's name}, the number of files, and those without a name."""
-    rule = options.name_rule()
+    layout: Layout, rule: NameRule
+) -> tuple[dict[str, dict[str, str]], dict[str, Skipped]]:
+    """Return modality -> {file: pair's name}, and the files without a name."""
     names: dict[str, dict[str, str]] = {}
-    unnamed: Unnamed = {}
+    unnamed: dict[str, Skipped] = {}
     for modality, folder in layout.folders.items():
         images = list_images(folder)
         if not images:
@@ -241,17 +238,16 @@ def _list_names(
                 unnamed[name] = Skipped(name=name, reason=Reason.NO_NAME)
             elif found[1] in (None, modality):
                 names[modality][file] = found[0]
-    return names, {name: len(files) for name, files in names.items()}, unnamed
+    return names, unnamed
 
 
 def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int], list[Skipped]]:
     """Return pair -> side of its crop in pixels, and the pairs that have none."""
-    crop = options.square_rule()
 
     def measure(pair: int) -> int | Skipped:
         try:
             sizes = [_read_size(pairs, pair, modality) for modality in pairs.modalities]
-            return find_square(sizes, crop)[2]
+            return find_square(sizes, options.crop)[2]
         except SkipPair as why:
             return Skipped.of(pairs, pair, why)
 

@@ -19,7 +19,6 @@ from biometrics.features import (
 )
 from data.dataset import PairDataset
 from data.pairs import open_pairs
-from data.sample_index import identity_of
 from dnnlib.files import write_json
 from tests.biometrics.test_embedding import embedder
 from tests.helpers.images import write_pairs
@@ -31,23 +30,6 @@ def write(tmp_path, content):
     path = tmp_path / "identity_features.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
-
-
-@pytest.mark.parametrize(
-    ("stem", "person"),
-    [
-        ("0007_003", "0007"),
-        ("a_b_3", "a_b"),
-        ("anna", "anna"),
-        ("_3", "_3"),
-        ("id_3/VIS/sample_1_VIS", "id_3"),
-        ("id_3/NIR/sample_1_NIR", "id_3"),
-        ("person/IMG_5", "person"),
-        ("VIS/0007_003", "0007"),
-    ],
-)
-def test_identity_of(stem, person):
-    assert identity_of(stem) == person
 
 
 def test_published_file(tmp_path):

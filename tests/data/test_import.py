@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -7,8 +8,8 @@ import pytest
 from PIL import Image
 
 from data.dataset import PairDataset
-from data.importing.options import Crop, ImportOptions, NameRule
-from data.importing.plan import Reason, describe_skipped
+from data.importing.options import ImportOptions, NameRule
+from data.importing.plan import Reason, SkipPair, describe_skipped, find_square
 from data.labels import CLASS_FILE, IDENTITY_FILE
 from data.pairs import open_pairs
 from tests.helpers.images import (
@@ -279,12 +280,19 @@ def test_sources_that_are_not_there(tmp_path):
         plan_of(**folders)
 
 
-def test_squares():
-    assert Crop.parse("center").square_in(10, 7) == (1, 0, 7)
-    assert Crop.parse("none").square_in(7, 7) == (0, 0, 7)
-    assert Crop.parse("none").square_in(8, 7) is None
-    assert Crop.parse("1,2,8,8").square_in(9, 10) == (1, 2, 8)
-    assert Crop.parse("1,2,8,8").square_in(9, 9) is None
+@pytest.mark.parametrize(
+    ("crop", "size", "square"),
+    [
+        ("center", (11, 8), (1, 0, 8)),
+        ("none", (9, 9), (0, 0, 9)),
+        ("none", (9, 8), None),
+        ("1,2,8,8", (9, 10), (1, 2, 8)),
+        ("1,2,8,8", (9, 9), None),
+    ],
+)
+def test_squares(crop, size, square):
+    with contextlib.nullcontext() if square else pytest.raises(SkipPair, match="no such square"):
+        assert find_square([size, size], crop) == square
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,8 @@ def test_trees_by_their_names_alone(tmp_path):
     ("stem", "identity"),
     [
         ("id_3/VIS/sample_1_VIS", "id_3"),
-        ("0007_003", "0007"),
+        ("VIS/0007_003", "0007"),
+        ("a_b_3", "a_b"),
         ("person/IMG_5", "person"),
         ("a", "a"),
         ("_1", "_1"),
