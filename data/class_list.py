@@ -1,18 +1,18 @@
 """Names, colours and aliases of the classes that people paint, and pixels of colours to classes."""
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.sample_index import shorten
 from dnnlib import files
 
 Colour = tuple[int, int, int]
 MAX_CLASSES = 255
 DEFAULT_MAX_DISTANCE = 30.0
-_LISTED_COLOURS = 6
 _LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
 
 
@@ -72,9 +72,8 @@ class ClassList:
     def __post_init__(self) -> None:
         if not 2 <= len(self.classes) <= MAX_CLASSES:
             raise ValueError(f"classes: 2 to {MAX_CLASSES} are possible, got {len(self.classes)}")
-        colours = [entry.colour for entry in self.classes]
-        for colour in colours:
-            if colours.count(colour) > 1:
+        for colour, count in Counter(entry.colour for entry in self.classes).items():
+            if count > 1:
                 raise ValueError(f"classes: colour {list(colour)} belongs to two classes")
         numbers: dict[str, int] = {}
         for number, entry in enumerate(self.classes):
@@ -105,7 +104,13 @@ class ClassList:
 
         Raises: ValueError where a class has a mirror that is none of the classes.
         """
-        return tuple(self._mirror_of(number) for number in range(len(self.classes)))
+        numbers = []
+        for number, entry in enumerate(self.classes):
+            other = number if entry.mirror is None else self.number_of(entry.mirror)
+            if other is None:
+                raise ValueError(f"class {number}: its mirror {entry.mirror!r} is no class")
+            numbers.append(other)
+        return tuple(numbers)
 
     def palette(self) -> np.ndarray:
         """Return the colours, [K, 3] uint8."""
@@ -131,21 +136,11 @@ class ClassList:
         table = np.array([[entry.grey_value] for entry in self.classes], np.uint8)
         return self._nearest(values[:, None], table, where)
 
-    def _mirror_of(self, number: int) -> int:
-        mirror = self.classes[number].mirror
-        if mirror is None:
-            return number
-        other = self.number_of(mirror)
-        if other is None:
-            raise ValueError(f"class {number}: its mirror {mirror!r} is no class")
-        return other
-
     def _nearest(self, pixels: np.ndarray, table: np.ndarray, where: str) -> np.ndarray:
         if len(pixels) == 0:
             return np.zeros(0, np.uint8)
         unique, inverse, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
-        squared = (unique[:, None].astype(np.int64) - table.astype(np.int64)) ** 2
-        squared = squared.sum(axis=2)
+        squared = ((unique[:, None].astype(np.int64) - table) ** 2).sum(axis=2)
         is_far = squared.min(axis=1) > self.max_distance**2
         if is_far.any():
             raise ValueError(_unknown_colours(unique[is_far], counts[is_far], where))
@@ -208,9 +203,9 @@ def _read_class(entry: Any, number: int) -> AnnotationClass:
         raise ValueError(f"{where}: name must be a text, got {name!r}")
     if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
         raise ValueError(f"{where}: aliases must be a list of texts, got {aliases!r}")
-    if not _are_bytes(colour, 3):
+    if not isinstance(colour, list) or len(colour) != 3 or not all(map(_is_byte, colour)):
         raise ValueError(f"{where}: color must be [red, green, blue] 0..255, got {colour!r}")
-    if grey is not None and not _are_bytes([grey], 1):
+    if grey is not None and not _is_byte(grey):
         raise ValueError(f"{where}: grey must be from 0 to 255, got {grey!r}")
     if mirror is not None and not isinstance(mirror, str):
         raise ValueError(f"{where}: mirror must be the name of a class, got {mirror!r}")
@@ -219,20 +214,13 @@ def _read_class(entry: Any, number: int) -> AnnotationClass:
     )
 
 
-def _are_bytes(values: Any, count: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(type(value) is int and 0 <= value <= 255 for value in values)
-    )
+def _is_byte(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 255
 
 
 def _unknown_colours(colours: np.ndarray, counts: np.ndarray, where: str) -> str:
-    order: Sequence[int] = np.argsort(-counts, kind="stable")[:_LISTED_COLOURS].tolist()
-    listed = ", ".join(
-        f"{colours[i].tolist() if colours.shape[1] > 1 else int(colours[i, 0])}"
-        f" ({int(counts[i])} pixels)"
-        for i in order
-    )
-    more = f" and {len(colours) - len(order)} more" if len(colours) > len(order) else ""
-    return f"{where}: colours that are no class's and near none: {listed}{more}"
+    found = [
+        f"{colours[i].tolist() if colours.shape[1] > 1 else int(colours[i, 0])} ({counts[i]} pixels)"
+        for i in np.argsort(-counts, kind="stable")
+    ]
+    return f"{where}: colours that are no class's and near none: {shorten(found)}"

@@ -58,17 +58,6 @@ class Line:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("y", "low", "high"):
-            values = getattr(self, name)
-            if values is not None and len(values) != len(self.x):
-                raise ValueError(
-                    f"line {self.label!r}: {name} must have {len(self.x)} points as x has,"
-                    f" got {len(values)}"
-                )
-        if (self.low is None) != (self.high is None):
-            raise ValueError(f"line {self.label!r}: a band needs both low and high")
-
 
 @mpl.rc_context(_STYLE)
 def plot_lines(

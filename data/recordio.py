@@ -63,28 +63,17 @@ class Record:
         return cls(number, struct.unpack_from(f"<{flag}f", body), body[4 * flag :], has_list=True)
 
 
-@dataclass(frozen=True)
-class RecordImage:
-    """An image to write.
-
-    Attributes:
-        name: in the .lst file.
-        path: of its PNG or JPEG file.
-    """
-
-    name: str
-    path: Path
-
-
-def write_identities(folder: Path, identities: Sequence[Sequence[RecordImage]], side: int) -> None:
+def write_identities(
+    folder: Path, identities: Sequence[Sequence[tuple[str, Path]]], side: int
+) -> None:
     """Write train.rec, train.idx, train.lst and property as insightface's training reads them.
 
     Args:
         folder: to write to.
-        identities: the images of each label.
+        identities: of each label the images: name in the .lst file, path of the PNG or JPEG file.
         side: of the images in pixels, for `property`.
     """
-    images = [(label, image) for label, found in enumerate(identities) for image in found]
+    images = [(label, *image) for label, found in enumerate(identities) for image in found]
     total = len(images)
     with (
         files.atomic_write(folder / "train.rec") as rec,
@@ -92,15 +81,15 @@ def write_identities(folder: Path, identities: Sequence[Sequence[RecordImage]], 
     ):
         first = Record(0, (total + 1, total + 1 + len(identities)), has_list=True)
         write_record(rec, idx, first)
-        for number, (label, image) in enumerate(images, start=1):
-            write_record(rec, idx, Record(number, (label,), image.path.read_bytes()))
+        for number, (label, _, path) in enumerate(images, start=1):
+            write_record(rec, idx, Record(number, (label,), path.read_bytes()))
         start = 1
         for label, found in enumerate(identities):
             span = (start, start + len(found))
             write_record(rec, idx, Record(total + 1 + label, span, has_list=True))
             start += len(found)
     with files.atomic_write(folder / "train.lst", "w") as lst:
-        lst.writelines(f"{n}\t{label}\t{i.name}\n" for n, (label, i) in enumerate(images, 1))
+        lst.writelines(f"{n}\t{label}\t{name}\n" for n, (label, name, _) in enumerate(images, 1))
     with files.atomic_write(folder / "property", "w") as file:
         file.write(f"{len(identities)},{side},{side}\n")
 
@@ -132,7 +121,7 @@ class RecordReader(Storage):
         for file in (path, index):
             if not file.is_file():
                 raise FileNotFoundError(f"{file}: no such file")
-        self.path, self.name = path, path.name
+        self.path = path
         self._starts: dict[int, int] = {}
         lines = index.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines, start=1):
@@ -191,13 +180,11 @@ class RecordReader(Storage):
 
 def _split(data: bytes) -> list[bytes]:
     """Split data where the magic number stands at a multiple of 4; it is omitted."""
-    parts, start = [], 0
-    position = data.find(_MAGIC)
-    while position >= 0:
+    parts, start, position = [], 0, -1
+    while (position := data.find(_MAGIC, position + 1)) >= 0:
         if position % 4 == 0:
             parts.append(data[start:position])
             start = position + 4
-        position = data.find(_MAGIC, position + (4 if position % 4 == 0 else 1))
     return [*parts, data[start:]]
 
 

@@ -39,7 +39,6 @@ class ShardReader(Storage):
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = {path.name: path for path in paths}
-        self.name = paths[0].name
         self._spans: dict[str, tuple[int, int]] = {}
         for path in paths:
             if not path.is_file():

@@ -8,7 +8,7 @@ import shutil
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
@@ -23,15 +23,7 @@ _MAX_THREADS = 16
 
 
 class Storage(ABC):
-    """Files by name, read from several threads and processes.
-
-    File names are relative, with "/" between.
-
-    Attributes:
-        name: last part of the path, without ".zip".
-    """
-
-    name: str
+    """Files by name, relative with "/" between; read from several threads and processes."""
 
     @abstractmethod
     def describe(self, name: str = "") -> str:
@@ -52,7 +44,13 @@ class Storage(ABC):
 
 
 class Folder(Storage):
-    """A storage whose files can be listed, and which has folders."""
+    """A storage whose files can be listed, and which has folders.
+
+    Attributes:
+        name: last part of the path, without ".zip".
+    """
+
+    name: str
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -230,7 +228,6 @@ class Mounts(Storage):
 
     def __init__(self, roots: Mapping[str, Storage]) -> None:
         self.roots = roots
-        self.name = " and ".join(root.name for root in roots.values())
 
     def describe(self, name: str = "") -> str:
         """Return how the storage that holds `name` shows it; without a name, all of them."""
@@ -256,7 +253,7 @@ class Mounts(Storage):
 
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `function` of each item, in the order of the items.
 
     For work that spends its time outside Python: reading, decoding and writing images.

@@ -65,10 +65,9 @@ def export_manifest(folder: Path, entries: Sequence[dict[str, Any]], kind: Expor
 
 
 def _write_records(folder: Path, images: Sequence[IdentityImage]) -> None:
-    identities: list[list[recordio.RecordImage]] = [[] for _ in range(images[-1].label + 1)]
+    identities: list[list[tuple[str, Path]]] = [[] for _ in range(images[-1].label + 1)]
     for image in images:
-        name = f"{image.identity}/{image.name}"
-        identities[image.label].append(recordio.RecordImage(name, image.path))
+        identities[image.label].append((f"{image.identity}/{image.name}", image.path))
     recordio.write_identities(folder, identities, read_header(images[0].path).width)
 
 

@@ -8,8 +8,9 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -121,14 +122,16 @@ class ImportJob(FolderJob):
         with self.output.at_work():
             failed: dict[int, Skipped] = {}
             advance = progress(0, len(plan.pairs), "pair")
-            with contextlib.closing(self._write_pairs(_Notes(folder / NOTES_FILE))) as results:
+            write = partial(self._write_pair, notes=_Notes(folder / NOTES_FILE))
+            results = map_in_threads(write, range(len(plan.pairs)), options.workers)
+            with contextlib.closing(results):
                 for pair, why in enumerate(results):
                     if why is not None:
-                        failed[pair] = Skipped.of(plan.pairs, pair, why)
+                        failed[pair] = why
                         if options.strict:
                             raise ValueError(
-                                f"--strict: {describe_skipped([failed[pair]])}; what is done is "
-                                "kept, the repeated command goes on with it"
+                                f"--strict: {describe_skipped([why])}; what is done is kept, the "
+                                "repeated command goes on with it"
                             )
                     advance(1)
             skipped = [*plan.skipped, *failed.values()]
@@ -143,30 +146,25 @@ class ImportJob(FolderJob):
             self.output.finish(report)
         return _summary(folder, report)
 
-    def _write_pairs(self, notes: "_Notes") -> Generator[SkipPair | None, None, None]:
-        """Write all pairs, in their order; yield why one is skipped, None where it is written."""
-        plan, side = self.plan, self.plan.resolution
-
-        def write(pair: int) -> SkipPair | None:
-            stem, paths = plan.pairs.stems[pair], self._paths(pair)
-            try:
-                contents = {}
-                for name in plan.pairs.modalities:
-                    with skip_unreadable(plan.pairs, pair, name):
-                        contents[name] = plan.pairs.read(name, pair)
-                digest = hash_rows(hashlib.sha256(c).hexdigest() for c in contents.values())
-                is_there = all(_has_side(path, side) for path in paths.values())
-                if is_there and notes.is_made_from(stem, digest):
-                    return None
-                images = self._make_pair(pair, contents)
-            except SkipPair as why:
-                return why
-            notes.begin(stem, digest, paths.values())
-            for name, image in images.items():
-                self._save(image, paths[name])
-            return None
-
-        yield from map_in_threads(write, range(len(plan.pairs)), self.options.workers)
+    def _write_pair(self, pair: int, notes: "_Notes") -> Skipped | None:
+        """Write a pair where it is not there already; return why it is skipped."""
+        pairs, side = self.plan.pairs, self.plan.resolution
+        stem, paths, contents = pairs.stems[pair], self._paths(pair), {}
+        try:
+            for name in pairs.modalities:
+                with skip_unreadable(pairs, pair, name):
+                    contents[name] = pairs.read(name, pair)
+            digest = hash_rows(hashlib.sha256(c).hexdigest() for c in contents.values())
+            is_there = all(_has_side(path, side) for path in paths.values())
+            if is_there and notes.is_made_from(stem, digest):
+                return None
+            images = self._make_pair(pair, contents)
+        except SkipPair as why:
+            return Skipped.of(pairs, pair, why)
+        notes.begin(stem, digest, paths.values())
+        for name, image in images.items():
+            self._save(image, paths[name])
+        return None
 
     def _make_pair(self, pair: int, contents: Mapping[str, bytes]) -> dict[str, Image.Image]:
         """Decode a pair's files and bring it to its final form. Raises: SkipPair."""
@@ -187,10 +185,8 @@ class ImportJob(FolderJob):
 
     def _save(self, image: Image.Image, path: Path) -> None:
         with files.atomic_write(path) as file:
-            if self.options.format == "jpg":
-                image.save(file, "JPEG", quality=self.options.quality, subsampling=0)
-            else:
-                image.save(file, "PNG")
+            kind = {"jpg": "JPEG", "png": "PNG"}[self.options.format]  # PNG takes no quality
+            image.save(file, kind, quality=self.options.quality, subsampling=0)
 
     def _paths(self, pair: int) -> dict[str, Path]:
         name = f"{self.plan.pairs.stems[pair]}.{self.options.format}"
@@ -199,18 +195,13 @@ class ImportJob(FolderJob):
     def _write_records(self, kept: Sequence[int], skipped: Sequence[Skipped]) -> dict[str, Any]:
         """Write labels and what the data set says of itself; return the report."""
         plan, options = self.plan, self.options
-        facts = {
-            "format": FORMAT,
-            "version": VERSION,
-            "resolution": plan.resolution,
-            "pairs": len(kept),
-        }
+        facts = {"format": FORMAT, "version": VERSION}
+        facts |= {"resolution": plan.resolution, "pairs": len(kept)}
+        aligned = {"template": "arcface", "margin": options.align_margin}
         info = {
             **facts,
             FACE_CHECK_KEY: options.face_check,
-            "alignment": None
-            if options.align == "none"
-            else {"template": "arcface", "margin": options.align_margin},
+            "alignment": None if options.align == "none" else aligned,
             "faces": self.output.identity["faces"],
         }
         files.write_json(self.output.path / INFO_FILE, info)

@@ -75,8 +75,6 @@ def test_histograms_show_shares_and_thresholds():
     ("draw", "message"),
     [
         (lambda: plot_lines([], **LABELS), "Loss & more"),
-        (lambda: Line("a", [1, 2], [1]), "2 points"),
-        (lambda: Line("a", [1], [1], low=[0]), "both low and high"),
         (lambda: bin_values({"a": [math.nan]}), "no finite values"),
         (
             lambda: plot_histograms({"a": np.zeros(2)}, np.arange(3), title="t", x_label="x"),

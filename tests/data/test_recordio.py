@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from data.recordio import Record, RecordImage, RecordReader, write_identities, write_record
+from data.recordio import Record, RecordReader, write_identities, write_record
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 
@@ -69,7 +69,7 @@ def test_people_are_laid_out_as_insightface_reads_them(tmp_path):
         for index in range(count):
             path = tmp_path / f"{label}_{index}.png"
             path.write_bytes(f"image {label} {index}".encode())
-            images.append(RecordImage(f"p{label}/{index}.png", path))
+            images.append((f"p{label}/{index}.png", path))
             contents.append((float(label), path.read_bytes()))
         people.append(images)
     write_identities(tmp_path / "out", people, 112)
