@@ -219,8 +219,7 @@ def _is_byte(value: Any) -> bool:
 
 
 def _unknown_colours(colours: np.ndarray, counts: np.ndarray, where: str) -> str:
-    found = [
-        f"{colours[i].tolist() if colours.shape[1] > 1 else int(colours[i, 0])} ({counts[i]} pixels)"
-        for i in np.argsort(-counts, kind="stable")
-    ]
+    shown = colours.tolist() if colours.shape[1] > 1 else colours[:, 0].tolist()
+    order = np.argsort(-counts, kind="stable")
+    found = [f"{shown[i]} ({counts[i]} pixels)" for i in order]
     return f"{where}: colours that are no class's and near none: {shorten(found)}"

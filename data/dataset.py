@@ -105,8 +105,13 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         return len(self.samples) * (2 if self._mirror else 1)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        pair, is_flipped = self._locate(index)
-        item = {m.name: self._image(m.name, pair, is_flipped=is_flipped) for m in self.modalities}
+        index = operator.index(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must be in 0..{len(self) - 1}, got {index}")
+        is_flipped, pair = divmod(index, len(self.samples))
+        item = {
+            m.name: self._image(m.name, pair, is_flipped=bool(is_flipped)) for m in self.modalities
+        }
         return {**item, "label": self.labels[pair].clone()}
 
     @property
@@ -123,10 +128,6 @@ class PairDataset(Dataset[dict[str, Tensor]]):
     def is_cached(self) -> bool:
         """Whether the decoded images are in memory."""
         return bool(self._cache)
-
-    def label(self, index: int) -> Tensor:
-        """Return the label of item `index`: [c_dim] float32."""
-        return self.labels[self._locate(index)[0]].clone()
 
     def verify(self) -> None:
         """Look at the header and the end of every file.
@@ -181,12 +182,6 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         }
         return check_sizes(sizes, self.samples.base.describe(), expected)
 
-    def _locate(self, index: int) -> tuple[int, bool]:
-        index = operator.index(index)
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must be in 0..{len(self) - 1}, got {index}")
-        return index % len(self.samples), index >= len(self.samples)
-
     def _image(self, modality: str, pair: int, *, is_flipped: bool) -> Tensor:
         # Copied by NumPy: PyTorch would start threads for each of these small arrays.
         cached = self._cache.get(modality)
@@ -197,13 +192,11 @@ class PairDataset(Dataset[dict[str, Tensor]]):
 def choose_subset(num_pairs: int, subset: int | None, seed: int) -> np.ndarray:
     """Return the indices of `subset` random pairs, ascending: [subset] int64.
 
-    Raises: ValueError where `subset` is not in 1..num_pairs, or `seed` is negative.
+    Raises: ValueError where `subset` is not in 1..num_pairs.
     """
     if subset is None:
         return np.arange(num_pairs)
     if not 1 <= subset <= num_pairs:
         raise ValueError(f"--subset must be in 1..{num_pairs}, the number of pairs, got {subset}")
-    if seed < 0:
-        raise ValueError(f"--seed must be at least 0, got {seed}")
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed])))
     return np.sort(rng.permutation(num_pairs)[:subset])

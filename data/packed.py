@@ -1,12 +1,13 @@
 """Indexes of RecordIO files and WebDataset shards, made without reading the images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data.modalities import MODALITIES
 from data.pixels import image_suffixes
 from data.recordio import RecordReader
-from data.sample_index import SampleIndex
+from data.sample_index import SampleIndex, index_files
 from data.shards import ShardReader
 from data.storage import Directory, Mounts, Storage
 
@@ -110,14 +111,11 @@ def _join(path: Path, parts: Mapping[str, tuple[Storage, Labels, Names]]) -> Sam
             column = columns.setdefault(modality, {})
             column.update({key: f"{root}/{name}" for key, name in found.items()})
     width = len(str(max(labels.values())))
-    return SampleIndex(
-        name=path.name,
-        base=Directory(path if path.is_dir() else path.parent),
-        storage=Mounts({root: storage for root, (storage, _, _) in parts.items()}),
-        stems=tuple(labels),
-        identities=tuple(f"{label:0{width}d}" for label in labels.values()),
-        files={kind: tuple(column.get(key) for key in labels) for kind, column in columns.items()},
-    )
+    base = Directory(path if path.is_dir() else path.parent)
+    storage = Mounts({root: storage for root, (storage, _, _) in parts.items()})
+    identities = tuple(f"{label:0{width}d}" for label in labels.values())
+    samples = index_files(base, storage, columns, labels)
+    return replace(samples, name=path.name, identities=identities)
 
 
 def _modality_of(path: Path) -> str:

@@ -81,10 +81,7 @@ def plot_lines(
         x_log, y_log: logarithmic axes, which skip points that are not above 0.
         x_range, y_range: ends of the axes; None is fitted.
         thresholds: label -> x of a vertical line.
-    Raises: ValueError without lines.
     """
-    if not lines:
-        raise ValueError(f"plot {title!r}: there are no lines")
     figure, axes = _new_axes(title, x_label, y_label)
     for number, line in enumerate(lines):
         kept = _thinned(np.asarray(line.y, dtype=np.float64))

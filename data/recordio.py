@@ -10,9 +10,9 @@ with ranges are those that insightface's training reads.
 
 import io
 import struct
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -129,7 +129,8 @@ class RecordReader(Storage):
             if len(words) != 2 or not all(word.isdecimal() for word in words):
                 raise ValueError(f"{index}: line {number} must be two numbers, got {line[:60]!r}")
             self._starts[int(words[0])] = int(words[1])
-        self._bounds = sorted({*self._starts.values(), path.stat().st_size})
+        bounds = pairwise(sorted({*self._starts.values(), path.stat().st_size}))
+        self._sizes = {start: end - start for start, end in bounds}
 
     def describe(self, name: str = "") -> str:
         """Return file and record."""
@@ -141,8 +142,7 @@ class RecordReader(Storage):
 
     def size(self, name: str) -> int:
         """Return the size of a record in bytes, with its header."""
-        start = self._starts[int(name)]
-        return self._bounds[min(bisect_right(self._bounds, start), len(self._bounds) - 1)] - start
+        return self._sizes.get(self._starts[int(name)], 0)
 
     def record(self, number: int) -> Record:
         """Read a record. Raises: ValueError naming file and record where it is damaged."""

@@ -1,5 +1,6 @@
 """The order in which training meets its data: a pure function of seed and position."""
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,8 +20,8 @@ class InfiniteSampler(Sampler[int]):
         seed: of the permutations, at least 0.
         rank: which of the positions this process takes.
         num_replicas: number of processes.
-        start: first global position, such as the number of images seen so far.
-    Raises: ValueError for a value out of its range.
+        start: first global position, such as the number of images seen so far; a multiple of
+            num_replicas.
     """
 
     def __init__(
@@ -31,28 +32,15 @@ class InfiniteSampler(Sampler[int]):
         num_replicas: int = 1,
         start: int = 0,
     ) -> None:
-        if dataset_size < 1:
-            raise ValueError(f"dataset_size must be at least 1, got {dataset_size}")
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
-        if not 0 <= rank < num_replicas:
-            raise ValueError(f"rank must be in 0..num_replicas-1, got {rank} of {num_replicas}")
-        if start < 0 or start % num_replicas:
-            raise ValueError(
-                f"start must be a multiple of num_replicas, got {start} and {num_replicas}"
-            )
-        self._size = dataset_size
-        self._seed = seed
-        self._first = start + rank
-        self._step = num_replicas
+        assert dataset_size > 0, "an empty data set has no order"
+        assert start % num_replicas == 0, "ranks would take other positions than before"
+        self._size, self._seed = dataset_size, seed
+        self._positions = range(start + rank, sys.maxsize, num_replicas)
         self._epoch = -1
         self._permutation = np.empty(0, dtype=np.int64)
 
     def __iter__(self) -> Iterator[int]:
-        position = self._first
-        while True:
-            yield self.index_at(position)
-            position += self._step
+        yield from map(self.index_at, self._positions)
 
     def index_at(self, position: int) -> int:
         """Return the dataset index at a global position, whatever the rank and start."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from dnnlib import files
 
@@ -24,15 +24,7 @@ _MAX_SHEET_PX = (4096, 16384)  # width and height; JPEG files end at 65500
 _MASK_OPACITY = 0.5
 _DIFFERENCE_GAIN = 4
 # Okabe and Ito 2008: seven colours that colour-blind readers tell apart.
-_FIRST_COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
+_FIRST_COLOURS = "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"
 
 
 # Single pictures
@@ -59,7 +51,7 @@ def default_palette(classes: int) -> np.ndarray:
     shade = np.where(np.arange(len(hues)) % 2, 255, 190)[:, None]
     colours = (rgb * shade).astype(np.uint8)
     colours[0] = 0
-    colours[1:8] = _FIRST_COLOURS
+    colours[1:8] = [ImageColor.getrgb(colour) for colour in _FIRST_COLOURS]
     return colours[:classes]
 
 
@@ -140,10 +132,7 @@ def before_after(
         before: samples, each modality -> [C, R, R] uint8.
         after: the same samples; those of their modalities are shown.
         columns: samples a row.
-    Raises: ValueError where there is no sample.
     """
-    if not before:
-        raise ValueError("before_after: there is no image to show")
     cells = [
         strip(
             picture

@@ -88,7 +88,7 @@ def open_storage(path: str | os.PathLike[str]) -> "Directory | ZipArchive":
         raise FileNotFoundError(f"{path}: no such folder or zip archive")
     if not zipfile.is_zipfile(root):
         raise ValueError(f"{path}: neither a folder nor a whole zip archive")
-    return ZipArchive(ZipReader(root))
+    return ZipArchive(root)
 
 
 class Directory(Folder):
@@ -141,82 +141,59 @@ class Directory(Folder):
         return Directory(self.path / folder)
 
 
-class ZipReader:
-    """An archive with one handle a process, so that forked workers do not share a file position.
+class ZipArchive(Folder):
+    """A folder in a zip archive, with a handle a process: forked workers share no file position.
 
+    Args:
+        path: of the archive.
+        prefix: "" or the folder's path with a closing "/".
+        members: of the archive, name -> entry; None reads them.
     Raises: ValueError where a member's name leaves the archive or two members share a name.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, prefix: str = "", members: Mapping[str, zipfile.ZipInfo] | None = None
+    ) -> None:
+        self.name = PurePosixPath(prefix).name or path.stem
+        self._path, self._prefix = path, prefix
+        self._members = _read_members(path) if members is None else members
         self._handle: zipfile.ZipFile | None = None
         self._process = 0
-        self.members: dict[str, zipfile.ZipInfo] = {}
-        with _named_zip_errors(str(path)), zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
-        for info in infos:
-            name = info.filename.replace("\\", "/")
-            parts = PurePosixPath(name)
-            if parts.is_absolute() or ".." in parts.parts or ":" in name.split("/")[0]:
-                raise ValueError(f"{path}: member names must stay in the archive, got {name!r}")
-            if parts.as_posix() in self.members:
-                raise ValueError(f"{path}: two members are called {name!r}")
-            self.members[parts.as_posix()] = info
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None, "_process": 0}
-
-    def read(self, name: str) -> bytes:
-        """Return a member's bytes. Raises: ValueError, FileNotFoundError."""
-        if name not in self.members:
-            raise FileNotFoundError(f"{self.path}:{name}: no such file")
-        if self._handle is None or self._process != os.getpid():
-            self._handle, self._process = zipfile.ZipFile(self.path), os.getpid()
-        with _named_zip_errors(f"{self.path}:{name}"):
-            return self._handle.read(self.members[name])
-
-
-class ZipArchive(Folder):
-    """A folder inside a zip archive.
-
-    Args:
-        reader: the archive, shared by all its folders.
-        prefix: "" or the folder's path with a closing "/".
-    """
-
-    def __init__(self, reader: ZipReader, prefix: str = "") -> None:
-        self._reader, self._prefix = reader, prefix
-        self.name = PurePosixPath(prefix).name or reader.path.stem
+        return {**self.__dict__, "_handle": None}
 
     def describe(self, name: str = "") -> str:
         """Return "archive.zip:folder/name"."""
         inside = f"{self._prefix}{name}"
-        return f"{self._reader.path}:{inside}" if inside else str(self._reader.path)
+        return f"{self._path}:{inside}" if inside else str(self._path)
 
     def names(self) -> list[str]:
         """Return the names of all files at any depth."""
-        below = (
-            name.removeprefix(self._prefix)
-            for name in self._reader.members
-            if name.startswith(self._prefix)
-        )
-        return sorted(name for name in below if all(map(_is_shown, name.split("/"))))
+        inside = (name for name in self._members if name.startswith(self._prefix))
+        below = sorted(name.removeprefix(self._prefix) for name in inside)
+        return [name for name in below if all(map(_is_shown, name.split("/")))]
 
     def exists(self, name: str) -> bool:
         """Return whether `name` is a file in it."""
-        return f"{self._prefix}{name}" in self._reader.members
+        return f"{self._prefix}{name}" in self._members
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes."""
-        return self._reader.members[f"{self._prefix}{name}"].file_size
+        return self._members[f"{self._prefix}{name}"].file_size
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading."""
-        return io.BytesIO(self._reader.read(f"{self._prefix}{name}"))
+        """Open a file for reading. Raises: ValueError, FileNotFoundError."""
+        if not self.exists(name):
+            raise FileNotFoundError(f"{self.describe(name)}: no such file")
+        if self._handle is None or self._process != os.getpid():
+            self._handle, self._process = zipfile.ZipFile(self._path), os.getpid()
+        with _named_zip_errors(self.describe(name)):
+            return io.BytesIO(self._handle.read(self._members[f"{self._prefix}{name}"]))
 
     def enter(self, folder: str) -> "ZipArchive":
         """Return the folder of that name."""
-        return ZipArchive(self._reader, f"{self._prefix}{folder}/")
+        return ZipArchive(self._path, f"{self._prefix}{folder}/", self._members)
 
 
 class Mounts(Storage):
@@ -290,6 +267,21 @@ def link_or_copy(source: Path, target: Path) -> bool:
 
 def _is_shown(name: str) -> bool:
     return not name.startswith(".") and name not in _IGNORED_FOLDERS
+
+
+def _read_members(path: Path) -> dict[str, zipfile.ZipInfo]:
+    with _named_zip_errors(str(path)), zipfile.ZipFile(path) as archive:
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        name = str(PurePosixPath(info.filename.replace("\\", "/")))
+        first, *others = name.split("/")  # nothing in front of an absolute path's slash
+        if not first or ":" in first or ".." in (first, *others):
+            raise ValueError(f"{path}: member names must stay in the archive, got {name!r}")
+        if name in members:
+            raise ValueError(f"{path}: two members are called {name!r}")
+        members[name] = info
+    return members
 
 
 @contextlib.contextmanager

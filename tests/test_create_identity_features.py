@@ -55,7 +55,7 @@ def test_they_lie_in_the_data_folder_and_condition_training(people, faces):
     assert np.linalg.norm(found.vectors, axis=1) == pytest.approx(np.ones(6), rel=1e-6)
     pairs = PairDataset.open(faces, use_labels=None, feature_scale=4.0)
     assert pairs.c_dim == 8
-    torch.testing.assert_close(pairs.label(3), torch.tensor(4 * found.vectors[3]))
+    torch.testing.assert_close(pairs.labels[3], torch.tensor(4 * found.vectors[3]))
 
 
 def test_batches_change_no_byte(people, faces):

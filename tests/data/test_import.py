@@ -188,7 +188,7 @@ def test_labels_follow_new_names(tmp_path):
     write_json(tmp_path / "colour" / IDENTITY_FILE, {"7_vis.png": [1.5]})
     folders = {"rgb": tmp_path / "colour", "nir": tmp_path / "infra"}
     run(tmp_path / "out", **folders, pair_regex=r"(\d+)_")
-    assert PairDataset.open(tmp_path / "out", use_labels=None).label(0).tolist() == [1.5]
+    assert PairDataset.open(tmp_path / "out", use_labels=None).labels.tolist() == [[1.5]]
 
 
 def test_jpeg_keeps_colours_close(tmp_path):

@@ -74,7 +74,6 @@ def test_histograms_show_shares_and_thresholds():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plot_lines([], **LABELS), "Loss & more"),
         (lambda: bin_values({"a": [math.nan]}), "no finite values"),
         (
             lambda: plot_histograms({"a": np.zeros(2)}, np.arange(3), title="t", x_label="x"),

@@ -43,19 +43,3 @@ def test_index_at_is_a_pure_function_of_the_position():
 
 def test_one_item_repeats():
     assert take(4, 1) == [0, 0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dataset_size": 0}, "dataset_size must be at least 1, got 0"),
-        ({"dataset_size": 3, "seed": -1}, "seed must be at least 0, got -1"),
-        ({"dataset_size": 3, "rank": 2, "num_replicas": 2}, "rank must be .* got 2 of 2"),
-        ({"dataset_size": 3, "rank": -1}, "rank must be .* got -1 of 1"),
-        ({"dataset_size": 3, "num_replicas": 2, "start": 3}, "start must be a multiple"),
-        ({"dataset_size": 3, "start": -1}, "start must be a multiple"),
-    ],
-)
-def test_values_out_of_range_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        InfiniteSampler(**options)

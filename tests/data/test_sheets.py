@@ -47,11 +47,6 @@ def test_differences_are_shown_around_grey():
     assert sheets.difference(before, after).tolist() == [[[128, 136, 120, 0]]]
 
 
-def test_before_after_needs_a_sample():
-    with pytest.raises(ValueError, match="before_after"):
-        sheets.before_after([], [])
-
-
 def test_overlays_leave_class_0_alone():
     palette = np.array([[9, 9, 9], [255, 0, 0]], np.uint8)
     for channels in (1, 3):
