@@ -38,11 +38,7 @@ class CheckOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckJob(Job):
-    """A data set to be looked through.
-
-    Attributes:
-        options: as checked.
-    """
+    """A data set to be looked through."""
 
     options: CheckOptions
 

@@ -11,6 +11,7 @@ import numpy as np
 from renderer.materials import HAIR, IRISES, Spectrum, draw_name, lip_spectrum, skin_spectrum
 
 SEED_LIMIT = 1 << 32
+IDENTITY_STREAM, SAMPLE_STREAM = range(2)  # independent random numbers of one subject
 
 
 class Style(Enum):
@@ -37,14 +38,6 @@ class HairStyle(Enum):
     def hangs(self) -> bool:
         """Whether the hair falls beside the face and covers the ears."""
         return self in (HairStyle.BOB, HairStyle.LONG, HairStyle.WAVY)
-
-
-class Stream(Enum):
-    """Independent random streams of one subject."""
-
-    IDENTITY = 0
-    SAMPLE = 1
-    TEXTURE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +128,7 @@ class Identity:
 
 
 def stream_rng(
-    stream: Stream, style: Style, seed: int, identity: int, sample: int = 0
+    stream: int, style: Style, seed: int, identity: int, sample: int = 0
 ) -> np.random.Generator:
     """Return the generator of one purpose.
 
@@ -147,7 +140,7 @@ def stream_rng(
     for name, value in (("seed", seed), ("identity", identity), ("sample", sample)):
         if not 0 <= value < SEED_LIMIT:
             raise ValueError(f"{name}: must be 0 .. 2**32 - 1, got {value}")
-    key = (list(Style).index(style), stream.value)
+    key = (list(Style).index(style), stream)
     return np.random.default_rng(np.random.SeedSequence([seed, identity, sample], spawn_key=key))
 
 
@@ -159,7 +152,7 @@ def draw_identity(seed: int, identity: int, style: Style) -> Identity:
         identity: identity number.
         style: photo and plain have different identities.
     """
-    rng = stream_rng(Stream.IDENTITY, style, seed, identity)
+    rng = stream_rng(IDENTITY_STREAM, style, seed, identity)
     build = float(np.clip(rng.beta(0.7, 0.7), 0, 1))  # 0 fine .. 1 strong: jaw, brows, beard
     head = _draw_head(rng, build)
     hair = _draw_hair(rng, build, head)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from renderer.identity import Identity, Stream, Style, stream_rng
+from renderer.identity import SAMPLE_STREAM, Identity, Style, stream_rng
 from renderer.materials import Spectrum, dyed_spectrum
 
 
@@ -82,7 +82,7 @@ def draw_sample(seed: int, identity: int, sample: int, subject: Identity, style:
         subject: the subject, which decides how likely glasses are.
         style: photo or plain.
     """
-    rng = stream_rng(Stream.SAMPLE, style, seed, identity, sample)
+    rng = stream_rng(SAMPLE_STREAM, style, seed, identity, sample)
     return Sample(
         pose=_draw_pose(rng),
         expression=_draw_expression(rng),

@@ -109,11 +109,7 @@ def prepare(options: ExampleOptions) -> "ExampleJob":
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExampleJob(FolderJob):
-    """A data set to be rendered.
-
-    Attributes:
-        options: as checked.
-    """
+    """A data set to be rendered."""
 
     options: ExampleOptions
 

@@ -104,17 +104,11 @@ def prepare(options: ImportOptions, faces: FaceTools | None = None) -> "ImportJo
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImportJob(FolderJob):
-    """An import to be written or continued.
-
-    Attributes:
-        options: as checked.
-        plan: what to write.
-        faces: finds and aligns faces; None where nobody asks for that.
-    """
+    """An import to be written or continued."""
 
     options: ImportOptions
     plan: Plan
-    faces: FaceTools | None = None
+    faces: FaceTools | None = None  # where --align or --face-check asks for them
 
     def work(self, progress: Progress) -> str:
         """Write pairs, labels and report."""

@@ -14,7 +14,7 @@ from data.pairs import Layout, find_layout, index_matching, list_images, match_s
 from data.sample_index import SampleIndex, hash_rows, shorten
 from data.storage import Directory, map_in_threads, open_storage
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]  # left, upper, right, lower in pixels of the source
 
 
 class Reason(Enum):
@@ -41,7 +41,7 @@ class SkipPair(Exception):  # noqa: N818  # an answer, not an error
     Args:
         reason: kind of problem.
         detail: the values that it is about.
-        boxes: left, upper, right, lower of the faces found, in pixels of the source image.
+        boxes: of the faces found.
         modality: whose image it is about.
     """
 
@@ -58,19 +58,12 @@ class SkipPair(Exception):  # noqa: N818  # an answer, not an error
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A file or pair that is not imported.
+    """A file or pair that is not imported."""
 
-    Attributes:
-        name: of the file or files.
-        reason: kind of problem.
-        detail: the values that it is about, or "".
-        boxes: left, upper, right, lower of the faces that a detector found, in pixels.
-    """
-
-    name: str
+    name: str  # of the file or files
     reason: Reason
-    detail: str = ""
-    boxes: Sequence[Box] = ()
+    detail: str = ""  # the values that it is about
+    boxes: Sequence[Box] = ()  # of the faces that a detector found
 
     @classmethod
     def of(cls, pairs: SampleIndex, pair: int, why: SkipPair) -> "Skipped":
@@ -81,27 +74,16 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What an import would write.
+    """What an import would write."""
 
-    Attributes:
-        pairs: what is written; their stems are the names to write.
-        resolution: side of the written images in pixels.
-        smallest: the image that decided on the resolution, "" where an option did.
-        skipped: what is not written, in order of reason and name.
-        num_found: modality -> number of image files.
-        num_usable: pairs that could be written; more than in `pairs` with --max-images.
-        fingerprint: 64 hex digits of the names and sizes of all image files.
-        labels: label file -> label of each pair that has one, by its stem.
-    """
-
-    pairs: SampleIndex
-    resolution: int
-    smallest: str
-    skipped: Sequence[Skipped]
-    num_found: Mapping[str, int]
-    num_usable: int
-    fingerprint: str
-    labels: Mapping[str, Mapping[str, Any]]
+    pairs: SampleIndex  # what is written; their stems are the names to write
+    resolution: int  # side of the written images in pixels
+    smallest: str  # the image that decided on the resolution, "" where an option did
+    skipped: Sequence[Skipped]  # in order of reason and name
+    num_found: Mapping[str, int]  # modality -> number of image files
+    num_usable: int  # pairs that could be written; more than in `pairs` with --max-images
+    fingerprint: str  # 64 hex digits of the names and sizes of all image files
+    labels: Mapping[str, Mapping[str, Any]]  # label file -> label by stem
 
     def facts(self) -> dict[str, Any]:
         """Return what a dry run tells of it, as plain JSON values."""
@@ -246,7 +228,11 @@ def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int]
 
     def measure(pair: int) -> int | Skipped:
         try:
-            sizes = [_read_size(pairs, pair, modality) for modality in pairs.modalities]
+            sizes = []
+            for modality in pairs.modalities:
+                with skip_unreadable(pairs, pair, modality), pairs.open(modality, pair) as file:
+                    header = pixels.read_header(file, pairs.describe(modality, pair))
+                sizes.append((header.width, header.height))
             return find_square(sizes, options.crop)[2]
         except SkipPair as why:
             return Skipped.of(pairs, pair, why)
@@ -254,12 +240,6 @@ def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int]
     results = dict(enumerate(map_in_threads(measure, range(len(pairs)), options.workers)))
     sides = {pair: found for pair, found in results.items() if isinstance(found, int)}
     return sides, [found for found in results.values() if isinstance(found, Skipped)]
-
-
-def _read_size(pairs: SampleIndex, pair: int, modality: str) -> tuple[int, int]:
-    with skip_unreadable(pairs, pair, modality), pairs.open(modality, pair) as file:
-        header = pixels.read_header(file, pairs.describe(modality, pair))
-    return header.width, header.height
 
 
 def _choose_resolution(
