@@ -117,21 +117,20 @@ def build_plan(options: ImportOptions) -> Plan:
     pairs = index_matching(layout, matching)
     tables = labels.read_label_tables(pairs)
     sides, bad = _measure(pairs, options)
-    kept, resolution, smallest, small = _choose_resolution(pairs, sides, options)
-    skipped = sorted(
-        [*skipped, *bad, *small],
-        key=lambda entry: (list(Reason).index(entry.reason), entry.name),
-    )
-    if not kept:
+    skipped += bad
+    skipped.sort(key=lambda entry: (list(Reason).index(entry.reason), entry.name))
+    if not sides:
         raise ValueError(f"no pair can be imported; skipped: {describe_skipped(skipped)}")
-    pairs = pairs.select(kept[: options.max_images])
+    smallest = min(sides, key=lambda pair: sides[pair])
+    decisive = "" if options.resolution else pairs.describe(MODALITIES[0].name, smallest)
+    pairs = pairs.select([*sides][: options.max_images])
     return Plan(
         pairs=pairs,
-        resolution=resolution,
-        smallest=smallest,
+        resolution=options.resolution or largest_resolution(sides[smallest]),
+        smallest=decisive,
         skipped=skipped,
         num_found={modality: len(files) for modality, files in names.items()},
-        num_usable=len(kept),
+        num_usable=len(sides),
         fingerprint=_fingerprint(layout, names),
         labels={table.kind: _find_labels(table, pairs) for table in tables},
     )
@@ -224,7 +223,9 @@ def _list_names(
 
 
 def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int], list[Skipped]]:
-    """Return pair -> side of its crop in pixels, and the pairs that have none."""
+    """Return pair -> side of its crop in pixels, and the pairs that have none or a small one."""
+    # The size of an aligned face is found later.
+    least = 0 if options.align != "none" else options.resolution or 0
 
     def measure(pair: int) -> int | Skipped:
         try:
@@ -233,38 +234,16 @@ def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int]
                 with skip_unreadable(pairs, pair, modality), pairs.open(modality, pair) as file:
                     header = pixels.read_header(file, pairs.describe(modality, pair))
                 sizes.append((header.width, header.height))
-            return find_square(sizes, options.crop)[2]
+            side = find_square(sizes, options.crop)[2]
+            if side < least:
+                raise SkipPair(Reason.TOO_SMALL, f"{side} of {least} pixels")
+            return side
         except SkipPair as why:
             return Skipped.of(pairs, pair, why)
 
     results = dict(enumerate(map_in_threads(measure, range(len(pairs)), options.workers)))
     sides = {pair: found for pair, found in results.items() if isinstance(found, int)}
     return sides, [found for found in results.values() if isinstance(found, Skipped)]
-
-
-def _choose_resolution(
-    pairs: SampleIndex, sides: Mapping[int, int], options: ImportOptions
-) -> tuple[list[int], int, str, list[Skipped]]:
-    """Return the pairs to keep, the resolution, what decided on it, and what is too small."""
-    first, wanted = MODALITIES[0].name, options.resolution
-    if wanted is None:
-        if not sides:
-            return [], 0, "", []
-        smallest = min(sides, key=lambda pair: sides[pair])
-        resolution = largest_resolution(sides[smallest])
-        return list(sides), resolution, pairs.describe(first, smallest), []
-    if options.align != "none":
-        return list(sides), wanted, "", []  # the face's size counts, which is found later
-    small = [
-        Skipped(
-            name=pairs.describe(first, pair),
-            reason=Reason.TOO_SMALL,
-            detail=f"{side} of {wanted} pixels",
-        )
-        for pair, side in sides.items()
-        if side < wanted
-    ]
-    return [pair for pair, side in sides.items() if side >= wanted], wanted, "", small
 
 
 def _find_labels(table: labels.LabelTable, pairs: SampleIndex) -> dict[str, Any]:
