@@ -1,7 +1,5 @@
-import pickle
 import shutil
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +20,6 @@ from tests.helpers.images import (
 )
 
 STEMS = ["1_0", "1_1", "2_0", "2_1"]
-OCULAR = Path(__file__).parents[3] / "shared" / "ocular" / "pairs"
 
 
 def stored(root, stem, folder):
@@ -131,13 +128,6 @@ def test_loader_workers_give_what_the_data_set_gives(tmp_path, archived):
         assert torch.equal(joined, torch.stack([dataset[i][name] for i in range(8)]))
 
 
-def test_data_set_can_be_pickled(tmp_path):
-    archive = zip_folder(write_pairs(tmp_path / "faces"), tmp_path / "faces.zip")
-    dataset = PairDataset.open(archive)
-    copy = pickle.loads(pickle.dumps(dataset))
-    assert torch.equal(copy[3]["nir"], dataset[3]["nir"])
-
-
 def test_index_out_of_range(tmp_path):
     dataset = PairDataset.open(write_pairs(tmp_path))
     assert len(list(dataset)) == 4
@@ -188,13 +178,6 @@ def test_file_that_breaks_later_is_named(tmp_path):
         dataset[1]
 
 
-def test_text_that_is_called_an_image_is_named(tmp_path):
-    write_pairs(tmp_path)
-    (tmp_path / "VIS" / "1_1.png").write_text("no image\n")
-    with pytest.raises(ValueError, match="VIS/1_1.png: not an image"):
-        PairDataset.open(tmp_path).verify()
-
-
 def test_sizes_that_differ_are_named(tmp_path):
     write_pairs(tmp_path)
     write_image(tmp_path / "NIR" / "2_0.png", random_pixels(0, 32, 1))
@@ -216,13 +199,3 @@ def test_another_resolution_than_expected_is_refused(tmp_path):
     assert PairDataset.open(tmp_path, resolution=16).resolution == 16
     with pytest.raises(ValueError, match="images must have 32 pixels a side, got 16"):
         PairDataset.open(tmp_path, resolution=32)
-
-
-@pytest.mark.skipif(not OCULAR.is_dir(), reason="shared/ocular is not beside the checkout")
-def test_published_pairs():
-    dataset = PairDataset.open(OCULAR / "images")
-    assert (dataset.name, len(dataset), dataset.resolution) == ("pairs", 16, 256)
-    assert PairDataset.open(OCULAR).fingerprint() == dataset.fingerprint()
-    rgb, nir = dataset[0]["rgb"].float(), dataset[0]["nir"].float()
-    assert rgb.shape == (3, 256, 256)
-    assert torch.corrcoef(torch.stack([rgb.mean(0).flatten(), nir.flatten()]))[0, 1] > 0.5
