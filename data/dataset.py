@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class PairDataset(Dataset[dict[str, Tensor]]):
-    """Pairs of a data set, opened by `open`; `verify` looks at all files, `cache` decodes them.
+    """Pairs of a data set, made by `open`; `verify` looks at all files, `cache` decodes them.
 
     Item i is {"rgb": [3, R, R] uint8 0..255, "nir": [1, R, R] uint8 0..255, "label": [c_dim]
     float32}. With `mirror`, item i + n is pair i with both images flipped left to right.
@@ -35,24 +35,16 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         labels: [n, c_dim] float32, of the pairs without the flipped ones.
         feature_scale: length that identity features have as labels; None where there are none, or
             they are as they were.
-
-    Args:
-        samples: pairs of both modalities.
-        labels: of all pairs; [n, 0] for none.
-        resolution: what the images must measure; None accepts what they do.
-        mirror: whether to add the flipped pairs.
-        feature_scale: see the attribute.
-    Raises: ValueError where the first image has another size than `resolution`.
     """
 
     def __init__(
         self,
         samples: SampleIndex,
         labels: np.ndarray,
+        feature_scale: float | None,
+        resolution: int | None,
         *,
-        resolution: int | None = None,
-        mirror: bool = False,
-        feature_scale: float | None = None,
+        mirror: bool,
     ) -> None:
         self.name, self.samples, self.modalities = samples.name, samples, MODALITIES
         self.labels = torch.from_numpy(labels.astype(np.float32))
@@ -83,7 +75,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             seed: of the subset.
             resolution: what the images must measure; None accepts what they do.
             feature_scale: length that identity features get as labels; None leaves them.
-        Raises: FileNotFoundError; ValueError naming file or option, rule and value.
+        Raises: FileNotFoundError; ValueError naming file or option, rule and value, also where the
+            first image has another size than `resolution`.
         """
         samples = open_pairs(root)
         if use_labels is None:
@@ -93,13 +86,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             matrix = label_files.load_labels(samples, feature_scale)
             scale = feature_scale if label_files.takes_identity_features(samples) else None
         kept = choose_subset(len(samples), subset, seed)
-        return cls(
-            samples.select(kept),
-            matrix[kept],
-            resolution=resolution,
-            mirror=mirror,
-            feature_scale=scale,
-        )
+        return cls(samples.select(kept), matrix[kept], scale, resolution, mirror=mirror)
 
     def __len__(self) -> int:
         return len(self.samples) * (2 if self._mirror else 1)
@@ -108,10 +95,11 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         index = operator.index(index)
         if not 0 <= index < len(self):
             raise IndexError(f"index must be in 0..{len(self) - 1}, got {index}")
-        is_flipped, pair = divmod(index, len(self.samples))
-        item = {
-            m.name: self._image(m.name, pair, is_flipped=bool(is_flipped)) for m in self.modalities
-        }
+        flips, pair = divmod(index, len(self.samples))
+        step = -1 if flips else 1
+        images = {m.name: self._pixels(m.name, pair)[..., ::step] for m in self.modalities}
+        # Copied by NumPy: PyTorch would start threads for each of these small arrays.
+        item = {name: torch.from_numpy(image.copy()) for name, image in images.items()}
         return {**item, "label": self.labels[pair].clone()}
 
     @property
@@ -182,11 +170,9 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         }
         return check_sizes(sizes, self.samples.base.describe(), expected)
 
-    def _image(self, modality: str, pair: int, *, is_flipped: bool) -> Tensor:
-        # Copied by NumPy: PyTorch would start threads for each of these small arrays.
+    def _pixels(self, modality: str, pair: int) -> np.ndarray:
         cached = self._cache.get(modality)
-        image = self.samples.image(modality, pair) if cached is None else cached[pair]
-        return torch.from_numpy((image[..., ::-1] if is_flipped else image).copy())
+        return self.samples.image(modality, pair) if cached is None else cached[pair]
 
 
 def choose_subset(num_pairs: int, subset: int | None, seed: int) -> np.ndarray:
