@@ -6,7 +6,6 @@ A picture is [C, H, W] uint8 with 1 channel (grey) or 3; whatever is composed ha
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
@@ -39,8 +38,8 @@ def resize(picture: np.ndarray, height: int, width: int) -> Pixels:
     """Return a picture in another size: area means, whole copies of pixels where it grows."""
     if picture.shape[1:] == (height, width):
         return picture
-    plane = Image.fromarray(np.ascontiguousarray(as_rgb(picture).transpose(1, 2, 0)))
-    return np.asarray(plane.resize((width, height), Image.Resampling.BOX)).transpose(2, 0, 1)
+    resized = _to_image(as_rgb(picture)).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(resized).transpose(2, 0, 1)
 
 
 def default_palette(classes: int) -> np.ndarray:
@@ -90,23 +89,19 @@ def side_by_side(pictures: Iterable[np.ndarray]) -> Pixels:
 
 def strip(pictures: Iterable[np.ndarray], width: int = _STRIP_PX) -> Pixels:
     """Join the pictures of one sample, enlarged to about `width` each, with gaps between."""
-    gaps = ((0, 0), (0, _GAP_PX), (0, _GAP_PX))
     framed = []
     for picture in pictures:
         copies = max(1, width // picture.shape[2])  # of each pixel; larger pictures stay
         large = as_rgb(picture).repeat(copies, axis=1).repeat(copies, axis=2)
-        framed.append(np.pad(large, gaps))
+        framed.append(np.pad(large, ((0, 0), (0, _GAP_PX), (0, _GAP_PX))))
     return np.pad(np.concatenate(framed, axis=2), ((0, 0), (0, 0), (0, 2 * _GAP_PX)))
 
 
 def image_grid(cells: Sequence[np.ndarray], columns: int) -> Pixels:
     """Arrange [3, H, W] cells in rows: [3, rows * H, columns * W]; what is left over is black."""
-    blank = [np.zeros_like(cells[0])] * (-len(cells) % columns)
-    padded = [*cells, *blank]
-    rows = [
-        np.concatenate(padded[start : start + columns], axis=2)
-        for start in range(0, len(padded), columns)
-    ]
+    padded = [*cells, *[np.zeros_like(cells[0])] * (-len(cells) % columns)]
+    starts = range(0, len(padded), columns)
+    rows = [np.concatenate(padded[start : start + columns], axis=2) for start in starts]
     return np.concatenate(rows, axis=1)
 
 
@@ -177,8 +172,8 @@ class ContactSheet:
         row, column = divmod(self._number, self._columns)
         x = column * (self._tile[1] + _GAP_PX)
         y = row * (self._tile[0] + self._caption_px + _GAP_PX)
-        tile = resize(as_rgb(picture), *self._tile).transpose(1, 2, 0)
-        self._sheet.paste(Image.fromarray(np.ascontiguousarray(tile)), (x, y + self._caption_px))
+        tile = _to_image(resize(as_rgb(picture), *self._tile))
+        self._sheet.paste(tile, (x, y + self._caption_px))
         for number, line in enumerate(caption.split("\n")):
             place = (x + 1, y + number * _CAPTION_PX)
             ImageDraw.Draw(self._sheet).text(place, line, fill=(255, 255, 255))
@@ -221,10 +216,9 @@ def encode_png(pixels: np.ndarray, *, optimize: bool = False) -> bytes:
 
 def save_image(path: Path, pixels: np.ndarray) -> None:
     """Write pixels as `encode_png` takes them, atomically, as JPEG where the name says so."""
-    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
-    options: dict[str, Any] = {"quality": JPEG_QUALITY, "subsampling": 0} if is_jpeg else {}
+    kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"
     with files.atomic_write(path) as file:
-        _to_image(pixels).save(file, format="JPEG" if is_jpeg else "PNG", **options)
+        _to_image(pixels).save(file, kind, quality=JPEG_QUALITY, subsampling=0)  # of JPEG alone
 
 
 def _to_image(pixels: np.ndarray) -> Image.Image:

@@ -18,7 +18,7 @@ from renderer.canvas import (
 from renderer.geometry import nose_outline
 from renderer.identity import Identity
 from renderer.materials import BLACK_LASH, MOUTH_INSIDE, PUPIL, SCLERA, TEETH, Spectrum
-from renderer.sample import Expression, Sample
+from renderer.sample import Sample
 
 SKIN = Material(ident=classes.SKIN, scatter=1.0, gloss=0.14)
 _BROW = Material(ident=classes.BROWS, scatter=0.3)
@@ -81,16 +81,14 @@ def paint_mouth(canvas: Canvas, surface: Surface, subject: Identity, sample: Sam
     """Paint lips, and teeth and the mouth's inside where it is open."""
     face, expression = subject.face, sample.expression
     width = face.mouth_half_width * (1 + 0.16 * max(expression.smile, 0.0))
-    below = face.mouth_y + expression.mouth_open + 0.12
-    down = (face.mouth_y - 0.14, below)
+    down = (face.mouth_y - 0.14, face.mouth_y + expression.mouth_open + 0.12)
     canvas, surface = _crop(canvas, surface, (-1.4 * width, 1.4 * width), down)
     u = surface.x * (1 / width)
     arch = np.maximum(1 - u * u, 0)
     corners = 0.048 * expression.smile
     line = face.mouth_y + corners * (0.45 - u * u)
-    bow = (
-        1 - 0.45 * face.bow * bump(u, 0 * u, 0.16, 1) + 0.10 * bump(np.abs(u) - 0.3, 0 * u, 0.2, 1)
-    )
+    bow = 1 - 0.45 * face.bow * bump(u, 0 * u, 0.16, 1)
+    bow = bow + 0.10 * bump(np.abs(u) - 0.3, 0 * u, 0.2, 1)
     top = line - face.upper_lip * arch**0.75 * bow
     gap = line + expression.mouth_open * arch**0.8
     bottom = gap + face.lower_lip * arch**0.7
@@ -149,9 +147,9 @@ def paint_glasses(canvas: Canvas, surface: Surface, subject: Identity, sample: S
     ring = (np.abs(u) ** exponent + np.abs(v) ** exponent + 1e-6) ** (1 / exponent)
     thickness = max(surroundings.frame_width, 0.6 * surface.px)
     rim = soft(thickness - np.abs(ring - 1) * half_y, surface.px)
-    bridge = soft(thickness - np.abs(surface.y + 0.02 + 0.4 * np.abs(surface.x)), surface.px) * (
-        np.abs(surface.x) < 0.2 * eyes.spacing
-    )
+    side = np.abs(surface.x)
+    bridge = soft(thickness - np.abs(surface.y + 0.02 + 0.4 * side), surface.px)
+    bridge = bridge * (side < 0.2 * eyes.spacing)
     arm = soft(0.9 * thickness - np.abs(surface.y + 0.01), surface.px) * (u > 1)
     lens = soft(1 - ring, 0.1)
     canvas.paint(0.06 * lens * surface.alpha, (0.5, 0.52, 0.55, 0.45), _LENS)
@@ -167,7 +165,8 @@ def _paint_eye(
     unit = eyes.half_width
     u, v = _eye_coordinates(surface, subject, side)
     arch = np.maximum(1 - u * u, 0)
-    upper = -_lid_height(subject, expression) * arch**0.62 * (1 + 0.12 * u * (u < 1))
+    squint = 1 - 0.18 * max(expression.smile, 0.0)
+    upper = -(eyes.openness * expression.lids * squint) * arch**0.62 * (1 + 0.12 * u * (u < 1))
     lower = 0.30 * arch**0.9
     px = surface.px / unit
     opening = soft(np.minimum(v - upper, lower - v), 1.2 * px) * (arch > 0) * surface.alpha
@@ -230,11 +229,6 @@ def _eye_coordinates(surface: Surface, subject: Identity, side: float) -> tuple[
     down = surface.y * (1 / eyes.half_width)
     cos, sin = float(np.cos(eyes.tilt)), float(np.sin(eyes.tilt))
     return across * cos - down * sin, across * sin + down * cos
-
-
-def _lid_height(subject: Identity, expression: Expression) -> float:
-    squint = 1 - 0.18 * max(expression.smile, 0.0)
-    return subject.eyes.openness * expression.lids * squint
 
 
 def _iris_texture(iris: Spectrum, ratio: Array) -> Array:

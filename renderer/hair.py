@@ -33,8 +33,7 @@ _FULL_BEARD = 0.6
 def paint_back_hair(canvas: Canvas, subject: Identity, sample: Sample, table: Array) -> None:
     """Paint what lies behind neck and ears: hanging hair, or a bun on top."""
     _paint_back_cap(canvas, subject, sample, table)
-    x, y = _hair_coordinates(canvas, sample)
-    px = canvas.px / sample.pose.scale
+    x, y, px = _hair_coordinates(canvas, sample)
     if subject.hair.style.hangs:
         _paint_hanging(canvas, subject, sample, (x, y, px), table)
     if subject.hair.style is HairStyle.TIED:
@@ -62,8 +61,7 @@ def paint_side_hair(canvas: Canvas, subject: Identity, sample: Sample, table: Ar
     """Paint hanging hair that falls over the shoulders, beside the neck."""
     if not subject.hair.style.hangs:
         return
-    x, y = _hair_coordinates(canvas, sample)
-    px = canvas.px / sample.pose.scale
+    x, y, px = _hair_coordinates(canvas, sample)
     inner = subject.neck_half_width * (1.0 + 0.25 * smoothstep(0.4, 1.0, y))
     only = soft(np.abs(x) - inner, 2 * px)
     _paint_hanging(canvas, subject, sample, (x, y, px), table, only)
@@ -75,7 +73,7 @@ def paint_hair(
     """Paint the cap of hair over head and ears, with its shadow on the forehead."""
     hair = subject.hair
     shell = _shell(canvas, subject, sample, table)
-    across = _fan(shell, subject)
+    across = (shell.x - hair.part) / np.maximum(0.45 - shell.y, 0.15)  # strands fan out from there
     line = _hairline(shell, subject, sample, across, table)
     width = max(0.02, 1.5 * shell.px)
     alpha = soft(line - shell.y, width) * shell.alpha
@@ -142,11 +140,12 @@ def _curls(shell: Surface, table: Array) -> Array:
     )
 
 
-def _hair_coordinates(canvas: Canvas, sample: Sample) -> tuple[Array, Array]:
-    """Return body coordinates that roll with the head near it and hang straight below."""
+def _hair_coordinates(canvas: Canvas, sample: Sample) -> tuple[Array, Array, float]:
+    """Return x, y that roll with the head near it and hang straight below, and a subpixel."""
     x, y = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
-    swing = -sample.pose.roll * smoothstep(0.9, -0.7, y) * y
-    return x - swing - 0.08 * sample.surroundings.hair_phase * smoothstep(0.1, 1.0, y) * 0.4, y
+    x = x + sample.pose.roll * smoothstep(0.9, -0.7, y) * y
+    x = x - 0.08 * sample.surroundings.hair_phase * smoothstep(0.1, 1.0, y) * 0.4
+    return x, y, canvas.px / sample.pose.scale
 
 
 def _paint_hanging(
@@ -183,12 +182,6 @@ def _paint_hanging(
     canvas.shade(alpha * (0.55 * inner))
 
 
-def _fan(shell: Surface, subject: Identity) -> Array:
-    """Return the coordinate across the strands, which fan out from the parting."""
-    reach = np.maximum(0.45 - shell.y, 0.15)
-    return (shell.x - subject.hair.part) / reach
-
-
 def _hairline(
     shell: Surface, subject: Identity, sample: Sample, across: Array, table: Array
 ) -> Array:
@@ -210,9 +203,6 @@ def _hairline(
 
 def _strands(subject: Identity, coordinate: Array, table: Array) -> Array:
     """Return hair's reflectance [4, S, S] with lighter and darker strands."""
-    shade = (
-        1
-        + 0.30 * wave_noise(coordinate, table[1])
-        + 0.15 * wave_noise(coordinate * 2.7 + 5, table[4])
-    )
+    shade = 1 + 0.30 * wave_noise(coordinate, table[1])
+    shade = shade + 0.15 * wave_noise(coordinate * 2.7 + 5, table[4])
     return spectra(subject.hair_colour) * shade
