@@ -6,6 +6,7 @@ ending, subfolder and the folder of its modality.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,7 +18,7 @@ from data import pixels
 from data.modalities import MODALITIES
 from data.numbers import rows_of
 from data.sample_index import MODALITY_FOLDERS, SampleIndex, shorten
-from data.storage import Directory, Folder, Mounts
+from data.storage import Directory, Folder
 
 IDENTITY_FILE = "identity_features.json"
 CLASS_FILE = "dataset.json"
@@ -28,24 +29,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """The labels of one file, as they stand in it.
+    """The labels of one file, as they stand in it."""
 
-    Attributes:
-        file: shown in messages.
-        kind: IDENTITY_FILE or CLASS_FILE.
-        values: file name without ending and modality folder -> label.
-    """
-
-    file: str
-    kind: str
-    values: Mapping[str, Any]
+    file: str  # shown in messages
+    kind: str  # IDENTITY_FILE or CLASS_FILE
+    values: Mapping[str, Any]  # file name without ending and modality folder -> label
 
 
 def has_identity_features(samples: SampleIndex) -> bool:
     """Return whether the data set has the folders VIS and NIR and an identity_features.json."""
-    folders = _image_folders(samples)
-    has_standard_names = all(folders[m.name].name == m.folders[0] for m in MODALITIES)
-    return has_standard_names and takes_identity_features(samples)
+    names = [samples.image_folders[m.name].name for m in MODALITIES]
+    return names == [m.folders[0] for m in MODALITIES] and takes_identity_features(samples)
 
 
 def takes_identity_features(samples: SampleIndex) -> bool:
@@ -111,24 +105,11 @@ def find_labels(table: LabelTable, stems: Sequence[str]) -> dict[str, Any]:
 
     A label without subfolder serves where no other stem has the same last part.
     """
-    last_parts: dict[str, list[str]] = {}
-    for stem in stems:
-        last_parts.setdefault(PurePosixPath(stem).name, []).append(stem)
-    found = {}
-    for stem in stems:
-        last = PurePosixPath(stem).name
-        if stem in table.values:
-            found[stem] = table.values[stem]
-        elif last in table.values and len(last_parts[last]) == 1:
-            found[stem] = table.values[last]
-    return found
-
-
-def _image_folders(samples: SampleIndex) -> Mapping[str, Folder]:
-    """Return the folder of each modality's images."""
-    assert isinstance(samples.storage, Mounts), "pairs lie in a folder a modality"
-    roots = samples.storage.roots.items()
-    return {name: root for name, root in roots if isinstance(root, Folder)}
+    last = {stem: PurePosixPath(stem).name for stem in stems}
+    counts = Counter(last.values())
+    is_own = {stem: stem in table.values or counts[last[stem]] > 1 for stem in stems}
+    keys = {stem: stem if is_own[stem] else last[stem] for stem in stems}
+    return {stem: table.values[key] for stem, key in keys.items() if key in table.values}
 
 
 def _find(samples: SampleIndex, name: str) -> tuple[Folder, str] | None:
@@ -138,7 +119,7 @@ def _find(samples: SampleIndex, name: str) -> tuple[Folder, str] | None:
     separator, so that its file lies beside the folder: that is where is looked last.
     """
     base = samples.base
-    known = [(base, name), (_image_folders(samples)[MODALITIES[0].name], name)]
+    known = [(base, name), (samples.image_folders[MODALITIES[0].name], name)]
     if isinstance(base, Directory):
         known.append((Directory(base.path.parent), f"{base.name}{name}"))
     return next((found for found in known if found[0].exists(found[1])), None)
@@ -167,7 +148,7 @@ def _class_entries(content: Any, file: str) -> Iterable[tuple[Any, Any]] | None:
 
 
 def _by_stem(entries: Iterable[tuple[Any, Any]], samples: SampleIndex, file: str) -> dict[str, Any]:
-    folders = MODALITY_FOLDERS | {folder.name for folder in _image_folders(samples).values()}
+    folders = MODALITY_FOLDERS | {folder.name for folder in samples.image_folders.values()}
     suffixes = pixels.image_suffixes()
     values: dict[str, Any] = {}
     for name, label in entries:

@@ -11,7 +11,7 @@ import numpy as np
 
 from data import pixels
 from data.modalities import MODALITIES
-from data.storage import Folder, Storage, map_in_threads
+from data.storage import Folder, Mounts, Storage, map_in_threads
 
 MASK = "mask"
 UNCERTAINTY = "uncertainty"
@@ -62,6 +62,12 @@ class SampleIndex:
     def num_masks(self) -> int:
         """Number of samples with a mask."""
         return sum(name is not None for name in self.files.get(MASK, ()))
+
+    @property
+    def image_folders(self) -> Mapping[str, Folder]:
+        """Modality -> the folder of its images; of pairs, which lie in one each."""
+        assert isinstance(self.storage, Mounts), "pairs lie in a folder a modality"
+        return {m: root for m, root in self.storage.roots.items() if isinstance(root, Folder)}
 
     def identity_numbers(self) -> np.ndarray:
         """Return each sample's identity as a number: [N] int64."""

@@ -15,7 +15,7 @@ from data.dataset import PairDataset
 from data.info import FACE_CHECK_KEY, INFO_FILE, read_classes
 from data.modalities import MODALITIES
 from data.sheets import before_after, encode_png, save_image, spread_indices
-from data.storage import Directory, Mounts
+from data.storage import Directory
 from dnnlib import files
 from dnnlib.runs import OutputFolder
 from refinement.images import Masks, kept_table
@@ -49,10 +49,8 @@ class RefinedDataset:
         self._base = samples.base
         self._keep = kept_table(keep, read_classes(self._base).names) if keep else None
         self._masks = {folder: Masks(pairs) for folder, pairs in self._parts.items() if keep}
-        assert isinstance(samples.storage, Mounts), "pairs lie in a folder a modality"
-        self._image_folders = _IMAGE_FOLDERS | {
-            samples.storage.roots[modality.name].name for modality in MODALITIES
-        }
+        folders = samples.image_folders
+        self._image_folders = _IMAGE_FOLDERS | {folders[m.name].name for m in MODALITIES}
 
     def __len__(self) -> int:
         return sum(len(pairs) for pairs in self._parts.values())

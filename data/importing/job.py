@@ -35,7 +35,7 @@ from data.labels import IDENTITY_FILE
 from data.modalities import MODALITIES, RGB
 from data.sample_index import hash_rows
 from data.sheets import ContactSheet, save_image
-from data.storage import Directory, Mounts, map_in_threads
+from data.storage import Directory, map_in_threads
 from dnnlib import files
 from dnnlib.options import Progress
 from dnnlib.runs import LOCK_FILE, FolderJob, find_output
@@ -87,8 +87,7 @@ def prepare(options: ImportOptions, faces: FaceTools | None = None) -> "ImportJo
     identity = {"version": VERSION, "import": options.identity(), "faces": detector}
     output = find_output(options.outdir, REPORT_FILE, identity, fresh=options.fresh)
     plan = build_plan(options)
-    assert isinstance(plan.pairs.storage, Mounts), "pairs lie in a folder a modality"
-    for folder in plan.pairs.storage.roots.values():
+    for folder in plan.pairs.image_folders.values():
         inside = isinstance(folder, Directory) and folder.path.resolve()
         if inside and output.path.resolve().is_relative_to(inside):
             raise ValueError(f"--outdir {output.path}: must not lie in {folder.describe()}")
