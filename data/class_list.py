@@ -18,22 +18,13 @@ _LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotationClass:
-    """One class; its number is its index in the list.
+    """One class; its number is its index in the list."""
 
-    Attributes:
-        name: in file and layer names.
-        colour: red, green, blue 0..255.
-        aliases: further layer names.
-        grey: value in grey images; None is the colour's luma.
-        mirror: name of the class that it becomes in a flipped image, such as right_eye of
-            left_eye; None for itself.
-    """
-
-    name: str
-    colour: Colour
-    aliases: tuple[str, ...] = ()
-    grey: int | None = None
-    mirror: str | None = None
+    name: str  # in file and layer names
+    colour: Colour  # red, green, blue 0..255
+    aliases: tuple[str, ...] = ()  # further layer names
+    grey: int | None = None  # value in grey images; None is the colour's luma
+    mirror: str | None = None  # what it becomes in a flipped image, such as right_eye of left_eye
 
     @property
     def grey_value(self) -> int:

@@ -24,17 +24,11 @@ _MADE_BY = {
 
 @dataclass(frozen=True, kw_only=True)
 class StatedClasses:
-    """What a data set says of the classes in its masks.
+    """What a data set says of the classes in its masks."""
 
-    Attributes:
-        count: of them; None where it says nothing.
-        names: of them; empty where it does not name them.
-        classes: with colours; None where it does not have them.
-    """
-
-    count: int | None = None
-    names: tuple[str, ...] = ()
-    classes: ClassList | None = None
+    count: int | None = None  # None where it says nothing
+    names: tuple[str, ...] = ()  # empty where it does not name them
+    classes: ClassList | None = None  # with colours; None where it does not have them
 
 
 def read_classes(base: Folder) -> StatedClasses:

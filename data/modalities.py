@@ -9,19 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Modality:
-    """One kind of image of a pair.
+    """One kind of image of a pair."""
 
-    Attributes:
-        name: key of tensors, heads and options, such as "rgb".
-        channels: channels of its images.
-        folders: folder names under which data sets keep it; the first is the one we write.
-        suffix: ending of published statistic and file names, such as "_NIR".
-    """
-
-    name: str
-    channels: int
-    folders: tuple[str, ...]
-    suffix: str
+    name: str  # key of tensors, heads and options, such as "rgb"
+    channels: int  # of its images
+    folders: tuple[str, ...]  # names under which data sets keep it; the first is the one we write
+    suffix: str  # ending of published statistic and file names, such as "_NIR"
 
 
 RGB = Modality("rgb", 3, ("VIS", "images"), "")

@@ -19,30 +19,19 @@ MASK_FOLDER = "masks"
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where a data set keeps the images of each modality.
+    """Where a data set keeps the images of each modality."""
 
-    Attributes:
-        base: the folder above the modalities; its name is that of the data set.
-        folders: one a modality, in the order of MODALITIES.
-    """
-
-    base: Folder
-    folders: Mapping[str, Folder]
+    base: Folder  # above the modalities; its name is that of the data set
+    folders: Mapping[str, Folder]  # one a modality, in the order of MODALITIES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matching:
-    """Which files form samples and which do not; all sorted.
+    """Which files form samples and which do not; all sorted."""
 
-    Attributes:
-        samples: stem -> kind -> file name.
-        alone: kind -> names of files without a partner in every other kind.
-        duplicates: (kind, stem, names) of files of one kind that share a stem.
-    """
-
-    samples: Mapping[str, Mapping[str, str]]
-    alone: Mapping[str, Sequence[str]]
-    duplicates: Sequence[tuple[str, str, Sequence[str]]]
+    samples: Mapping[str, Mapping[str, str]]  # stem -> kind -> file name
+    alone: Mapping[str, Sequence[str]]  # kind -> files without a partner in every other kind
+    duplicates: Sequence[tuple[str, str, Sequence[str]]]  # kind, stem and the files that share it
 
     def problems(self, where: Mapping[str, str]) -> list[str]:
         """Return a sentence a kind of problem, with counts and names; `where`: kind -> folder."""

@@ -32,19 +32,12 @@ MAX_UNCERTAINTY = _MAX_16_BIT  # of a map on disk: ln(classes)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
-    """What a file says about its image before any pixel is decoded.
+    """What a file says about its image before any pixel is decoded."""
 
-    Attributes:
-        width: pixels, after the orientation stored in EXIF.
-        height: pixels, after the orientation stored in EXIF.
-        mode: Pillow's name of the stored pixels, such as "RGB", "P" or "I;16".
-        format: Pillow's name of the file format, such as "PNG".
-    """
-
-    width: int
+    width: int  # pixels, after the orientation stored in EXIF
     height: int
-    mode: str
-    format: str
+    mode: str  # Pillow's name of the stored pixels, such as "RGB", "P" or "I;16"
+    format: str  # Pillow's name of the file format, such as "PNG"
 
 
 def to_float(images: "Tensor") -> "Tensor":
@@ -164,11 +157,8 @@ def image_suffixes() -> frozenset[str]:
 
 def _known_formats() -> dict[str, str]:
     suffixes = Image.registered_extensions()  # loads Pillow's plugins
-    return {
-        suffix: kind
-        for suffix, kind in suffixes.items()
-        if kind in Image.OPEN and kind not in _REFUSED_FORMATS
-    }
+    known = Image.OPEN.keys() - _REFUSED_FORMATS
+    return {suffix: kind for suffix, kind in suffixes.items() if kind in known}
 
 
 @contextmanager
@@ -182,7 +172,10 @@ def _opened(file: ImageFile, name: str | None) -> Iterator[Image.Image]:
         # The usual formats are tried first; some of the others have no mark that rules them out.
         formats = [*_LAST_BYTES, *sorted(set(_known_formats().values()) - _LAST_BYTES.keys())]
         with Image.open(stream, formats=formats) as image:
-            _check_size(image)
+            limit = Image.MAX_IMAGE_PIXELS  # decoding more could exhaust the memory
+            if limit is not None and image.width * image.height > limit:
+                shown = f"{image.width}x{image.height}"
+                raise ValueError(f"at most {limit} pixels are read, got {shown}")
             yield image
     except UnidentifiedImageError as error:
         raise ValueError(f"{name}: not an image in a format that Pillow reads") from error
@@ -190,21 +183,11 @@ def _opened(file: ImageFile, name: str | None) -> Iterator[Image.Image]:
         raise ValueError(f"{name}: damaged or unusable image: {error}") from error
 
 
-def _check_size(image: Image.Image) -> None:
-    """Refuse, before decoding, a size that could exhaust the memory."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise ValueError(f"at most {limit} pixels are read, got {image.width}x{image.height}")
-
-
 def _header_of(image: Image.Image) -> ImageHeader:
     width, height = image.size
     # A TIFF's size is already turned; elsewhere getexif() of a file without EXIF may decode it.
-    if (
-        image.format != "TIFF"
-        and image.info.get("exif")
-        and image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
-    ):
+    has_exif = image.format != "TIFF" and image.info.get("exif")
+    if has_exif and image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS:
         width, height = height, width
     return ImageHeader(width=width, height=height, mode=image.mode, format=image.format or "?")
 
@@ -227,23 +210,15 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no stated range, save 8 or 16 bits")
     if image.mode.startswith("I"):
-        return _from_16_bit(image)
+        values = np.asarray(image).astype(np.int64)
+        if values.size and not 0 <= values.min() <= values.max() <= _MAX_16_BIT:
+            raise ValueError(f"integer pixels must be in 0..{_MAX_16_BIT}, got {values.max()}")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
-        return _over_black(image)
+        values = np.asarray(image.convert("RGBA")).astype(np.uint16)
+        over_black = (values[..., :3] * values[..., 3:] + 127) // 255
+        return Image.fromarray(over_black.astype(np.uint8))
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.size and not 0 <= values.min() <= values.max() <= _MAX_16_BIT:
-        raise ValueError(f"integer pixels must be in 0..{_MAX_16_BIT}, got {values.max()}")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _over_black(image: Image.Image) -> Image.Image:
-    values = np.asarray(image.convert("RGBA")).astype(np.uint16)
-    colours, alpha = values[..., :3], values[..., 3:]
-    return Image.fromarray(((colours * alpha + 127) // 255).astype(np.uint8))
 
 
 def _read_png(file: BinaryIO, name: str, noun: str) -> tuple[str, np.ndarray]:

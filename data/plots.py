@@ -44,18 +44,12 @@ _STYLE = {
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A line of a plot.
+    """A line of a plot."""
 
-    Attributes:
-        label: shown in the legend.
-        x, y: points in order; where one is not finite, the line is interrupted.
-        low, high: ends of a band around y at the same points; None for no band.
-    """
-
-    label: str
+    label: str  # shown in the legend
     x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] | None = None
+    y: Sequence[float]  # where it is not finite, the line is interrupted
+    low: Sequence[float] | None = None  # ends of a band around y at the same points
     high: Sequence[float] | None = None
 
 

@@ -28,19 +28,12 @@ _WHOLE, _START, _MIDDLE, _END = range(4)
 
 @dataclass(frozen=True)
 class Record:
-    """A record with its header.
+    """A record with its header."""
 
-    Attributes:
-        number: id, and key in the .idx file.
-        labels: one number, or several, which `flag` counts.
-        content: bytes of an image file; empty for records of ranges.
-        has_list: labels are stored as a list even where there is one.
-    """
-
-    number: int
-    labels: tuple[float, ...]
-    content: bytes = b""
-    has_list: bool = False
+    number: int  # id, and key in the .idx file
+    labels: tuple[float, ...]  # one number, or several, which `flag` counts
+    content: bytes = b""  # of an image file; empty for records of ranges
+    has_list: bool = False  # labels are stored as a list even where there is one
 
     def pack(self) -> bytes:
         """Return header and content."""
