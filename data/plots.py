@@ -76,7 +76,7 @@ def plot_lines(
         x_range, y_range: ends of the axes; None is fitted.
         thresholds: label -> x of a vertical line.
     """
-    figure, axes = _new_axes(title, x_label, y_label)
+    axes = _new_axes(title, x_label, y_label)
     for number, line in enumerate(lines):
         kept = _thinned(np.asarray(line.y, dtype=np.float64))
         x, y = np.asarray(line.x, dtype=np.float64)[kept], np.asarray(line.y, np.float64)[kept]
@@ -102,9 +102,7 @@ def plot_lines(
         axes.set_yscale("log")
     axes.set_xlim(*x_range)
     axes.set_ylim(*y_range)
-    _mark_thresholds(axes, thresholds or {})
-    _add_legend(axes, len(lines))
-    return figure
+    return _finish(axes, len(lines), thresholds)
 
 
 @mpl.rc_context(_STYLE)
@@ -129,7 +127,7 @@ def plot_histograms(
     kept = {label: row / row.sum() for label, row in counts.items() if row.sum() > 0}
     if not kept:
         raise ValueError(f"plot {title!r}: there are no values")
-    figure, axes = _new_axes(title, x_label, "share of its kind")
+    axes = _new_axes(title, x_label, "share of its kind")
     filled = np.any([row > _SHOWN_SHARE * row.max() for row in kept.values()], axis=0).nonzero()[0]
     first, last = int(filled[0]), int(filled[-1]) + 1
     for number, (label, row) in enumerate(kept.items()):
@@ -146,9 +144,7 @@ def plot_histograms(
             label=label,
         )
     axes.set_ylim(0, None)
-    _mark_thresholds(axes, thresholds or {})
-    _add_legend(axes, len(kept))
-    return figure
+    return _finish(axes, len(kept), thresholds)
 
 
 @mpl.rc_context(_STYLE)
@@ -160,7 +156,7 @@ def plot_scatter(kinds: Mapping[str, np.ndarray], *, title: str) -> Figure:
             mean.
         title: above the plot.
     """
-    figure, axes = _new_axes(title, "", "")
+    axes = _new_axes(title, "", "")
     for number, (label, groups) in enumerate(kinds.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         means = np.broadcast_to(groups.mean(axis=1, keepdims=True), groups.shape)
@@ -170,8 +166,7 @@ def plot_scatter(kinds: Mapping[str, np.ndarray], *, title: str) -> Figure:
         axes.scatter(*groups.reshape(-1, 2).T, color=colour, alpha=0.6, marker=marker, label=label)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_axis_off()
-    _add_legend(axes, len(kinds))
-    return figure
+    return _finish(axes, len(kinds))
 
 
 def bin_values(
@@ -219,18 +214,19 @@ def to_pixels(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].transpose(2, 0, 1).copy()
 
 
-def _new_axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def _new_axes(title: str, x_label: str, y_label: str) -> Axes:
     figure = Figure((WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=12, fontweight="bold")
     axes = figure.add_subplot()
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(visible=True, color="#ddd", linewidth=0.7)
-    return figure, axes
+    return axes
 
 
-def _mark_thresholds(axes: Axes, thresholds: Mapping[str, float]) -> None:
-    for number, (label, x) in enumerate(thresholds.items()):
+def _finish(axes: Axes, count: int, thresholds: Mapping[str, float] | None = None) -> Figure:
+    """Add the legend of `count` entries, and label -> x of vertical lines."""
+    for number, (label, x) in enumerate((thresholds or {}).items()):
         axes.axvline(x, color="#222", linestyle=(0, (4, 2)), linewidth=1.2)
         axes.annotate(
             label,
@@ -242,10 +238,8 @@ def _mark_thresholds(axes: Axes, thresholds: Mapping[str, float]) -> None:
             fontsize=9,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
         )
-
-
-def _add_legend(axes: Axes, count: int) -> None:
     axes.figure.legend(loc="outside lower left", ncols=min(count, 4))
+    return axes.figure
 
 
 def _thinned(y: np.ndarray) -> np.ndarray:
