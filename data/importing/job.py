@@ -44,14 +44,6 @@ FORMAT = "biface-import"
 VERSION = 2
 SHEET_FILE = "skipped_faces.png"
 NOTES_FILE = ".sources.jsonl"
-FACE_REASONS = (
-    Reason.NO_FACE,
-    Reason.SEVERAL_FACES,
-    Reason.UNLIKELY_FACE,
-    Reason.NOT_FRONTAL,
-    Reason.SMALL_FACE,
-    Reason.CUT_FACE,
-)
 
 _LISTED = 20
 _THUMBNAIL_PX = 128
@@ -291,7 +283,7 @@ def _number_of(path: Path) -> tuple[int, int]:
 def _write_sheet(path: Path, plan: Plan, failed: Mapping[int, Skipped]) -> None:
     """Show the pairs that were skipped for their faces, each with its name and reason."""
     path.unlink(missing_ok=True)
-    shown = [(p, entry) for p, entry in failed.items() if entry.reason in FACE_REASONS]
+    shown = [(p, entry) for p, entry in failed.items() if entry.reason is not Reason.UNREADABLE]
     if not shown:
         return
     sheet = ContactSheet(min(len(shown), _MAX_SHOWN), _THUMBNAIL_PX, _THUMBNAIL_PX, lines=2)
