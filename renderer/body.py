@@ -8,6 +8,7 @@ from renderer.canvas import (
     Canvas,
     Material,
     bump,
+    ridge,
     smoothstep,
     soft,
     spectra,
@@ -51,7 +52,7 @@ def paint_body(canvas: Canvas, subject: Identity, sample: Sample) -> None:
     toward_x, _, _ = sample.light.direction
     under = smoothstep(chin + 0.22, chin - 0.10, y + 0.35 * across * toward_x)
     canvas.shade(neck * 0.62 * under)
-    tendon = bump(np.abs(across) - 0.45 * half - 0.15 * (chin + 0.3 - y), 0 * y, 0.035, 1)
+    tendon = ridge(np.abs(across) - 0.45 * half - 0.15 * (chin + 0.3 - y), 0.035)
     canvas.shade(neck * 0.14 * tendon * (y > chin))
     _paint_clothes(canvas, subject, sample, (x, y, px))
 

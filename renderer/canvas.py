@@ -123,6 +123,11 @@ def bump(x: Array, y: Array, radius_x: float, radius_y: float) -> Array:
     return np.exp(-((x * (1 / radius_x)) ** 2) - (y * (1 / radius_y)) ** 2)
 
 
+def ridge(x: Array, radius: float) -> Array:
+    """Return exp(-(x/radius)^2)."""
+    return np.exp(-((x * (1 / radius)) ** 2))
+
+
 def wave_noise(coordinate: Array, table: Array) -> Array:
     """Return smooth periodic noise of a coordinate.
 

@@ -10,6 +10,7 @@ from renderer.canvas import (
     Surface,
     bump,
     plane_noise,
+    ridge,
     smoothstep,
     soft,
     spectra,
@@ -87,8 +88,8 @@ def paint_mouth(canvas: Canvas, surface: Surface, subject: Identity, sample: Sam
     arch = np.maximum(1 - u * u, 0)
     corners = 0.048 * expression.smile
     line = face.mouth_y + corners * (0.45 - u * u)
-    bow = 1 - 0.45 * face.bow * bump(u, 0 * u, 0.16, 1)
-    bow = bow + 0.10 * bump(np.abs(u) - 0.3, 0 * u, 0.2, 1)
+    bow = 1 - 0.45 * face.bow * ridge(u, 0.16)
+    bow = bow + 0.10 * ridge(np.abs(u) - 0.3, 0.2)
     top = line - face.upper_lip * arch**0.75 * bow
     gap = line + expression.mouth_open * arch**0.8
     bottom = gap + face.lower_lip * arch**0.7
@@ -100,7 +101,7 @@ def paint_mouth(canvas: Canvas, surface: Surface, subject: Identity, sample: Sam
         canvas.paint(hole, MOUTH_INSIDE, _MOUTH)
         teeth = soft(line + 0.55 * expression.mouth_open - surface.y, px) * hole
         canvas.paint(teeth * (np.abs(u) < 0.8), TEETH, _MOUTH)
-    edge = bump(surface.y - line, 0 * u, max(0.009, 0.7 * px), 1) * (np.abs(u) < 1.04)
+    edge = ridge(surface.y - line, max(0.009, 0.7 * px)) * (np.abs(u) < 1.04)
     canvas.shade(0.62 * edge * on)
     corner = bump(np.abs(u) - 1.03, (surface.y - line) * (1 / width), 0.07, 0.10)
     canvas.shade(0.40 * corner * on)
@@ -154,7 +155,7 @@ def paint_glasses(canvas: Canvas, surface: Surface, subject: Identity, sample: S
     lens = soft(1 - ring, 0.1)
     canvas.paint(0.06 * lens * surface.alpha, (0.5, 0.52, 0.55, 0.45), _LENS)
     frame = np.maximum(np.maximum(rim, bridge), arm)
-    canvas.shade(0.25 * surface.alpha * bump(np.abs(ring - 1.06) * half_y, 0 * u, 0.03, 1))
+    canvas.shade(0.25 * surface.alpha * ridge(np.abs(ring - 1.06) * half_y, 0.03))
     canvas.paint(0.95 * frame * surface.alpha, surroundings.frame, _FRAME)
 
 
@@ -199,11 +200,11 @@ def _paint_lids(
     u, v, upper, lower = lines
     unit, near = subject.eyes.half_width, (np.abs(u) < 1.06) * surface.alpha
     thickness = max(0.07 + 0.07 * subject.eyes.lashes, 0.55 * surface.px / unit)
-    lash = bump(v - upper + 0.03, 0 * u, thickness, 1) * near
+    lash = ridge(v - upper + 0.03, thickness) * near
     canvas.paint((0.45 + 0.5 * subject.eyes.lashes) * lash, BLACK_LASH, _LASH)
-    fold = bump(v - upper + 0.22 + 0.10 * subject.eyes.crease, 0 * u, 0.08, 1) * near
+    fold = ridge(v - upper + 0.22 + 0.10 * subject.eyes.crease, 0.08) * near
     canvas.shade((0.15 + 0.35 * subject.eyes.crease) * fold)
-    canvas.shade(0.30 * bump(v - lower - 0.04, 0 * u, 0.07, 1) * near)
+    canvas.shade(0.30 * ridge(v - lower - 0.04, 0.07) * near)
 
 
 def _crop(

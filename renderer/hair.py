@@ -11,8 +11,8 @@ from renderer.canvas import (
     Canvas,
     Material,
     Surface,
-    bump,
     plane_noise,
+    ridge,
     smoothstep,
     soft,
     spectra,
@@ -106,9 +106,7 @@ def paint_beard(canvas: Canvas, surface: Surface, subject: Identity, table: Arra
     )
     beard = beard * smoothstep(0.85, 1.15, lips)
     middle = 0.55 * face.nose_y + 0.45 * face.mouth_y + 0.10 * side
-    lip = bump(x, 0 * x, 1.05 * face.mouth_half_width, 1) * bump(
-        0 * y, y - middle - 0.012, 1, 0.034
-    )
+    lip = ridge(x, 1.05 * face.mouth_half_width) * ridge(y - middle - 0.012, 0.034)
     cover = np.maximum(beard, np.clip(1.5 * lip, 0, 1) * hair.moustache)
     grain = 0.82 + 0.18 * plane_noise(x * 30, y * 16, table)
     alpha = surface.alpha * cover * grain * (0.35 + 0.6 * hair.beard)
