@@ -105,9 +105,8 @@ class AutoAnnotator:
 def build_annotator(options: AnnotatorOptions, folder: Path) -> AutoAnnotator:
     """Train an annotator on renders, or read the one that the folder holds.
 
-    Args:
-        options: how.
-        folder: of the network and its training; one that was stopped goes on.
+    A training that was stopped goes on.
+
     Raises: ValueError where the folder holds another annotator; KeyboardInterrupt after a signal.
     """
     output = find_output(folder, RECORD_FILE, to_dict(options), fresh=False, option="annotator")

@@ -53,13 +53,8 @@ def cast_head(canvas: Canvas, head: Head, pose: Pose, noise: Array | float = 0.0
     """Meet the rays with the front of the head.
 
     The outline's width depends on y, and y on the depth that is sought: a fixed point of a few
-    steps, each of which solves a quadratic.
-
-    Args:
-        canvas: gives the rays.
-        head: shape.
-        pose: rotation, place and scale.
-        noise: added to the implicit function; positive grows the outline.
+    steps, each of which solves a quadratic. `noise` is added to the implicit function; where it is
+    positive the outline grows.
     """
     turn = rotation(pose)
     image_x, image_y = upright_coordinates(canvas, pose)

@@ -145,13 +145,7 @@ def stream_rng(
 
 
 def draw_identity(seed: int, identity: int, style: Style) -> Identity:
-    """Draw a subject; a pure function of its arguments.
-
-    Args:
-        seed: of the data set.
-        identity: identity number.
-        style: photo and plain have different identities.
-    """
+    """Draw a subject; a pure function of its arguments."""
     rng = stream_rng(IDENTITY_STREAM, style, seed, identity)
     build = float(np.clip(rng.beta(0.7, 0.7), 0, 1))  # 0 fine .. 1 strong: jaw, brows, beard
     head = _draw_head(rng, build)

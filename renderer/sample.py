@@ -73,15 +73,7 @@ class Sample:
 
 
 def draw_sample(seed: int, identity: int, sample: int, subject: Identity, style: Style) -> Sample:
-    """Draw what is particular to one image; a pure function of its arguments.
-
-    Args:
-        seed: of the data set.
-        identity: identity number.
-        sample: number of the image.
-        subject: the subject, which decides how likely glasses are.
-        style: photo or plain.
-    """
+    """Draw what is particular to one image of `subject`; a pure function of its arguments."""
     rng = stream_rng(SAMPLE_STREAM, style, seed, identity, sample)
     return Sample(
         pose=_draw_pose(rng),
