@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +73,24 @@ def check_pairs(
     places = {name: folder.describe() for name, folder in layout.folders.items()}
     matching = match_stems(names)
     samples = index_matching(layout, matching)
-    scan = _scan(samples, workers, progress(0, len(samples), "pair"))
+    advance = progress(0, len(samples), "pair")
+    headers, edges, damaged = _scan(samples, workers, advance)
     problems = [f"{places[name]}: no images in it" for name in names if not names[name]]
-    problems += [*matching.problems(places), *scan.problems]
+    problems += [*matching.problems(places), *damaged]
     shown = ""
-    if scan.sizes:
+    if headers:
         try:
-            side = check_sizes(scan.sizes, root)
+            sizes = {samples.describe(*key): (h.width, h.height) for key, h in headers.items()}
+            side = check_sizes(sizes, root)
             shown = f" of {side}x{side}"
         except ValueError as error:
             problems.append(str(error))
     lines = [f"{samples.name}: {len(samples)} pairs{shown}"]
     for name, place in places.items():
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(scan.kinds[name].items()))
-        lines.append(f"{name}: {place}: {kinds or 'no images'}")
+        own = [header for (modality, _), header in headers.items() if modality == name]
+        kinds = Counter(f"{h.format} {h.mode} {h.width}x{h.height}" for h in own)
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        lines.append(f"{name}: {place}: {listed or 'no images'}")
     try:
         lines.append(f"labels: {_describe_labels(samples)}")
     except ValueError as error:
@@ -94,7 +98,7 @@ def check_pairs(
         problems.append(str(error))
     ignored = sum(len(f.names()) - len(names[name]) for name, f in layout.folders.items())
     lines += [f"{ignored} other files are ignored"] * (ignored > 0)
-    return [*lines, *_check_pairing(scan.edges)], problems
+    return [*lines, *_check_pairing(edges)], problems
 
 
 def check_sizes(
@@ -146,35 +150,26 @@ def pairing_score(edges: np.ndarray) -> tuple[float, float, float]:
     return float(own.mean()), float(others.mean()), error
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Scan:
-    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    kinds: dict[str, Counter[str]] = field(default_factory=dict)
-    edges: list[np.ndarray] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
-def _scan(samples: SampleIndex, workers: int | None, advance: Callable[[int], None]) -> _Scan:
-    def look(pair: int) -> list[_Look | str]:
-        return [_look(samples, modality.name, pair) for modality in MODALITIES]
-
-    scan = _Scan(kinds={modality.name: Counter() for modality in MODALITIES})
+def _scan(
+    samples: SampleIndex, workers: int | None, advance: Callable[[int], None]
+) -> tuple[dict[tuple[str, int], pixels.ImageHeader], list[np.ndarray], list[str]]:
+    """Return (modality, pair) -> header, edges [2, P] of some pairs, and what is wrong."""
+    headers: dict[tuple[str, int], pixels.ImageHeader] = {}
+    edges, problems = [], []
     step = max(1, len(samples) // _MAX_COMPARED)
+    names = [modality.name for modality in MODALITIES]
+
+    def look(pair: int) -> list[_Look | str]:
+        return [_look(samples, name, pair) for name in names]
+
     for pair, found in enumerate(map_in_threads(look, range(len(samples)), workers)):
-        edges = []
-        for modality, image in zip(MODALITIES, found, strict=True):
-            if isinstance(image, str):
-                scan.problems.append(image)
-                continue
-            header = image[0]
-            scan.sizes[samples.describe(modality.name, pair)] = (header.width, header.height)
-            kind = f"{header.format} {header.mode} {header.width}x{header.height}"
-            scan.kinds[modality.name][kind] += 1
-            edges.append(image[1])
-        if pair % step == 0 and len(edges) == len(MODALITIES):
-            scan.edges.append(np.stack(edges))
+        problems += [image for image in found if isinstance(image, str)]
+        good = {m: i for m, i in zip(names, found, strict=True) if not isinstance(i, str)}
+        headers |= {(name, pair): header for name, (header, _) in good.items()}
+        if pair % step == 0 and len(good) == len(names):
+            edges.append(np.stack([strength for _, strength in good.values()]))
         advance(1)
-    return scan
+    return headers, edges, problems
 
 
 def _look(samples: SampleIndex, modality: str, pair: int) -> _Look | str:
