@@ -5,7 +5,15 @@ import torch
 from renderer.auto_annotate import AnnotatorOptions, build_annotator, render_identities
 from renderer.render import render_sample
 
-TINY = {"resolution": 16, "classes": 4, "renders": 24, "heldout": 6, "width": 8, "steps": 40}
+TINY = {
+    "resolution": 16,
+    "classes": 4,
+    "renders": 24,
+    "heldout": 6,
+    "width": 8,
+    "steps": 40,
+    "batch": 8,
+}
 
 
 def test_renders_are_pixels_and_masks():

@@ -13,7 +13,7 @@ from renderer.classes import FACE_4, FACE_10
 from renderer.render import render_sample
 from renderer.writer import ExampleOptions, prepare, split_identities
 
-OPTIONS = {"identities": 5, "samples": 2, "resolution": 16, "seed": 9}
+OPTIONS = {"identities": 5, "samples": 2, "resolution": 16, "seed": 9, "workers": 1}
 
 
 def hashes(root):
@@ -85,7 +85,7 @@ def test_attributes_and_info_tell_what_is_there(dataset):
 def test_bytes_do_not_depend_on_the_number_of_processes(dataset, tmp_path):
     root, _ = dataset
     seen, before = [], multiprocessing.active_children()
-    write(tmp_path / "two", seen.append, **OPTIONS, workers=2)
+    write(tmp_path / "two", seen.append, **{**OPTIONS, "workers": 2})
     assert hashes(tmp_path / "two") == hashes(root)
     assert sum(seen) == OPTIONS["identities"] * OPTIONS["samples"]
     assert set(multiprocessing.active_children()) <= set(before)
@@ -113,9 +113,9 @@ def test_a_failed_command_is_repeated(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(writer, "render_sample", fail)
     with pytest.raises(OSError, match="disk full"):
-        write(tmp_path / "set", **OPTIONS, workers=1)
+        write(tmp_path / "set", **OPTIONS)
     assert not json.loads((tmp_path / "set" / "dataset_info.json").read_text())["finished"]
-    write(tmp_path / "set", **OPTIONS, workers=1)
+    write(tmp_path / "set", **OPTIONS)
     assert hashes(tmp_path / "set") == hashes(dataset[0])
 
 
