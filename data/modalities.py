@@ -42,12 +42,3 @@ def is_resolution(side: int) -> bool:
     [8, 64]
     """
     return side >= MIN_RESOLUTION and side & (side - 1) == 0
-
-
-def largest_resolution(side: int) -> int:
-    """Return the largest power of two that is at most `side`.
-
-    >>> largest_resolution(100)
-    64
-    """
-    return 1 << (side.bit_length() - 1)

@@ -62,11 +62,10 @@ def _check_property(path: Path, labels: set[int]) -> None:
     if not first.isdecimal():
         raise ValueError(f"{stated}: expected IDENTITIES,HEIGHT,WIDTH, got {text[:60]!r}")
     count = int(first)
-    outside = sorted(label for label in labels if label >= count)
-    if outside:
-        raise ValueError(f"{path}: label {outside[0]} is outside 0..{count - 1} of {stated.name}")
-    if len(labels) < count:
-        empty = min(set(range(count)) - labels)
+    if max(labels, default=0) >= count:
+        raise ValueError(f"{path}: label {max(labels)} is outside 0..{count - 1} of {stated.name}")
+    empty = min(set(range(count)) - labels, default=None)
+    if empty is not None:
         raise ValueError(f"{path}: identity {empty} of {count} in {stated.name} has no image")
 
 

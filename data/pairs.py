@@ -137,11 +137,7 @@ def index_layout(layout: Layout, *, needs_masks: bool = False) -> SampleIndex:
         where = layout.base.describe()
         raise ValueError(f"{where}: expected a folder {MASK_FOLDER} with class masks")
     folders = {**layout.folders, **(masks if needs_masks else {})}
-    names = {kind: list_stems(folder) for kind, folder in folders.items()}
-    for kind, folder in folders.items():
-        if not names[kind]:
-            raise ValueError(f"{folder.describe()}: no images in it ({len(folder.names())} files)")
-    matching = match_stems(names)
+    matching = match_stems({kind: need_stems(folder) for kind, folder in folders.items()})
     problems = matching.problems({kind: folder.describe() for kind, folder in folders.items()})
     if problems:
         raise ValueError("; ".join(problems))
@@ -180,6 +176,14 @@ def stem_of(name: str) -> str:
 def list_stems(folder: Folder) -> dict[str, str]:
     """Return {file name: stem} of the images in a folder."""
     return {name: stem_of(name) for name in list_images(folder)}
+
+
+def need_stems(folder: Folder) -> dict[str, str]:
+    """Return `list_stems` of a folder. Raises: ValueError where it has no images."""
+    stems = list_stems(folder)
+    if not stems:
+        raise ValueError(f"{folder.describe()}: no images in it ({len(folder.names())} files)")
+    return stems
 
 
 def match_stems(stems: Mapping[str, Mapping[str, str]]) -> Matching:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.class_list import ClassList
 from data.modalities import MODALITIES
 from data.pixels import to_float
 from dnnlib import files
@@ -77,18 +78,13 @@ class MaterialNetwork(nn.Module):
         return self.layers(x)
 
 
+@dataclass(frozen=True, eq=False)
 class AutoAnnotator:
-    """Masks for pictures of example faces.
+    """Masks for pictures of example faces."""
 
-    Attributes:
-        classes: the renderer's, as a class list.
-        report: pixel accuracy and confusion, [K][K] pixels by true and found class, on held-out
-            renders.
-    """
-
-    def __init__(self, network: MaterialNetwork, classes: int, report: Mapping[str, Any]) -> None:
-        self._network = network.eval()
-        self.classes, self.report = CLASSES[classes], report
+    network: MaterialNetwork
+    classes: ClassList
+    report: Mapping[str, Any]  # accuracy and confusion [K][K], true by found, on held-out renders
 
     @torch.inference_mode()
     def annotate(self, images: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -99,7 +95,7 @@ class AutoAnnotator:
         Returns: [R, R] uint8.
         """
         pixels = np.concatenate([images[modality.name] for modality in MODALITIES])
-        return _find_classes(self._network, torch.from_numpy(pixels)).to(torch.uint8).numpy()
+        return _find_classes(self.network, torch.from_numpy(pixels)).to(torch.uint8).numpy()
 
 
 def build_annotator(options: AnnotatorOptions, folder: Path) -> AutoAnnotator:
@@ -117,7 +113,8 @@ def build_annotator(options: AnnotatorOptions, folder: Path) -> AutoAnnotator:
             raise KeyboardInterrupt
     network = _new_network(options)
     network.load_state_dict(load_checkpoint(folder / NETWORK_FILE))
-    return AutoAnnotator(network, options.classes, files.read_json(folder / RECORD_FILE)["report"])
+    report = files.read_json(folder / RECORD_FILE)["report"]
+    return AutoAnnotator(network.eval(), CLASSES[options.classes], report)
 
 
 class AnnotatorTask(Task):

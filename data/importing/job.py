@@ -66,11 +66,8 @@ class FaceTools(Protocol):
 
 
 def prepare(options: ImportOptions, faces: FaceTools | None = None) -> "ImportJob":
-    """Check that an import can be written.
+    """Check that an import can be written; `faces` are needed where the options say so.
 
-    Args:
-        options: of the import.
-        faces: finds and aligns faces where the options say so.
     Raises: FileNotFoundError; ValueError, also where the folder holds something else or lies among
         the images, where no pair can be written, or for anything skipped with --strict.
     """

@@ -9,8 +9,8 @@ from typing import Any
 
 from data import labels, pixels
 from data.importing.options import ImportOptions, NameRule, parse_crop
-from data.modalities import MIN_RESOLUTION, MODALITIES, largest_resolution
-from data.pairs import Layout, find_layout, index_matching, list_images, match_stems, stem_of
+from data.modalities import MIN_RESOLUTION, MODALITIES
+from data.pairs import Layout, find_layout, index_matching, match_stems, need_stems, stem_of
 from data.sample_index import SampleIndex, hash_rows, shorten
 from data.storage import Directory, map_in_threads, open_storage
 
@@ -126,7 +126,7 @@ def build_plan(options: ImportOptions) -> Plan:
     pairs = pairs.select([*sides][: options.max_images])
     return Plan(
         pairs=pairs,
-        resolution=options.resolution or largest_resolution(sides[smallest]),
+        resolution=options.resolution or 1 << (sides[smallest].bit_length() - 1),
         smallest=decisive,
         skipped=skipped,
         num_found={modality: len(files) for modality, files in names.items()},
@@ -208,12 +208,9 @@ def _list_names(
     names: dict[str, dict[str, str]] = {}
     unnamed: dict[str, Skipped] = {}
     for modality, folder in layout.folders.items():
-        images = list_images(folder)
-        if not images:
-            raise ValueError(f"{folder.describe()}: no images in it ({len(folder.names())} files)")
         names[modality] = {}
-        for file in images:
-            found = rule.apply(stem_of(file))
+        for file, stem in need_stems(folder).items():
+            found = rule.apply(stem)
             if found is None:
                 name = folder.describe(file)
                 unnamed[name] = Skipped(name=name, reason=Reason.NO_NAME)

@@ -194,39 +194,25 @@ def test_repeating_an_import_does_nothing(tmp_path, monkeypatch):
     assert tree(tmp_path) == before
 
 
-def test_output_folders_of_others_are_left_alone(tmp_path):
+def test_nothing_is_written_among_the_source(tmp_path):
     root = write_pairs(tmp_path / "raw")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("x")
     before = tree(tmp_path)
-    with pytest.raises(ValueError, match="--outdir .*mine: must be absent or empty"):
-        run(tmp_path / "mine", source=str(root))
     with pytest.raises(ValueError, match="--outdir .*raw: must be absent or empty"):
         run(root, source=str(root))
     with pytest.raises(ValueError, match=r"--outdir .*out: must not lie in .*VIS"):
         run(root / "VIS" / "out", source=str(root))
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="--outdir .*file: must be"):
-        run(tmp_path / "file", source=str(root))
-    (tmp_path / "file").unlink()
     assert tree(tmp_path) == before
-    (tmp_path / "empty").mkdir()
-    assert run(tmp_path / "empty", source=str(root))["pairs"] == 4
 
 
-def test_other_options_or_another_source_are_refused(tmp_path):
+def test_another_source_is_refused(tmp_path):
     root = write_pairs(tmp_path / "raw")
     run(tmp_path / "out", source=str(root))
-    before = tree(tmp_path / "out")
-    with pytest.raises(ValueError, match=r"other options \(import.crop \"center\" -> \"none\"\)"):
-        run(tmp_path / "out", source=str(root), crop="none")
     write_pairs(root, ["new"])
     with pytest.raises(ValueError, match="the source has changed"):
         run(tmp_path / "out", source=str(root))
     moved = shutil.move(root, tmp_path / "moved")
     with pytest.raises(ValueError, match=r"made with other options \(import.source "):
         run(tmp_path / "out", source=str(moved))
-    assert tree(tmp_path / "out").keys() == before.keys()
 
 
 @pytest.mark.parametrize(
