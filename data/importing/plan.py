@@ -35,25 +35,14 @@ class Reason(Enum):
     CUT_FACE = "face at the border"
 
 
+@dataclass(eq=False)
 class SkipPair(Exception):  # noqa: N818  # an answer, not an error
-    """Says why a pair is skipped.
+    """Says why a pair is skipped."""
 
-    Args:
-        reason: kind of problem.
-        detail: the values that it is about.
-        boxes: of the faces found.
-        modality: whose image it is about.
-    """
-
-    def __init__(
-        self,
-        reason: Reason,
-        detail: str = "",
-        boxes: Sequence[Box] = (),
-        modality: str = MODALITIES[0].name,
-    ) -> None:
-        super().__init__(f"{reason.value} {detail}")
-        self.reason, self.detail, self.boxes, self.modality = reason, detail, boxes, modality
+    reason: Reason
+    detail: str = ""  # the values that it is about
+    boxes: Sequence[Box] = ()  # of the faces found
+    modality: str = MODALITIES[0].name  # whose image it is about
 
 
 @dataclass(frozen=True, kw_only=True)
