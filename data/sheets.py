@@ -19,6 +19,7 @@ _GAP_PX = 2
 _CAPTION_PX = 12
 _TILE_PX = 128  # height of a picture on a contact sheet
 _STRIP_PX = 96  # width of a picture in a strip
+_COMPARED_A_ROW = 2
 _MAX_SHEET_PX = (4096, 16384)  # width and height; JPEG files end at 65500
 _MASK_OPACITY = 0.5
 _DIFFERENCE_GAIN = 4
@@ -117,16 +118,13 @@ def sample_grid(images: Mapping[str, np.ndarray], columns: int) -> Pixels:
 
 
 def before_after(
-    before: Sequence[Mapping[str, np.ndarray]],
-    after: Sequence[Mapping[str, np.ndarray]],
-    columns: int = 2,
+    before: Sequence[Mapping[str, np.ndarray]], after: Sequence[Mapping[str, np.ndarray]]
 ) -> Pixels:
     """Show samples as they were, as they are, and the difference between, a modality at a time.
 
     Args:
         before: samples, each modality -> [C, R, R] uint8.
         after: the same samples; those of their modalities are shown.
-        columns: samples a row.
     """
     cells = [
         strip(
@@ -136,7 +134,7 @@ def before_after(
         )
         for old, new in zip(before, after, strict=True)
     ]
-    return image_grid(cells, columns)
+    return image_grid(cells, _COMPARED_A_ROW)
 
 
 def spread_indices(count: int, wanted: int) -> list[int]:

@@ -36,8 +36,8 @@ def paint_background(canvas: Canvas, sample: Sample) -> None:
     canvas.shade(0.25 * smoothstep(0.8, 1.9, canvas.x**2 + canvas.y**2))
 
 
-def paint_body(canvas: Canvas, subject: Identity, sample: Sample) -> None:
-    """Paint neck and clothes; the head is painted over them."""
+def paint_neck(canvas: Canvas, subject: Identity, sample: Sample) -> None:
+    """Paint the neck; clothes and head are painted over it."""
     x, y = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
     px = canvas.px / sample.pose.scale
     chin, half = subject.head.chin, subject.neck_half_width
@@ -54,30 +54,12 @@ def paint_body(canvas: Canvas, subject: Identity, sample: Sample) -> None:
     canvas.shade(neck * 0.62 * under)
     tendon = ridge(np.abs(across) - 0.45 * half - 0.15 * (chin + 0.3 - y), 0.035)
     canvas.shade(neck * 0.14 * tendon * (y > chin))
-    _paint_clothes(canvas, subject, sample, (x, y, px))
 
 
-def paint_ears(canvas: Canvas, subject: Identity, pose: Pose) -> None:
-    """Paint the ears at the sides of the head, behind it; turning the head moves them."""
-    turn = rotation(pose)
-    image_x, image_y = upright_coordinates(canvas, pose)
-    px = canvas.px / pose.scale
-    for side in (-1.0, 1.0):
-        place = turn @ np.array([side * 0.985 * subject.head.half_width, 0.075, -0.02])
-        u = (image_x - float(place[0])) * (side / 0.062)
-        v = (image_y - float(place[1])) * (1 / subject.ear)
-        u = u + 0.25 * v - side * pose.roll
-        radius = np.sqrt(u * u + v * v)
-        alpha = soft((1 - radius) * 0.062, px)
-        normal = np.stack([0.5 * side * u, 0.3 * v, np.ones_like(u)])
-        canvas.paint(alpha, subject.skin, SKIN, normal)
-        canvas.shade(alpha * 0.55 * bump(u + 0.15, v, 0.45, 0.55))
-
-
-def _paint_clothes(
-    canvas: Canvas, subject: Identity, sample: Sample, place: tuple[Array, Array, float]
-) -> None:
-    x, y, px = place
+def paint_clothes(canvas: Canvas, subject: Identity, sample: Sample) -> None:
+    """Paint the clothes with their pattern and collar."""
+    x, y = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
+    px = canvas.px / sample.pose.scale
     surroundings, chin, half = sample.surroundings, subject.head.chin, subject.neck_half_width
     side = np.abs(x)
     slope = 0.30 * np.maximum(side - half, 0)
@@ -98,6 +80,23 @@ def _paint_clothes(
     colour = spectra(surroundings.cloth_a) * (1 - figure) + spectra(surroundings.cloth_b) * figure
     canvas.paint(cloth, colour, _CLOTH, normal)
     canvas.shade(cloth * 0.30 * smoothstep(0.06, 0.0, inside))
+
+
+def paint_ears(canvas: Canvas, subject: Identity, pose: Pose) -> None:
+    """Paint the ears at the sides of the head, behind it; turning the head moves them."""
+    turn = rotation(pose)
+    image_x, image_y = upright_coordinates(canvas, pose)
+    px = canvas.px / pose.scale
+    for side in (-1.0, 1.0):
+        place = turn @ np.array([side * 0.985 * subject.head.half_width, 0.075, -0.02])
+        u = (image_x - float(place[0])) * (side / 0.062)
+        v = (image_y - float(place[1])) * (1 / subject.ear)
+        u = u + 0.25 * v - side * pose.roll
+        radius = np.sqrt(u * u + v * v)
+        alpha = soft((1 - radius) * 0.062, px)
+        normal = np.stack([0.5 * side * u, 0.3 * v, np.ones_like(u)])
+        canvas.paint(alpha, subject.skin, SKIN, normal)
+        canvas.shade(alpha * 0.55 * bump(u + 0.15, v, 0.45, 0.55))
 
 
 def _pattern(kind: int, x: Array, y: Array, px: float) -> Array:

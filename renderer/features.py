@@ -181,30 +181,18 @@ def _paint_eye(
     canvas.paint(soft(pupil_radius - radius, px) * opening, PUPIL, _PUPIL)
     canvas.shade(opening * (0.62 * np.exp(-np.maximum(v - upper, 0) * 6.5)))
     canvas.shade(opening * 0.30 * smoothstep(0.5, 1.0, np.abs(u)))
-    _paint_lids(canvas, surface, subject, (u, v, upper, lower))
+    near = (np.abs(u) < 1.06) * surface.alpha  # of lashes, the fold over them and the lower lid
+    lash = ridge(v - upper + 0.03, max(0.07 + 0.07 * eyes.lashes, 0.55 * px)) * near
+    canvas.paint((0.45 + 0.5 * eyes.lashes) * lash, BLACK_LASH, _LASH)
+    fold = ridge(v - upper + 0.22 + 0.10 * eyes.crease, 0.08) * near
+    canvas.shade((0.15 + 0.35 * eyes.crease) * fold)
+    canvas.shade(0.30 * ridge(v - lower - 0.04, 0.07) * near)
     toward_x, toward_y, _ = sample.light.direction
     glint_x = gaze_x + side * iris_radius * (0.36 if toward_x > 0 else -0.36)
     glint_y = gaze_y + iris_radius * min(-0.25, 0.6 * toward_y)
     size = max(0.22 * iris_radius, 0.7 * px)
     glint = bump(u - glint_x, v - glint_y, size, size)
     canvas.paint(0.85 * glint * opening, (1.0, 1.0, 1.0, 1.0), _LASH)
-
-
-def _paint_lids(
-    canvas: Canvas,
-    surface: Surface,
-    subject: Identity,
-    lines: tuple[Array, Array, Array, Array],
-) -> None:
-    """Paint the lash line, the fold over it and the lower lid's edge."""
-    u, v, upper, lower = lines
-    unit, near = subject.eyes.half_width, (np.abs(u) < 1.06) * surface.alpha
-    thickness = max(0.07 + 0.07 * subject.eyes.lashes, 0.55 * surface.px / unit)
-    lash = ridge(v - upper + 0.03, thickness) * near
-    canvas.paint((0.45 + 0.5 * subject.eyes.lashes) * lash, BLACK_LASH, _LASH)
-    fold = ridge(v - upper + 0.22 + 0.10 * subject.eyes.crease, 0.08) * near
-    canvas.shade((0.15 + 0.35 * subject.eyes.crease) * fold)
-    canvas.shade(0.30 * ridge(v - lower - 0.04, 0.07) * near)
 
 
 def _crop(

@@ -33,10 +33,10 @@ _FULL_BEARD = 0.6
 def paint_back_hair(canvas: Canvas, subject: Identity, sample: Sample, table: Array) -> None:
     """Paint what lies behind neck and ears: hanging hair, or a bun on top."""
     _paint_back_cap(canvas, subject, sample, table)
-    x, y, px = _hair_coordinates(canvas, sample)
     if subject.hair.style.hangs:
-        _paint_hanging(canvas, subject, sample, (x, y, px), table)
+        _paint_hanging(canvas, subject, sample, table)
     if subject.hair.style is HairStyle.TIED:
+        x, y, px = _hair_coordinates(canvas, sample)
         top = -subject.head.top - subject.hair.volume + 0.01
         radius = np.sqrt((x * 0.85) ** 2 + (y - top) ** 2)
         normal = np.stack([x * 4, (y - top) * 4, np.full_like(x, 0.7)])
@@ -64,7 +64,7 @@ def paint_side_hair(canvas: Canvas, subject: Identity, sample: Sample, table: Ar
     x, y, px = _hair_coordinates(canvas, sample)
     inner = subject.neck_half_width * (1.0 + 0.25 * smoothstep(0.4, 1.0, y))
     only = soft(np.abs(x) - inner, 2 * px)
-    _paint_hanging(canvas, subject, sample, (x, y, px), table, only)
+    _paint_hanging(canvas, subject, sample, table, only)
 
 
 def paint_hair(
@@ -150,11 +150,11 @@ def _paint_hanging(
     canvas: Canvas,
     subject: Identity,
     sample: Sample,
-    place: tuple[Array, Array, float],
     table: Array,
     only: Array | float = 1.0,
 ) -> None:
-    x, y, px = place
+    """Paint hanging hair where `only` [S, S] 0..1 says."""
+    x, y, px = _hair_coordinates(canvas, sample)
     hair, head = subject.hair, subject.head
     half = head.half_width + hair.volume
     phase = sample.surroundings.hair_phase

@@ -79,7 +79,8 @@ def paint(canvas: Canvas, subject: Identity, sample: Sample) -> None:
     table = rng.uniform(-1, 1, (_TEXTURE_SIDE, _TEXTURE_SIDE)).astype(np.float32)
     body.paint_background(canvas, sample)
     hair.paint_back_hair(canvas, subject, sample, table)
-    body.paint_body(canvas, subject, sample)
+    body.paint_neck(canvas, subject, sample)
+    body.paint_clothes(canvas, subject, sample)
     hair.paint_side_hair(canvas, subject, sample, table)
     if not subject.hair.style.hangs:
         body.paint_ears(canvas, subject, sample.pose)
