@@ -52,29 +52,15 @@ def test_repainted_masks_go_to_another_folder(painted, tmp_path):
     assert int(np.load(tmp_path / "out-2" / "image_mask0.npy").max()) == 0
 
 
-@pytest.mark.parametrize("broken", ["size", "class", "latent", "xcf", "colour"])
-def test_bad_annotations_end_with_one_message(painted, tmp_path, broken):
-    if broken == "size":
-        Image.new("RGB", (8, 8)).save(painted / "image_1.jpg")
-        message = "the mask must have the size of image_1.jpg, 8x8, got 16x16"
-    elif broken == "class":
-        np.save(painted / "image_1_mask.npy", np.full([16, 16], 4))
-        message = "classes must be from 0 to 3, got 4..4"
-    elif broken == "latent":
-        np.save(tmp_path / "z.npy", np.zeros([1, 8]))
-        message = "image 1 has no latent"
-    elif broken == "xcf":
-        (painted / "image_1.xcf").write_bytes(b"gimp xcf v011\0broken")
-        message = "image_1.xcf"
-    else:
-        Image.new("RGB", (16, 16), (99, 99, 99)).save(painted / "image_1_mask.png")
-        message = "[99, 99, 99] (256 pixels)"
-    assert message in process(painted, tmp_path / "out", code=2)
+def test_bad_annotations_end_with_one_message(painted, tmp_path):
+    np.save(tmp_path / "z.npy", np.zeros([1, 8]))
+    assert "image 1 has no latent" in process(painted, tmp_path / "out", code=2)
     assert not (tmp_path / "out").exists()
 
 
 def test_far_colours_can_be_let_in(painted, tmp_path):
     Image.new("RGB", (16, 16), (99, 0, 0)).save(painted / "image_1_mask.png")
+    assert "[99, 0, 0] (256 pixels)" in process(painted, tmp_path / "out", code=2)
     process(painted, tmp_path / "out", "--max-distance", 120)
     assert int(np.load(tmp_path / "out" / "image_mask1.npy").max()) == 0
 
@@ -124,7 +110,6 @@ def test_automatic_annotation_of_drawn_faces(tmp_path, monkeypatch):
         ([], "one of --annotations and --auto"),
         (["--auto", "example"], "--auto needs --drawn"),
         (["--annotations", "x", "--select", "1"], "--select goes with --auto"),
-        (["--annotations", "x"], "--latents must name"),
         (["--auto", "example", "--drawn", "absent"], "no such file"),
         (["--auto", "example", "--drawn", "x", "--classes", "c.json"], "leave it out"),
     ],
