@@ -32,8 +32,7 @@ def test_import_then_check(tmp_path):
     assert result.exit_code == 0
     assert "3 pairs of 32x32 pixels, from 4 rgb, 3 nir images" in result.output
     assert "resolution 32 is the largest that fits" in result.output
-    assert "skipped: 1 no partner" in result.output
-    assert "images/2_1.png: no partner" in result.output
+    assert f"skipped: 1 no partner: {root}/images/2_1.png" in result.output
     assert PairDataset.open(out).resolution == 32
     again = run(*arguments)
     assert again.exit_code == 0

@@ -45,7 +45,6 @@ VERSION = 2
 SHEET_FILE = "skipped_faces.png"
 NOTES_FILE = ".sources.jsonl"
 
-_LISTED = 20
 _THUMBNAIL_PX = 128
 _MAX_SHOWN = 64
 _MAX_LETTERS = 20
@@ -126,7 +125,7 @@ class ImportJob(FolderJob):
             records = (INFO_FILE, REPORT_FILE, SHEET_FILE, LOCK_FILE, *plan.labels)
             _keep_only(folder, [*images, *(folder / name for name in records)])
             self.output.finish(report)
-        return _summary(folder, report)
+        return _summary(folder, report, skipped)
 
     def _write_pair(self, pair: int, notes: "_Notes") -> Skipped | None:
         """Write a pair where it is not there already; return why it is skipped."""
@@ -302,7 +301,7 @@ def _thumbnail(plan: Plan, pair: int, entry: Skipped) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def _summary(folder: Path, report: Mapping[str, Any]) -> str:
+def _summary(folder: Path, report: Mapping[str, Any], skipped: Sequence[Skipped]) -> str:
     """Return what the user is told."""
     side = report["resolution"]
     found = ", ".join(f"{count} {modality}" for modality, count in report["found"].items())
@@ -311,12 +310,8 @@ def _summary(folder: Path, report: Mapping[str, Any]) -> str:
         lines.append(f"resolution {side} is the largest that fits {report['smallest_image']}")
     for file, counts in report["labels"].items():
         lines.append(f"{file}: {counts['kept']} labels kept, {counts['missing']} pairs without")
-    lines += [f"skipped: {count} {reason}" for reason, count in report["skipped"].items()]
-    for entry in report["skipped_files"][:_LISTED]:
-        detail = f" ({entry['detail']})" if entry["detail"] else ""
-        lines.append(f"  {entry['name']}: {entry['reason']}{detail}")
-    if len(report["skipped_files"]) > _LISTED:
-        lines.append(f"  and {len(report['skipped_files']) - _LISTED} more in {REPORT_FILE}")
+    if skipped:
+        lines.append(f"skipped: {describe_skipped(skipped)}; all are in {REPORT_FILE}")
     if (folder / SHEET_FILE).is_file():
         lines.append(f"skipped for their faces: see {folder / SHEET_FILE}")
     return "\n".join(lines)

@@ -174,7 +174,7 @@ def describe_skipped(skipped: Sequence[Skipped]) -> str:
             if entry.reason.value == reason
         ]
         parts.append(f"{count} {reason}: {shorten(names)}")
-    return "; ".join(parts) or "nothing"
+    return "; ".join(parts)
 
 
 def _open_layout(options: ImportOptions, rule: NameRule) -> Layout:
