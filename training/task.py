@@ -73,7 +73,7 @@ class SampleGrid:
         self.indices = [index % len(dataset) for index in range(count)]
         random = generator_for(seed, "grid")
         self.z = torch.randn([count, generator.config.z_dim], generator=random)
-        self.c = torch.stack([dataset.label(index) for index in self.indices])
+        self.c = dataset.labels[[index % len(dataset.samples) for index in self.indices]]
 
     def save_reals(self, path: Path, dataset: PairDataset) -> None:
         """Write real pairs."""
