@@ -152,6 +152,18 @@ def device_option(default: Device = "auto", **others: Any) -> Any:
     return option(default, **{"help": text, **others})
 
 
+def share_option(
+    default: float,
+    help: str,  # noqa: A002
+    *,
+    le: float | None = None,
+    **others: Any,
+) -> Any:
+    """Declare a share of something, a `float` from 0 to below 1, or up to `le`."""
+    limits = {"lt": 1} if le is None else {"le": le}
+    return option(default, help=help, ge=0, metavar="SHARE", **limits, **others)
+
+
 def gpu_option() -> Any:
     """Declare `gpu_device_number: int | None`."""
     return option(None, ge=0, help="CUDA device index (alias of the published scripts).")
