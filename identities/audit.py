@@ -5,7 +5,7 @@ lets pass. The audit changes nothing, it reports.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from biometrics.embedding import Embedder, load_embedder
 from biometrics.extraction import extract_features
 from biometrics.features import IdentityFeatures, read_identity_features
 from biometrics.thresholds import DEFAULT_FMR, calibrate
-from data.modalities import MODALITIES, RGB
+from data.modalities import RGB
 from data.pairs import open_pairs
 from data.pixels import decode_image
 from identities.filtering import TrainingIdentities, check_features
@@ -108,14 +108,6 @@ def load_auditor(
         _logger.warning("audit without a threshold: %s", error)
         privacy = None
     return Auditor(embedder, training, privacy)
-
-
-def rgb_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the first modality's images of a manifest's entries."""
-    order = [modality.name for modality in MODALITIES]
-    return [
-        min(e["files"].items(), key=lambda item: order.index(item[0]))[1]["name"] for e in entries
-    ]
 
 
 def _embed_training_images(training_ids: Path, embedder: Embedder) -> IdentityFeatures:

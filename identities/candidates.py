@@ -3,8 +3,7 @@
 Candidate j of identity k is a function of (seed, k, j) and of which feature vector k has by then.
 """
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,6 @@ from torch_utils.seeding import generator_for
 _STREAM = "recognition"
 
 
-class Variation(StrEnum):
-    """Whose latent a sample has.
-
-    OWN: its own. SHARED: attempt j of all identities has the same one. MIXED: only the layers that
-    the generator shares have it.
-    """
-
-    OWN = "own"
-    SHARED = "shared"
-    MIXED = "mixed"
-
-
 class CandidateSampler:
     """Generates candidates.
 
@@ -39,8 +26,8 @@ class CandidateSampler:
         source: of feature vectors.
         seed: random seed of latents and feature vectors.
         scale: length of the vectors as conditions.
-        variation: whose latent a sample has.
-        shared_layers: layers whose w comes from the shared latent under MIXED.
+        shared_layers: layers whose w comes from a latent that attempt j of all identities has; the
+            others have the sample's own.
         is_null: each candidate has a feature vector of its own, so that an "identity" is none: the
             control that shows what selection makes of no identity at all.
     Raises: ValueError for a layer that the network does not have.
@@ -53,26 +40,22 @@ class CandidateSampler:
         *,
         seed: int,
         scale: float,
-        variation: Variation = Variation.OWN,
         shared_layers: Sequence[int] = (),
         is_null: bool = False,
     ) -> None:
         check_layers(shared_layers, generator.generator.num_ws)
         self.generator, self.source, self._shared_layers = generator, source, shared_layers
-        self._seed, self._scale, self._variation = seed, scale, variation
-        self._is_null = is_null
+        self._seed, self._scale, self._is_null = seed, scale, is_null
 
     def sample(self, candidates: Sequence[Candidate]) -> Mapping[str, Tensor]:
         """Return [N, C, R, R] uint8 images by modality."""
         conditions = self.conditions(candidates)
-        if self._variation is not Variation.SHARED:
-            own = torch.stack([self._own_latent(c) for c in candidates])
-            ws = self.generator.map(own, conditions)
-        if self._variation is not Variation.OWN:
-            latents = torch.stack([self._shared_latent(c.attempt) for c in candidates])
+        own = self._latents(("latent", c.identity, c.attempt) for c in candidates)
+        ws = self.generator.map(own, conditions)
+        if self._shared_layers:
+            latents = self._latents(("variation", c.attempt) for c in candidates)
             shared = self.generator.map(latents, conditions)
-            is_mixed = self._variation is Variation.MIXED
-            ws = replace_layers(ws, shared, self._shared_layers) if is_mixed else shared
+            ws = replace_layers(ws, shared, self._shared_layers)
         return self.generator.pixels(ws)
 
     def conditions(self, candidates: Sequence[Candidate]) -> Tensor:
@@ -89,10 +72,6 @@ class CandidateSampler:
         number = candidate.attempt if self._is_null else candidate.vector
         return self.source.vector(self._seed, candidate.identity, number)
 
-    def _own_latent(self, candidate: Candidate) -> Tensor:
-        path = (_STREAM, "latent", candidate.identity, candidate.attempt)
-        return torch.randn([self.generator.z_dim], generator=generator_for(self._seed, *path))
-
-    def _shared_latent(self, attempt: int) -> Tensor:
-        random = generator_for(self._seed, _STREAM, "variation", attempt)
-        return torch.randn([self.generator.z_dim], generator=random)
+    def _latents(self, paths: Iterable[tuple[str | int, ...]]) -> Tensor:
+        streams = [generator_for(self._seed, _STREAM, *path) for path in paths]
+        return torch.stack([torch.randn([self.generator.z_dim], generator=s) for s in streams])

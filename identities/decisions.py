@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from biometrics.faces import FaceReason
 from data.modalities import NIR
+from dnnlib import config as configs
 from identities.rules import FilterRules, Reason
 from metrics.nearest import Nearest
 
@@ -15,8 +16,7 @@ SCORE_DIGITS = 6  # scores are rounded before they are compared, so that what is
 _ORDER = list(Reason)
 
 
-@dataclass(frozen=True, order=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A sample that can be generated.
 
     Attributes:
@@ -30,25 +30,25 @@ class Candidate:
     vector: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Decision:
     """What became of a sample; all but `reasons` and `face` is known of new identities alone.
 
     Attributes:
-        reasons: why it was rejected, in the order of `Reason`.
-        face: what a face check found wrong.
         candidate: what it was generated from.
         sample: its number among the identity's samples; None where it was not accepted.
+        reasons: why it was rejected, in the order of `Reason`.
+        face: what a face check found wrong.
         own: cosine to the identity's first sample; None for the first.
         own_nearest: highest cosine to a sample of the identity.
         other: highest cosine to another new identity; None where there was none.
         other_identity: that identity.
     """
 
-    reasons: tuple[Reason, ...] = ()
-    face: FaceReason | None = None
     candidate: Candidate = Candidate(0, 0, 0)
     sample: int | None = None
+    reasons: tuple[Reason, ...] = ()
+    face: FaceReason | None = None
     own: float | None = None
     own_nearest: float | None = None
     other: float | None = None
@@ -66,32 +66,14 @@ class Decision:
 
     def as_row(self) -> list[Any]:
         """Return everything as plain JSON values, see `from_row`."""
-        candidate, why = self.candidate, self.describe()
-        return [
-            [candidate.identity, candidate.attempt, candidate.vector],
-            self.sample,
-            why["reasons"],
-            why["face"],
-            self.own,
-            self.own_nearest,
-            self.other,
-            self.other_identity,
-        ]
+        return list(configs.to_dict(self).values())
 
     @classmethod
     def from_row(cls, row: list[Any]) -> "Decision":
         """Return the decision of `as_row`."""
-        candidate, sample, reasons, face, own, own_nearest, other, other_identity = row
-        return cls(
-            candidate=Candidate(*candidate),
-            sample=sample,
-            reasons=tuple(map(Reason, reasons)),
-            face=None if face is None else FaceReason(face),
-            own=own,
-            own_nearest=own_nearest,
-            other=other,
-            other_identity=other_identity,
-        )
+        candidate, sample, reasons, face, *scores = row
+        known = None if face is None else FaceReason(face)
+        return cls(Candidate(*candidate), sample, tuple(map(Reason, reasons)), known, *scores)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """Writes images of identities in the formats that recognition training reads."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,71 +12,54 @@ from dnnlib import files
 from identities.options import ExportKind
 
 SHARD_SIZE = 5000
-
-
-@dataclass(frozen=True)
-class IdentityImage:
-    """An image of an identity.
-
-    Attributes:
-        label: the identity's number, from 0 on without gaps.
-        identity: the identity's name.
-        name: of the image, in the export.
-        path: of the file.
-    """
-
-    label: int
-    identity: str
-    name: str
-    path: Path
-
-
-def images_of(
-    folder: Path, entries: Sequence[dict[str, Any]], modality: str
-) -> list[IdentityImage]:
-    """Return a manifest's images of a modality; identities are numbered as they come."""
-    labels: dict[int, int] = {}
-    images = []
-    for entry in entries:
-        identity = entry["identity"]
-        label = labels.setdefault(identity, len(labels))
-        path = folder / entry["files"][modality]["name"]
-        images.append(IdentityImage(label, f"id_{identity}", path.name, path))
-    return images
+Images = Mapping[str, Sequence[Path]]  # of each identity; labels count them, from 0 on
 
 
 def export_manifest(folder: Path, entries: Sequence[dict[str, Any]], kind: ExportKind) -> None:
     """Export a data set's images to export/KIND/PLACE in it, one a modality.
 
     What is there already is replaced.
+
+    Args:
+        folder: of the data set.
+        entries: of its manifest; the samples of an identity stand together.
+        kind: of the export.
     """
+    writers = {
+        ExportKind.IMAGEFOLDER: _link_images,
+        ExportKind.RECORDIO: _write_records,
+        ExportKind.WEBDATASET: _write_shards,
+    }
     for modality in MODALITIES:
-        if entries and modality.name in entries[0]["files"]:
-            target = folder / "export" / kind.value / modality.folders[0]
-            images = images_of(folder, entries, modality.name)
-            if kind is ExportKind.IMAGEFOLDER:
-                for image in images:
-                    link_or_copy(image.path, target / image.identity / image.name)
-            elif kind is ExportKind.RECORDIO:
-                _write_records(target, images)
-            elif kind is ExportKind.WEBDATASET:
-                _write_shards(target, images)
+        if kind in writers and entries and modality.name in entries[0]["files"]:
+            images: dict[str, list[Path]] = {}
+            for entry in entries:
+                path = folder / entry["files"][modality.name]["name"]
+                images.setdefault(f"id_{entry['identity']}", []).append(path)
+            writers[kind](folder / "export" / kind.value / modality.folders[0], images)
 
 
-def _write_records(folder: Path, images: Sequence[IdentityImage]) -> None:
-    identities: list[list[tuple[str, Path]]] = [[] for _ in range(images[-1].label + 1)]
-    for image in images:
-        identities[image.label].append((f"{image.identity}/{image.name}", image.path))
-    recordio.write_identities(folder, identities, read_header(images[0].path).width)
+def _link_images(folder: Path, images: Images) -> None:
+    for identity, paths in images.items():
+        for path in paths:
+            link_or_copy(path, folder / identity / path.name)
 
 
-def _write_shards(folder: Path, images: Sequence[IdentityImage]) -> None:
-    for number, start in enumerate(range(0, len(images), SHARD_SIZE)):
-        part = images[start : start + SHARD_SIZE]
-        with files.atomic_write(folder / f"shard-{number:06d}.tar") as file:
-            shards.write_shard(file, (_as_sample(start + i, image) for i, image in enumerate(part)))
+def _write_records(folder: Path, images: Images) -> None:
+    identities = [
+        [(f"{identity}/{path.name}", path) for path in paths]
+        for identity, paths in images.items()
+    ]
+    recordio.write_identities(folder, identities, read_header(identities[0][0][1]).width)
 
 
-def _as_sample(number: int, image: IdentityImage) -> shards.Sample:
-    content = {image.path.suffix[1:]: image.path.read_bytes(), "cls": str(image.label).encode()}
-    return f"{number:09d}", content
+def _write_shards(folder: Path, images: Images) -> None:
+    labelled = [(label, path) for label, paths in enumerate(images.values()) for path in paths]
+    for shard, start in enumerate(range(0, len(labelled), SHARD_SIZE)):
+        part = enumerate(labelled[start : start + SHARD_SIZE], start)
+        with files.atomic_write(folder / f"shard-{shard:06d}.tar") as file:
+            shards.write_shard(file, (_as_sample(number, *image) for number, image in part))
+
+
+def _as_sample(number: int, label: int, path: Path) -> shards.Sample:
+    return f"{number:09d}", {path.suffix[1:]: path.read_bytes(), "cls": str(label).encode()}

@@ -1,10 +1,12 @@
 """Puts a filter together from files: recogniser, features, thresholds, rules, face check."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from biometrics.detection import FaceMethod, build_face_check
@@ -15,19 +17,22 @@ from biometrics.thresholds import THRESHOLDS_FILE, Thresholds, calibrate, read_t
 from data.modalities import NIR, RGB
 from dnnlib import config as configs
 from dnnlib.files import sha256_file
-from identities.filtering import IdentityFilter, PairScorer, TrainingIdentities, check_features
+from identities.filtering import PairScorer, TrainingIdentities, check_features
 from identities.options import LIMITS, FilterOptions
 from identities.reports import describe_thresholds, write_thresholds_and_plot
 from identities.rules import FilterRules, Preset, Which, published_rules, strict_rules
 
 _MANY = 0.5
+_RULES_ALONE = ["privacy", "privacy_nir", "training", "is_absolute", "check_nir", "min_agreement"]
 _TOLERANCE = 1.5  # of the share of mated pairs that was asked for
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedFilter:
-    """A filter and its parts.
+    """A filter and its parts; drops samples that show a training identity, or no face.
+
+    By `identity` and `__call__` it is the interpreter's `SampleFilter`.
 
     Attributes:
         scorer: of images, with the rules.
@@ -54,6 +59,28 @@ class LoadedFilter:
             "face_check": self.scorer.face_check.describe(),
         }
 
+    def identity(self) -> dict[str, Any]:
+        """Return what decides about samples that stand alone, as plain JSON values."""
+        scorer, rules = self.scorer, configs.to_dict(self.scorer.rules)
+        return {
+            "recogniser": scorer.embedder.hash,
+            "features": self.features_sha256,
+            **{name: rules[name] for name in _RULES_ALONE},
+            "face_check": scorer.face_check.describe(),
+        }
+
+    def __call__(self, samples: Sequence[Mapping[str, np.ndarray]]) -> list[str | None]:
+        """Return the first reason to drop each sample, or None.
+
+        Args:
+            samples: images [C, R, R] uint8 0..255 by modality.
+        """
+        reasons: list[str | None] = []
+        for decision in self.scorer.decide(samples)[0]:
+            first = decision.reasons[0].value if decision.reasons else None
+            reasons.append(first if decision.face is None else f"{first}: {decision.face.value}")
+        return reasons
+
     def save_calibration(self) -> None:
         """Write thresholds that --calibrate asked for, and their plot."""
         if self.calibrated is not None and self.thresholds is not None:
@@ -61,10 +88,9 @@ class LoadedFilter:
             _logger.info("wrote %s and its plot", self.calibrated)
 
 
-def load_sample_filter(**options: Any) -> IdentityFilter:
+def load_sample_filter(**options: Any) -> LoadedFilter:
     """Return the filter of samples that stand alone, from the fields of FilterOptions."""
-    loaded = load_filter(FilterOptions(**options))
-    return IdentityFilter(loaded.scorer, loaded.features_sha256)
+    return load_filter(FilterOptions(**options))
 
 
 def load_filter(options: FilterOptions) -> LoadedFilter:

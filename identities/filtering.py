@@ -127,45 +127,6 @@ class PairScorer:
         return [next(iter(verdict.reasons), None) for verdict in self.face_check(images)]
 
 
-class IdentityFilter:
-    """Drops samples that show a training identity, or no face; the interpreter's `SampleFilter`.
-
-    Args:
-        scorer: with its rules.
-        features: hashes of the files of the training identities' features, for the record.
-    """
-
-    def __init__(self, scorer: PairScorer, features: Any) -> None:
-        self._scorer, self._features = scorer, features
-
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the answers, as plain JSON values."""
-        rules = self._scorer.rules
-        return {
-            "recogniser": self._scorer.embedder.hash,
-            "features": self._features,
-            "privacy": rules.privacy,
-            "privacy_nir": rules.privacy_nir,
-            "training": rules.training.value,
-            "is_absolute": rules.is_absolute,
-            "check_nir": rules.check_nir,
-            "min_agreement": rules.min_agreement,
-            "face_check": self._scorer.face_check.describe(),
-        }
-
-    def __call__(self, samples: Sequence[Mapping[str, np.ndarray]]) -> list[str | None]:
-        """Return the first reason to drop each sample, or None.
-
-        Args:
-            samples: images [C, R, R] uint8 0..255 by modality.
-        """
-        reasons: list[str | None] = []
-        for decision in self._scorer.decide(samples)[0] if samples else ():
-            first = decision.reasons[0].value if decision.reasons else None
-            reasons.append(first if decision.face is None else f"{first}: {decision.face.value}")
-        return reasons
-
-
 def check_features(features: IdentityFeatures, path: Path, embedder: Embedder, option: str) -> None:
     """Check that features are of this recogniser and width. Raises: ValueError."""
     features.check_recogniser(embedder.hash, f"{option} {path}")

@@ -151,29 +151,27 @@ def judge_samples(
     """
     entries: dict[int, Entry] = {}
     for batch in _batches(samples):
-        if batch[0].error is None:
-            decisions, scores = scorer.decide([loaded.images for loaded in batch])
-            for row, (loaded, decision) in enumerate(zip(batch, decisions, strict=True)):
-                entry = _entry(samples, loaded.index, decision)
-                entries[loaded.index] = entry | scorer.describe(scores, row)
-        elif is_strict:
-            raise ValueError(f"--strict: {batch[0].error}")
+        if (error := batch[0].error) is not None:
+            if is_strict:
+                raise ValueError(f"--strict: {error}")
+            scores = {"training": {}, "agreement": None}
+            decided = [
+                (Decision(reasons=(Reason.UNREADABLE,)), {**scores, "error": loaded.error})
+                for loaded in batch
+            ]
         else:
-            for loaded in batch:
-                entry = _entry(samples, loaded.index, Decision(reasons=(Reason.UNREADABLE,)))
-                entries[loaded.index] = entry | {"error": loaded.error}
+            decisions, found = scorer.decide([loaded.images for loaded in batch])
+            described = [scorer.describe(found, row) for row in range(len(batch))]
+            decided = list(zip(decisions, described, strict=True))
+        for loaded, (decision, scores) in zip(batch, decided, strict=True):
+            entries[loaded.index] = {
+                "name": samples.stems[loaded.index],
+                "files": samples.files_of(loaded.index),
+                **decision.describe(),
+                **scores,
+            }
         progress(len(batch))
     return [entries[index] for index in range(len(samples))]
-
-
-def _entry(samples: SampleIndex, index: int, decision: Decision) -> Entry:
-    return {
-        "name": samples.stems[index],
-        "files": samples.files_of(index),
-        **decision.describe(),
-        "training": {},
-        "agreement": None,
-    }
 
 
 def _batches(samples: SampleIndex) -> Iterator[list[_Loaded]]:

@@ -4,18 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from biometrics.thresholds import THRESHOLDS_FILE, Thresholds, calibrate, write_thresholds
-from data.sheets import save_image
+from biometrics.thresholds import Thresholds, calibrate
 from dnnlib import config as configs
 from dnnlib import files
-from dnnlib.options import Job, JobError, Progress
-from dnnlib.runs import FolderJob, find_output
+from dnnlib.options import Job, Progress
+from dnnlib.runs import find_output
 from dnnlib.text import parse_numbers
-from identities.audit import Auditor, load_auditor, rgb_names
-from identities.candidates import CandidateSampler, Variation
-from identities.export import export_manifest
+from identities.audit import load_auditor
+from identities.candidates import CandidateSampler
 from identities.filter_loading import (
     LoadedFilter,
     load_filter,
@@ -24,20 +20,15 @@ from identities.filter_loading import (
 )
 from identities.identity_sources import FileSource, IdentitySource, MixupSource, RandomSource
 from identities.options import FilterOptions, IdentityDataOptions
-from identities.recognition_dataset import RECORD, Entry, RecognitionWriter
-from identities.reports import (
-    SCORES_PLOT,
-    describe_thresholds,
-    plot_dataset,
-    write_thresholds_and_plot,
-)
+from identities.recognition_dataset import RECORD, IdentityDataJob
+from identities.reports import describe_thresholds, write_thresholds_and_plot
 from identities.rules import Preset
 from networks.options import Truncation
 from networks.sampling import Sampler
 from networks.snapshot import Snapshot, load_generator
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_repeatable
-from torch_utils.distributed import init_distributed, is_launched, local_rank
+from torch_utils.distributed import is_launched, local_rank
 
 ATTEMPTS_PER_SAMPLE = 20
 
@@ -65,64 +56,6 @@ class CalibrationJob(Job):
         """Write the thresholds and their plot."""
         write_thresholds_and_plot(self.path, self.thresholds)
         return describe_thresholds(self.thresholds)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class IdentityDataJob(FolderJob):
-    """A data set of new identities, to be written or continued.
-
-    Attributes:
-        options: as checked.
-        device: where the networks compute.
-        writer: of the data set.
-        loaded: the filter.
-        auditor: second recogniser, or None.
-    """
-
-    options: IdentityDataOptions
-    device: str
-    writer: RecognitionWriter
-    loaded: LoadedFilter
-    auditor: Auditor | None
-
-    def run(self, progress: Progress) -> str | None:
-        """Write what is missing; a finished data set is told of again."""
-        if self.output.is_finished:
-            return self._tell(files.read_json(self.output.path / RECORD))
-        return self.work(progress)
-
-    def work(self, progress: Progress) -> str | None:
-        """Write the data set, in several processes where there are."""
-        with init_distributed(torch.device(self.device)) as world:
-            if world.is_first:
-                self.loaded.save_calibration()
-            total = self.options.amount.identities * self.options.amount.samples
-            done = progress(0, total) if world.is_first else lambda _: None
-            summary = self.writer.write(self.output, world, done, self._finish)
-        return None if summary is None else self._tell(summary)
-
-    def _finish(self, folder: Path, entries: list[Entry]) -> dict[str, Any]:
-        """Write exports, thresholds and plot; return what the summary says of rules and audit."""
-        loaded, rules = self.loaded, self.loaded.scorer.rules
-        export_manifest(folder, entries, self.options.export)
-        if loaded.thresholds is not None:
-            write_thresholds(folder / THRESHOLDS_FILE, loaded.thresholds)
-        if entries:
-            save_image(folder / SCORES_PLOT, plot_dataset(entries, rules, loaded.thresholds))
-        audit = None if self.auditor is None else self.auditor.report(folder, rgb_names(entries))
-        return {"rules": configs.to_dict(rules), "audit": audit}
-
-    def _tell(self, summary: dict[str, Any]) -> str:
-        found = summary["identities"]
-        text = (
-            f"{self.output.path}: {summary['accepted']} samples of {found['complete']} complete "
-            f"identities; {len(found['incomplete'])} have fewer than "
-            f"{self.options.amount.samples}, {len(found['failed_to_enrol'])} none; "
-            f"{summary['rejected']['total']} candidates rejected"
-        )
-        if self.options.strict and found["complete"] < found["requested"]:
-            raise JobError(f"--strict: {text}")
-        return text
 
 
 def prepare_identity_data(options: IdentityDataOptions) -> Job:
@@ -166,8 +99,7 @@ def prepare_identity_data(options: IdentityDataOptions) -> Job:
     return IdentityDataJob(
         output=find_output(options.outdir, RECORD, identity, fresh=options.fresh),
         options=options,
-        device=device,
-        writer=RecognitionWriter(sampler, loaded.scorer, options.amount),
+        sampler=sampler,
         loaded=loaded,
         auditor=auditor,
     )
@@ -191,10 +123,11 @@ def _make_sampler(
         )
     source, name = _make_source(options, loaded)
     scale = options.feature_scale or snapshot.new_feature_scale(loaded.features.vectors)
-    variation = Variation.SHARED if options.shared_variation else Variation.OWN
-    layers: tuple[int, ...] = ()
+    variation, layers = "own", ()
+    if options.shared_variation:
+        variation, layers = "shared", tuple(range(images.generator.num_ws))
     if options.mix_layers is not None:
-        variation = Variation.MIXED
+        variation = "mixed"
         try:
             layers = parse_numbers(options.mix_layers)
         except ValueError as error:
@@ -204,13 +137,12 @@ def _make_sampler(
         source,
         seed=options.seed,
         scale=scale,
-        variation=variation,
         shared_layers=layers,
         is_null=options.null_control,
     )
     if options.null_control and source.tries is not None:
         raise ValueError("--null-control needs --identity-source=random or interpolate")
-    about = {"source": name, "seed": options.seed, "scale": scale, "variation": variation.value}
+    about = {"source": name, "seed": options.seed, "scale": scale, "variation": variation}
     null = {"null_control": True} if options.null_control else {}
     return sampler, {**about, "mix_layers": options.mix_layers, **null}
 

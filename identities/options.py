@@ -51,8 +51,7 @@ class FilterOptions(Options):
         metavar="PTH", heading="Training identities", help="Weights of the recogniser."
     )
     training_ids: Path = option(
-        metavar="JSON",
-        help="identity_features.json of the training identities, made with --rec-model.",
+        metavar="JSON", help="Features of the training identities, made with --rec-model."
     )
     training_ids_nir: Path | None = option(
         None,
@@ -114,8 +113,7 @@ class IdentityFilterOptions(FilterOptions):
         "Lowest cosine similarity within an identity, instead of the rules'."
     )
     too_similar: float | None = cosine_option(
-        "Samples of an identity above this cosine similarity are too similar, instead of the"
-        " rules'."
+        "Samples above this cosine similarity are too similar, instead of the rules'."
     )
     max_attempts: int | None = option(
         None,
@@ -136,14 +134,10 @@ class AuditOptions(Options):
     audit_features: Path | None = option(
         None,
         metavar="JSON",
+        needs="audit_model",
         help="Training identities' features by the second recogniser; by default it embeds the"
         " images beside --training-ids.",
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.audit_features is not None and self.audit_model is None:
-            raise ValueError("--audit-features needs --audit-model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +197,7 @@ class IdentityDataOptions(Options):
     amount: AmountOptions = group(AmountOptions, heading="Output")
     seed: int = seed_option()
     export: ExportKind = option(
-        ExportKind.NONE,
-        help="Also write a format of recognition training, in a folder per modality.",
+        ExportKind.NONE, help="Also write a format of recognition training, a folder per modality."
     )
     fresh: bool = fresh_option()
     strict: bool = option(False, help="Fail where an identity lacks samples in the end.")
@@ -225,8 +218,7 @@ class IdentityDataOptions(Options):
         0.7, metavar="PSI", help="Truncation: 1 leaves w as it is, 0 gives the mean image."
     )
     shared_variation: bool = option(
-        False,
-        help="Candidate j of all identities has one latent: pose and light run down a column.",
+        False, help="Candidate j of all identities has one latent: pose and light run down columns."
     )
     mix_layers: str | None = option(
         None, metavar="LIST", help="Share the latent of these layers only, such as 0-3."

@@ -7,6 +7,7 @@ process decides the step from the scores; each process writes what was accepted 
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,27 +15,35 @@ import numpy as np
 from torch import Tensor
 
 from biometrics.faces import FaceReason
+from biometrics.thresholds import THRESHOLDS_FILE, write_thresholds
 from data.info import SUMMARY
 from data.modalities import MODALITIES
 from data.numbers import save_array
 from data.samples import MANIFEST
-from data.sheets import encode_png
+from data.sheets import encode_png, save_image
 from data.storage import map_in_threads
+from dnnlib import config as configs
 from dnnlib import files
-from dnnlib.runs import OutputFolder
+from dnnlib.options import JobError, Progress
+from dnnlib.runs import FolderJob
+from identities.audit import Auditor
 from identities.candidates import CandidateSampler
 from identities.decisions import Candidate, Decision, PairScores, judge_alone
+from identities.export import export_manifest
+from identities.filter_loading import LoadedFilter
 from identities.filtering import PairScorer
-from identities.options import AmountOptions
+from identities.options import IdentityDataOptions
 from identities.reports import (
+    SCORES_PLOT,
     image_name,
+    plot_dataset,
     summarise_dataset,
     write_identity_sheets,
     write_overview,
 )
 from identities.selection import Selection
 from metrics.nearest import Nearest
-from torch_utils.distributed import World, at_work_together
+from torch_utils.distributed import World, at_work_together, init_distributed
 
 RECORD = SUMMARY
 REJECTED = "rejected.jsonl"
@@ -45,7 +54,6 @@ _FACES = list(FaceReason)
 _MOST_STEP = 1024
 _FULL_SIDE = 256
 Entry = dict[str, Any]
-Finish = Callable[[Path, list[Entry]], dict[str, Any]]
 Item = TypeVar("Item")
 
 
@@ -198,76 +206,102 @@ class DatasetSink:
         }
 
 
-class RecognitionWriter:
-    """Generates candidates, decides on them and writes the accepted ones.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IdentityDataJob(FolderJob):
+    """A data set of new identities, to be written or continued.
 
-    Args:
+    Attributes:
+        options: as checked.
         sampler: of candidates.
-        scorer: of images.
-        options: how much is written.
+        loaded: the filter.
+        auditor: second recogniser, or None.
     """
 
-    def __init__(
-        self, sampler: CandidateSampler, scorer: PairScorer, options: AmountOptions
-    ) -> None:
-        self._sampler, self._scorer, self._options = sampler, scorer, options
+    options: IdentityDataOptions
+    sampler: CandidateSampler
+    loaded: LoadedFilter
+    auditor: Auditor | None
 
-    def write(
-        self,
-        output: OutputFolder,
-        world: World,
-        progress: Callable[[int], None],
-        finish: Finish = lambda _folder, _entries: {},
-    ) -> dict[str, Any] | None:
-        """Write everything; a folder that was begun is continued.
+    def run(self, progress: Progress) -> str | None:
+        """Write what is missing; a finished data set is told of again."""
+        if self.output.is_finished:
+            return self._tell(files.read_json(self.output.path / RECORD))
+        return self.work(progress)
 
-        Args:
-            output: folder that is not finished.
-            world: processes that do this together.
-            progress: called with the number of further samples; those that were there count.
-            finish: called with the folder and the manifest's entries when all samples are there;
-                what it returns goes into the summary.
-        Returns: the summary; None in processes other than the first.
-        """
-        with at_work_together(output, world):
-            selection, results = self._new_selection(), []
-            sink = DatasetSink(output.path, self._sampler, self._scorer)
-            while candidates := selection.next_step():
-                before, step = selection.accepted, StepFiles(output.path, len(results))
-                decisions = self._run_step(step, candidates, selection, sink, world)
-                results.append((step, decisions))
-                progress(selection.accepted - before)
-            world.barrier()
-            counts, places = selection.counts(), tuple(sink.places.values())
-            for identity in range(world.rank, len(counts), world.size):
-                found = counts[identity][0]
-                if found:
-                    write_identity_sheets(
-                        output.path, identity, found, self._options.samples, places
-                    )
-            world.barrier()
-            if not world.is_first:
-                return None
-            entries, rejected = sink.write_lists(results)
-            write_overview(output.path, counts, places)
-            extra = finish(output.path, entries)
-            surplus = sum(d.is_surplus for _, decisions in results for d in decisions)
-            samples = self._options.samples
-            summary = summarise_dataset(entries, rejected, counts, samples, surplus) | extra
-            files.remove_parts(output.path)
-            output.finish(summary)
-            shutil.rmtree(output.path / WORK_FOLDER, ignore_errors=True)
-            return summary
+    def work(self, progress: Progress) -> str | None:
+        """Write the data set, in several processes where there are."""
+        amount = self.options.amount
+        with init_distributed(self.sampler.generator.device) as world:
+            if world.is_first:
+                self.loaded.save_calibration()
+            total = amount.identities * amount.samples
+            done = progress(0, total) if world.is_first else lambda _: None
+            with at_work_together(self.output, world):
+                summary = self._write(world, done)
+        return None if summary is None else self._tell(summary)
+
+    def _write(self, world: World, done: Callable[[int], None]) -> dict[str, Any] | None:
+        """Write everything; return the summary in the first process."""
+        samples, folder = self.options.amount.samples, self.output.path
+        selection, results = self._new_selection(), []
+        sink = DatasetSink(folder, self.sampler, self.loaded.scorer)
+        while candidates := selection.next_step():
+            before, step = selection.accepted, StepFiles(folder, len(results))
+            decisions = self._run_step(step, candidates, selection, sink, world)
+            results.append((step, decisions))
+            done(selection.accepted - before)
+        world.barrier()
+        counts, places = selection.counts(), tuple(sink.places.values())
+        for identity in range(world.rank, len(counts), world.size):
+            if found := counts[identity][0]:
+                write_identity_sheets(folder, identity, found, samples, places)
+        world.barrier()
+        if not world.is_first:
+            return None
+        entries, rejected = sink.write_lists(results)
+        write_overview(folder, counts, places)
+        surplus = sum(d.is_surplus for _, decisions in results for d in decisions)
+        summary = summarise_dataset(entries, rejected, counts, samples, surplus)
+        summary |= self._describe(entries)
+        files.remove_parts(folder)
+        self.output.finish(summary)
+        shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+        return summary
+
+    def _describe(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """Write exports, thresholds and plot; return what the summary says of rules and audit."""
+        folder, loaded, rules = self.output.path, self.loaded, self.loaded.scorer.rules
+        export_manifest(folder, entries, self.options.export)
+        if loaded.thresholds is not None:
+            write_thresholds(folder / THRESHOLDS_FILE, loaded.thresholds)
+        if entries:
+            save_image(folder / SCORES_PLOT, plot_dataset(entries, rules, loaded.thresholds))
+        names = [next(iter(entry["files"].values()))["name"] for entry in entries]
+        audit = None if self.auditor is None else self.auditor.report(folder, names)
+        return {"rules": configs.to_dict(rules), "audit": audit}
+
+    def _tell(self, summary: dict[str, Any]) -> str:
+        found = summary["identities"]
+        text = (
+            f"{self.output.path}: {summary['accepted']} samples of {found['complete']} complete "
+            f"identities; {len(found['incomplete'])} have fewer than "
+            f"{self.options.amount.samples}, {len(found['failed_to_enrol'])} none; "
+            f"{summary['rejected']['total']} candidates rejected"
+        )
+        if self.options.strict and found["complete"] < found["requested"]:
+            raise JobError(f"--strict: {text}")
+        return text
 
     def _new_selection(self) -> Selection:
-        side, rules = self._sampler.generator.resolution, self._scorer.rules
+        side, rules = self.sampler.generator.resolution, self.loaded.scorer.rules
+        amount = self.options.amount
         return Selection(
             rules,
-            identities=self._options.identities,
-            samples=self._options.samples,
-            tries=self._sampler.source.tries,
+            identities=amount.identities,
+            samples=amount.samples,
+            tries=self.sampler.source.tries,
             step=min(_MOST_STEP, max(CHUNK, int(_MOST_STEP * (_FULL_SIDE / side) ** 2))),
-            most=self._options.most or self._options.identities * rules.max_attempts,
+            most=amount.most or amount.identities * rules.max_attempts,
         )
 
     def _run_step(
@@ -282,8 +316,8 @@ class RecognitionWriter:
         kept: dict[int, Mapping[str, Tensor]] = {}
         for chunk in own_chunks:
             if not step.scores(chunk).is_file():
-                kept[chunk] = self._sampler.sample(_part(candidates, chunk))
-                step.save_scores(chunk, self._scorer.score(kept[chunk]))
+                kept[chunk] = self.sampler.sample(_part(candidates, chunk))
+                step.save_scores(chunk, self.loaded.scorer.score(kept[chunk]))
         world.barrier()
         decisions = _decide(step, candidates, selection, world)
         for chunk in own_chunks:
@@ -291,7 +325,7 @@ class RecognitionWriter:
                 continue
             images = kept.pop(chunk, None)
             if images is None:
-                images = self._sampler.sample(_part(candidates, chunk))
+                images = self.sampler.sample(_part(candidates, chunk))
                 self._check_again(images, _part(decisions, chunk))
             step.save_images(chunk, sink.write_images(images, _part(decisions, chunk)))
         return decisions
@@ -301,7 +335,7 @@ class RecognitionWriter:
 
         Raises: ValueError; another device, or number of threads, gives slightly other images.
         """
-        scores, rules = self._scorer.score(images), self._scorer.rules
+        scores, rules = self.loaded.scorer.score(images), self.loaded.scorer.rules
         changed = [
             index
             for index, decision in enumerate(decisions)

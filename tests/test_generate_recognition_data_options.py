@@ -210,18 +210,11 @@ def test_bad_files_are_refused_by_name(shop, bad, tmp_path, name):
     [
         ({"gen_model": None}, "--gen_model is missing"),
         ({"outdir": None}, "--outdir is missing"),
-        ({"ids": 0}, "--ids"),
-        ({"truncation": "much"}, "--truncation"),
-        ({"truncation": "nan"}, "--truncation must be a finite number, got nan"),
-        ({"feature-scale": "inf"}, "--feature-scale must be a finite number, got inf"),
         ({"mix-layers": "0-99"}, "--mix-layers must be from 0 to 5 here, got 99"),
         ({"mix-layers": "x"}, "--mix-layers"),
-        ({"privacy": 2}, "--privacy"),
         ({"too-similar": 0.3}, "must be above same_identity"),
         ({"privacy": None}, "needs at least 3000 pairs of identities"),
-        ({"calibrate": 0}, "--calibrate"),
-        ({"audit-features": "x.json"}, "--audit-features needs --audit-model"),
-        ({"face-check": "eyes"}, "--face-check"),
+        ({"audit-features": "x.json"}, "--audit-features goes with --audit-model"),
     ],
 )
 def test_bad_values_are_refused(shop, tmp_path, changes, message):

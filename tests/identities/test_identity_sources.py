@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from identities.candidates import CandidateSampler, Variation
+from identities.candidates import CandidateSampler
 from identities.decisions import Candidate
 from identities.identity_sources import FileSource, MixupSource, RandomSource
 from tests.helpers.people import clustered_features
@@ -148,10 +148,10 @@ def test_other_seeds_and_scales_change_them():
 
 
 def test_shared_variation_gives_attempts_one_latent():
-    z, _, _ = asked(variation=Variation.SHARED)
+    z, _, _ = asked(shared_layers=range(4))
     assert torch.equal(z[1], z[2])
     assert not torch.equal(z[0], z[1])
-    own, _, mixed = asked(variation=Variation.MIXED, shared_layers=(0,))
+    own, _, mixed = asked(shared_layers=(0,))
     assert torch.equal(mixed, z)
     assert torch.equal(own, asked()[0])
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from biometrics.features import IdentityFeatures
 from data.sheets import save_image
-from identities.audit import Auditor, rgb_names
+from identities.audit import Auditor
 from identities.filtering import TrainingIdentities
 from identities.reports import (
     count_reasons,
@@ -104,9 +104,3 @@ def test_the_audit_names_the_nearest(tmp_path):
     assert scores == sorted(scores, reverse=True)
     without = Auditor(embedder, training, privacy=None).report(tmp_path, names[:3])
     assert "at_or_above" not in without
-
-
-def test_the_audited_image_is_the_first_modality():
-    entries = [{"files": {"nir": {"name": "n"}, "rgb": {"name": "r"}}}]
-    assert rgb_names(entries) == ["r"]
-    assert rgb_names([{"files": {"nir": {"name": "n"}}}]) == ["n"]

@@ -180,19 +180,6 @@ def test_decisions_are_those_of_a_plain_loop(name):
         assert counts[Reason.NEARER_TO_OTHER] > 0
 
 
-def test_all_samples_taken_keep_the_rules_among_each_other():
-    rules = dataclasses.replace(RULES, own=Which.ALL)
-    decisions, _ = select(rules, identities=12)
-    taken = [d.candidate for d in decisions if d.sample is not None]
-    for i, one in enumerate(taken):
-        for other in taken[:i]:
-            cosine = vector_of(one) @ vector_of(other)
-            if one.identity == other.identity:
-                assert rules.same_identity <= cosine < rules.too_similar
-            else:
-                assert cosine < rules.uniqueness
-
-
 def test_scores_are_recorded():
     decisions = select_in_steps()
     taken = {}
