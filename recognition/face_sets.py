@@ -161,9 +161,6 @@ def as_input(parts: Sequence[np.ndarray], *, is_joint: bool) -> Tensor:
     if not is_joint:
         # Copied by NumPy: PyTorch would start threads for each of these small arrays.
         return torch.from_numpy(np.repeat(parts[0], 3 // len(parts[0]), axis=0))
-    if len({part.shape[1:] for part in parts}) > 1:
-        sizes = " and ".join(f"{part.shape[2]}x{part.shape[1]}" for part in parts)
-        raise ValueError(f"joint images must be of one size, got {sizes}")
     return torch.from_numpy(np.concatenate(parts))
 
 

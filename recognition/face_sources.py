@@ -58,10 +58,8 @@ def open_faces(path: Path, labels: LabelKind = LabelKind.PEOPLE) -> FaceSource:
     return FaceSource(samples=samples, shown=shown, fingerprint=fingerprint)
 
 
-def take_part(
-    source: FaceSource, identities: int | None, samples: int | None, seed: int = 0
-) -> FaceSource:
-    """Return some identities of a source, with some samples of each, as drawn by a seed.
+def take_part(source: FaceSource, identities: int | None, samples: int | None) -> FaceSource:
+    """Return some random identities of a source, with some random samples of each.
 
     The identities of a smaller number are among those of a larger one, and so are the samples.
 
@@ -69,7 +67,6 @@ def take_part(
         source: of images.
         identities: how many; None for all.
         samples: most of each identity; None for all.
-        seed: of the choice.
     Raises: ValueError for more identities than there are, or a number below 1.
     """
     if identities is None and samples is None:
@@ -83,8 +80,8 @@ def take_part(
             raise ValueError(f"{where}: {name} must be 1..{most or 'any'}, got {count}")
     kept = sorted(
         index
-        for name in _shuffled(sorted(found), seed, "people")[:identities]
-        for index in _shuffled(found[name], seed, f"samples of {name}")[:samples]
+        for name in _shuffled(sorted(found), "people")[:identities]
+        for index in _shuffled(found[name], f"samples of {name}")[:samples]
     )
     return FaceSource(
         samples=source.samples.select(kept),
@@ -121,6 +118,6 @@ def _check_empty_folders(path: Path) -> None:
             raise ValueError(f"{entry}: the folder of an identity without images")
 
 
-def _shuffled(items: Sequence[Item], seed: int, stream: str) -> list[Item]:
-    order = torch.randperm(len(items), generator=generator_for(seed, stream))
+def _shuffled(items: Sequence[Item], stream: str) -> list[Item]:
+    order = torch.randperm(len(items), generator=generator_for(0, stream))
     return [items[index] for index in order.tolist()]

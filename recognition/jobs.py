@@ -12,10 +12,10 @@ from networks.sampling import Sampler, Truncation
 from networks.snapshot import load_generator
 from recognition.conditions import condition_scale, read_conditions
 from recognition.face_sets import FaceSet
-from recognition.face_sources import FaceSource, open_faces, take_part
+from recognition.face_sources import open_faces, take_part
 from recognition.mixup import DomainMixup, IdentityMixup
 from recognition.options import LabelKind, RecognitionOptions
-from recognition.task import Mixups, RecognitionTask
+from recognition.task import RecognitionTask
 from recognition.verification import Verifier
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_device
@@ -33,8 +33,15 @@ def prepare(options: RecognitionOptions) -> TrainingJob:
     part = (options.identities, options.samples)
     faces = sets.open("--data", options.data, options.labels, part)
     identity: dict[str, Any] = {"data": faces.fingerprints, "heldout": None}
-    mixups, described = _mixups(options, sets, faces, device)
-    verify = None
+    given = options.mixups
+    domain, identity_mixup, verify = None, None, None
+    if given.mix_data is not None:
+        part = (given.mix_identities, given.mix_samples)
+        real = sets.open("--mix-data", [given.mix_data], part=part)
+        domain = DomainMixup(real, given.mix_share)
+        identity["domain_mixup"] = {"data": real.fingerprints, "share": given.mix_share}
+    if given.identity_mix is not None:
+        identity_mixup, identity["identity_mixup"] = _identity_mixup(options, faces, device)
     if options.heldout is not None:
         verify = Verifier(sets.open("--heldout", [options.heldout]), options.heldout)
         identity["heldout"] = verify.faces.fingerprints
@@ -44,12 +51,12 @@ def prepare(options: RecognitionOptions) -> TrainingJob:
         config,
         device,
         verify,
-        mixups=mixups,
+        domain=domain,
+        identity_mixup=identity_mixup,
         world=launched_world(),
         workers=options.workers,
     )
     identity |= {
-        **described,
         "modalities": list(options.modalities),
         "joint": options.joint,
         "labels": options.labels.value,
@@ -89,35 +96,18 @@ class _TrainingSets:
         Raises: FileNotFoundError; ValueError for a set that was read before (other labels or
             another part of it make no difference), or one that cannot be read.
         """
-        sources = [take_part(self._open(option, path, labels), *part) for path in paths]
+        sources = []
+        for path in paths:
+            source = open_faces(path, labels)
+            check_disjoint(f"{option} {path}", source.samples, self._known)
+            self._known[f"{option} {path}"] = source.samples
+            sources.append(take_part(source, *part))
         faces = FaceSet(
             sources, self._modalities, joint=self._is_joint, memory_gib=self._memory_gib
         )
         if self._is_joint:
             faces.verify()
         return faces
-
-    def _open(self, option: str, path: Path, labels: LabelKind) -> FaceSource:
-        source = open_faces(path, labels)
-        check_disjoint(f"{option} {path}", source.samples, self._known)
-        self._known[f"{option} {path}"] = source.samples
-        return source
-
-
-def _mixups(
-    options: RecognitionOptions, sets: _TrainingSets, faces: FaceSet, device: torch.device
-) -> tuple[Mixups, dict[str, Any]]:
-    """Return what is mixed in, and what decides it, as plain JSON values."""
-    given, described = options.mixups, {}
-    domain, identity = None, None
-    if given.mix_data is not None:
-        part = (given.mix_identities, given.mix_samples)
-        real = sets.open("--mix-data", [given.mix_data], part=part)
-        domain = DomainMixup(real, given.mix_share)
-        described["domain_mixup"] = {"data": real.fingerprints, "share": given.mix_share}
-    if given.identity_mix is not None:
-        identity, described["identity_mixup"] = _identity_mixup(options, faces, device)
-    return Mixups(domain=domain, identity=identity), described
 
 
 def _identity_mixup(

@@ -12,29 +12,18 @@ from networks.sampling import Sampler
 from recognition.face_sets import FaceSet, Target, as_input
 from torch_utils.seeding import generator_for
 
-PHI_STEPS = 20  # shares are 0, 0.05, ..., 1
+PHI_STEPS = 20
 
 
-@dataclass(frozen=True)
-class MixStep:
-    """What is drawn for a mixture.
+def draw_mixture(random: torch.Generator) -> tuple[float, float]:
+    """Return chance and phi.
 
-    Attributes:
-        chance: in 0..1; below the share of images that are mixed, it is made.
-        phi: share of the first, one of 0, 0.05, ..., 1.
+    Returns: a number in 0..1, below which the share of images that are mixed decides for one; and
+        the first's share of the mixture, one of 0, 0.05, ..., 1.
+    Source: Qiu et al. 2021 (SynFace, arXiv:2108.07960): 0 to 1 in steps of 0.05.
     """
-
-    chance: float
-    phi: float
-
-    @classmethod
-    def draw(cls, random: torch.Generator) -> "MixStep":
-        """Draw both.
-
-        Source: Qiu et al. 2021 (SynFace, arXiv:2108.07960): 0 to 1 in steps of 0.05.
-        """
-        chance = float(torch.rand([], generator=random))
-        return cls(chance, int(torch.randint(PHI_STEPS + 1, [], generator=random)) / PHI_STEPS)
+    chance = float(torch.rand([], generator=random))
+    return chance, int(torch.randint(PHI_STEPS + 1, [], generator=random)) / PHI_STEPS
 
 
 @dataclass(frozen=True)
@@ -61,7 +50,7 @@ class IdentityMixup:
 
     Args:
         generator: conditional.
-        directions: [I, E], a vector for each identity of the training set.
+        directions: [I, E], a vector for each identity of the training set, as conditions have.
         modalities: of the training set.
         is_joint: whether they are one image.
         scale: length of conditions.
@@ -69,7 +58,7 @@ class IdentityMixup:
         seed: of everything drawn.
         images: how many different ones there are; they are kept in memory and come again. None
             generates new ones for ever.
-    Raises: ValueError for another width, or a modality that the generator lacks.
+    Raises: ValueError for a modality that the generator lacks.
     Source: Qiu et al. 2021 (SynFace, arXiv:2108.07960), there of identity coefficients of a 3D
         face model; the mixture's length is kept here, as conditions have one length in training.
     """
@@ -90,11 +79,6 @@ class IdentityMixup:
         if lacking:
             raise ValueError(f"identity mixup: the generator makes no {lacking[0]} images")
         self._directions = unit_rows(directions)
-        if self._directions.shape[1] != generator.c_dim:
-            raise ValueError(
-                f"identity mixup: the generator takes conditions of {generator.c_dim} numbers, "
-                f"identities have {self._directions.shape[1]}"
-            )
         self._generator, self._modalities, self._is_joint = generator, modalities, is_joint
         self._scale, self.share, self._seed, self._images = scale, share, seed, images
         self._kept: dict[int, Mapping[str, np.ndarray]] = {}
@@ -102,7 +86,7 @@ class IdentityMixup:
     def rows(self, positions: Sequence[int]) -> list[int]:
         """Return which of a step's images are replaced."""
         streams = [generator_for(self._seed, "identity share", p) for p in positions]
-        return [i for i, stream in enumerate(streams) if MixStep.draw(stream).chance < self.share]
+        return [i for i, stream in enumerate(streams) if draw_mixture(stream)[0] < self.share]
 
     def sample(
         self, positions: Sequence[int], columns: Sequence[int]
@@ -126,7 +110,7 @@ class IdentityMixup:
     def mixture(self, number: int) -> tuple[Target, Tensor, Tensor]:
         """Return whom image `number` shows, its latent [Z] and its condition [E]."""
         random = generator_for(self._seed, "identity", number)
-        phi = MixStep.draw(random).phi
+        _, phi = draw_mixture(random)
         identities = len(self._directions)
         first = int(torch.randint(identities, [], generator=random))
         second = (first + 1 + int(torch.randint(identities - 1, [], generator=random))) % identities

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from dnnlib.options import Options, group, option, seed_option
+from dnnlib.options import Options, group, option, seed_option, share_option
 from torch_utils.options import PrecisionName, TrainerOptions, precision_option
 
 
@@ -68,27 +68,15 @@ class AugmentationConfig(Options):
     """
 
     mirror: bool = option(True, help="Flip half of the images left to right.")
-    shift: float = option(
-        0.0,
-        ge=0,
-        lt=1,
-        metavar="SHARE",
-        help="Largest shift in each direction, of the width; edges are repeated.",
+    shift: float = share_option(
+        0.0, "Largest shift in each direction, of the width; edges are repeated."
     )
-    light: float = option(
+    light: float = share_option(
         0.0,
-        ge=0,
-        lt=1,
-        metavar="SHARE",
-        help="Largest change of contrast (a factor 1 +- SHARE) and brightness (SHARE of half the"
-        " range).",
+        "Largest change of contrast (factor 1 +- SHARE) and brightness (SHARE of half the range).",
     )
-    blur: float = option(
-        0.0,
-        ge=0,
-        lt=1,
-        metavar="SHARE",
-        help="Largest standard deviation of a Gaussian blur, as a share of the width.",
+    blur: float = share_option(
+        0.0, "Largest standard deviation of a Gaussian blur, as a share of the width."
     )
     illumination: float = option(
         0.0,
@@ -105,17 +93,14 @@ class TrainingConfig(Options):
     """How a recogniser is trained."""
 
     backbone: str = option(
-        "r50",
-        heading="Network",
-        metavar="NAME",
-        help="Backbone: r18, r34, r50, r100, r200 or mobilefacenet.",
+        "r50", heading="Network", metavar="NAME", help="r18, r34, r50, r100, r200 or mobilefacenet."
     )
     width: float = option(1.0, gt=0, metavar="FACTOR", help="Factor of the backbone's channels.")
     embedding: int = option(512, ge=1, metavar="N", help="Embedding dimension.")
     size: int = option(
         112, ge=16, metavar="PIXELS", help="Resize images to this size, a multiple of 16."
     )
-    dropout: float = option(0.0, ge=0, lt=1, metavar="SHARE", help="Dropout before the last layer.")
+    dropout: float = share_option(0.0, "Dropout before the last layer.")
     head: HeadConfig = group(HeadConfig, heading="Loss")
     sample_rate: float = option(
         1.0,
@@ -132,15 +117,10 @@ class TrainingConfig(Options):
         128, ge=1, metavar="IMAGES", help="Images per step, of all processes together."
     )
     lr: float = option(
-        0.1,
-        gt=0,
-        metavar="RATE",
-        help="Largest learning rate; it falls with the square of what is left.",
+        0.1, gt=0, metavar="RATE", help="Highest rate; it falls with the square of what is left."
     )
     weight_decay: float = option(5e-4, ge=0, metavar="FACTOR", help="Weight decay of all weights.")
-    warmup: float = option(
-        0.05, ge=0, lt=1, metavar="SHARE", help="Share of the steps in which the rate rises."
-    )
+    warmup: float = share_option(0.05, "Share of the steps in which the rate rises.")
     precision: PrecisionName = precision_option()
     seed: int = seed_option(ge=0)
     augmentation: AugmentationConfig = group(AugmentationConfig, heading="Augmentation")
@@ -158,39 +138,21 @@ class MixupOptions(Options):
         None,
         ge=1,
         aliases=("mix_people",),
-        metavar="N",
         needs="mix_data",
         shown_default="all",
         help="Identities of --mix-data.",
     )
     mix_samples: int | None = option(
-        None,
-        ge=1,
-        metavar="N",
-        needs="mix_data",
-        shown_default="all",
-        help="Images per identity of --mix-data.",
+        None, ge=1, needs="mix_data", shown_default="all", help="Images per identity of --mix-data."
     )
-    mix_share: float = option(
-        1.0,
-        ge=0,
-        le=1,
-        metavar="SHARE",
-        needs="mix_data",
-        help="Share of the training images that a real one is mixed into.",
+    mix_share: float = share_option(
+        1.0, "Share of the training images that a real one is mixed into.", le=1, needs="mix_data"
     )
     identity_mix: Path | None = option(
-        None,
-        metavar="PKL",
-        help="Conditional network snapshot that generates images of mixed identities.",
+        None, metavar="PKL", help="Conditional snapshot that generates images of mixed identities."
     )
-    identity_share: float = option(
-        1.0,
-        ge=0,
-        le=1,
-        metavar="SHARE",
-        needs="identity_mix",
-        help="Share of the training images that generated ones replace.",
+    identity_share: float = share_option(
+        1.0, "Share of the training images that generated ones replace.", le=1, needs="identity_mix"
     )
     identity_images: int | None = option(
         None,
@@ -222,10 +184,7 @@ class MixupOptions(Options):
         help="Length of the conditions.",
     )
     truncation: float = option(
-        0.7,
-        metavar="PSI",
-        needs="identity_mix",
-        help="Truncation of the generated images; 1 is none.",
+        0.7, metavar="PSI", needs="identity_mix", help="Truncation of generated images; 1 is none."
     )
 
 
@@ -243,25 +202,15 @@ class RecognitionOptions(Options):
         " different identities.",
     )
     modalities: tuple[Literal["rgb", "nir"], ...] = option(
-        ("rgb",),
-        name="modality",
-        help="Modality of the images; given twice, both are images of the identity.",
+        ("rgb",), name="modality", help="Modality; given twice, both are images of the identity."
     )
     joint: bool = option(False, help="Take RGB and NIR as one image of 4 channels.")
     identities: int | None = option(
-        None,
-        ge=1,
-        aliases=("people",),
-        metavar="N",
-        shown_default="all",
-        help="Identities of each --data.",
+        None, ge=1, aliases=("people",), shown_default="all", help="Identities of each --data."
     )
-    samples: int | None = option(
-        None, ge=1, metavar="N", shown_default="all", help="Images per identity."
-    )
+    samples: int | None = option(None, ge=1, shown_default="all", help="Images per identity.")
     labels: LabelKind = option(
-        LabelKind.PEOPLE,
-        help="Count mixed identities as themselves, or as their two parents in part.",
+        LabelKind.PEOPLE, help="Count mixed identities as themselves, or as their parents in part."
     )
     heldout: Path | None = option(
         None,

@@ -1,7 +1,6 @@
 """Training of a recogniser: margin loss over identities by SGD, mixups, verification."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from biometrics.backbones import build_backbone, named_backbone, state_of
 from biometrics.embedding import Embedder, Preprocessing
 from recognition.augmentation import augment
 from recognition.face_sets import FaceSet
-from recognition.heads import MarginHead
+from recognition.heads import MarginHead, PartialHead
 from recognition.mixup import DomainMixup, IdentityMixup
 from recognition.options import TrainingConfig
-from recognition.partial_head import PartialHead
 from recognition.training_items import Batch, Item, TrainingItems, make_batch, read_steps
 from torch_utils.checkpoints import save_checkpoint
 from torch_utils.distributed import World
@@ -25,19 +23,6 @@ from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Task, Timing
 
 MODEL_FILE = "recogniser.pth"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mixups:
-    """What is mixed into the images and their labels.
-
-    Attributes:
-        domain: with real images; None for none.
-        identity: of the conditions of two identities; None for none.
-    """
-
-    domain: DomainMixup | None = None
-    identity: IdentityMixup | None = None
 
 
 def rate_at(step: int, steps: int, config: TrainingConfig) -> float:
@@ -56,12 +41,12 @@ class RecognitionTask(Task):
         config: how to train.
         device: where to compute.
         verify: measures the embedder after each epoch; None measures nothing.
-        mixups: of images and labels.
+        domain: real images to mix in; None for none.
+        identity_mixup: images of mixed identities that replace some; None for none.
         world: processes that share each batch; every one has its own batch statistics.
         workers: processes that decode images, each; 0 where they are in memory.
     Raises: ValueError for an unknown backbone, fewer images than a batch, a batch that the
-        processes do not divide, real images of other modalities, identities without images, or half
-        precision on a CPU.
+        processes do not divide, real images of other modalities, or half precision on a CPU.
     """
 
     def __init__(
@@ -71,18 +56,18 @@ class RecognitionTask(Task):
         device: torch.device,
         verify: Callable[[Embedder], dict[str, float]] | None = None,
         *,
-        mixups: Mixups | None = None,
+        domain: DomainMixup | None = None,
+        identity_mixup: IdentityMixup | None = None,
         world: World | None = None,
         workers: int = 0,
     ) -> None:
         self.steps_per_epoch = len(faces) // config.batch
         super().__init__(self.steps_per_epoch * config.epochs, device, world)
         self.faces, self.config, self.verify = faces, config, verify
-        self.mixups = mixups or Mixups()
-        self.workers = workers
+        self.domain, self.identity_mixup, self.workers = domain, identity_mixup, workers
         self.precision = Precision(config.precision)
         self._check_fit()
-        further = () if self.mixups.domain is None else self.mixups.domain.faces.identities
+        further = () if domain is None else domain.faces.identities
         self.identities = (*faces.identities, *further)
         self.shape = named_backbone(
             config.backbone,
@@ -112,10 +97,10 @@ class RecognitionTask(Task):
 
     def begin(self, index: int) -> None:
         """Read images from this step on; those that fit are kept in memory."""
-        for user in (self, self.mixups.domain):
-            if user is not None:
-                user.faces.cache()
-        items = TrainingItems(self.faces, self.config.seed, self.mixups.domain)
+        self.faces.cache()
+        if self.domain is not None:
+            self.domain.faces.cache()
+        items = TrainingItems(self.faces, self.config.seed, self.domain)
         self._done = index
         self._items = read_steps(
             items,
@@ -181,7 +166,7 @@ class RecognitionTask(Task):
         )
 
     def _check_fit(self) -> None:
-        faces, config, domain = self.faces, self.config, self.mixups.domain
+        faces, config, domain = self.faces, self.config, self.domain
         if len(faces) < config.batch:
             raise ValueError(f"--batch must be at most the {len(faces)} images, got {config.batch}")
         if config.batch % self.world.size:
@@ -198,7 +183,6 @@ class RecognitionTask(Task):
             ours, theirs = ((f.modalities, f.is_joint) for f in (faces, domain.faces))
             if ours != theirs:
                 raise ValueError(f"domain mixup: modalities must be {ours}, got {theirs}")
-        check_labels(faces)
 
     def _build_head(self) -> MarginHead | PartialHead:
         config = self.config
@@ -218,7 +202,7 @@ class RecognitionTask(Task):
 
     def _with_mixed_identities(self, items: list[Item]) -> list[Item]:
         """Return the items, some replaced by images of mixed identities."""
-        mixup = self.mixups.identity
+        mixup = self.identity_mixup
         if mixup is None:
             return items
         rows = mixup.rows([item.position for item in items])
@@ -234,24 +218,3 @@ class RecognitionTask(Task):
         is_present[batch.identities.flatten()] = 1
         random = generator_for(self.config.seed, "people", index)
         self.head.begin_step(self.optimizer, self.world.sum(is_present) > 0, random)
-
-
-def check_labels(faces: FaceSet) -> None:
-    """Refuse labels that name nobody, and identities that no image shows.
-
-    Raises: ValueError.
-    """
-    identities = len(faces.identities)
-    shown = [
-        identity
-        for index in range(faces.num_samples)
-        for identity in faces.target(index).identities
-    ]
-    counts = torch.tensor(shown)
-    if int(counts.min()) < 0 or int(counts.max()) >= identities:
-        raise ValueError(
-            f"labels must be 0..{identities - 1}, got {int(counts.min())}..{int(counts.max())}"
-        )
-    empty = torch.bincount(counts, minlength=identities).argmin()
-    if not bool((counts == empty).any()):
-        raise ValueError(f"no image shows {faces.identities[int(empty)]}")

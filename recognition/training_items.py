@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from biometrics.embedding import Preprocessing, preprocess
 from data.sampler import InfiniteSampler
 from recognition.face_sets import FaceSet, Target
-from recognition.mixup import DomainMixup, MixStep, shifted
+from recognition.mixup import DomainMixup, draw_mixture, shifted
 from torch_utils.distributed import World
 from torch_utils.seeding import generator_for
 from torch_utils.trainer import ignore_stop_signals
@@ -83,12 +83,12 @@ class TrainingItems(Dataset[Item]):
         return item if self._domain is None else self._with_real(item, self._domain)
 
     def _with_real(self, item: Item, domain: DomainMixup) -> Item:
-        step = MixStep.draw(generator_for(self._seed, "domain", item.position))
-        if step.chance >= domain.share:
+        chance, phi = draw_mixture(generator_for(self._seed, "domain", item.position))
+        if chance >= domain.share:
             return item
         index = item.column * domain.faces.num_samples + self._real.index_at(item.position)
         other = shifted(domain.faces.target(index), len(self._faces.identities))
-        mixed = replace(item, real=domain.faces.image(index), psi=step.phi, mixed_in=other)
+        mixed = replace(item, real=domain.faces.image(index), psi=phi, mixed_in=other)
         return mixed.showing(item.image, item.target)
 
 

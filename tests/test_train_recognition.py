@@ -16,7 +16,6 @@ from tests.helpers.images import (
     random_pixels,
     truncate,
     write_image,
-    write_json,
     write_pairs,
     zip_folder,
 )
@@ -182,9 +181,6 @@ def test_a_diverging_loss_ends_with_code_1_and_keeps_the_checkpoint(faces, tmp_p
     ("more", "reason"),
     [
         (["--precision=fp16"], "--precision=fp16 needs a GPU"),
-        (["--sample-rate=2"], "--sample-rate"),
-        (["--mix-share=2"], "--mix-share"),
-        (["--blur=-1"], "--blur"),
         (["--people=9"], "identities must be 1..3, got 9"),
         (["--data=gone"], "gone: no such"),
     ],
@@ -206,25 +202,13 @@ def test_held_out_people_with_one_image_each_are_refused_before_training(faces, 
     ("more", "reason"),
     [
         (["--conditions=nosuch.json"], "--conditions goes with --identity-mix, which is not given"),
-        (["--parents=nosuch"], "--parents goes with --identity-mix"),
-        (["--identity-images=3", "--identity-share=1"], "--identity-share goes with"),
-        (["--feature-scale=4"], "--feature-scale goes with --identity-mix"),
         (["--truncation=0.7"], "--truncation goes with --identity-mix"),
         (["--mix-identities=2"], "--mix-identities goes with --mix-data, which is not given"),
-        (["--mix-samples=2"], "--mix-samples goes with --mix-data"),
     ],
 )
 def test_options_of_a_mixup_that_is_not_there_are_refused(faces, tmp_path, more, reason):
     assert reason in run("--data", faces, "--outdir", tmp_path / "out", *more, code=2)
     assert not (tmp_path / "out").exists()
-
-
-def test_options_of_a_mixup_in_a_config_file_are_refused_too(faces, tmp_path):
-    config = write_json(tmp_path / "c.json", {"mix_share": 1.0, "mix_people": None})
-    line = ["--data", faces, "--outdir", tmp_path / "out", "--config", config]
-    assert "--mix-share goes with --mix-data" in run(*line, code=2)
-    write_json(config, {"mix_share": None})
-    run(*line, "--dry-run")
 
 
 def test_no_set_is_taken_twice(faces, tmp_path):

@@ -13,7 +13,7 @@ from recognition.face_sets import FaceSet  # noqa: E402
 from recognition.face_sources import open_faces  # noqa: E402
 from recognition.mixup import DomainMixup  # noqa: E402
 from recognition.options import HeadConfig, MarginKind, TrainingConfig  # noqa: E402
-from recognition.task import Mixups, RecognitionTask  # noqa: E402
+from recognition.task import RecognitionTask  # noqa: E402
 from torch_utils.distributed import init_distributed  # noqa: E402
 from torch_utils.trainer import Cadence  # noqa: E402
 from torch_utils.trainer import train as run_training
@@ -39,7 +39,7 @@ def train(world, data, folder, sample_rate, *, has_batch_statistics):
         faces,
         config,
         torch.device("cpu"),
-        mixups=Mixups(domain=DomainMixup(faces, share=0.5)),
+        domain=DomainMixup(faces, share=0.5),
         world=world,
     )
     if not has_batch_statistics:

@@ -12,7 +12,7 @@ from data.pixels import decode_image
 from data.recordio import Record, write_record
 from identities.export import export_manifest
 from identities.options import ExportKind
-from recognition.face_sets import FaceSet, Target, as_input
+from recognition.face_sets import FaceSet, Target
 from recognition.face_sources import open_faces, take_part
 from recognition.options import LabelKind
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs, zip_folder
@@ -181,9 +181,6 @@ def test_joint_images_of_unequal_sizes_are_refused(tmp_path):
     reason = r"NIR/1_0\.png: joint images must be of one size, got 8x8 beside 16x16 of .*VIS/1_0"
     with pytest.raises(ValueError, match=reason):
         FaceSet([open_faces(root)], ["rgb", "nir"], joint=True).verify()
-    parts = [random_pixels(0, size=size, channels=1)[None] for size in (16, 8)]
-    with pytest.raises(ValueError, match="joint images must be of one size, got 16x16 and 8x8"):
-        as_input(parts, is_joint=True)
 
 
 def test_images_can_be_verified(tmp_path):

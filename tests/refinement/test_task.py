@@ -1,7 +1,5 @@
 """Training: phases, what each updates, continuation, regions, bad input."""
 
-import itertools
-
 import pytest
 import torch
 
@@ -9,6 +7,7 @@ from refinement.images import Masks, weight_table
 from refinement.options import Measure, Norm
 from refinement.task import MODEL_FILE, Phase, RefinementTask
 from tests.helpers.images import write_pairs
+from tests.helpers.interrupting import interrupt_at
 from tests.helpers.refinement import CPU, joint, run, small_config, write_real, write_rendered
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.trainer import Cadence, Trainer
@@ -187,16 +186,6 @@ def test_colour_grey_and_both(tmp_path, modalities):
 # Continuation
 
 
-def interrupt_at(step):
-    ends = itertools.count(1)
-
-    def advance(_):
-        if next(ends) == step:
-            raise KeyboardInterrupt
-
-    return lambda *_: advance
-
-
 @pytest.mark.parametrize("cycle", [0.0, 1.0])
 def test_continuation_ends_with_the_same_bytes(sides, tmp_path, cycle):
     config = small_config(steps=7, cycle=cycle)
@@ -260,13 +249,6 @@ def test_sides_must_fit(tmp_path, sides):
 @pytest.mark.parametrize(
     ("changes", "flag"),
     [
-        ({"steps": 0}, "--steps"),
-        ({"batch": 1}, "--batch"),
-        ({"weight": -1.0}, "--weight"),
-        ({"weight": float("nan")}, "--weight"),
-        ({"lr": 0.0}, "--lr"),
-        ({"smoothing": 0.5}, "--smoothing"),
-        ({"history": -1}, "--history"),
         ({"kernel": 4}, "--kernel"),
         ({"measure": Measure.FEATURES, "region_weights": (("1", 2.0),)}, "--region-weight"),
     ],
