@@ -76,7 +76,12 @@ def collect_annotations(options: AnnotationOptions, classes: ClassList) -> list[
         images = _find_images(folders, number, path)
         mask = read_mask(path, classes)
         for image in images.values():
-            _check_size(path, mask, image)
+            height, width = decode_image(image, 1).shape[1:]
+            if mask.shape != (height, width):
+                raise ValueError(
+                    f"{path}: the mask must have the size of {image.name}, {width}x{height}, "
+                    f"got {mask.shape[1]}x{mask.shape[0]}"
+                )
         collected.append(rows.annotated(row, number, mask, images, path))
     return collected
 
@@ -131,15 +136,6 @@ def _find_images(folders: Sequence[Path], number: int, annotation: Path) -> dict
         searched = ", ".join(str(folder) for folder in folders)
         raise FileNotFoundError(f"{annotation}: its image image_{number}.jpg is not in {searched}")
     return paths
-
-
-def _check_size(where: Path, mask: np.ndarray, image: Path) -> None:
-    height, width = decode_image(image, 1).shape[1:]
-    if mask.shape != (height, width):
-        raise ValueError(
-            f"{where}: the mask must have the size of {image.name}, {width}x{height}, "
-            f"got {mask.shape[1]}x{mask.shape[0]}"
-        )
 
 
 def _chosen_numbers(select: str | None, drawn: Path, count: int) -> Sequence[int]:
@@ -201,11 +197,34 @@ class AnnotationsJob(FolderJob):
 
     def work(self, progress: Progress) -> str:
         """Write masks, images, latents and a check sheet."""
-        path, count = self.output.path, len(self.collected)
         with self.output.at_work():
-            write_annotations(self.collected, self.classes, path)
+            self._write()
             self.output.finish()
-        return f"{path}: wrote {count} masks; look at {CHECK_SHEET}"
+        return f"{self.output.path}: wrote {len(self.collected)} masks; look at {CHECK_SHEET}"
+
+    def _write(self) -> None:
+        """Write the published layout: image_maskK.npy, image_K.jpg, image_K_NIR.jpg and latents.
+
+        K counts the annotated images in numeric order; annotations.json names their images.
+        """
+        folder, palette, cells = self.output.path, self.classes.palette(), []
+        for index, item in enumerate(self.collected):
+            save_array(folder / f"image_mask{index}.npy", item.mask)
+            for modality in MODALITIES:
+                source = item.images.get(modality.name)
+                if source is not None:
+                    name = f"image_{index}{modality.suffix}{source.suffix.lower()}"
+                    with files.atomic_write(folder / name) as file:
+                        file.write(source.read_bytes())
+            rgb = decode_image(item.images["rgb"], 3)
+            shown = sheets.side_by_side([rgb, sheets.overlay(rgb, item.mask, palette)])
+            cells.append((f"{index}: image {item.number}", shown))
+        save_array(folder / LATENT_FILE, np.stack([item.latent for item in self.collected]))
+        conditions = [item.condition for item in self.collected if item.condition is not None]
+        if conditions:
+            save_array(folder / LABEL_FILE, np.stack(conditions))
+        files.write_json(folder / CLASSES_FILE, class_list_as_json(self.classes))
+        sheets.save_image(folder / CHECK_SHEET, sheets.contact_sheet(cells))
 
 
 class AutomaticAnnotation(Job):
@@ -270,29 +289,3 @@ def _write_job(
     identity = annotations_identity(collected, classes, record)
     output = find_output(options.outdir, RECORD, identity, fresh=options.fresh)
     return AnnotationsJob(output=output, collected=collected, classes=classes)
-
-
-def write_annotations(collected: list[AnnotatedImage], classes: ClassList, folder: Path) -> None:
-    """Write the published layout: image_maskK.npy, image_K.jpg, image_K_NIR.jpg and latents.
-
-    K counts the annotated images in numeric order; annotations.json names the image behind each.
-    """
-    palette = classes.palette()
-    cells = []
-    for index, item in enumerate(collected):
-        save_array(folder / f"image_mask{index}.npy", item.mask)
-        for modality in MODALITIES:
-            source = item.images.get(modality.name)
-            if source is not None:
-                name = f"image_{index}{modality.suffix}{source.suffix.lower()}"
-                with files.atomic_write(folder / name) as file:
-                    file.write(source.read_bytes())
-        rgb = decode_image(item.images["rgb"], 3)
-        shown = sheets.side_by_side([rgb, sheets.overlay(rgb, item.mask, palette)])
-        cells.append((f"{index}: image {item.number}", shown))
-    save_array(folder / LATENT_FILE, np.stack([item.latent for item in collected]))
-    conditions = [item.condition for item in collected if item.condition is not None]
-    if conditions:
-        save_array(folder / LABEL_FILE, np.stack(conditions))
-    files.write_json(folder / CLASSES_FILE, class_list_as_json(classes))
-    sheets.save_image(folder / CHECK_SHEET, sheets.contact_sheet(cells))

@@ -9,12 +9,14 @@ import hashlib
 import json
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data import sheets
 from data.class_list import ClassList, class_list_as_json
@@ -22,11 +24,12 @@ from data.shards import Sample, write_shard
 from data.sheets import encode_png
 from dnnlib import config as configs
 from dnnlib import files
-from dnnlib.runs import OutputFolder, lock_folder
+from dnnlib.options import Progress
+from dnnlib.runs import FolderJob, lock_folder
 from interpreter.ensemble import PixelEnsemble, member_state
+from interpreter.experiment import conditions_sha256
 from interpreter.native import Labelling, NativeInterpreter
 from interpreter.options import Archive, DatasetOptions
-from networks.generator import Generator
 from networks.sampling import FeatureSample, IndexedSampler
 from torch_utils.distributed import World
 
@@ -55,92 +58,73 @@ class SampleFilter(Protocol):
         """
 
 
-class DatasetWriter:
-    """Generates, labels and writes the samples of one process."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DatasetJob(FolderJob):
+    """A labelled data set to be generated and written, by one process or several.
 
-    def __init__(
-        self,
-        generator: Generator,
-        interpreter: NativeInterpreter,
-        options: DatasetOptions,
-        *,
-        classes: ClassList,
-        conditions: np.ndarray | None = None,
-        sample_filter: SampleFilter | None = None,
-    ) -> None:
-        """Check that everything fits.
+    Attributes:
+        sampler: of the samples.
+        interpreter: for its features.
+        options: what to write.
+        classes: names and colours, as many as the models know.
+        sample_filter: drops samples; None keeps all.
+        world: processes of which each writes every `size`-th batch.
+    """
 
-        Args:
-            generator: on any device.
-            interpreter: for its features.
-            options: what to write.
-            classes: names and colours, as many as the models know.
-            conditions: [n, c_dim] of which each sample takes one; None for an unconditional
-                network.
-            sample_filter: drops samples; None keeps all.
-        """
-        self._interpreter, self._options = interpreter, options
-        self._classes, self._filter = classes, sample_filter
-        self._sampler = IndexedSampler(
-            generator,
-            None if conditions is None else torch.from_numpy(conditions).float(),
-            name="--labels",
-            stream=STREAM,
-            truncation=options.truncation,
-            seed=options.seed,
-        )
-        self._size = self._sampler.micro_batch
+    sampler: IndexedSampler
+    interpreter: NativeInterpreter
+    options: DatasetOptions
+    classes: ClassList
+    sample_filter: SampleFilter | None = None
+    world: World = World()
 
     @property
     def batches(self) -> range:
         """Numbers of all micro-batches that hold a wanted sample."""
-        first, last = self._options.start, self._options.start + self._options.count - 1
-        return range(first // self._size, last // self._size + 1)
+        first, last = self.options.start, self.options.start + self.options.count - 1
+        return range(first // self.sampler.micro_batch, last // self.sampler.micro_batch + 1)
 
-    def write(
-        self, output: OutputFolder, world: World, progress: Callable[[int], None]
-    ) -> dict[str, Any] | None:
-        """Write this process's share, and the manifest where everything is there.
-
-        Args:
-            output: folder that is not finished.
-            world: processes of which each writes every `size`-th batch.
-            progress: called with the number of further samples; those that were there count.
-        Returns: what the manifest's folder says of itself; None where other processes are not done.
-        """
-        output.begin()
+    def work(self, progress: Progress) -> str:
+        """Write this process's share, and the manifest where everything is there."""
+        path, world = self.output.path, self.world
+        done = progress(0, self.options.count // world.size)
+        self.output.begin()
         for batch in self.batches:
             if batch % world.size != world.rank:
                 continue
             wanted = self._wanted(batch)
-            if not _record_path(output.path, batch).is_file():
-                entries = self._write_batch(output.path, batch, wanted)
-                files.write_json(_record_path(output.path, batch), entries, indent=None)
-            progress(len(wanted))
-        return self._complete(output)
+            if not _record_path(path, batch).is_file():
+                entries = self._write_batch(path, batch, wanted)
+                files.write_json(_record_path(path, batch), entries, indent=None)
+            done(len(wanted))
+        info = self._complete()
+        if info is None:
+            return f"{path}: this process is done, others are not"
+        return f"{path}: {info['samples']} samples, {info['dropped']} dropped"
 
     def _wanted(self, batch: int) -> range:
-        options = self._options
-        low, high = batch * self._size, (batch + 1) * self._size
+        options, size = self.options, self.sampler.micro_batch
+        low, high = batch * size, (batch + 1) * size
         return range(max(low, options.start), min(high, options.start + options.count))
 
     def _write_batch(self, folder: Path, batch: int, wanted: range) -> list[Entry]:
-        indices = range(batch * self._size, (batch + 1) * self._size)
-        features = self._sampler.features(self._sampler.ws(indices))
+        size = self.sampler.micro_batch
+        indices = range(batch * size, (batch + 1) * size)
+        features = self.sampler.features(self.sampler.ws(indices))
         samples = dict(zip(indices, features, strict=True))
         reasons: Sequence[str | None] = [None] * len(wanted)
-        if self._filter is not None:
-            reasons = self._filter([samples[index].images for index in wanted])
+        if self.sample_filter is not None:
+            reasons = self.sample_filter([samples[index].images for index in wanted])
         entries = []
         for index, reason in zip(wanted, reasons, strict=True):
             entry: Entry = {
                 "index": index,
-                "seed": self._options.seed,
-                "latent": {"stream": [self._options.seed, STREAM, "latent", index]},
-                "label": self._sampler.label(index),
+                "seed": self.options.seed,
+                "latent": {"stream": [self.options.seed, STREAM, "latent", index]},
+                "label": self.sampler.label(index),
             }
             if reason is None:
-                labelling = self._interpreter.label(samples[index].maps)
+                labelling = self.interpreter.label(samples[index].maps)
                 entry |= self._write_sample(folder, index, samples[index], labelling)
             entries.append({**entry, "dropped": reason})
         return entries
@@ -152,14 +136,14 @@ class DatasetWriter:
         planes = {f"{index}_{name.upper()}.png": image for name, image in sample.images.items()}
         planes[f"image_{index}_label.png"] = mask[None]
         kinds = [*sample.images, "label"]
-        if self._options.save_uncertainty:
-            scale = _UINT16_MAX / math.log(max(2, self._interpreter.classes))
+        if self.options.save_uncertainty:
+            scale = _UINT16_MAX / math.log(max(2, self.interpreter.classes))
             values = labelling.divergence.cpu().numpy().clip(0) * scale
             planes[f"{index}_uncertainty.png"] = np.rint(values).astype(np.uint16)[None]
             kinds.append("uncertainty")
-        if self._options.save_vis:
+        if self.options.save_vis:
             first = next(iter(sample.images.values()))
-            mixed = sheets.overlay(first, mask, self._classes.palette())
+            mixed = sheets.overlay(first, mask, self.classes.palette())
             planes[f"{_VIS_FOLDER}/vis_{index}.png"] = mixed
             kinds.append("vis")
         written = {}
@@ -168,32 +152,33 @@ class DatasetWriter:
             with files.atomic_write(folder / name) as file:
                 file.write(data)
             written[kind] = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
-        counts = np.bincount(mask.ravel(), minlength=self._interpreter.classes)
+        counts = np.bincount(mask.ravel(), minlength=self.interpreter.classes)
         return {
             "score": round(labelling.score, 9),
             "histogram": counts.tolist(),
             "files": written,
         }
 
-    def _complete(self, output: OutputFolder) -> dict[str, Any] | None:
+    def _complete(self) -> dict[str, Any] | None:
         """Write the manifest if all batches are there and no other process is at it."""
-        if not all(_record_path(output.path, batch).is_file() for batch in self.batches):
+        folder = self.output.path
+        if not all(_record_path(folder, batch).is_file() for batch in self.batches):
             return None
         try:
-            lock = lock_folder(output.path)
+            lock = lock_folder(folder)
         except ValueError:
             return None
         with lock:
-            return self._write_manifest(output)
+            return self._write_manifest(folder)
 
-    def _write_manifest(self, output: OutputFolder) -> dict[str, Any]:
-        folder = output.path
+    def _write_manifest(self, folder: Path) -> dict[str, Any]:
+        """Write manifest, archives and record; return what the record says of the data set."""
         entries = [
             entry
             for batch in self.batches
             for entry in files.read_json(_record_path(folder, batch))
         ]
-        entries = drop_most_uncertain(entries, self._options.drop_uncertain)
+        entries = drop_most_uncertain(entries, self.options.drop_uncertain)
         kept = [entry for entry in entries if entry["dropped"] is None]
         dropped = [entry for entry in entries if entry["dropped"] is not None]
         lines = [{name: entry[name] for name in entry if name != "dropped"} for entry in kept]
@@ -203,16 +188,16 @@ class DatasetWriter:
                 (folder / file["name"]).unlink(missing_ok=True)
         if dropped:
             files.write_json_lines(folder / DROPPED, dropped)
-        write_archive(folder, kept, self._options.archive, self._options.shard_size)
+        write_archive(folder, kept, self.options.archive, self.options.shard_size)
         files.remove_parts(folder)
         info = {
             "samples": len(kept),
             "dropped": len(dropped),
-            "micro_batch": self._size,
-            "classes": class_list_as_json(self._classes),
+            "micro_batch": self.sampler.micro_batch,
+            "classes": class_list_as_json(self.classes),
             "threads": torch.get_num_threads(),
         }
-        output.finish(info)
+        self.output.finish(info)
         return info
 
 
@@ -220,7 +205,7 @@ def dataset_identity(
     options: DatasetOptions,
     network_sha256: str,
     ensemble: PixelEnsemble,
-    conditions: np.ndarray | None,
+    conditions: Tensor | None,
     sample_filter: SampleFilter | None = None,
 ) -> dict[str, Any]:
     """Return what decides a data set's bytes, as plain JSON values."""
@@ -228,12 +213,11 @@ def dataset_identity(
     for member in range(ensemble.members):
         for name, tensor in member_state(ensemble, member).items():
             digest.update(name.encode() + tensor.numpy().tobytes())
-    known = None if conditions is None else hashlib.sha256(conditions.tobytes()).hexdigest()
     return {
         "network_sha256": network_sha256,
         "models_sha256": digest.hexdigest(),
         "members": ensemble.members,
-        "conditions_sha256": known,
+        "conditions_sha256": conditions_sha256(conditions),
         "filter": None if sample_filter is None else sample_filter.identity(),
         **configs.to_dict(options),
     }

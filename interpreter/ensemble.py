@@ -125,19 +125,23 @@ def member_state(ensemble: PixelEnsemble, member: int, batches: int = 0) -> dict
         member: which one.
         batches: number of batches that training saw, the norms' published counter.
     """
-    state: dict[str, Tensor] = {}
+    slots = _slots(ensemble, member, torch.tensor(batches))
+    return {name: tensor.detach().cpu().clone() for name, tensor in slots.items()}
+
+
+def _slots(ensemble: PixelEnsemble, member: int, batches: Tensor) -> dict[str, Tensor]:
+    """Return one member's part of the ensemble's tensors under the published names."""
+    slots: dict[str, Tensor] = {}
     for index, layer in enumerate(_LINEAR_LAYERS):
-        state[f"{_PREFIX}{layer}.weight"] = ensemble.weights[index][member]
-        state[f"{_PREFIX}{layer}.bias"] = ensemble.biases[index][member]
-        if index >= len(_NORM_LAYERS):
-            continue
-        norm = f"{_PREFIX}{_NORM_LAYERS[index]}"
-        mean, var = ensemble.running(index)
-        state[f"{norm}.weight"] = ensemble.norm_weights[index][member]
-        state[f"{norm}.bias"] = ensemble.norm_biases[index][member]
-        state[f"{norm}.running_mean"], state[f"{norm}.running_var"] = mean[member], var[member]
-        state[f"{norm}.num_batches_tracked"] = torch.tensor(batches)
-    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+        slots[f"{_PREFIX}{layer}.weight"] = ensemble.weights[index][member]
+        slots[f"{_PREFIX}{layer}.bias"] = ensemble.biases[index][member]
+        if index < len(_NORM_LAYERS):
+            norm, (mean, var) = f"{_PREFIX}{_NORM_LAYERS[index]}", ensemble.running(index)
+            slots[f"{norm}.weight"] = ensemble.norm_weights[index][member]
+            slots[f"{norm}.bias"] = ensemble.norm_biases[index][member]
+            slots[f"{norm}.running_mean"], slots[f"{norm}.running_var"] = mean[member], var[member]
+            slots[f"{norm}.num_batches_tracked"] = batches
+    return slots
 
 
 def ensemble_from_states(states: Sequence[Mapping[str, Any]], where: str) -> PixelEnsemble:
@@ -151,18 +155,22 @@ def ensemble_from_states(states: Sequence[Mapping[str, Any]], where: str) -> Pix
     """
     if not states:
         raise ValueError(f"{where}: an ensemble needs at least one model")
-    plain = [{_plain_name(key): value for key, value in state.items()} for state in states]
+    plain = [
+        {
+            _PREFIX + key.removeprefix("module.").removeprefix("layers."): value
+            for key, value in state.items()
+        }
+        for state in states
+    ]
     widths = _read_widths(plain[0], where)
     ensemble = PixelEnsemble(widths[0], (widths[1], widths[2]), widths[3], len(states))
     expected = member_state(ensemble, 0)
     for member, state in enumerate(plain):
         _check_state(state, expected, f"{where}: model {member}")
-        _put_member(ensemble, member, state)
+        with torch.no_grad():
+            for name, slot in _slots(ensemble, member, torch.tensor(0)).items():
+                slot.copy_(state[name])
     return ensemble.eval().requires_grad_(False)
-
-
-def _plain_name(name: str) -> str:
-    return _PREFIX + name.removeprefix("module.").removeprefix("layers.")
 
 
 def _read_widths(state: Mapping[str, Any], where: str) -> tuple[int, int, int, int]:
@@ -192,20 +200,6 @@ def _check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], where
             raise ValueError(f"{where}: {name} must have shape {list(tensor.shape)}, got {shape}")
         if given.is_floating_point() and not bool(given.isfinite().all()):
             raise ValueError(f"{where}: {name} has numbers that are not finite")
-
-
-@torch.no_grad()
-def _put_member(ensemble: PixelEnsemble, member: int, state: Mapping[str, Tensor]) -> None:
-    for index, layer in enumerate(_LINEAR_LAYERS):
-        ensemble.weights[index][member] = state[f"{_PREFIX}{layer}.weight"]
-        ensemble.biases[index][member] = state[f"{_PREFIX}{layer}.bias"]
-        if index >= len(_NORM_LAYERS):
-            continue
-        norm = f"{_PREFIX}{_NORM_LAYERS[index]}"
-        ensemble.norm_weights[index][member] = state[f"{norm}.weight"]
-        ensemble.norm_biases[index][member] = state[f"{norm}.bias"]
-        mean, var = ensemble.running(index)
-        mean[member], var[member] = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
 
 
 # Files
@@ -254,7 +248,12 @@ def load_models(folder: Path, at_most: int | None = None) -> TrainedInterpreter:
     record = files.read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
     if record and not record.get("finished"):
         raise ValueError(f"--resume {folder}: training is not finished; repeat its command")
-    states = [_read_state(path) for path in found[:at_most]]
+    states = []
+    for path in found[:at_most]:
+        state = load_checkpoint(path).get(_STATE_KEY)
+        if not isinstance(state, dict):
+            raise ValueError(f"{path}: not a model: it has no {_STATE_KEY}")
+        states.append(state)
     return TrainedInterpreter(
         ensemble=ensemble_from_states(states, str(folder)), identity=record.get("identity", {})
     )
@@ -267,11 +266,3 @@ def _model_paths(folder: Path) -> Sequence[Path]:
         if match:
             numbered[int(match[1])] = path
     return [numbered[number] for number in sorted(numbered)]
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    content = load_checkpoint(path)
-    state = content.get(_STATE_KEY)
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: not a model: it has no {_STATE_KEY}")
-    return state

@@ -1,15 +1,31 @@
-"""The published JSON files of an interpreter experiment, with our further keys."""
+"""The published JSON files of an interpreter experiment, with our further keys.
 
+Images for annotation, models and data sets of an experiment come of one network: what they record
+of it, and how that is compared, stands here too.
+"""
+
+import hashlib
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from data.numbers import load_conditions
 from dnnlib import config as configs
 from dnnlib import files
 from dnnlib.options import KEY, option
+from interpreter.options import ExperimentOptions
+from networks.generator import Generator
 from networks.options import Truncation
+from networks.sampling import IndexedSampler
+from networks.snapshot import Snapshot, load_generator
+from torch_utils.checkpoints import state_sha256
+from torch_utils.devices import resolve_repeatable
+from torch_utils.distributed import local_rank
 
 # Read by the published code, but nothing depends on them here: sizes come from network and data.
 UNUSED_KEYS = frozenset(
@@ -29,6 +45,7 @@ _TRAINING = (
     *("model_num", "batch_size", "class_balance", "stopping", "learning_rate", "max_epochs"),
     *("max_steps", "heldout_fraction", "heldout_pixels", "evaluate_every", "patience", "seed"),
 )
+TRUNCATION_KEYS = ("truncation_psi", "truncation_cutoff")
 _logger = logging.getLogger(__name__)
 
 
@@ -157,18 +174,81 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
     content = files.read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected an object of options")
-    known = {entry.name for entry in fields(Experiment)}
-    unknown = [key for key in content if key not in known | UNUSED_KEYS]
-    if unknown:
-        hint = configs.suggest(unknown[0], known | UNUSED_KEYS)
-        raise ValueError(f"{path}: unknown key {unknown[0]!r}{hint}")
     unused = sorted(content.keys() & UNUSED_KEYS)
     if unused:
         _logger.warning("%s: not used here: %s", path, ", ".join(unused))
-    values = {key: value for key, value in content.items() if key in known}
+    values = {key: value for key, value in content.items() if key not in UNUSED_KEYS}
     values |= {key: value for key, value in (overrides or {}).items() if value is not None}
     try:
         return configs.from_dict(Experiment, values, str(path))
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def load_network(options: ExperimentOptions, experiment: Experiment) -> tuple[Generator, Snapshot]:
+    """Return the generator of the experiment's snapshot, or of --network, and that snapshot."""
+    device = resolve_repeatable(options.device, local_rank())
+    path = options.network or experiment.path("stylegan_checkpoint")
+    return load_generator(path, device, use_raw_g=experiment.use_raw_g)
+
+
+def load_sampler(
+    options: ExperimentOptions, experiment: Experiment, *, stream: str, seed: int
+) -> IndexedSampler:
+    """Return the samples of the network, with --labels as conditions; see `IndexedSampler`."""
+    generator, snapshot = load_network(options, experiment)
+    return IndexedSampler(
+        generator,
+        load_conditions(options.labels, "--labels", snapshot.feature_scale),
+        name="--labels",
+        stream=stream,
+        truncation=experiment.truncation,
+        seed=seed,
+    )
+
+
+def origin_of(generator: Generator, experiment: Experiment) -> dict[str, Any]:
+    """Return what decides an experiment's images besides latents, as plain JSON values."""
+    return {
+        "network": experiment.network_name,
+        **{key: getattr(experiment, key) for key in TRUNCATION_KEYS},
+        "network_sha256": state_sha256(generator.state_dict()),
+    }
+
+
+def check_origin(
+    recorded: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    what: str,
+    may_differ: Collection[str] = (),
+) -> None:
+    """Check that what was made before belongs to the network in use.
+
+    Args:
+        recorded: what it says of its origin; nothing, as in published folders, is a warning.
+        origin: of today, see `origin_of`.
+        what: was made, for messages.
+        may_differ: keys of which another value is a warning.
+    Raises: ValueError for another value of other keys.
+    """
+    if not recorded:
+        _logger.warning("no record says of which network %s; published folders have none", what)
+    for key, value in origin.items():
+        found = recorded.get(key, value)
+        if found == value:
+            continue
+        message = f"stylegan_checkpoint: {what} with {key} {_short(found)}, this is {_short(value)}"
+        if key not in may_differ:
+            raise ValueError(message)
+        _logger.warning("%s", message)
+
+
+def conditions_sha256(conditions: Tensor | None) -> str | None:
+    """Return 64 hex digits of the conditions that samples take; None for none."""
+    return None if conditions is None else hashlib.sha256(conditions.numpy()).hexdigest()
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else f"{text[:12]}..."

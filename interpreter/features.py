@@ -30,19 +30,6 @@ class FeatureLayout:
     channels: tuple[int, ...]
     sides: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        if len(self.channels) != len(self.sides) or not self.sides:
-            raise ValueError(
-                f"features: one side for each of {len(self.channels)} maps, got {len(self.sides)}"
-            )
-        for side in self.sides:
-            factor = self.resolution // max(side, 1)
-            if side * factor != self.resolution or factor & (factor - 1):
-                raise ValueError(
-                    f"features: a map's side must be {self.resolution} divided by a power of two, "
-                    f"got {side}"
-                )
-
     @property
     def total(self) -> int:
         """Length of a pixel's feature vector."""
@@ -87,15 +74,13 @@ class FeatureTable:
 
     Attributes:
         layout: of each image's maps.
-        images: number of images there is room for.
         device: where the maps are kept.
     """
 
     def __init__(
         self, layout: FeatureLayout, images: int, device: torch.device | str = "cpu"
     ) -> None:
-        self.layout, self.images = layout, images
-        self.device = torch.device(device)
+        self.layout, self.device = layout, torch.device(device)
         self._tables = [
             torch.empty([images * side * side, channels], device=device)
             for side, channels in layout.groups

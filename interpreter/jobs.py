@@ -1,58 +1,34 @@
 """From the options of train_interpreter.py to a training or a labelled data set."""
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from data.numbers import load_conditions
-from dnnlib.options import Progress
-from dnnlib.runs import FolderJob, find_output
+from dnnlib.runs import find_output
 from interpreter import dataset_writer, ensemble
-from interpreter.dataset_writer import DatasetWriter, SampleFilter, dataset_identity
-from interpreter.experiment import Experiment, load_experiment
+from interpreter.dataset_writer import DatasetJob, SampleFilter, dataset_identity
+from interpreter.experiment import (
+    TRUNCATION_KEYS,
+    Experiment,
+    check_origin,
+    load_experiment,
+    load_network,
+    load_sampler,
+    origin_of,
+)
 from interpreter.features import feature_layout
 from interpreter.native import NativeInterpreter
 from interpreter.options import InterpreterOptions
 from interpreter.training import (
     InterpreterTask,
-    check_models_belong,
     class_list_of,
     load_annotations,
 )
-from networks.generator import Generator
-from networks.snapshot import load_generator
-from torch_utils.checkpoints import state_sha256
-from torch_utils.devices import resolve_repeatable
-from torch_utils.distributed import World, launched_world, local_rank
+from torch_utils.distributed import launched_world
 from torch_utils.trainer import Cadence, TrainingJob
 
 # Loads the filter of real people, given recogniser, features, thresholds, face check and device.
 LoadFilter = Callable[..., SampleFilter]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DatasetJob(FolderJob):
-    """A labelled data set to be written.
-
-    Attributes:
-        writer: of the samples.
-        count: number of samples.
-        world: processes that share the work.
-    """
-
-    writer: DatasetWriter
-    count: int
-    world: World
-
-    def work(self, progress: Progress) -> str:
-        """Write this process's share, and the manifest where everything is there."""
-        bar = progress(0, self.count // self.world.size)
-        result = self.writer.write(self.output, self.world, bar)
-        path = self.output.path
-        if result is None:
-            return f"{path}: this process is done, others are not"
-        return f"{path}: {result['samples']} samples, {result['dropped']} dropped"
 
 
 def prepare(options: InterpreterOptions, load_filter: LoadFilter) -> TrainingJob | DatasetJob:
@@ -71,15 +47,8 @@ def prepare(options: InterpreterOptions, load_filter: LoadFilter) -> TrainingJob
 
 
 def _prepare_training(options: InterpreterOptions, experiment: Experiment) -> TrainingJob:
-    labels = experiment.path("annotation_label_path") if experiment.annotation_label_path else None
-    annotations = load_annotations(
-        experiment.path("annotation_mask_path"),
-        experiment.path("annotation_image_latent_path"),
-        labels,
-        most=experiment.max_training,
-        min_region_pixels=experiment.min_region_pixels,
-    )
-    generator, _ = _load_generator(options, experiment)
+    annotations = load_annotations(experiment)
+    generator, _ = load_network(options, experiment)
     task = InterpreterTask(generator, annotations, experiment)
     outdir = options.outdir or Path(experiment.exp_dir) / "models"
     return TrainingJob(
@@ -93,50 +62,31 @@ def _prepare_dataset(
     options: InterpreterOptions, experiment: Experiment, load_filter: LoadFilter
 ) -> DatasetJob:
     assert options.resume is not None, "the options say so"
-    wanted = dataclasses.replace(
-        options.dataset, seed=experiment.seed, truncation=experiment.truncation
-    )
-    generator, feature_scale = _load_generator(options, experiment)
+    wanted = replace(options.dataset, seed=experiment.seed, truncation=experiment.truncation)
+    sampler = load_sampler(options, experiment, stream=dataset_writer.STREAM, seed=wanted.seed)
+    config, origin = sampler.generator.config, origin_of(sampler.generator, experiment)
     models = ensemble.load_models(options.resume, experiment.model_num)
-    network = state_sha256(generator.state_dict())
-    check_models_belong(models, network, experiment)
-    device = generator.mapping.w_avg.device
-    interpreter = NativeInterpreter(models.ensemble.to(device), feature_layout(generator.config))
-    conditions, sample_filter = None, None
-    if options.labels is not None:
-        conditions = load_conditions(options.labels, "--labels", feature_scale)
+    check_origin(models.identity, origin, "the models were trained", may_differ=TRUNCATION_KEYS)
+    interpreter = NativeInterpreter(models.ensemble.to(sampler.device), feature_layout(config))
+    sample_filter = None
     if options.filter_identities is not None:
         sample_filter = load_filter(
             rec_model=options.rec_model,
             training_ids=options.filter_identities,
             thresholds=options.thresholds,
             face_check=options.face_check,
-            device=str(device),
+            device=str(sampler.device),
         )
-    writer = DatasetWriter(
-        generator,
-        interpreter,
-        wanted,
-        classes=class_list_of(models.identity.get("classes"), interpreter.classes),
-        conditions=conditions,
-        sample_filter=sample_filter,
-    )
     start = f"_from_{wanted.start}" if wanted.start else ""
     outdir = options.outdir or options.resume / f"samples_{wanted.count}{start}"
-    identity = dataset_identity(wanted, network, models.ensemble, conditions, sample_filter)
+    network = origin["network_sha256"]
+    identity = dataset_identity(wanted, network, models.ensemble, sampler.labels, sample_filter)
     return DatasetJob(
         output=find_output(outdir, dataset_writer.RECORD, identity, fresh=options.fresh),
-        writer=writer,
-        count=wanted.count,
+        sampler=sampler,
+        interpreter=interpreter,
+        options=wanted,
+        classes=class_list_of(models.identity.get("classes"), interpreter.classes),
+        sample_filter=sample_filter,
         world=launched_world(),
     )
-
-
-def _load_generator(
-    options: InterpreterOptions, experiment: Experiment
-) -> tuple[Generator, float | None]:
-    """Return the generator, and the length that its conditions have."""
-    device = resolve_repeatable(options.device, local_rank())
-    path = options.network or experiment.path("stylegan_checkpoint")
-    generator, snapshot = load_generator(path, device, use_raw_g=experiment.use_raw_g)
-    return generator, snapshot.feature_scale

@@ -72,19 +72,6 @@ class _Rise:
     full: int
 
 
-@dataclass(frozen=True)
-class _Levels:
-    """One image's first layer before it is brought to full size; n = m * H1.
-
-    Attributes:
-        native: full-size maps [C, R * R] with their weights [C, n].
-        rises: what is upsampled and added to them.
-    """
-
-    native: list[tuple[Tensor, Tensor]]
-    rises: list[_Rise]
-
-
 class NativeInterpreter:
     """An ensemble that reads feature maps at their own sizes.
 
@@ -105,7 +92,10 @@ class NativeInterpreter:
                 f"{layout.total}; they belong to another network"
             )
         self.layout = layout
-        per_member = _kept_floats(layout) * first * 4
+        # Projections that live as long as the image: nodes, and levels that are not full size.
+        nodes = layout.resolution // _MAX_DIRECT + 1
+        sides = set(layout.sides) - {layout.resolution}
+        per_member = (nodes**2 + sum(side * side for side in sides)) * first * 4
         at_once = max(1, min(ensemble.members, _MAX_PROJECTION_BYTES // max(1, per_member)))
         self._parts = [
             _fold(ensemble, layout, slice(start, start + at_once))
@@ -143,21 +133,15 @@ class NativeInterpreter:
     def _strips(self, maps: Sequence[Tensor], part: _Members) -> Iterator[tuple[slice, Tensor]]:
         """Yield rows of the image and their logits [m, K, rows * R]."""
         size = self.layout.resolution
-        levels = _project(group_maps(maps), part, size)
+        native, rises = _project(group_maps(maps), part, size)
         row_bytes = size * len(part.bias) * 4
         step = max(1, min(size, _STRIP_BYTES // row_bytes))
         for start in range(0, size, step):
             rows = slice(start, min(start + step, size))
-            hidden = _native_rows(levels.native, part.bias, rows, size)
-            for rise in levels.rises:
+            hidden = _native_rows(native, part.bias, rows, size)
+            for rise in rises:
                 hidden += _upsampled_rows(rise, rows)
             yield rows, _upper_layers(hidden.relu_(), part)
-
-
-def _kept_floats(layout: FeatureLayout) -> int:
-    """Return the numbers a hidden unit takes for projections that live as long as the image."""
-    nodes = layout.resolution // _MAX_DIRECT + 1
-    return nodes**2 + sum(side * side for side in set(layout.sides) - {layout.resolution})
 
 
 def _fold(ensemble: PixelEnsemble, layout: FeatureLayout, members: slice) -> _Members:
@@ -181,8 +165,14 @@ def _fold(ensemble: PixelEnsemble, layout: FeatureLayout, members: slice) -> _Me
     )
 
 
-def _project(grouped: Iterator[Tensor], part: _Members, size: int) -> _Levels:
-    """Project all maps that are smaller than the image, R = size."""
+def _project(
+    grouped: Iterator[Tensor], part: _Members, size: int
+) -> tuple[list[tuple[Tensor, Tensor]], list[_Rise]]:
+    """Project all maps that are smaller than the image, R = size.
+
+    Returns: full-size maps [C, R * R] with their weights [C, n], n = m * H1; and what is upsampled
+        and added to them.
+    """
     native: list[tuple[Tensor, Tensor]] = []
     small: dict[int, Tensor] = {}
     for maps, weight in zip(grouped, part.projections, strict=True):
@@ -193,11 +183,11 @@ def _project(grouped: Iterator[Tensor], part: _Members, size: int) -> _Levels:
         projected = (maps.flatten(1).t() @ weight).view(side, side, -1)
         small[side] = small[side] + projected if side in small else projected
     direct = [small.pop(side) for side in sorted(small) if side * _MAX_DIRECT >= size]
-    rises = [_between_pixels(samples, size) for samples in direct]
+    rises = [_Rise(x, _row_weights(len(x), size, x), slice(0, size), size) for x in direct]
     nodes = _sum_at_nodes(small, size)
     if nodes is not None:
         rises.append(_between_nodes(nodes, size))
-    return _Levels(native, rises)
+    return native, rises
 
 
 def _upper_layers(hidden: Tensor, part: _Members) -> Tensor:
@@ -219,12 +209,6 @@ def _native_rows(
     if not native:
         hidden = hidden.clone()
     return hidden.view(-1, size, len(bias))
-
-
-def _between_pixels(samples: Tensor, size: int) -> _Rise:
-    """Prepare a [side, side, n] projection for upsampling to [R, R, n]."""
-    side = len(samples)
-    return _Rise(samples, _row_weights(side, size, samples), slice(0, size), size)
 
 
 def _between_nodes(nodes: Tensor, size: int) -> _Rise:

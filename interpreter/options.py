@@ -14,6 +14,7 @@ from dnnlib.options import (
     option,
     outdir_option,
     seed_option,
+    share_option,
 )
 from networks.options import Truncation
 
@@ -42,21 +43,31 @@ def parse_share(text: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnnotationImageOptions(Options):
-    """Generate image pairs for annotation; repeating the command continues or proposes again."""
+class ExperimentOptions(Options):
+    """Where an experiment's images come from."""
 
-    exp: Path = option(metavar="JSON", heading="Images", help="Experiment file.")
+    exp: Path = option(metavar="JSON", heading="Experiment", help="Experiment file.")
     network: Path | None = option(
         None, metavar="FILE", help="Snapshot, instead of the experiment's stylegan_checkpoint."
     )
-    num_sample: int = option(100, ge=1, metavar="PAIRS", help="Number of image pairs.")
-    seed: int = seed_option(1111, "Random seed of the latents.")
     labels: Path | None = option(
         None,
         metavar="FILE",
         help="Conditions of a conditional network, of which each sample gets one: a .npy file of"
         " [n, c_dim] numbers or identity_features.json.",
     )
+    device: Device = device_option()
+    fresh: bool = fresh_option()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationImageOptions(ExperimentOptions):
+    """Generate image pairs for annotation; repeating the command continues or proposes again."""
+
+    num_sample: int = option(
+        100, ge=1, metavar="PAIRS", heading="Images", help="Number of image pairs."
+    )
+    seed: int = seed_option(1111, "Random seed of the latents.")
     select: int | None = option(
         None, metavar="IMAGES", heading="Proposals", help="Propose this many images to annotate."
     )
@@ -67,8 +78,6 @@ class AnnotationImageOptions(Options):
         help="Trained models: propose the images that they are least certain of.",
     )
     sv_path: Path = outdir_option(heading="Output")
-    fresh: bool = fresh_option()
-    device: Device = device_option()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,10 +123,7 @@ class AnnotationOptions(Options):
         " green sclera.",
     )
     max_distance: float = option(
-        30.0,
-        ge=0,
-        metavar="RGB",
-        help="Other colours count as the nearest class up to this distance.",
+        30.0, ge=0, metavar="RGB", help="Other colours are the nearest class up to this distance."
     )
     auto: Literal["example", "example4"] | None = option(
         None,
@@ -153,25 +159,15 @@ class DatasetOptions(Options):
     """
 
     count: int = option(
-        1000,
-        name="num-sample",
-        ge=1,
-        metavar="SAMPLES",
-        heading="Data set",
-        help="Number of samples.",
+        1000, name="num-sample", ge=1, metavar="N", heading="Data set", help="Number of samples."
     )
     start: int = option(0, name="start-step", ge=0, metavar="INDEX", help="First sample's index.")
     save_vis: bool = option(False, help="Also write colour overlays.")
     save_uncertainty: bool = option(
         False, help="Also write uncertainty maps, 16-bit PNG, where 65535 is ln(classes)."
     )
-    drop_uncertain: float = option(
-        0.0,
-        ge=0,
-        lt=1,
-        parse=parse_share,
-        metavar="SHARE",
-        help="Share of the samples that is removed, such as 10%: the most uncertain ones.",
+    drop_uncertain: float = share_option(
+        0.0, "Share of the samples to remove, such as 10%: the most uncertain.", parse=parse_share
     )
     archive: Archive = option(Archive.NONE, help="Also pack the samples into shards.")
     shard_size: int = option(1000, ge=1, metavar="SAMPLES", help="Samples per shard.")
@@ -180,15 +176,11 @@ class DatasetOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpreterOptions(Options):
+class InterpreterOptions(ExperimentOptions):
     """Train the ensemble of pixel classifiers, or label new samples with it."""
 
-    exp: Path = option(metavar="JSON", heading="Experiment", help="Experiment file.")
     exp_dir: str | None = option(
         None, metavar="DIR", help="Folder of relative paths, instead of the file's exp_dir."
-    )
-    network: Path | None = option(
-        None, metavar="FILE", help="Snapshot, instead of the experiment's stylegan_checkpoint."
     )
     outdir: Path | None = option(
         None,
@@ -196,19 +188,11 @@ class InterpreterOptions(Options):
         help="Output directory; by default EXP_DIR/models, of a data set RESUME/samples_N.",
     )
     seed: int | None = seed_option(None, "Random seed, instead of the experiment's.")
-    device: Device = device_option()
-    fresh: bool = fresh_option()
     generate_data: bool = option(
         False, heading="Data set", help="Write a labelled data set instead of training."
     )
     resume: Path | None = option(
         None, metavar="DIR", help="Folder of the trained models that label the data set."
-    )
-    labels: Path | None = option(
-        None,
-        metavar="FILE",
-        help="Conditions of a conditional network, of which each sample gets one: a .npy file of"
-        " [n, c_dim] numbers or identity_features.json.",
     )
     dataset: DatasetOptions = group(DatasetOptions)
     filter_identities: Path | None = option(

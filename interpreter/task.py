@@ -177,7 +177,7 @@ class EnsembleTask(Task):
         labels = self._labels[heldout].expand(len(logits), -1)
         losses = _member_losses(logits, labels, self.sampler.weights.to(self.device))
         is_right = (logits.argmax(dim=2) == labels).float()
-        self._stop_by_heldout(losses.tolist())
+        self._keep(self._stop(losses.tolist(), self.experiment.patience - 1)[0])
         return {
             "heldout_loss": float(losses.mean()),
             "heldout_accuracy": float(is_right.mean()),
@@ -223,8 +223,12 @@ class EnsembleTask(Task):
         self.done, self._best, self._stale = state["done"], state["best"], state["stale"]
         self.is_stopped = state["is_stopped"]
 
-    def _stop_by_heldout(self, losses: list[float]) -> None:
-        improved = []
+    def _stop(self, losses: list[float], most_stale: int) -> tuple[list[int], list[int]]:
+        """Stop members whose losses have not fallen for longer than `most_stale`.
+
+        Returns: those with a new best, and those that this stopped.
+        """
+        improved, stopped = [], []
         for member, loss in enumerate(losses):
             if self.is_stopped[member]:
                 continue
@@ -233,23 +237,15 @@ class EnsembleTask(Task):
                 improved.append(member)
                 continue
             self._stale[member] += 1
-            self.is_stopped[member] = self._stale[member] >= self.experiment.patience
-        self._keep(improved)
+            if self._stale[member] > most_stale:
+                self.is_stopped[member] = True
+                stopped.append(member)
+        return improved, stopped
 
     def stop_as_published(self, losses: list[float]) -> None:
         """Stop members by the losses of the last step, see `Stopping.PUBLISHED`."""
-        if self.done <= _PUBLISHED_EPOCHS * self.steps_an_epoch:
-            return
-        for member, loss in enumerate(losses):
-            if self.is_stopped[member]:
-                continue
-            if loss < self._best[member]:
-                self._best[member], self._stale[member] = loss, 0
-                continue
-            self._stale[member] += 1
-            if self._stale[member] > _PUBLISHED_PATIENCE:
-                self.is_stopped[member] = True
-                self._keep([member])
+        if self.done > _PUBLISHED_EPOCHS * self.steps_an_epoch:
+            self._keep(self._stop(losses, _PUBLISHED_PATIENCE)[1])
 
     @torch.no_grad()
     def _keep(self, members: list[int]) -> None:

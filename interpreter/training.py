@@ -1,4 +1,4 @@
-"""Whether network, annotations and models belong together, and the training that joins them."""
+"""What training reads of annotated images, and the training on a generator's features of them."""
 
 import hashlib
 import logging
@@ -16,14 +16,12 @@ from data.numbers import load_rows
 from dnnlib import files
 from interpreter.annotation_images import LABEL_FILE
 from interpreter.annotations import RECORD as ANNOTATIONS_RECORD
-from interpreter.ensemble import TrainedInterpreter
-from interpreter.experiment import Experiment
+from interpreter.experiment import Experiment, check_origin, origin_of
 from interpreter.features import FeatureTable, feature_layout
 from interpreter.mask_files import image_number
 from interpreter.task import EnsembleTask
 from networks.generator import Generator
 from networks.sampling import Sampler, check_conditions
-from torch_utils.checkpoints import state_sha256
 
 SHEET_FILE = "train_data.jpg"
 _logger = logging.getLogger(__name__)
@@ -50,21 +48,17 @@ class TrainingAnnotations:
     drawn_with: dict[str, Any]
 
 
-def load_annotations(
-    folder: Path, latents: Path, labels: Path | None, *, most: int, min_region_pixels: int
-) -> TrainingAnnotations:
-    """Read the first `most` masks by number, and as many rows of latents as they are.
+def load_annotations(experiment: Experiment) -> TrainingAnnotations:
+    """Read the first `max_training` masks by number, and as many rows of latents as they are.
 
-    Args:
-        folder: of image_maskN.npy.
-        latents: row k belongs to the k-th mask.
-        labels: conditions, row k belongs to the k-th mask; None takes labels.npy beside the
-            latents, and none where there is no such file.
-        most: number of masks to use.
-        min_region_pixels: classes with fewer pixels in a mask become class 0, as published.
+    Row k of the latents, and of conditions, belongs to the k-th mask. Conditions are those of
+    annotation_label_path, or of labels.npy beside the latents.
+
     Raises: FileNotFoundError; ValueError for masks of different sizes or without latents, or where
         a gap in their numbers leaves open which latents they belong to.
     """
+    folder = experiment.path("annotation_mask_path")
+    latents, most = experiment.path("annotation_image_latent_path"), experiment.max_training
     if not folder.is_dir():
         raise FileNotFoundError(f"annotation_mask_path {folder}: must be a folder of masks")
     paths = sorted(folder.glob("image_mask*.npy"), key=lambda path: image_number(path) or 0)
@@ -87,25 +81,32 @@ def load_annotations(
             "max_training is %d: the first %d of %d masks are used", most, most, len(paths)
         )
     paths = paths[:most]
-    masks = [drop_small_classes(_load_mask(path), min_region_pixels) for path in paths]
+    masks = [drop_small_classes(_load_mask(path), experiment.min_region_pixels) for path in paths]
     for path, mask in zip(paths, masks, strict=True):
         if mask.shape != masks[0].shape:
             raise ValueError(f"{path}: all masks must have one size, {paths[0].name} has another")
-    if labels is None and latents.with_name(LABEL_FILE).is_file():
-        labels = latents.with_name(LABEL_FILE)
-    conditions = None if labels is None else load_rows(labels, "annotation_label_path")
-    if conditions is not None and len(conditions) < len(paths):
-        raise ValueError(f"annotation_label_path {labels}: fewer rows than masks")
     record = folder / ANNOTATIONS_RECORD
     made_with = files.read_json(record)["identity"] if record.is_file() else {}
     return TrainingAnnotations(
         masks=np.stack(masks),
         names=[path.name for path in paths],
         latents=rows[: len(paths)],
-        conditions=None if conditions is None else conditions[: len(paths)].astype(np.float32),
+        conditions=_load_conditions(experiment, latents.with_name(LABEL_FILE), len(paths)),
         classes=made_with.get("classes"),
         drawn_with=made_with.get("drawn_with", {}),
     )
+
+
+def _load_conditions(experiment: Experiment, beside: Path, count: int) -> np.ndarray | None:
+    path = beside
+    if experiment.annotation_label_path:
+        path = experiment.path("annotation_label_path")
+    elif not path.is_file():
+        return None
+    rows = load_rows(path, "annotation_label_path")
+    if len(rows) < count:
+        raise ValueError(f"annotation_label_path {path}: fewer rows than masks")
+    return rows[:count].astype(np.float32)
 
 
 def drop_small_classes(mask: np.ndarray, least: int) -> np.ndarray:
@@ -143,8 +144,8 @@ class InterpreterTask(EnsembleTask):
     def __init__(
         self, generator: Generator, annotations: TrainingAnnotations, experiment: Experiment
     ) -> None:
-        self.generator_sha256 = state_sha256(generator.state_dict())
-        _check_origin(self.generator_sha256, annotations, experiment)
+        self.origin = origin_of(generator, experiment)
+        check_origin(annotations.drawn_with, self.origin, "the annotated images were drawn")
         resolution = generator.config.resolution
         if annotations.masks.shape[1:] != (resolution, resolution):
             height, width = annotations.masks.shape[1:]
@@ -169,10 +170,7 @@ class InterpreterTask(EnsembleTask):
         digest = hashlib.sha256(self.annotations.masks.tobytes())
         digest.update(self.ws.numpy().tobytes())
         return {
-            "network_sha256": self.generator_sha256,
-            "network": self.experiment.network_name,
-            "truncation_psi": self.experiment.truncation_psi,
-            "truncation_cutoff": self.experiment.truncation_cutoff,
+            **self.origin,
             "resolution": self.layout.resolution,
             "feature_channels": list(self.layout.channels),
             "annotations_sha256": digest.hexdigest(),
@@ -197,56 +195,6 @@ class InterpreterTask(EnsembleTask):
         if not (folder / SHEET_FILE).is_file():
             sheets.save_image(folder / SHEET_FILE, self._sheet)
         return super().validate(folder)
-
-
-def check_models_belong(models: TrainedInterpreter, network: str, experiment: Experiment) -> None:
-    """Check that models were trained on this network's features.
-
-    Args:
-        models: as loaded.
-        network: SHA-256 of the generator's weights.
-        experiment: whose truncation is used now; another one than in training is only a warning.
-    Raises: ValueError where the models know of another network.
-    """
-    identity = models.identity
-    if not identity:
-        _logger.warning("the models do not say which network they belong to")
-        return
-    if identity.get("network_sha256") != network:
-        raise ValueError(
-            f"stylegan_checkpoint: the models were trained on network "
-            f"{_short(identity.get('network_sha256'))}, this is {_short(network)}"
-        )
-    for key in ("truncation_psi", "truncation_cutoff"):
-        if identity.get(key) != (now := getattr(experiment, key)):
-            found = identity.get(key)
-            _logger.warning("%s is %s, the models were trained with %s", key, now, found)
-
-
-def _check_origin(network: str, annotations: TrainingAnnotations, experiment: Experiment) -> None:
-    drawn = annotations.drawn_with
-    if not drawn:
-        _logger.warning(
-            "the annotations do not say which network drew them; published folders never do"
-        )
-        return
-    wanted = {
-        "network": experiment.network_name,
-        "truncation_psi": experiment.truncation_psi,
-        "truncation_cutoff": experiment.truncation_cutoff,
-        "network_sha256": network,
-    }
-    for key, value in wanted.items():
-        if drawn.get(key) != value:
-            raise ValueError(
-                f"stylegan_checkpoint: the annotated images were drawn with {key} "
-                f"{_short(drawn.get(key))}, this is {_short(value)}"
-            )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 20 else f"{text[:12]}..."
 
 
 def _count_classes(annotations: TrainingAnnotations, experiment: Experiment) -> int:

@@ -157,7 +157,7 @@ def read_conditions(
             raise ValueError(f"--class must be from 0 to {classes - 1}, got {options.class_index}")
         rows = torch.eye(classes)[[options.class_index]]
     elif path is not None:
-        rows = torch.from_numpy(load_conditions(path, "--labels", feature_scale))
+        rows = load_conditions(path, "--labels", feature_scale)
     source = "--labels or --class" if path is None else f"--labels {path}"
     check_conditions(c_dim, rows, f"{options.network}: {source}")
     if rows is None:

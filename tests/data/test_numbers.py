@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from data.numbers import load_conditions, load_rows, open_numbers
 
@@ -19,7 +20,7 @@ def write(tmp_path, content):
 def test_rows_in_the_order_of_names(tmp_path):
     path = write(tmp_path, FEATURES)
     raw = load_conditions(path, "--labels", None)
-    assert raw.dtype == np.float32
+    assert raw.dtype == torch.float32
     assert raw.tolist() == [[0, -2], [3, 4]]
     scaled = load_conditions(path, "--labels", 5.0)
     np.testing.assert_allclose(scaled, [[0, -5], [3, 4]], rtol=1e-6)
@@ -28,7 +29,7 @@ def test_rows_in_the_order_of_names(tmp_path):
 def test_rows_of_an_array_stay_as_they_are(tmp_path):
     np.save(tmp_path / "l.npy", 2 * np.eye(2))
     found = load_conditions(tmp_path / "l.npy", "--labels", 4.0)
-    assert found.dtype == np.float32
+    assert found.dtype == torch.float32
     assert found.tolist() == [[2, 0], [0, 2]]
     np.save(tmp_path / "l.npy", np.zeros((1, 2, 3)))
     with pytest.raises(ValueError, match=r"--labels .* \[N, c_dim\]"):

@@ -10,6 +10,7 @@ from interpreter.annotations import (
     annotations_identity,
     collect_annotations,
 )
+from interpreter.experiment import Experiment
 from interpreter.options import AnnotationOptions
 from interpreter.training import drop_small_classes, load_annotations
 from tests.helpers.interpreters import paint_masks
@@ -44,6 +45,17 @@ def write(painted, outdir):
     AnnotationsJob(output=output, collected=collected, classes=CLASSES).run(None)
 
 
+def load(folder, latents, labels="", most=8):
+    experiment = Experiment(
+        annotation_mask_path=str(folder),
+        annotation_image_latent_path=str(latents),
+        annotation_label_path=str(labels),
+        max_training=most,
+        min_region_pixels=0,
+    )
+    return load_annotations(experiment)
+
+
 def test_latents_follow_image_numbers_and_images_numeric_order(painted, tmp_path):
     write(painted, tmp_path / "out")
     latents = np.load(tmp_path / "out" / "latent_stylegan.npy")
@@ -61,12 +73,12 @@ def test_latents_follow_image_numbers_and_images_numeric_order(painted, tmp_path
 def test_what_is_written_is_read(painted, tmp_path, caplog):
     write(painted, tmp_path / "out")
     latents = tmp_path / "out" / "latent_stylegan.npy"
-    read = load_annotations(tmp_path / "out", latents, None, most=8, min_region_pixels=0)
+    read = load(tmp_path / "out", latents)
     assert read.masks.shape == (2, 16, 16)
     assert [entry["name"] for entry in read.classes] == ["a", "b", "c"]
     assert read.names == ["image_mask0.npy", "image_mask1.npy"]
     assert not caplog.text
-    one = load_annotations(tmp_path / "out", latents, None, most=1, min_region_pixels=0)
+    one = load(tmp_path / "out", latents, most=1)
     assert len(one.masks) == len(one.latents) == 1
     assert "max_training is 1: the first 1 of 2 masks are used" in caplog.text
 
@@ -125,43 +137,37 @@ def test_small_classes_become_class_0():
 
 def test_bad_folders(painted, tmp_path):
     with pytest.raises(FileNotFoundError, match="must be a folder of masks"):
-        load_annotations(tmp_path / "no", tmp_path, None, most=1, min_region_pixels=0)
+        load(tmp_path / "latents.npy", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"has no image_maskN\.npy"):
-        load_annotations(painted, tmp_path, None, most=1, min_region_pixels=0)
+        load(painted, tmp_path)
     folder = tmp_path / "processed"
     folder.mkdir()
     np.save(folder / "image_mask0.npy", np.zeros([4, 4], np.uint8))
     np.save(folder / "image_mask1.npy", np.zeros([4, 8], np.uint8))
     np.save(tmp_path / "one.npy", np.zeros([1, 8]))
     with pytest.raises(ValueError, match=r"image_mask1\.npy has no latent, there are 1 rows"):
-        load_annotations(folder, tmp_path / "one.npy", None, most=1, min_region_pixels=0)
+        load(folder, tmp_path / "one.npy")
     np.save(tmp_path / "two.npy", np.zeros([2, 8]))
     with pytest.raises(ValueError, match=r"image_mask1\.npy: all masks must have one size"):
-        load_annotations(folder, tmp_path / "two.npy", None, most=2, min_region_pixels=0)
+        load(folder, tmp_path / "two.npy")
 
 
 def test_a_mask_that_was_taken_away_moves_no_latent(painted, tmp_path):
     write(painted, tmp_path / "out")
     latents = tmp_path / "out" / "latent_stylegan.npy"
     (tmp_path / "out" / "image_mask0.npy").unlink()
-
-    def load():
-        return load_annotations(tmp_path / "out", latents, None, most=2, min_region_pixels=0)
-
     with pytest.raises(ValueError, match="without gaps .* got 1 masks and 2 rows"):
-        load()
+        load(tmp_path / "out", latents)
     np.save(latents, np.load(latents)[1:])
-    assert load().names == ["image_mask1.npy"]
+    assert load(tmp_path / "out", latents).names == ["image_mask1.npy"]
 
 
 def test_conditions_beside_the_latents_are_found(painted, tmp_path):
     write(painted, tmp_path / "out")
     latents = tmp_path / "out" / "latent_stylegan.npy"
 
-    def conditions(labels=None):
-        found = load_annotations(
-            tmp_path / "out", latents, labels, most=2, min_region_pixels=0
-        ).conditions
+    def conditions(labels=""):
+        found = load(tmp_path / "out", latents, labels).conditions
         return None if found is None else found.tolist()
 
     assert conditions() is None

@@ -17,17 +17,6 @@ def test_a_layout_joins_neighbours_of_equal_side():
     assert layout.groups == ((4, 5), (8, 4))
 
 
-@pytest.mark.parametrize("sides", [(3, 8), (0, 8), (16, 8)])
-def test_sides_must_be_the_resolution_over_a_power_of_two(sides):
-    with pytest.raises(ValueError, match="divided by a power of two"):
-        FeatureLayout(8, (1, 1), sides)
-
-
-def test_a_layout_has_one_side_a_map():
-    with pytest.raises(ValueError, match="one side for each of 2 maps"):
-        FeatureLayout(8, (1, 1), (8,))
-
-
 def test_gathered_pixels_are_the_plain_features():
     layout = small_layout(16)
     table = FeatureTable(layout, 3)
