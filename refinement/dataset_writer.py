@@ -18,7 +18,7 @@ from data.sheets import before_after, encode_png, save_image, spread_indices
 from data.storage import Directory
 from dnnlib import files
 from dnnlib.runs import OutputFolder
-from refinement.images import Masks, kept_table
+from refinement.images import MAX_CLASSES, Masks, class_number
 from refinement.model_files import MICRO_BATCH, TrainedRefiner
 
 RECORD = INFO_FILE
@@ -47,7 +47,11 @@ class RefinedDataset:
         self._parts = {folder: PairDataset.open(source / folder) for folder in find_parts(source)}
         samples = self._parts[""].samples
         self._base = samples.base
-        self._keep = kept_table(keep, read_classes(self._base).names) if keep else None
+        self._keep: Tensor | None = None
+        if keep:
+            names = read_classes(self._base).names
+            self._keep = torch.zeros(MAX_CLASSES, dtype=torch.bool)
+            self._keep[[class_number(name, names, "--keep") for name in keep]] = True
         self._masks = {folder: Masks(pairs) for folder, pairs in self._parts.items() if keep}
         folders = samples.image_folders
         self._image_folders = _IMAGE_FOLDERS | {folders[m.name].name for m in MODALITIES}
@@ -98,20 +102,15 @@ class RefinedDataset:
             indices: of the pairs in it.
         """
         items = [self._parts[folder][index] for index in indices]
-        known = self._refiner.modalities
-        joint = torch.stack([torch.cat([item[m.name] for m in known]) for item in items])
+        known = [modality.name for modality in self._refiner.modalities]
+        joint = torch.stack([torch.cat([item[name] for name in known]) for item in items])
         refined = self._refiner.refine(joint)
         if self._keep is not None:
             is_kept = self._keep[self._masks[folder].batch(indices).long()]
             refined = torch.where(is_kept[:, None], joint, refined)
-        parts = zip(known, refined.split([m.channels for m in known], 1), strict=True)
-        images: dict[str, Tensor] = {modality.name: part for modality, part in parts}
         return [
-            {
-                m.name: images[m.name][i].numpy() if m.name in images else item[m.name].numpy()
-                for m in MODALITIES
-            }
-            for i, item in enumerate(items)
+            {m.name: item[m.name].numpy() for m in MODALITIES} | sample
+            for item, sample in zip(items, self._refiner.split(refined), strict=True)
         ]
 
     def _write_batch(self, outdir: Path, folder: str, indices: range) -> None:

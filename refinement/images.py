@@ -12,7 +12,7 @@ from data.sample_index import MASK, hash_rows
 from data.storage import map_in_threads
 from dnnlib.config import suggest
 
-_MAX_CLASSES = 256
+MAX_CLASSES = 256
 
 
 class JointImages:
@@ -103,7 +103,7 @@ def class_number(name: str, names: Sequence[str], option: str) -> int:
     """
     if name in names:
         return list(names).index(name)
-    if name.isdecimal() and int(name) < _MAX_CLASSES:
+    if name.isdecimal() and int(name) < MAX_CLASSES:
         return int(name)
     known = ", ".join(names) or "numbers (the data set names none)"
     raise ValueError(f"{option} {name}: must be one of the classes {known}{suggest(name, names)}")
@@ -113,27 +113,11 @@ def weight_table(weights: Mapping[str, float], names: Sequence[str]) -> Tensor:
     """Return the weight of each of 256 classes: [256] float32, 1 where none is given.
 
     Args:
-        weights: class name or number -> weight, at least 0.
-        names: of the classes, in order.
-    Raises: ValueError for an unknown class or a weight below 0.
-    """
-    table = torch.ones(_MAX_CLASSES)
-    for name, weight in weights.items():
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"--region-weight {name}: must be 0 or more, got {weight}")
-        table[class_number(name, names, "--region-weight")] = weight
-    return table
-
-
-def kept_table(kept: Sequence[str], names: Sequence[str]) -> Tensor:
-    """Return which of 256 classes stay as they are: [256] bool.
-
-    Args:
-        kept: class names or numbers.
+        weights: class name or number -> weight.
         names: of the classes, in order.
     Raises: ValueError for an unknown class.
     """
-    table = torch.zeros(_MAX_CLASSES, dtype=torch.bool)
-    for name in kept:
-        table[class_number(name, names, "--keep")] = True
+    table = torch.ones(MAX_CLASSES)
+    for name, weight in weights.items():
+        table[class_number(name, names, "--region-weight")] = weight
     return table

@@ -1,4 +1,6 @@
-"""The terms of a refiner's training, each as one number an image.
+"""What a refiner minimises: realism, nearness to its input, and optionally a way back.
+
+Each term is one number an image.
 
 The published terms are sums over patches and over pixels; ours are means, so that a weight means
 the same at any size. A published weight w of the regularisation is w * pixels / patches here,
@@ -6,12 +8,15 @@ the same at any size. A published weight w of the regularisation is w * pixels /
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refinement.options import Norm
+from refinement.options import Measure, Norm, RefinementConfig
+
+Terms = dict[str, Tensor]
 
 
 def realism_loss(logits: Tensor) -> Tensor:
@@ -116,3 +121,71 @@ def region_weights(masks: Tensor, table: Tensor) -> Tensor:
 
 def _difference(a: Tensor, b: Tensor, norm: Norm) -> Tensor:
     return (a - b).abs() if norm is Norm.L1 else (a - b).square()
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """Terms of the loss.
+
+    Attributes:
+        config: weights and measures.
+        channels: of each modality in turn.
+        network: images -> features, where features are compared.
+    """
+
+    config: RefinementConfig
+    channels: tuple[int, ...]
+    network: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.config.measure is Measure.FEATURES) != (self.network is not None):
+            raise ValueError(
+                "--measure=features needs a network (--features), and no other --measure does, got "
+                f"--measure={self.config.measure.value}"
+            )
+
+    def regularisation(self, x: Tensor, refined: Tensor, weights: Tensor | None) -> Tensor:
+        """Return how far images moved: [N] float32, without the config's weight.
+
+        Args:
+            x: [N, C, H, W] float32 in -1..1, the originals.
+            refined: the same shape.
+            weights: [N, H, W] float32 factors of the pixels, or None.
+        """
+        config = self.config
+        match config.measure:
+            case Measure.IMAGE:
+                return image_difference(x, refined, config.norm, weights)
+            case Measure.MEAN:
+                return mean_difference(x, refined, config.norm, self.channels, weights)
+            case Measure.FEATURES:
+                assert self.network is not None, "checked when this was made"
+                return feature_difference(x, refined, config.norm, self.network)
+
+    def cycle(
+        self, refiner: nn.Module, back: nn.Module, x: Tensor, refined: Tensor, y: Tensor
+    ) -> Terms:
+        """Return what is lost on the way there and back: two terms of [N] float32.
+
+        Args:
+            refiner: rendered -> real.
+            back: real -> rendered. It has no discriminator of its own.
+            x: [N, C, H, W] float32, rendered.
+            refined: what the refiner made of it.
+            y: [N, C, H, W] float32, real.
+        Source: Zhu et al. 2017 (arXiv:1703.10593), equation 2.
+        """
+        return {
+            "cycle_rendered": image_difference(x, back(refined), Norm.L1),
+            "cycle_real": image_difference(y, refiner(back(y)), Norm.L1),
+        }
+
+    def total(self, terms: Terms) -> Tensor:
+        """Return the loss: a number."""
+        weights = {
+            "realism": 1.0,
+            "regularisation": self.config.weight,
+            "cycle_rendered": self.config.cycle,
+            "cycle_real": self.config.cycle,
+        }
+        return torch.stack([weights[name] * term.mean() for name, term in terms.items()]).sum()

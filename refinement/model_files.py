@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,13 +46,20 @@ class TrainedRefiner:
         with torch.no_grad():
             return to_uint8(self.network(to_float(filled.to(device))))[: len(images)].cpu()
 
+    def split(self, images: Tensor) -> list[dict[str, np.ndarray]]:
+        """Return [n, C, R, R] as samples, modality -> [C, R, R]."""
+        parts = images.split([modality.channels for modality in self.modalities], 1)
+        names = [modality.name for modality in self.modalities]
+        rows = zip(*(part.numpy() for part in parts), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
 
 def save_refiner(path: Path, refiner: Refiner, modalities: tuple[Modality, ...]) -> None:
     """Write a refiner; equal ones give equal bytes."""
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "config": configs.to_dict(refiner.config),
+        "config": {"channels": refiner.config.channels} | configs.to_dict(refiner.config),
         "modalities": [modality.name for modality in modalities],
         "state": {name: tensor.cpu() for name, tensor in refiner.state_dict().items()},
     }

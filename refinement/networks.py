@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from refinement.options import PatchKind
+from refinement.options import PatchKind, RefinerShape
 from torch_utils.checks import check_shape
 
 
@@ -29,31 +29,15 @@ _OUTCOMES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefinerConfig:
-    """Form of a refiner. Published: 4 blocks of 64 channels, 3x3, for eyes; 10, 7x7, for hands.
-
-    Attributes:
-        channels: of the images.
-        width: channels of the hidden layers.
-        blocks: residual blocks of two convolutions each.
-        kernel: side of the convolutions, odd.
-        starts_as_identity: the network adds a change to the image, and its last layer starts at
-            zero, so that the untrained refiner returns its input bit by bit. False is the
-            published form, which must learn to return its input first.
-    """
+class RefinerConfig(RefinerShape):
+    """Form of a refiner for images of so many channels."""
 
     channels: int
-    width: int = 64
-    blocks: int = 4
-    kernel: int = 3
-    starts_as_identity: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("channels", "width", "blocks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, got {self.kernel}")
+        super().__post_init__()
+        if self.channels < 1:
+            raise ValueError(f"channels must be at least 1, got {self.channels}")
 
 
 class ResidualBlock(nn.Module):

@@ -1,5 +1,6 @@
 """Options of the refinement jobs; no torch here, so that --help is fast."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -44,17 +45,20 @@ def parse_region_weight(text: str) -> tuple[str, float]:
         value = float(factor)
     except ValueError:
         name = ""
-    if not name:
-        raise ValueError(f"--region-weight must be CLASS=FACTOR, such as hair=5, got {text!r}")
+    if not name or not 0 <= value < math.inf:
+        raise ValueError(
+            f"--region-weight must be CLASS=FACTOR with a factor of 0 or more, such as hair=5, got"
+            f" {text!r}"
+        )
     return name, value
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefinementConfig(Options):
-    """How a refiner is trained.
+class RefinerShape(Options):
+    """Form of a refiner. Published: 4 blocks of 64 channels, 3x3, for eyes; 10, 7x7, for hands.
 
-    Source: Shrivastava et al. 2017 (arXiv:1612.07828), algorithm 1 and implementation details, for
-    the warm-ups, K_g and K_d. Rates, batch and optimiser are ours (Adam), as is the default weight.
+    With `starts_as_identity` the network adds a change to the image, and its last layer starts at
+    zero: the untrained refiner returns its input bit by bit. The published form must learn that.
     """
 
     width: int = option(
@@ -65,13 +69,25 @@ class RefinementConfig(Options):
         3, ge=1, metavar="PIXELS", help="Side of the refiner's convolutions, an odd number."
     )
     starts_as_identity: bool = option(
-        True,
-        name="identity_start",
-        help="Let the untrained refiner return its input; false is the published form.",
+        True, name="identity_start", help="Let it return its input at first; false is as published."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel % 2 == 0:
+            raise ValueError(f"--kernel must be odd, got {self.kernel}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementConfig(RefinerShape):
+    """How a refiner is trained.
+
+    Source: Shrivastava et al. 2017 (arXiv:1612.07828), algorithm 1 and implementation details, for
+    the warm-ups, K_g and K_d. Rates, batch and optimiser are ours (Adam), as is the default weight.
+    """
+
     patches: PatchKind = option(
-        PatchKind.EYES,
-        help="Published layers of the discriminator; hands is for sides of 224 and more.",
+        PatchKind.EYES, help="Published discriminator layers; hands is for sides of 224 and more."
     )
     patch_width: float = option(
         1.0, gt=0, metavar="FACTOR", help="Factor of the discriminator's channels."
@@ -84,9 +100,7 @@ class RefinementConfig(Options):
     )
     norm: Norm = option(Norm.L1, help="Norm of these differences.")
     weight: float = option(
-        1.0,
-        ge=0,
-        help="Weight of the regularisation; more keeps images nearer to their originals.",
+        1.0, ge=0, help="Weight of the regularisation; more keeps images nearer to their originals."
     )
     region_weights: tuple[tuple[str, float], ...] = option(
         (),
@@ -100,7 +114,7 @@ class RefinementConfig(Options):
         0.0,
         ge=0,
         metavar="WEIGHT",
-        help="Weight of the way there and back by a second refiner; 0 builds none.",
+        help="Weight of the way back by a second refiner; 0 builds none.",
     )
     smoothing: float = option(
         0.0, ge=0, lt=0.5, metavar="SHARE", help="Smoothing of the discriminator's labels."
@@ -126,10 +140,7 @@ class RefinementConfig(Options):
     )
     batch: int = option(64, ge=2, metavar="IMAGES", help="Images per update, of either side.")
     history: int = option(
-        1024,
-        ge=0,
-        metavar="IMAGES",
-        help="Earlier refined images that are kept for the discriminator; 0 keeps none.",
+        1024, ge=0, metavar="IMAGES", help="Earlier images for the discriminator; 0 keeps none."
     )
     lr: float = option(2e-4, gt=0, metavar="RATE", help="Learning rate of the refiner.")
     discriminator_lr: float = option(
@@ -144,8 +155,6 @@ class RefinementConfig(Options):
             steps = 0 if self.starts_as_identity else PUBLISHED_REFINER_WARMUP
             object.__setattr__(self, "refiner_warmup", steps)
         super().__post_init__()
-        if self.kernel % 2 == 0:
-            raise ValueError(f"--kernel must be odd, got {self.kernel}")
         if self.region_weights and self.measure is Measure.FEATURES:
             raise ValueError(
                 "--region-weight needs a regularisation in the image: --measure must be image or"
@@ -164,9 +173,7 @@ class RefinementOptions(Options):
         None, metavar="DIR|ZIP", help="Real pairs that refined ones should look like."
     )
     modalities: tuple[Literal["rgb", "nir"], ...] = option(
-        ("rgb", "nir"),
-        name="modality",
-        help="Modalities to refine; given twice, both are refined jointly.",
+        ("rgb", "nir"), name="modality", help="Modalities to refine; given twice, both jointly."
     )
     features: Path | None = option(
         None, metavar="FILE", help="TorchScript network whose features --measure=features compares."

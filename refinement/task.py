@@ -1,6 +1,7 @@
 """Training of a refiner against a discriminator of patches (SimGAN)."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,16 @@ from data.sampler import InfiniteSampler
 from data.sheets import before_after, save_image, spread_indices
 from refinement.history import HistoryBuffer
 from refinement.images import JointImages, Masks
-from refinement.losses import discriminator_loss, region_weights
+from refinement.losses import (
+    Objective,
+    Terms,
+    discriminator_loss,
+    realism_loss,
+    region_weights,
+)
 from refinement.model_files import MICRO_BATCH, TrainedRefiner, save_refiner
 from refinement.networks import PatchDiscriminator, Refiner, RefinerConfig
-from refinement.objective import Objective, Terms
-from refinement.options import RefinementConfig
+from refinement.options import RefinementConfig, RefinerShape
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
@@ -150,9 +156,9 @@ class RefinementTask(Task):
 
     def sheet(self) -> Any:
         """Draw some rendered images before and after: [3, h, w] uint8."""
+        trained = self.trained()
         before = self.rendered.batch(spread_indices(len(self.rendered), MICRO_BATCH))
-        after = self.trained().refine(before)
-        return before_after(self._split(before), self._split(after))
+        return before_after(trained.split(before), trained.split(trained.refine(before)))
 
     def _update_refiner(self, *, is_adversarial: bool) -> Terms:
         x, weights = self._draw_rendered(self.config.batch)
@@ -160,7 +166,7 @@ class RefinementTask(Task):
         refined = self.refiner(x)
         terms = {"regularisation": self.objective.regularisation(x, refined, weights)}
         if is_adversarial:
-            terms["realism"] = self.objective.realism(self.discriminator, refined)
+            terms["realism"] = realism_loss(self.discriminator(refined))
         if "back" in self.modules:
             back, y = self.modules["back"], self._draw_real(self.config.batch)
             terms |= self.objective.cycle(self.refiner, back, x, refined, y)
@@ -221,32 +227,18 @@ class RefinementTask(Task):
         self.drawn[side] += count
         return [self.samplers[side].index_at(start + i) for i in range(count)]
 
-    def _split(self, images: Tensor) -> list[dict[str, Any]]:
-        """Split [n, C, R, R] into samples of modality -> array."""
-        names = [modality.name for modality in self.rendered.modalities]
-        parts = [part.numpy() for part in images.split(list(self.rendered.channels), 1)]
-        return [
-            {name: part[i] for name, part in zip(names, parts, strict=True)}
-            for i in range(len(images))
-        ]
-
     def _build_networks(self) -> nn.ModuleDict:
         config, channels = self.config, sum(self.rendered.channels)
-        shape = RefinerConfig(
-            channels=channels,
-            width=config.width,
-            blocks=config.blocks,
-            kernel=config.kernel,
-            starts_as_identity=config.starts_as_identity,
-        )
+        shape = {field.name: getattr(config, field.name) for field in fields(RefinerShape)}
+        refiner = RefinerConfig(channels=channels, **shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "refinement"))
             networks = {
-                "refiner": Refiner(shape),
+                "refiner": Refiner(refiner),
                 "discriminator": PatchDiscriminator(channels, config.patches, config.patch_width),
             }
             if config.cycle > 0:
-                networks["back"] = Refiner(shape)
+                networks["back"] = Refiner(refiner)
         return nn.ModuleDict(networks).to(self.device)
 
     def _build_optimizers(self) -> dict[str, torch.optim.Optimizer]:

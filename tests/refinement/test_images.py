@@ -60,8 +60,6 @@ def test_weights_by_name_or_number():
     ("weights", "reason"),
     [
         ({"fase": 2.0}, "--region-weight fase: .*back, face; did you mean 'face'?"),
-        ({"face": -1.0}, "--region-weight face: must be 0 or more, got -1.0"),
-        ({"face": float("nan")}, "must be 0 or more, got nan"),
         ({"300": 1.0}, "--region-weight 300: must be one of the classes back, face"),
     ],
 )
