@@ -7,19 +7,22 @@ import torch
 
 from data.class_list import class_list_as_json, load_class_list
 from data.modalities import choose_modalities
+from data.sample_index import SampleIndex, check_disjoint
 from dnnlib.config import to_dict
 from dnnlib.files import sha256_file
 from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, find_output
 from segmentation.classes import choose_classes, load_merge
-from segmentation.evaluation import EVALUATION_FILE, evaluate_masks, report_sentence, save_sheet
-from segmentation.labelled_files import (
-    drop_most_uncertain,
-    open_source,
-    open_training_sources,
+from segmentation.evaluation import (
+    EVALUATION_FILE,
+    evaluate_masks,
+    report_sentence,
+    save_masks,
+    save_sheet,
 )
+from segmentation.labelled_files import drop_most_uncertain, open_source
 from segmentation.labelled_set import LabelledSet
-from segmentation.model_files import Segmenter, load_segmenter, save_masks
+from segmentation.model_files import Segmenter, load_segmenter
 from segmentation.options import SegmentationOptions
 from segmentation.task import SegmentationTask
 from torch_utils.devices import resolve_device
@@ -95,14 +98,22 @@ def _prepare_training(options: SegmentationOptions) -> TrainingJob:
 
 
 def _open_sets(options: SegmentationOptions) -> tuple[LabelledSet, Mapping[str, LabelledSet]]:
-    """Return the training samples, and those that are measured on, by "val" and "test"."""
-    paths = {"val": options.val, "test": options.test}
-    learned, others = open_training_sources(
-        options.data,
-        {name: path for name, path in paths.items() if path is not None},
-        choose_modalities(options.modalities),
-    )
-    sources = [drop_most_uncertain(source, options.drop_uncertain) for source in learned]
+    """Return the training samples, and those that are measured on, by "val" and "test".
+
+    Raises: ValueError for a set that is learned from twice, or measured on as well.
+    """
+    modalities, sources = choose_modalities(options.modalities), []
+    learned: dict[str, SampleIndex] = {}
+    for path in options.data:
+        source = open_source(path, modalities)
+        check_disjoint(f"--data {path}", source.samples, learned)
+        learned[f"--data {path}"] = source.samples
+        sources.append(drop_most_uncertain(source, options.drop_uncertain))
+    others = {}
+    for name, path in (("val", options.val), ("test", options.test)):
+        if path is not None:
+            others[name] = open_source(path, modalities)
+            check_disjoint(f"--{name} {path}", others[name].samples, learned)
     merge = None if options.merge is None else load_merge(options.merge)
     given = None if options.classes is None else load_class_list(options.classes)
     classes = choose_classes(given, merge, [source.stated for source in sources])

@@ -1,7 +1,7 @@
-"""Labelled data sets that were found but not read: learned from, and measured on."""
+"""Labelled data sets that were found but not read."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from data.info import StatedClasses, read_classes
 from data.modalities import Modality
-from data.sample_index import SampleIndex, check_disjoint
+from data.sample_index import SampleIndex
 from data.samples import MANIFEST, open_samples
 
 
@@ -50,30 +50,6 @@ def open_source(path: Path, modalities: Sequence[Modality]) -> LabelledSource:
         stated=stated,
         scores=_scores(samples, stated.count),
     )
-
-
-def open_training_sources(
-    data: Sequence[Path], measured: Mapping[str, Path], modalities: Sequence[Modality]
-) -> tuple[list[LabelledSource], dict[str, LabelledSource]]:
-    """Find the samples of all sets.
-
-    Args:
-        data: sets that are learned from.
-        measured: name of an option without dashes -> set that is measured on.
-        modalities: of all sets.
-    Raises: FileNotFoundError; ValueError for a set that is learned from twice or measured on as
-        well, or one that cannot be read.
-    """
-    learned: dict[str, SampleIndex] = {}
-    sources = []
-    for path in data:
-        sources.append(open_source(path, modalities))
-        check_disjoint(f"--data {path}", sources[-1].samples, learned)
-        learned[f"--data {path}"] = sources[-1].samples
-    judged = {name: open_source(path, modalities) for name, path in measured.items()}
-    for name, source in judged.items():
-        check_disjoint(f"--{name} {measured[name]}", source.samples, learned)
-    return sources, judged
 
 
 def drop_most_uncertain(source: LabelledSource, share: float) -> LabelledSource:

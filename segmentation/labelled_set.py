@@ -75,11 +75,10 @@ class LabelledSet:
     ) -> None:
         self.classes, self.modalities = classes, sources[0].modalities
         self._side, self._uncertainty = side, uncertainty
-        self._sources = list(sources)
-        self._tables = [table_for(s.stated, classes, merge, s.describe()) for s in sources]
-        positions = [(s, index) for s, source in enumerate(sources) for index in range(len(source))]
+        self._tables = {s: table_for(s.stated, classes, merge, s.describe()) for s in sources}
+        positions = [(source, index) for source in sources for index in range(len(source))]
         self._positions = [positions[k] for k in choose_subset(len(positions), subset, seed)]
-        self.stems = tuple(sources[s].samples.stems[index] for s, index in self._positions)
+        self.stems = tuple(source.samples.stems[index] for source, index in self._positions)
         self._check_uncertainty()
         self.size: Size = (0, 0)
         self.pixels = np.zeros([0, len(classes)], np.int64)
@@ -95,7 +94,7 @@ class LabelledSet:
         sizes, pixels = zip(*map_in_threads(self._check, range(len(self))), strict=True)
         self.size, self.pixels = self._common_size(sizes), np.stack(pixels)
         if not self.pixels.any():
-            where = self._sources[0].describe()
+            where = self._positions[0][0].describe()
             raise ValueError(f"{where}: all pixels of all masks are ignored")
 
     def __len__(self) -> int:
@@ -133,25 +132,21 @@ class LabelledSet:
         for stem, (source, index), pixels in zip(
             self.stems, self._positions, self.pixels, strict=True
         ):
-            samples, scores = self._sources[source].samples, self._sources[source].scores
+            samples, score = source.samples, source.scores[index]
             sizes = [samples.size(kind, index) for kind in kinds if samples.has(kind, index)]
-            digest.update(json.dumps([stem, sizes, scores[index], pixels.tolist()]).encode())
+            digest.update(json.dumps([stem, sizes, score, pixels.tolist()]).encode())
         digest.update(json.dumps([self.size, self._uncertainty.value]).encode())
         return digest.hexdigest()
 
     def _check_uncertainty(self) -> None:
         known = {
             UncertaintyKind.NONE: True,
-            UncertaintyKind.PIXEL: any(
-                self._sources[s].samples.has(UNCERTAINTY, index) for s, index in self._positions
-            ),
-            UncertaintyKind.SAMPLE: any(
-                self._sources[s].scores[index] is not None for s, index in self._positions
-            ),
+            UncertaintyKind.PIXEL: any(s.samples.has(UNCERTAINTY, i) for s, i in self._positions),
+            UncertaintyKind.SAMPLE: any(s.scores[i] is not None for s, i in self._positions),
         }
         if not known[self._uncertainty]:
             what = "maps" if self._uncertainty is UncertaintyKind.PIXEL else "scores"
-            where = self._sources[0].describe()
+            where = self._positions[0][0].describe()
             raise ValueError(
                 f"--uncertainty={self._uncertainty.value}: {where} has no {what} of uncertainty "
                 "(train_interpreter.py --generate-data --save-uncertainty writes them)"
@@ -159,9 +154,8 @@ class LabelledSet:
 
     def _check(self, position: int) -> tuple[Size, np.ndarray]:
         """Return the size of a sample's files and the pixels of each class."""
-        mask = self._mask(position)
-        source, index = self._positions[position]
-        samples = self._sources[source].samples
+        mask, (source, index) = self._mask(position), self._positions[position]
+        samples = source.samples
         for modality in self.modalities:
             header = samples.verify(modality.name, index)
             if (header.height, header.width) != mask.shape:
@@ -176,7 +170,7 @@ class LabelledSet:
 
     def _common_size(self, sizes: Sequence[Size]) -> Size:
         for size, (source, index) in zip(sizes, self._positions, strict=True):
-            where = self._sources[source].samples.describe(MASK, index)
+            where = source.samples.describe(MASK, index)
             if self._side is not None and size[0] != size[1]:
                 raise ValueError(f"{where}: --size needs square images, got {size[1]}x{size[0]}")
             if self._side is None and size != sizes[0]:
@@ -187,10 +181,9 @@ class LabelledSet:
         return sizes[0] if self._side is None else (self._side, self._side)
 
     def _read(self, position: int) -> Sample:
-        source, index = self._positions[position]
-        samples, planes = self._sources[source].samples, []
+        (source, index), planes = self._positions[position], []
         for modality in self.modalities:
-            pixels = samples.image(modality.name, index)
+            pixels = source.samples.image(modality.name, index)
             if self._side is not None and pixels.shape[2] != self._side:
                 pixels = _shrunk(pixels, self._side)
             planes.append(pixels)
@@ -203,23 +196,23 @@ class LabelledSet:
 
     def _mask(self, position: int) -> np.ndarray:
         source, index = self._positions[position]
-        samples = self._sources[source].samples
-        mask = samples.mask(index)
+        mask = source.samples.mask(index)
         assert mask is not None, "labelled samples have masks"
-        where = samples.describe(MASK, index)
+        where = source.samples.describe(MASK, index)
         return map_mask(mask, self._tables[source], len(self.classes), where)
 
     def _uncertainty_of(self, position: int, shape: tuple[int, ...]) -> np.ndarray:
         source, index = self._positions[position]
-        samples, scores = self._sources[source].samples, self._sources[source].scores
+        found = None
         if self._uncertainty is UncertaintyKind.SAMPLE:
-            return np.full(shape, scores[index] or 0.0, np.float32)
-        found = samples.uncertainty(index) if self._uncertainty is UncertaintyKind.PIXEL else None
+            return np.full(shape, source.scores[index] or 0.0, np.float32)
+        if self._uncertainty is UncertaintyKind.PIXEL:
+            found = source.samples.uncertainty(index)
         if found is None:
             return np.zeros(shape, np.float32)
         values = self._resized(found)
         if values.shape != shape:
-            where = samples.describe(UNCERTAINTY, index)
+            where = source.samples.describe(UNCERTAINTY, index)
             raise ValueError(f"{where}: must measure {shape} as its mask, got {values.shape}")
         return values.astype(np.float32) / MAX_UNCERTAINTY
 

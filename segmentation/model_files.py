@@ -1,19 +1,15 @@
 """Trained segmentation networks: as files, and as functions from images to masks."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data import sheets
 from data.class_list import ClassList, class_list_as_json, class_list_from_json
 from data.modalities import Modality, choose_modalities
-from data.pixels import IGNORED, to_float
-from data.sheets import Pixels
+from data.pixels import to_float
 from dnnlib.config import from_dict, to_dict
 from segmentation.labelled_set import LabelledSet, channels_of
 from segmentation.networks import build_network, smallest_side
@@ -22,9 +18,7 @@ from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 
 FORMAT = "biface-segmenter"
 VERSION = 1
-_IGNORED_COLOUR = (128, 128, 128)
-_SHOWN, _COLUMNS = 24, 4  # samples of a sheet
-_BATCH = 32  # fixed, so that a mask does not depend on how many are asked for
+BATCH = 32  # fixed, so that a mask does not depend on how many are asked for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,36 +60,11 @@ class Segmenter:
         """
         self.network.eval()
         masks = []
-        for batch in images.split(_BATCH):
-            padded = torch.cat([batch, batch[-1:].expand(_BATCH - len(batch), *batch.shape[1:])])
+        for batch in images.split(BATCH):
+            padded = torch.cat([batch, batch[-1:].expand(BATCH - len(batch), *batch.shape[1:])])
             logits = self.network(to_float(padded.to(self.device)))
             masks.append(logits.argmax(dim=1)[: len(batch)].byte().cpu())
         return torch.cat(masks)
-
-
-def predicted_masks(
-    segmenter: Segmenter, labelled: LabelledSet
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the true and the found mask of each sample, each [H, W] uint8.
-
-    Raises: ValueError where images, classes or size are not what the network takes.
-    """
-    check_fits(segmenter.config, labelled)
-    for start in range(0, len(labelled), _BATCH):
-        samples = [labelled[k] for k in range(start, min(start + _BATCH, len(labelled)))]
-        found = segmenter.predict(torch.stack([sample.image for sample in samples]))
-        for sample, mask in zip(samples, found, strict=True):
-            yield sample.mask.numpy(), mask.numpy()
-
-
-def scored_pixels(
-    segmenter: Segmenter, labelled: LabelledSet
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the true and the found classes of each sample's pixels that are not ignored."""
-    for truth, found in predicted_masks(segmenter, labelled):
-        counts = truth != IGNORED
-        if counts.any():
-            yield truth[counts], found[counts]
 
 
 def check_fits(config: NetworkConfig, labelled: LabelledSet) -> None:
@@ -155,27 +124,3 @@ def _build(content: dict[str, Any], where: str, device: torch.device) -> Segment
         side=content["side"],
         device=device,
     )
-
-
-def save_masks(folder: Path, segmenter: Segmenter, labelled: LabelledSet) -> None:
-    """Write the found mask of each sample as a grey PNG of class numbers, named as the sample."""
-    masks = predicted_masks(segmenter, labelled)
-    for stem, (_, found) in zip(labelled.stems, masks, strict=True):
-        sheets.save_image(folder / f"{stem}.png", found[None])
-
-
-def prediction_sheet(segmenter: Segmenter, labelled: LabelledSet) -> Pixels:
-    """Show samples spread over a set, each as its images, true mask and found mask.
-
-    Masks are in the classes' colours, ignored pixels grey.
-    """
-    palette = np.full((256, 3), _IGNORED_COLOUR, np.uint8)
-    palette[: len(segmenter.classes)] = segmenter.classes.palette()
-    ends = np.cumsum([modality.channels for modality in segmenter.modalities])[:-1]
-    cells = []
-    for index in sheets.spread_indices(len(labelled), _SHOWN):
-        sample = labelled[index]
-        found = segmenter.predict(sample.image[None])[0].numpy()
-        masks = [sheets.colour_mask(mask, palette) for mask in (sample.mask.numpy(), found)]
-        cells.append(sheets.strip([*np.split(sample.image.numpy(), ends), *masks]))
-    return sheets.image_grid(cells, min(_COLUMNS, len(cells)))

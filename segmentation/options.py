@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from dnnlib.options import Options, group, option, seed_option
+from dnnlib.options import Options, group, option, seed_option, share_option
 from torch_utils.options import PrecisionName, TrainerOptions, precision_option
 
 _CHANNELS = (1, 3, 4)
@@ -84,8 +84,7 @@ class LossConfig(Options):
         " masks), or numbers such as 1,2,2,5.",
     )
     uncertainty: UncertaintyKind = option(
-        UncertaintyKind.NONE,
-        help="Let uncertain pixels (by a map) or samples (by a score) count less.",
+        UncertaintyKind.NONE, help="Let uncertain pixels (a map) or samples (a score) count less."
     )
     strength: float = option(
         5.0, ge=0, metavar="K", help="K in the weight exp(-K * uncertainty), uncertainty in 0..1."
@@ -96,23 +95,18 @@ class LossConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        factors = self.factors
-        if any(not (math.isfinite(factor) and factor >= 0) for factor in factors):
-            raise ValueError(f"--class-weights must be at least 0, got {self.class_weights}")
-        if factors and not any(factors):
-            raise ValueError("--class-weights: at least one must be more than 0")
+        factors = self.weighting
+        if isinstance(factors, tuple):
+            if not all(math.isfinite(factor) and factor >= 0 for factor in factors):
+                raise ValueError(f"--class-weights must be at least 0, got {self.class_weights}")
+            if not any(factors):
+                raise ValueError("--class-weights: at least one must be more than 0")
 
     @property
-    def weighting(self) -> ClassWeighting:
-        """The rule of the weights; NONE where they are given as numbers."""
-        names = [kind.value for kind in ClassWeighting]
-        return ClassWeighting(self.class_weights if self.class_weights in names else "none")
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """The weights that are given as numbers; none where a rule is."""
-        if self.class_weights in [kind.value for kind in ClassWeighting]:
-            return ()
+    def weighting(self) -> ClassWeighting | tuple[float, ...]:
+        """The rule of the weights, or the weights themselves."""
+        if self.class_weights in {kind.value for kind in ClassWeighting}:
+            return ClassWeighting(self.class_weights)
         try:
             return tuple(float(part) for part in self.class_weights.split(","))
         except ValueError as error:
@@ -127,23 +121,12 @@ class AugmentationConfig(Options):
     """Random changes to images and masks alike, drawn for each sample; edges are repeated."""
 
     mirror: bool = option(True, help="Flip half of the samples; classes become their mirrors.")
-    shift: float = option(
-        0.0, ge=0, le=1, metavar="SHARE", help="Largest shift in each direction, of the width."
+    shift: float = share_option(0.0, "Largest shift in each direction, of the width.", le=1)
+    scale: float = share_option(
+        0.0, "Largest change of size: a factor from 1 / (1 + SHARE) to 1 + SHARE.", le=1
     )
-    scale: float = option(
-        0.0,
-        ge=0,
-        le=1,
-        metavar="SHARE",
-        help="Largest change of size: a factor from 1 / (1 + SHARE) to 1 + SHARE.",
-    )
-    light: float = option(
-        0.0,
-        ge=0,
-        le=1,
-        metavar="SHARE",
-        help="Largest change of contrast (a factor 1 +- SHARE) and brightness (SHARE of half the"
-        " range).",
+    light: float = share_option(
+        0.0, "Largest change of contrast (factor) and brightness (share of half the range).", le=1
     )
 
 
@@ -161,10 +144,7 @@ class TrainingConfig(Options):
     optimizer: OptimizerKind = option(OptimizerKind.ADAMW, help="AdamW, or SGD with momentum 0.9.")
     lr: float = option(1e-3, gt=0, metavar="RATE", help="Learning rate at the start.")
     power: float = option(
-        0.9,
-        ge=0,
-        metavar="P",
-        help="The learning rate falls to 0 as (share of steps left) ** P.",
+        0.9, ge=0, metavar="P", help="The learning rate falls to 0 as (share of steps left) ** P."
     )
     weight_decay: float = option(1e-4, ge=0, metavar="FACTOR", help="Weight decay of all weights.")
     every: int = option(
@@ -180,10 +160,7 @@ class SegmentationOptions(Options):
     """Train a segmentation network, or measure one with --evaluate."""
 
     data: tuple[Path, ...] = option(
-        (),
-        metavar="DIR|ZIP",
-        heading="Data",
-        help="Labelled training images; may be given several times.",
+        (), metavar="DIR|ZIP", heading="Data", help="Labelled training images; may be repeated."
     )
     test: Path | None = option(
         None, metavar="DIR|ZIP", help="Labelled test images; nothing is chosen by them."
@@ -191,7 +168,7 @@ class SegmentationOptions(Options):
     val: Path | None = option(
         None,
         metavar="DIR|ZIP",
-        help="Labelled validation images; the weights that are best on them are kept, too.",
+        help="Labelled validation images; their best weights are kept, too.",
     )
     evaluate: Path | None = option(
         None, metavar="PTH", help="Measure this model on --test instead of training one."
@@ -209,13 +186,11 @@ class SegmentationOptions(Options):
     merge: str | None = option(
         None,
         metavar="face4|ocular4|JSON",
-        help="Map the masks' classes to others: a built-in map, or a file.",
+        help="Map the masks' classes to others: built-in, or a file.",
     )
     size: int | None = option(
         None, ge=1, metavar="PIXELS", help="Resize the images, which must be square, to this size."
     )
     subset: int | None = option(None, ge=1, metavar="N", help="Learn from N random samples.")
-    drop_uncertain: float = option(
-        0.0, ge=0, lt=1, metavar="SHARE", help="Leave out this share of samples, the least certain."
-    )
+    drop_uncertain: float = share_option(0.0, "Leave out this share of samples, the least certain.")
     training: TrainingConfig = group(TrainingConfig)

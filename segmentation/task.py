@@ -75,7 +75,7 @@ class SegmentationTask(Task):
         check_classes_occur(labelled, "--data")
         self.precision = Precision(config.precision)
         self.precision.use_on(device)
-        self._factors = torch.from_numpy(self._class_factors()).to(device)
+        self._factors = self._class_factors().to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "segmenter"))
             network = build_network(config.network).to(device)
@@ -185,18 +185,18 @@ class SegmentationTask(Task):
             loss = loss + config.dice * losses.dice_loss(logits, masks, weights)
         return loss
 
-    def _class_factors(self) -> Any:
-        config, pixels = self.config.loss, self.labelled.pixels
-        if config.factors:
-            if len(config.factors) != len(self.labelled.classes):
+    def _class_factors(self) -> Tensor:
+        weighting, pixels = self.config.loss.weighting, self.labelled.pixels
+        if isinstance(weighting, tuple):
+            classes = len(self.labelled.classes)
+            if len(weighting) != classes:
                 raise ValueError(
-                    f"--class-weights: {len(self.labelled.classes)} numbers are needed, got "
-                    f"{len(config.factors)}"
+                    f"--class-weights: {classes} numbers are needed, got {len(weighting)}"
                 )
-            return torch.tensor(config.factors, dtype=torch.float32).numpy()
+            return torch.tensor(weighting)
         sizes = pixels.sum(axis=1, keepdims=True)
         present = (sizes * (pixels > 0)).sum(axis=0)
-        return losses.class_weights(config.weighting, pixels.sum(axis=0), present)
+        return torch.from_numpy(losses.class_weights(weighting, pixels.sum(axis=0), present))
 
 
 def build_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

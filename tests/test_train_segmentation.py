@@ -138,7 +138,6 @@ def test_real_masks_are_merged_to_what_the_generated_have(sets, tmp_path):
         (("--merge=nowhere.json",), "nowhere.json: no such file"),
         (("--class-weights=1,x",), "--class-weights"),
         (("--precision=fp16", "--device=cpu"), "--precision=fp16 needs a GPU"),
-        (("--drop-uncertain=2",), "--drop-uncertain"),
         (("--subset=99",), "--subset"),
         (("--evaluate=x.pth",), "--evaluate needs --test, and neither --data nor --val"),
     ],

@@ -67,7 +67,6 @@ def test_deeplab_of_three_channels_is_torchvision_s():
     [
         ({"channels": 2}, "channels must be 1, 3 or 4, got 2"),
         ({"classes": 1}, "classes must be at least 2, got 1"),
-        ({"depth": 0}, "--depth must be at least 1 .*, got 0"),
     ],
 )
 def test_bad_shapes_are_refused(options, message):
