@@ -119,10 +119,8 @@ class RecognitionTask(Task):
         x = augment(config.augmentation, batch.images, random, self.world)
         self._begin_head(batch, index)
         losses, is_right = self.head(self._embed(x, index), batch.identities, batch.weights)
-        self.scaler.scale(losses.mean()).backward()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(index, self.steps, config)
-        self.statistics.report("Progress/nonfinite_steps", self.guards[0].step(self.optimizer))
+        self.rate = rate_at(index, self.steps, config)
+        self.descend(losses.mean(), self.optimizer)
         self.head.end_step(self.optimizer)
         self.statistics.report("Loss/total", losses)
         self.statistics.report("Accuracy/identities", is_right.float())
@@ -133,12 +131,8 @@ class RecognitionTask(Task):
         return {"backbone": self.backbone, "head": self.head}
 
     def scalars(self, timing: Timing) -> dict[str, float]:
-        """Add the epoch, and the learning rate of the last step."""
-        return {
-            **timing.scalars(),
-            "Progress/epoch": self._done / self.steps_per_epoch,
-            "Progress/learning_rate": rate_at(self._done - 1, self.steps, self.config),
-        }
+        """Add the epoch."""
+        return {**super().scalars(timing), "Progress/epoch": self._done / self.steps_per_epoch}
 
     def validate(self, folder: Path) -> dict[str, float]:
         """Verify other identities, in the first process."""

@@ -207,9 +207,7 @@ class RefinementTask(Task):
         return torch.cat([refined, *drawn])
 
     def _descend(self, name: str, loss: Tensor) -> None:
-        loss.backward()
-        is_bad = self._guards[name].step(self.optimizers[name])
-        self.statistics.report("Progress/nonfinite_steps", is_bad)
+        self.descend(loss, self.optimizers[name], self._guards[name])
 
     def _draw_rendered(self, count: int) -> tuple[Tensor, Tensor | None]:
         """Return the next images in -1..1, and the weights of their pixels."""

@@ -33,7 +33,7 @@ from segmentation.options import OptimizerKind, TrainingConfig
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
-from torch_utils.trainer import Task, Timing
+from torch_utils.trainer import Task
 
 MODEL_FILE = "segmenter.pth"
 BEST_FILE = "segmenter_best.pth"
@@ -93,7 +93,6 @@ class SegmentationTask(Task):
         self.guards = [GuardedStep("segmentation network", device, advice, scaler=self._scaler)]
         self._sampler = InfiniteSampler(len(labelled), config.seed)
         self._best_iou = -math.inf
-        self._rate = config.lr
 
     def step(self, index: int) -> None:
         """Train on one batch."""
@@ -103,12 +102,8 @@ class SegmentationTask(Task):
             logits = self.segmenter.network(images)
         logits = logits.float()
         loss = self._loss(logits, masks, uncertainty)
-        self._rate = rate_at(index, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate
-        self._scaler.scale(loss).backward()
-        is_bad = self.guards[0].step(self.optimizer)
-        self.statistics.report("Progress/nonfinite_steps", is_bad)
+        self.rate = rate_at(index, self.config)
+        self.descend(loss, self.optimizer)
         self.statistics.report("Loss/total", loss)
         is_right = (logits.argmax(dim=1) == masks).float().mean()
         self.statistics.report("Accuracy/pixels", is_right)
@@ -116,10 +111,6 @@ class SegmentationTask(Task):
     def networks(self) -> dict[str, nn.Module]:
         """Return the network."""
         return {"segmentation network": self.segmenter.network}
-
-    def scalars(self, timing: Timing) -> dict[str, float]:
-        """Add the learning rate of the last step."""
-        return {**timing.scalars(), "Progress/learning_rate": self._rate}
 
     def validate(self, folder: Path) -> dict[str, float]:
         """Return each set's IoU by class, their mean and the pixel accuracy; keep the best."""

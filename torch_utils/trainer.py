@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dnnlib import files
 from dnnlib.options import Progress
@@ -94,6 +94,7 @@ class Task(abc.ABC):
         world: the processes that train together; all make the same calls.
         statistics: to which `step` reports, under names such as "Loss/total".
         guards: steps of the optimisers, whose gradients must stay finite.
+        rate: learning rate of the last step, of tasks that change it.
         unit, step_size: what the progress bar and TensorBoard count, and how many of it a step is.
     """
 
@@ -104,6 +105,7 @@ class Task(abc.ABC):
         self.steps, self.device, self.world = steps, device, world or World()
         self.statistics = Statistics(device, self.world)
         self.guards: list[GuardedStep] = []
+        self.rate: float | None = None
 
     @abc.abstractmethod
     def step(self, index: int) -> None:
@@ -132,13 +134,31 @@ class Task(abc.ABC):
     def begin(self, index: int) -> None:  # noqa: B027  # most tasks have nothing to prepare
         """Prepare for the first step of this process; 0 is a new training."""
 
+    def descend(
+        self, loss: Tensor, optimizer: torch.optim.Optimizer, guard: GuardedStep | None = None
+    ) -> None:
+        """Step down a loss, at `rate` where there is one, and report whether gradients are finite.
+
+        Args:
+            loss: [], with a graph.
+            optimizer: of the network.
+            guard: of the optimiser; None is the first one.
+        """
+        guard = guard or self.guards[0]
+        (loss if guard.scaler is None else guard.scaler.scale(loss)).backward()
+        if self.rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate
+        self.statistics.report("Progress/nonfinite_steps", guard.step(optimizer))
+
     def is_finished(self, index: int) -> bool:
         """Tell whether the training ends before step `index`."""
         return index >= self.steps
 
     def scalars(self, timing: Timing) -> dict[str, float]:
-        """Return further numbers of a row, such as the learning rate."""
-        return timing.scalars()
+        """Return further numbers of a row."""
+        rate = {} if self.rate is None else {"Progress/learning_rate": self.rate}
+        return {**timing.scalars(), **rate}
 
     def validate(self, folder: Path) -> Mapping[str, float]:
         """Measure the networks as they are, and write what shows them, after each row's steps.
