@@ -20,7 +20,7 @@ whatever the number of processes and interruptions.
 
 main = command(
     IdentityDataOptions,
-    lazy("identities.jobs:prepare_identity_data"),
+    lazy("identities.jobs:prepare"),
     examples=EXAMPLES,
     epilog=EPILOG,
     ignored=["--batch"],

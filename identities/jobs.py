@@ -58,7 +58,7 @@ class CalibrationJob(Job):
         return describe_thresholds(self.thresholds)
 
 
-def prepare_identity_data(options: IdentityDataOptions) -> Job:
+def prepare(options: IdentityDataOptions) -> Job:
     """Read the networks and the training identities' features, and check that they fit.
 
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.

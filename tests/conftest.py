@@ -58,3 +58,11 @@ def assert_near():
         torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol)
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    """Tiny networks, training identities, and one data set of new identities; only to be read."""
+    from tests.helpers.recognition_data import write_shop  # noqa: PLC0415  # few tests need it
+
+    return write_shop(tmp_path_factory.mktemp("shop"))

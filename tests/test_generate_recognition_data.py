@@ -23,15 +23,9 @@ from tests.helpers.recognition_data import (
     lines,
     run,
     summary,
-    write_shop,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 # What is written

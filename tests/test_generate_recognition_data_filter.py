@@ -10,13 +10,7 @@ from biometrics.faces import FaceReason, FaceVerdict
 from data.pixels import decode_image
 from identities import filter_loading as setup
 from tests.helpers.people import clustered_features
-from tests.helpers.recognition_data import LIMITS, embed_files, lines, run, summary, write_shop
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("shop"))
-
+from tests.helpers.recognition_data import LIMITS, embed_files, lines, run, summary
 
 # The filter
 

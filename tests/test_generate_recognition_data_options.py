@@ -15,13 +15,7 @@ from data.pixels import decode_image
 from data.recordio import RecordReader
 from tests.helpers.interpreters import read_tree, save_small_snapshot
 from tests.helpers.people import save_recogniser, save_varied_snapshot, write_features
-from tests.helpers.recognition_data import LIMITS, lines, run, summary, write_shop
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    return write_shop(tmp_path_factory.mktemp("shop"))
-
+from tests.helpers.recognition_data import LIMITS, lines, run, summary
 
 # New people, control, audit, export
 
