@@ -57,7 +57,7 @@ class MarginHead(nn.Module):
         self.centres = nn.Parameter(torch.randn(identities, width) * 0.01)
 
     def forward(
-        self, embeddings: Tensor, identities: Tensor, weights: Tensor | None = None
+        self, embeddings: Tensor, identities: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the loss of each image, and whether its identity has the largest cosine.
 
@@ -65,8 +65,8 @@ class MarginHead(nn.Module):
 
         Args:
             embeddings: [N, E], of any length.
-            identities: [N] or [N, K] int64 in 0..I-1.
-            weights: [N, K] float32 that sum to 1; None for one identity an image.
+            identities: [N, K] int64 in 0..I-1.
+            weights: [N, K] float32 that sum to 1.
         Returns: [N] float32 cross-entropies; [N] bool, of the identity with the largest weight.
         Source: interpolated labels: Zhang et al. 2018 (mixup, arXiv:1710.09412); Qiu et al. 2021
             (SynFace, arXiv:2108.07960).
@@ -84,14 +84,12 @@ def margin_losses(
     embeddings: Tensor,
     centres: Tensor,
     identities: Tensor,
-    weights: Tensor | None,
+    weights: Tensor,
     config: HeadConfig,
 ) -> tuple[Tensor, Tensor]:
     """Return losses and hits; see `MarginHead.forward`. centres: [I, E], of any length."""
     unit = functional.normalize(embeddings.float())
     cosines = (unit @ functional.normalize(centres).t()).clamp(-1, 1)
-    if weights is None:
-        return _losses(cosines, identities, config), cosines.argmax(dim=1) == identities
     losses = [
         weights[:, k] * _losses(cosines, column.contiguous(), config)
         for k, column in enumerate(identities.unbind(1))
@@ -144,7 +142,7 @@ class PartialHead(nn.Module):
         optimizer.state[self.chosen]["momentum_buffer"] = self.velocities[self._rows]
 
     def forward(
-        self, embeddings: Tensor, identities: Tensor, weights: Tensor | None = None
+        self, embeddings: Tensor, identities: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return losses and hits among the chosen identities; see `MarginHead.forward`."""
         columns = torch.searchsorted(self._rows, identities.contiguous())

@@ -43,7 +43,7 @@ class RefinedDataset:
     """
 
     def __init__(self, source: Path, refiner: TrainedRefiner, keep: Sequence[str] = ()) -> None:
-        self._source, self._refiner = source, refiner
+        self._refiner = refiner
         self._parts = {folder: PairDataset.open(source / folder) for folder in find_parts(source)}
         samples = self._parts[""].samples
         self._base = samples.base

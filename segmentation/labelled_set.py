@@ -22,6 +22,7 @@ from segmentation.options import UncertaintyKind
 
 Size = tuple[int, int]  # height, width
 _SAMPLE_BYTES_A_PIXEL = 9
+_CACHE_GIB = 1.0  # decoded samples are kept in memory where all of them fit into this
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +58,6 @@ class LabelledSet:
         uncertainty: what the samples' uncertainty is; 0 where a source does not have it.
         subset: number of samples to keep, drawn with `seed`; None keeps all.
         seed: of the subset.
-        cache_gib: decoded samples are kept in memory where all of them fit into this.
     Raises: ValueError for classes that do not fit, or no uncertainty where it is asked for.
     """
 
@@ -71,7 +71,6 @@ class LabelledSet:
         uncertainty: UncertaintyKind = UncertaintyKind.NONE,
         subset: int | None = None,
         seed: int = 0,
-        cache_gib: float = 1.0,
     ) -> None:
         self.classes, self.modalities = classes, sources[0].modalities
         self._side, self._uncertainty = side, uncertainty
@@ -82,7 +81,6 @@ class LabelledSet:
         self._check_uncertainty()
         self.size: Size = (0, 0)
         self.pixels = np.zeros([0, len(classes)], np.int64)
-        self._cache_gib = cache_gib
         self._kept: dict[int, Sample] = {}
 
     def verify(self) -> None:
@@ -104,7 +102,7 @@ class LabelledSet:
         sample = self._kept.get(index)
         if sample is None:
             sample = self._read(index)
-            if self._num_pixels * _SAMPLE_BYTES_A_PIXEL <= self._cache_gib * 2**30:
+            if self._num_pixels * _SAMPLE_BYTES_A_PIXEL <= _CACHE_GIB * 2**30:
                 self._kept[index] = sample
         return sample
 

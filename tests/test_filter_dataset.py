@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 import filter_dataset
-from biometrics.faces import FaceReason, FaceVerdict
 from biometrics.thresholds import calibrate, write_thresholds
-from identities import folder_filter
+from identities import filter_loading, folder_filter
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs
 from tests.helpers.interpreters import read_tree
 from tests.helpers.people import (
+    DarkIsNoFace,
     clustered_features,
     save_recogniser,
     write_features,
@@ -97,14 +97,6 @@ def test_training_images_are_left_out_with_all_their_files(shop, images, tmp_pat
     assert (summary["samples"], summary["kept"], summary["finished"]) == (6, 4, True)
     assert summary["scores"]["training"]["highest"] > 0.9999
     assert summary["scores"]["training_of_kept"]["highest"] < 0.9999
-
-
-def test_the_published_rules_miss_all_but_the_first_image(shop, images, tmp_path):
-    more = ["--outdir", tmp_path / "view", "--rules=published"]
-    run(shop, images, *more)
-    names = [entry["name"] for entry in lines(tmp_path / "view" / "rejected.jsonl")]
-    assert "s5" in names
-    assert "s3" not in names
 
 
 def test_lists_only(shop, images, tmp_path):
@@ -195,15 +187,6 @@ def test_no_image_passes_under_the_name_of_another(shop, tmp_path, planted, othe
     assert not (tmp_path / "view").exists()
 
 
-def test_a_limit_that_is_given_needs_no_calibration(shop, images, tmp_path):
-    line = [f"--data={images}", f"--outdir={tmp_path / 'view'}", "--privacy=0.9999",
-            f"--rec-model={shop / 'rec.pth'}", "--device=cpu",
-            f"--training-ids={shop / 'data/identity_features.json'}"]  # fmt: skip
-    result = CliRunner().invoke(filter_dataset.main, line)
-    assert result.exit_code == 0, result.output
-    assert "4 of 6 samples kept; rejected: training_person 2" in " ".join(result.output.split())
-
-
 def test_images_of_several_sizes(shop, tmp_path):
     folder = tmp_path / "images"
     for index, size in enumerate((16, 24, 16, 40)):
@@ -216,17 +199,7 @@ def test_images_of_several_sizes(shop, tmp_path):
 
 
 def test_images_without_a_face_are_left_out(shop, images, tmp_path, monkeypatch):
-    class DarkIsNoFace:
-        def __call__(self, images):
-            dark = [float(image.float().mean()) < 128 for image in images]
-            return [FaceVerdict(reasons=(FaceReason.NO_FACE,) if d else ()) for d in dark]
-
-        def describe(self):
-            return {"kind": "dark"}
-
-    from identities import filter_loading as setup  # noqa: PLC0415
-
-    monkeypatch.setattr(setup, "build_face_check", lambda *_a, **_k: DarkIsNoFace())
+    monkeypatch.setattr(filter_loading, "build_face_check", lambda *_a, **_k: DarkIsNoFace(128))
     run(shop, images, "--outdir", tmp_path / "view")
     rejected = lines(tmp_path / "view" / "rejected.jsonl")
     means = {}

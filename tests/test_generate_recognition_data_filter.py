@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from biometrics.faces import FaceReason, FaceVerdict
 from data.pixels import decode_image
 from identities import filter_loading as setup
-from tests.helpers.people import clustered_features
+from tests.helpers.people import DarkIsNoFace, clustered_features
 from tests.helpers.recognition_data import LIMITS, embed_files, lines, run, summary
 
 # The filter
@@ -38,16 +37,7 @@ def test_planted_training_images_never_pass(shop, tmp_path):
 @pytest.mark.parametrize("rules", ["strict", "published"])
 def test_samples_without_a_face_are_counted(shop, tmp_path, monkeypatch, rules):
     """Ours look at every sample, the published rules at the first of a person."""
-
-    class DarkIsNoFace:
-        def __call__(self, images):
-            dark = [float(image.float().mean()) < 120 for image in images]
-            return [FaceVerdict(reasons=(FaceReason.NO_FACE,) if d else ()) for d in dark]
-
-        def describe(self):
-            return {"kind": "dark"}
-
-    monkeypatch.setattr(setup, "build_face_check", lambda *_a, **_k: DarkIsNoFace())
+    monkeypatch.setattr(setup, "build_face_check", lambda *_a, **_k: DarkIsNoFace(120))
     run(shop, "--outdir", tmp_path / "o", f"--rules={rules}", max_attempts=400)
     entries = lines(tmp_path / "o" / "manifest.jsonl")
     means = [decode_image(tmp_path / "o" / e["files"]["rgb"]["name"], 3).mean() for e in entries]

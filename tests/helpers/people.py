@@ -9,6 +9,7 @@ from torch.nn import functional
 from biometrics.backbones import BackboneConfig, build_backbone, state_of
 from biometrics.embedding import load_embedder
 from biometrics.extraction import extract_features
+from biometrics.faces import FaceReason, FaceVerdict
 from biometrics.features import IdentityFeatures, write_identity_features
 from data.pairs import open_pairs
 from data.pixels import to_float
@@ -32,6 +33,20 @@ class PixelEmbedder:
         means = functional.adaptive_avg_pool2d(grey, 4).flatten(1)
         means = means - means.mean(1, keepdim=True) + 1e-3
         return functional.normalize(means)
+
+
+class DarkIsNoFace:
+    """A face check that finds none in images darker than a mean."""
+
+    def __init__(self, mean):
+        self._mean = mean
+
+    def __call__(self, images):
+        dark = [float(image.float().mean()) < self._mean for image in images]
+        return [FaceVerdict(reasons=(FaceReason.NO_FACE,) if d else ()) for d in dark]
+
+    def describe(self):
+        return {"kind": "dark"}
 
 
 def varied_generator(seed=0, **changes):

@@ -146,6 +146,7 @@ def test_samples_that_stand_alone_have_no_identity_to_vary(shop, caplog):
     with caplog.at_level("INFO"):
         load_filter(FilterOptions(**paths, thresholds=shop / "limits.json"))
     assert "same_identity" not in caplog.text
+    assert load_filter(FilterOptions(**paths, privacy=0.9)).thresholds is None
 
 
 def test_a_rate_that_refuses_most_new_people_is_said(shop, caplog):

@@ -225,8 +225,8 @@ def test_the_loss_is_interpolated_like_the_labels():
     people = torch.tensor([[0, 1], [2, 2], [3, 4]])
     weights = torch.tensor([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])
     losses, hits = head(x, people, weights)
-    first, first_hits = head(x, people[:, 0])
-    second, second_hits = head(x, people[:, 1])
+    alone = torch.ones(3, 1)
+    (first, first_hits), (second, second_hits) = (head(x, p, alone) for p in people.split(1, 1))
     torch.testing.assert_close(losses, weights[:, 0] * first + weights[:, 1] * second)
     assert hits.tolist() == [second_hits[0], first_hits[1], first_hits[2]]
 
