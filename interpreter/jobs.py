@@ -54,7 +54,9 @@ def _prepare_training(options: InterpreterOptions, experiment: Experiment) -> Tr
     return TrainingJob(
         task=task,
         output=find_output(outdir, ensemble.RECORD, task.identity(), fresh=options.fresh),
-        cadence=Cadence(row_steps=experiment.evaluate_every),
+        cadence=Cadence(
+            row_steps=experiment.evaluate_every, checkpoint_minutes=options.checkpoint_minutes
+        ),
     )
 
 

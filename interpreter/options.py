@@ -17,6 +17,7 @@ from dnnlib.options import (
     share_option,
 )
 from networks.options import Truncation
+from torch_utils.options import checkpoint_option
 
 
 class Archive(StrEnum):
@@ -188,6 +189,7 @@ class InterpreterOptions(ExperimentOptions):
         help="Output directory; by default EXP_DIR/models, of a data set RESUME/samples_N.",
     )
     seed: int | None = seed_option(None, "Random seed, instead of the experiment's.")
+    checkpoint_minutes: float = checkpoint_option()
     generate_data: bool = option(
         False, heading="Data set", help="Write a labelled data set instead of training."
     )

@@ -33,17 +33,22 @@ def precision_option(**others: Any) -> Any:
     return option("fp32", **{"help": text, **others})
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainerOptions(Options):
-    """Where a network is trained; this does not change what it learns."""
-
-    outdir: Path = outdir_option()
-    fresh: bool = fresh_option()
-    checkpoint_minutes: float = option(
+def checkpoint_option() -> Any:
+    """Declare `checkpoint_minutes: float`."""
+    return option(
         5.0,
         ge=0,
         metavar="MINUTES",
         help="Minutes between checkpoints, from which the same command continues a killed training;"
         " 0 saves them only with each line of stats.jsonl.",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions(Options):
+    """Where a network is trained; this does not change what it learns."""
+
+    outdir: Path = outdir_option()
+    fresh: bool = fresh_option()
+    checkpoint_minutes: float = checkpoint_option()
     device: Device = device_option()

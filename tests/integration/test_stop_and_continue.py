@@ -56,8 +56,7 @@ def interpreter(folder):
 
 def start(script, line):
     """Start a script, and return its process once the first step is done."""
-    often = () if script == "train_interpreter.py" else (OFTEN,)
-    command = [sys.executable, script, *line, *often]
+    command = [sys.executable, script, *line, OFTEN]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,

@@ -1,6 +1,5 @@
 import json
 import math
-import signal
 
 import pytest
 import torch
@@ -78,28 +77,6 @@ def test_members_train_as_they_would_alone(assert_near):
         for name, tensor in alone.state_dict().items():
             if tensor.is_floating_point():
                 assert_near(found[f"module.layers.{name}"], tensor)
-
-
-def test_a_training_continues_inside_an_interval_to_the_same_bytes(tmp_path):
-    whole_rows, whole = train(build(), tmp_path / "whole")
-    task = build()
-    (tmp_path / "parts").mkdir()
-    trainer = Trainer(task, tmp_path / "parts", Cadence(row_steps=4))
-    original = task.step
-
-    def step(index):
-        original(index)
-        if index == 5:
-            signal.raise_signal(signal.SIGTERM)
-
-    task.step = step
-    assert not trainer.run()
-    rows, continued = train(build(), tmp_path / "parts")
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, continued.state_dict()[name])
-    for row, again in zip(whole_rows, rows, strict=True):
-        for name in ("Loss/total", "Metrics/heldout_loss", "Progress/step"):
-            assert row[name] == again[name]
 
 
 def test_training_learns_what_features_say(tmp_path):

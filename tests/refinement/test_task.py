@@ -7,7 +7,6 @@ from refinement.images import Masks, weight_table
 from refinement.options import Measure, Norm
 from refinement.task import MODEL_FILE, Phase, RefinementTask
 from tests.helpers.images import write_pairs
-from tests.helpers.interrupting import interrupt_at
 from tests.helpers.refinement import CPU, joint, run, small_config, write_real, write_rendered
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.trainer import Cadence, Trainer
@@ -184,19 +183,6 @@ def test_colour_grey_and_both(tmp_path, modalities):
 
 
 # Continuation
-
-
-@pytest.mark.parametrize("cycle", [0.0, 1.0])
-def test_continuation_ends_with_the_same_bytes(sides, tmp_path, cycle):
-    config = small_config(steps=7, cycle=cycle)
-    run(*sides, config, tmp_path / "whole", snap=4)
-    for step in (4, 5):  # counted anew by each process
-        with pytest.raises(KeyboardInterrupt):
-            run(*sides, config, tmp_path / "cut", snap=2, progress=interrupt_at(step))
-    task, _ = run(*sides, config, tmp_path / "cut", snap=3)
-    for name in (MODEL_FILE, "before_after.png"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
-    assert len(task.history) == 5
 
 
 def test_a_checkpoint_holds_everything(sides, tmp_path):
