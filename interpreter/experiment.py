@@ -233,7 +233,7 @@ def check_origin(
     Raises: ValueError for another value of other keys.
     """
     if not recorded:
-        _logger.warning("no record says of which network %s; published folders have none", what)
+        _logger.warning("%s with a network that no record names, as in published folders", what)
     for key, value in origin.items():
         found = recorded.get(key, value)
         if found == value:
