@@ -121,10 +121,8 @@ def test_fresh_starts_beside(shop, tmp_path):
 STOPS = {
     "scores of the second step": (StepFiles, "save_scores", 1),
     "decisions of the first step": (StepFiles, "save_decisions", 0),
-    "decisions of the third step": (StepFiles, "save_decisions", 2),
     "images of the second step": (StepFiles, "save_images", 1),
     "grids": (recognition_dataset, "write_identity_sheets", 2),
-    "overview": (recognition_dataset, "write_overview", 0),
     "end": (recognition_dataset, "summarise_dataset", 0),
 }
 

@@ -75,13 +75,8 @@ def test_vectors_of_files(tmp_path):
     [
         ("v.npy", np.ones((2, 3)), r"shape must be \[N, 4\], got \[2, 3\]"),
         ("v.npy", np.zeros((2, 4)), "other than zero, row 0 is not"),
-        ("v.npy", np.full((2, 4), np.nan), "row 0 is not"),
-        ("v.npy", np.array([["a"] * 4]), "not a .npy file of numbers"),
         ("v.npy", np.array(1.0), "not a .npy file of numbers"),
-        ("v.npy", b"nonsense", "not a .npy file of numbers"),
-        ("v.json", "[[1, 2,", "not valid JSON.*line 1"),
         ("v.json", '{"a": [1, 2, 3, 4], "b": [1, 2]}', "'b': 2 numbers, but the first has 4"),
-        ("v.json", '{"a": "b"}', "'a': expected a list of numbers"),
         ("v.json", "3", "expected lists of numbers, or an object"),
     ],
 )

@@ -42,52 +42,28 @@ def scores_of(candidates):
     )
 
 
-class Made:
-    """A decision and the number of its step."""
-
-    def __init__(self, decision, step):
-        self.decision, self.step = decision, step
-
-    def __getattr__(self, name):
-        return getattr(self.decision, name)
-
-
-def select_in_steps(**options):
-    """Like `select`, with the steps' numbers."""
-    made, number = [], 0
-
-    def keep(decisions):
-        nonlocal number
-        made.extend(Made(decision, number) for decision in decisions)
-        number += 1
-
-    select(on_step=keep, **options)
-    return made
-
-
-def select(rules=RULES, identities=6, samples=4, step=16, tries=None, most=100000, on_step=None):
-    """Run to the end; return (candidate, decision) of everything, and the selection."""
+def select(rules=RULES, identities=6, samples=4, step=16, tries=None, most=100000):
+    """Run to the end; return the decisions of each step, and the selection."""
     selection = Selection(
         rules, identities=identities, samples=samples, tries=tries, step=step, most=most
     )
-    decisions = []
+    steps = []
     while candidates := selection.next_step():
         assert candidates == sorted(candidates)
         assert len(candidates) <= step
-        found = selection.decide(candidates, scores_of(candidates))
-        decisions += found
-        if on_step is not None:
-            on_step(found)
-        assert len(decisions) < 10000
-    return decisions, selection
+        steps.append(selection.decide(candidates, scores_of(candidates)))
+        assert sum(map(len, steps)) < 10000
+    return steps, selection
 
 
-def in_order(decisions):
+def flat(steps):
+    return [decision for step in steps for decision in step]
+
+
+def in_order(steps):
     """Decisions in the order in which they were made."""
     begun = set()
-    steps = sorted({d.step for d in decisions})
-    for step in steps:
-        part = [d for d in decisions if d.step == step]
+    for part in steps:
         for identity in sorted({d.candidate.identity for d in part}):
             own = [d for d in part if d.candidate.identity == identity]
             vectors = [vector_of(d.candidate) for d in own]
@@ -158,10 +134,9 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_decisions_are_those_of_a_plain_loop(name):
     rules = dataclasses.replace(RULES, **VARIANTS[name])
-    decisions = select_in_steps(rules=rules)
     taken = []
     counts = dict.fromkeys(Reason, 0)
-    for decision in in_order(decisions):
+    for decision in in_order(select(rules)[0]):
         if decision.sample is None and not decision.reasons:
             continue  # nobody needed it
         assert set(decision.reasons) == plain_reasons(decision.candidate, taken, rules)
@@ -181,9 +156,8 @@ def test_decisions_are_those_of_a_plain_loop(name):
 
 
 def test_scores_are_recorded():
-    decisions = select_in_steps()
     taken = {}
-    for decision in in_order(decisions):
+    for decision in in_order(select()[0]):
         vector = vector_of(decision.candidate)
         own = taken.setdefault(decision.candidate.identity, [])
         if own and decision.sample is not None:
@@ -205,18 +179,15 @@ def test_scores_are_recorded():
 def test_continuing_from_decisions_comes_to_the_same_end():
     whole, _ = select()
     selection = Selection(RULES, identities=6, samples=4, tries=None, step=16, most=100000)
-    place, again, number = 0, [], 0
+    again = []
     while candidates := selection.next_step():
         scores = scores_of(candidates)
-        if number < 2:  # decided before an interruption
-            known = whole[place : place + len(candidates)]
-            selection.repeat(known, scores.vectors)
-            again += known
+        if len(again) < 2:  # decided before an interruption
+            again.append(whole[len(again)])
+            selection.repeat(again[-1], scores.vectors)
         else:
-            again += selection.decide(candidates, scores)
-        place += len(candidates)
-        number += 1
-    assert number > 3
+            again.append(selection.decide(candidates, scores))
+    assert len(again) > 3
     assert again == whole
 
 
@@ -232,7 +203,8 @@ def test_processes_that_do_not_decide_know_the_next_step():
 
 
 def test_attempts_number_candidates_without_gaps():
-    decisions, selection = select()
+    steps, selection = select()
+    decisions = flat(steps)
     for identity, (samples, attempts) in enumerate(selection.counts()):
         own = [d.candidate.attempt for d in decisions if d.candidate.identity == identity]
         assert own == list(range(attempts))
@@ -242,7 +214,8 @@ def test_attempts_number_candidates_without_gaps():
 def test_the_first_sample_is_the_most_usual_one():
     """Of a new person's candidates that pass, the one most like all of them stands for it."""
     rules = dataclasses.replace(RULES, faces=Which.FIRST, vector_attempts=8)
-    decisions, _ = select(rules, identities=5, samples=2, step=40)
+    steps, _ = select(rules, identities=5, samples=2, step=40)
+    decisions = flat(steps)
     for identity in range(5):
         own = [d for d in decisions[:40] if d.candidate.identity == identity]
         assert len(own) == 8
@@ -258,7 +231,8 @@ def test_the_first_sample_is_the_most_usual_one():
 
 def test_a_vector_without_a_first_sample_is_replaced():
     rules = dataclasses.replace(RULES, privacy=0.15, vector_attempts=2, max_attempts=400)
-    decisions, _ = select(rules, identities=3, samples=1)
+    steps, _ = select(rules, identities=3, samples=1)
+    decisions = flat(steps)
     vectors = {}
     for decision in decisions:
         vectors.setdefault(decision.candidate.identity, []).append(decision.candidate.vector)
@@ -270,7 +244,8 @@ def test_a_vector_without_a_first_sample_is_replaced():
 
 def test_a_person_of_a_file_has_one_vector():
     rules = dataclasses.replace(RULES, privacy=-1.0, vector_attempts=3)
-    decisions, selection = select(rules, identities=2, tries=1)
+    steps, selection = select(rules, identities=2, tries=1)
+    decisions = flat(steps)
     assert selection.counts() == [(0, 3), (0, 3)]
     assert {d.candidate.vector for d in decisions} == {0}
 
@@ -278,7 +253,8 @@ def test_a_person_of_a_file_has_one_vector():
 @pytest.mark.parametrize(("step", "limit"), [(16, 60), (7, 13), (1000, 5)])
 def test_attempts_are_bounded_where_nothing_is_ever_taken(step, limit):
     rules = dataclasses.replace(RULES, privacy=-1.0, max_attempts=limit)
-    decisions, selection = select(rules, step=step)
+    steps, selection = select(rules, step=step)
+    decisions = flat(steps)
     assert selection.accepted == 0
     assert selection.counts() == [(0, limit)] * 6
     assert len(decisions) == 6 * limit
@@ -287,14 +263,16 @@ def test_attempts_are_bounded_where_nothing_is_ever_taken(step, limit):
 
 def test_attempts_are_bounded_where_a_second_sample_is_never_taken():
     rules = dataclasses.replace(RULES, same_identity=0.9999, too_similar=1.0, max_attempts=40)
-    decisions, selection = select(rules)
+    steps, selection = select(rules)
+    decisions = flat(steps)
     assert all(samples <= 1 and attempts <= 40 for samples, attempts in selection.counts())
     assert len(decisions) <= 240
 
 
 def test_candidates_are_bounded_in_all():
     rules = dataclasses.replace(RULES, privacy=-1.0)
-    decisions, _ = select(rules, most=50)
+    steps, _ = select(rules, most=50)
+    decisions = flat(steps)
     assert len(decisions) == 50
 
 
