@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from data.modalities import MODALITIES
 from data.sample_index import SampleIndex
@@ -29,14 +28,13 @@ class Target:
     weights: tuple[float, ...]
 
 
-class FaceSet(Dataset[tuple[Tensor, int]]):
+class FaceSet:
     """The images of some sources, of one modality or of several.
 
-    Item i is ([C, H, W] uint8 0..255; number of the identity). Several modalities are separate
-    images of 3 channels, grey repeated: first all of one, then all of the other. With `joint`
-    they are one image of 4 channels. Identities are numbered source by source, in the order of
-    their names; those of different sources are different. No file is read before `verify` or
-    `cache`.
+    Several modalities are separate items of 3 channels, grey repeated: first all of one, then all
+    of the other. With `joint` they are one item of 4 channels. Identities are numbered source by
+    source, in the order of their names; those of different sources are different. No file is read
+    before `verify` or `cache`.
 
     Args:
         sources: of images.
@@ -74,9 +72,6 @@ class FaceSet(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.image(index), int(self.labels[index])
 
     @property
     def num_samples(self) -> int:

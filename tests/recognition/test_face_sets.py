@@ -48,7 +48,8 @@ def made(tmp_path):
 
 
 def pixels_of(faces):
-    return [(person, image.numpy().tobytes()) for image, person in faces]
+    labels = faces.labels.tolist()
+    return [(label, faces.image(i).numpy().tobytes()) for i, label in enumerate(labels)]
 
 
 @pytest.mark.parametrize("modality", ["rgb", "nir"])
@@ -96,7 +97,7 @@ def test_joint_images_stack_the_modalities(tmp_path):
     expected = [
         decode_image(root / name, c) for name, c in (("VIS/1_1.png", 3), ("NIR/1_1.png", 1))
     ]
-    assert torch.equal(faces[1][0], torch.from_numpy(np.concatenate(expected)))
+    assert torch.equal(faces.image(1), torch.from_numpy(np.concatenate(expected)))
     assert len(faces) == 4
 
 

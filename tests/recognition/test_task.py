@@ -79,7 +79,7 @@ def test_it_learns_colours(faces, tmp_path):
     )
     assert row["Accuracy/identities"] == 1.0
     embedder = load_embedder(tmp_path / "out" / MODEL_FILE)
-    vectors = embedder.embed(torch.stack([faces[i][0] for i in range(8)]))
+    vectors = embedder.embed(torch.stack([faces.image(i) for i in range(8)]))
     cosines = (vectors @ vectors.t()).numpy()
     same = faces.labels[:, None] == faces.labels[None]
     assert cosines[same].min() > cosines[~same].max()
@@ -157,8 +157,7 @@ def test_both_modalities_are_images_of_the_person(tmp_path):
     assert faces.identities == ("1", "2")
     assert faces.labels.tolist() == [0, 0, 1, 1] * 2
     nir = decode_image(tmp_path / "NIR/1_1.png", 1)
-    assert torch.equal(faces[5][0], torch.from_numpy(nir).expand(3, -1, -1))
-    assert faces[6][1] == 1
+    assert torch.equal(faces.image(5), torch.from_numpy(nir).expand(3, -1, -1))
 
 
 @pytest.mark.parametrize(
