@@ -13,7 +13,6 @@ from identities.rules import FilterRules, Reason
 from metrics.nearest import Nearest
 
 SCORE_DIGITS = 6  # scores are rounded before they are compared, so that what is written decides
-_ORDER = list(Reason)
 
 
 class Candidate(NamedTuple):
@@ -117,9 +116,4 @@ def judge_alone(
             reasons.append(Reason.TRAINING_PERSON_NIR if is_nir else Reason.TRAINING_PERSON)
     if rules.min_agreement is not None and scores.agreement[index] < rules.min_agreement:
         reasons.append(Reason.DISAGREEMENT)
-    return Decision(reasons=in_order(reasons), face=face)
-
-
-def in_order(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
-    """Return reasons in the order in which they are counted."""
-    return tuple(sorted(reasons, key=_ORDER.index))
+    return Decision(reasons=tuple(reasons), face=face)

@@ -18,7 +18,6 @@ from identities.decisions import (
     Candidate,
     Decision,
     PairScores,
-    in_order,
     judge_alone,
 )
 from identities.rules import FilterRules, Reason, Which
@@ -191,7 +190,7 @@ class Selection:
             alone,
             candidate=candidate,
             sample=None if reasons else identity.samples,
-            reasons=in_order(reasons),
+            reasons=tuple(reason for reason in Reason if reason in reasons),
             own=own,
             own_nearest=own_nearest,
             other=other,
@@ -209,7 +208,7 @@ class Selection:
         """Count a decision, and give an identity another vector where the present one failed."""
         identity = self._identities[decision.candidate.identity]
         identity.attempts += 1
-        if decision.sample is None and not decision.reasons:
+        if decision.is_surplus:
             return
         identity.since_vector += 1
         identity.samples += decision.sample is not None
