@@ -21,7 +21,7 @@ from data.modalities import RGB
 from data.pairs import open_pairs
 from data.pixels import decode_image
 from identities.filtering import TrainingIdentities, check_features
-from identities.options import AuditOptions
+from identities.options import AuditOptions, FilterOptions
 from identities.reports import describe_scores
 from identities.rules import Which
 
@@ -77,19 +77,16 @@ class Auditor:
         return report
 
 
-def load_auditor(
-    options: AuditOptions, training_ids: Path, *, device: str, other_than: str
-) -> Auditor | None:
+def load_auditor(audit: AuditOptions, options: FilterOptions, other_than: str) -> Auditor | None:
     """Read the second recogniser and find the training identities' features by it.
 
     Args:
-        options: what to read; without a model there is no audit.
-        training_ids: features of the recogniser that filters.
-        device: of recogniser and comparisons.
+        audit: what to read; without a model there is no audit.
+        options: of the filter, for the training identities and the device.
         other_than: SHA-256 of the recogniser that filters.
     Raises: FileNotFoundError; ValueError, naming option and file.
     """
-    model, path = options.audit_model, options.audit_features
+    model, path, device = audit.audit_model, audit.audit_features, options.device
     if model is None:
         return None
     known = None if path is None else read_identity_features(path)
@@ -98,7 +95,7 @@ def load_auditor(
     if embedder.hash == other_than:
         raise ValueError(f"--audit-model {model}: is --rec-model itself, which proves nothing")
     if known is None or path is None:
-        known = _embed_training_images(training_ids, embedder)
+        known = _embed_training_images(options.training_ids, embedder)
     else:
         check_features(known, path, embedder, "--audit-features")
     training = TrainingIdentities(known, Which.ALL, torch.device(device))

@@ -17,8 +17,9 @@ from biometrics.thresholds import THRESHOLDS_FILE, Thresholds, calibrate, read_t
 from data.modalities import NIR, RGB
 from dnnlib import config as configs
 from dnnlib.files import sha256_file
+from identities.audit import Auditor, load_auditor
 from identities.filtering import PairScorer, TrainingIdentities, check_features
-from identities.options import LIMITS, FilterOptions
+from identities.options import LIMITS, AuditOptions, FilterOptions
 from identities.reports import describe_thresholds, write_thresholds_and_plot
 from identities.rules import FilterRules, Preset, Which, published_rules, strict_rules
 
@@ -40,6 +41,7 @@ class LoadedFilter:
         features_sha256: of their files, by modality.
         thresholds: that the rules come from; None for published constants.
         calibrated: file that the thresholds are to be written to; None for those of a file.
+        auditor: second recogniser, which measures the result; None for none.
     """
 
     scorer: PairScorer
@@ -47,6 +49,7 @@ class LoadedFilter:
     features_sha256: dict[str, str]
     thresholds: Thresholds | None
     calibrated: Path | None = None
+    auditor: Auditor | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the answers, as plain JSON values."""
@@ -93,9 +96,12 @@ def load_sample_filter(**options: Any) -> LoadedFilter:
     return load_filter(FilterOptions(**options))
 
 
-def load_filter(options: FilterOptions) -> LoadedFilter:
+def load_filter(options: FilterOptions, audit: AuditOptions | None = None) -> LoadedFilter:
     """Read and check everything; nothing is written.
 
+    Args:
+        options: of the filter.
+        audit: of the second recogniser; None for none.
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
     device = options.device
@@ -139,6 +145,7 @@ def load_filter(options: FilterOptions) -> LoadedFilter:
         features_sha256=hashes,
         thresholds=thresholds,
         calibrated=None if options.calibrate is None else thresholds_path(options),
+        auditor=None if audit is None else load_auditor(audit, options, embedder.hash),
     )
 
 

@@ -16,7 +16,6 @@ from data.storage import link_or_copy, map_in_threads
 from dnnlib import files
 from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, find_output
-from identities.audit import Auditor, load_auditor
 from identities.decisions import Decision
 from identities.filter_loading import LoadedFilter, load_filter
 from identities.filtering import PairScorer
@@ -50,13 +49,11 @@ class FolderFilterJob(FolderJob):
         options: as checked.
         samples: of the folder.
         loaded: the filter.
-        auditor: second recogniser, or None.
     """
 
     options: FolderFilterOptions
     samples: SampleIndex
     loaded: LoadedFilter
-    auditor: Auditor | None
 
     def work(self, progress: Progress) -> str:
         """Decide on all samples, and write lists and view."""
@@ -97,13 +94,13 @@ class FolderFilterJob(FolderJob):
         return f"{target}: {len(kept)} of {len(entries)} samples kept; rejected: {why}"
 
     def _audit(self, kept: Sequence[int]) -> dict[str, Any] | None:
-        if self.auditor is None:
+        if self.loaded.auditor is None:
             return None
         samples, names = self.samples, []
         for index in kept:
             first = next(name for name in samples.modalities if samples.has(name, index))
             names.append(samples.file(first, index))
-        return self.auditor.report(self.options.data, names)
+        return self.loaded.auditor.report(self.options.data, names)
 
     def _link(self, names: Sequence[str]) -> int:
         """Link kept files into the view; return how many had to be copied."""
@@ -122,15 +119,12 @@ def prepare(options: FolderFilterOptions) -> FolderFilterJob:
     if not options.data.is_dir():
         raise FileNotFoundError(f"--data {options.data}: no such folder")
     samples = open_samples(options.data, is_complete=False)
-    loaded = load_filter(replace(options.filter, device=device))
-    recogniser = loaded.scorer.embedder.hash
-    ids = options.filter.training_ids
-    auditor = load_auditor(options.audit, ids, device=device, other_than=recogniser)
+    loaded = load_filter(replace(options.filter, device=device), options.audit)
     identity = {
         "files_sha256": fingerprint(samples),
         "list_only": options.list_only,
         "filter": loaded.describe(),
-        "audit": None if auditor is None else auditor.embedder.hash,
+        "audit": None if loaded.auditor is None else loaded.auditor.embedder.hash,
     }
     return FolderFilterJob(
         output=find_output(options.outdir, RECORD, identity, fresh=options.fresh),
@@ -138,7 +132,6 @@ def prepare(options: FolderFilterOptions) -> FolderFilterJob:
         options=options,
         samples=samples,
         loaded=loaded,
-        auditor=auditor,
     )
 
 

@@ -10,7 +10,6 @@ from dnnlib import files
 from dnnlib.options import Job, Progress
 from dnnlib.runs import find_output
 from dnnlib.text import parse_numbers
-from identities.audit import load_auditor
 from identities.candidates import CandidateSampler
 from identities.filter_loading import (
     LoadedFilter,
@@ -81,10 +80,8 @@ def prepare(options: IdentityDataOptions) -> Job:
         )
     truncation = Truncation(psi=options.truncation)
     images = Sampler(generator, truncation=truncation, micro_batch=options.micro_batch)
-    loaded = load_filter(wanted)
+    loaded = load_filter(wanted, options.audit)
     sampler, about = _make_sampler(options, images, snapshot, loaded)
-    recogniser = loaded.scorer.embedder.hash
-    auditor = load_auditor(options.audit, wanted.training_ids, device=device, other_than=recogniser)
     identity = {
         **configs.to_dict(options.amount),
         "truncation": options.truncation,
@@ -94,14 +91,13 @@ def prepare(options: IdentityDataOptions) -> Job:
         "network_sha256": state_sha256(generator.state_dict()),
         "people": about,
         "filter": loaded.describe(),
-        "audit": None if auditor is None else auditor.embedder.hash,
+        "audit": None if loaded.auditor is None else loaded.auditor.embedder.hash,
     }
     return IdentityDataJob(
         output=find_output(options.outdir, RECORD, identity, fresh=options.fresh),
         options=options,
         sampler=sampler,
         loaded=loaded,
-        auditor=auditor,
     )
 
 

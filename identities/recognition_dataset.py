@@ -26,7 +26,6 @@ from dnnlib import config as configs
 from dnnlib import files
 from dnnlib.options import JobError, Progress
 from dnnlib.runs import FolderJob
-from identities.audit import Auditor
 from identities.candidates import CandidateSampler
 from identities.decisions import Candidate, Decision, PairScores, judge_alone
 from identities.export import export_manifest
@@ -214,13 +213,11 @@ class IdentityDataJob(FolderJob):
         options: as checked.
         sampler: of candidates.
         loaded: the filter.
-        auditor: second recogniser, or None.
     """
 
     options: IdentityDataOptions
     sampler: CandidateSampler
     loaded: LoadedFilter
-    auditor: Auditor | None
 
     def run(self, progress: Progress) -> str | None:
         """Write what is missing; a finished data set is told of again."""
@@ -277,7 +274,7 @@ class IdentityDataJob(FolderJob):
         if entries:
             save_image(folder / SCORES_PLOT, plot_dataset(entries, rules, loaded.thresholds))
         names = [next(iter(entry["files"].values()))["name"] for entry in entries]
-        audit = None if self.auditor is None else self.auditor.report(folder, names)
+        audit = None if loaded.auditor is None else loaded.auditor.report(folder, names)
         return {"rules": configs.to_dict(rules), "audit": audit}
 
     def _tell(self, summary: dict[str, Any]) -> str:
