@@ -47,8 +47,7 @@ def _link_images(folder: Path, images: Images) -> None:
 
 def _write_records(folder: Path, images: Images) -> None:
     identities = [
-        [(f"{identity}/{path.name}", path) for path in paths]
-        for identity, paths in images.items()
+        [(f"{identity}/{path.name}", path) for path in paths] for identity, paths in images.items()
     ]
     recordio.write_identities(folder, identities, read_header(identities[0][0][1]).width)
 
