@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from biometrics.comparisons import RULE_OF_3, Comparisons, Tally
-from metrics.estimates import REPLICATES, Estimate, Floats, estimate_of, multiplicities, share_of
+from metrics.estimates import (
+    REPLICATES,
+    Estimate,
+    Floats,
+    bounded_share,
+    estimate_of,
+    multiplicities,
+)
 
 FAR_LEVELS = (0.1, 0.01, 0.001, 0.0001)
 _CURVE_POINTS = 60
@@ -230,8 +237,8 @@ def score_comparisons(
 
     def estimate(name: str, n: int) -> Estimate:
         drawn = [numbers[name] for numbers, _ in draws]
-        make = share_of if name.startswith(_SHARES) and draws else estimate_of
-        return make(whole[name], drawn, n=n, clusters=comparisons.clusters)
+        found = estimate_of(whole[name], drawn, n=n, clusters=comparisons.clusters)
+        return bounded_share(found) if name.startswith(_SHARES) and draws else found
 
     mated, non_mated = comparisons.num_mated, comparisons.num_non_mated
     return VerificationScore(

@@ -1,6 +1,6 @@
 """Data sets through one recogniser: embeddings, each computed once, and its thresholds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,6 @@ from biometrics.comparisons import compare
 from biometrics.embedding import Embedder, Embeddings, embed_samples, load_embedder
 from biometrics.thresholds import read_thresholds
 from biometrics.verification import score_comparisons
-from data.modalities import MODALITIES
 from data.sample_index import SampleIndex
 from dnnlib.options import Progress
 from evaluation.options import ThresholdOptions
@@ -73,13 +72,11 @@ def hash_inputs(sets: Mapping[str, SampleIndex], faces: Sequence[Faces]) -> dict
     return {**hashes, **{f"recogniser {one.name}": one.embedder.hash for one in faces}}
 
 
-def list_comparisons(samples: SampleIndex) -> Iterator[tuple[str, str, str | None]]:
-    """Yield (label, modality of galleries, modality of probes or None for the same)."""
+def list_comparisons(samples: SampleIndex) -> list[tuple[str, tuple[str, ...]]]:
+    """Return (label, modalities): each by itself, and the first one's galleries with the others."""
     first, *others = samples.modalities
-    for name in samples.modalities:
-        yield name.upper(), name, None
-    for name in others:
-        yield f"{first.upper()} against {name.upper()}", first, name
+    alone = [(name.upper(), (name,)) for name in samples.modalities]
+    return alone + [(f"{first.upper()} against {name.upper()}", (first, name)) for name in others]
 
 
 # Thresholds
@@ -99,25 +96,20 @@ def given_thresholds(options: ThresholdOptions, faces: Sequence[Faces]) -> dict[
 def measure_thresholds(
     samples: SampleIndex,
     faces: Faces,
-    modality: str = MODALITIES[0].name,
-    other: str | None = None,
-    *,
+    modalities: Sequence[str],
     progress: Progress,
-    seed: int = 0,
 ) -> dict[float, float]:
     """Return FMR -> cosine on a set of real identities; nothing where the set is too small.
 
     Args:
-        modality: of both images of a comparison, or of the gallery.
-        other: of the probes, where it is another one.
+        modalities: of both images of a comparison, or of the gallery and of the probes.
     """
-    sides = [faces.of(samples, name, progress).side() for name in (modality, other) if name]
+    sides = [faces.of(samples, name, progress).side() for name in modalities]
     try:
-        found = compare(*sides, device=faces.device, seed=seed)
+        found = compare(*sides, device=faces.device)
     except NotMeasuredError:
         return {}
-    levels = (*STRICT_LEVELS, 0.01, 0.1)
-    score = score_comparisons(found, levels=levels, replicates=0, seed=seed)
+    score = score_comparisons(found, levels=(*STRICT_LEVELS, 0.01, 0.1), replicates=0)
     usable = {p.level: p.threshold for p in score.points if p.is_supported}
     strict = {level: usable[level] for level in STRICT_LEVELS if level in usable}
     return strict or dict(sorted(usable.items())[:1])
@@ -135,13 +127,11 @@ def identity_thresholds(
     """
     if given:
         level = _nearest_level(given)
-        labels = [label for label, *_ in list_comparisons(real)]
-        return dict.fromkeys(labels, given[level]), (
-            f"cosine {given[level]:g} at FMR {level:g}, as given"
-        )
+        source = f"cosine {given[level]:g} at FMR {level:g}, as given"
+        return dict.fromkeys(dict(list_comparisons(real)), given[level]), source
     found, levels = {}, set()
-    for label, *modalities in list_comparisons(real):
-        measured = measure_thresholds(real, faces, *modalities, progress=progress)
+    for label, modalities in list_comparisons(real):
+        measured = measure_thresholds(real, faces, modalities, progress)
         if measured:
             level = _nearest_level(measured)
             found[label] = measured[level]

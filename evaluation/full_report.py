@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from data.modalities import MODALITIES
 from data.sample_index import SampleIndex
@@ -18,7 +17,7 @@ from evaluation.pictures import sample_panels
 from evaluation.privacy import PrivacyTopic
 from evaluation.quality import QualityTopic
 from evaluation.report import Section
-from evaluation.topic import ReportJob, Skipped, Topic, describe_sets, open_sets
+from evaluation.topic import ReportJob, Topic, describe_sets, open_sets
 from evaluation.verification import VerificationTopic
 from metrics import NotMeasuredError
 from networks.sampling import load_sampler
@@ -43,21 +42,17 @@ class SampleTopic(Topic):
 
     sets: dict[str, SampleIndex]
 
-    def measure(self, progress: Progress) -> dict[str, Any]:
-        """Return the sizes of the sets."""
-        return {
-            role: {"name": s.name, "samples": len(s), "people": s.num_identities}
-            for role, s in self.sets.items()
-        }
-
-    def section(self, results: dict[str, Any]) -> Section:
+    def measure(self, progress: Progress) -> Section:
         """Return grids of evenly spread samples."""
         return Section(
             key=self.key,
             title=self.title,
             lead="The same position in each grid is the same sample: RGB, NIR and masks.",
             blocks=tuple(sample_panels(s, _TITLES[role]) for role, s in self.sets.items()),
-            data=results,
+            data={
+                role: {"name": s.name, "samples": len(s), "people": s.num_identities}
+                for role, s in self.sets.items()
+            },
             skipped=tuple(
                 (f"masks of {_TITLES[role].lower()}", "the data set holds none")
                 for role in ("samples", "data")
@@ -92,7 +87,7 @@ def prepare(options: ReportOptions) -> ReportJob:
             _quality(options, sets["samples"], device),
             masks.open_topic(*options.masks, seed=options.seed)
             if options.masks
-            else Skipped(MaskTopic, "no --masks TRUE FOUND were given"),
+            else MaskTopic.skip("no --masks TRUE FOUND were given"),
             *_face_topics(options, sets, faces, device),
         ],
         plan=describe_sets(sets),
@@ -102,12 +97,11 @@ def prepare(options: ReportOptions) -> ReportJob:
     )
 
 
-def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic | Skipped:
+def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic | Section:
     if options.extractor is None:
         if options.network is not None:
             load_sampler(options.network, data=options.data)  # a wrong path is told at once
-        reason = "no --extractor was given; --extractor=standin needs no file"
-        return Skipped(QualityTopic, reason)
+        return QualityTopic.skip("no --extractor was given; --extractor=standin needs no file")
     count = len(samples) if options.network is None else _SAMPLED
     suffixes = [modality.suffix for modality in MODALITIES if modality.name in samples.modalities]
     kinds = (f"fid{count}_full", f"pr{count}3_full", f"dc{count}5_full", f"vendi{count}")
@@ -127,12 +121,12 @@ def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic
     except NotMeasuredError as error:
         if options.metrics is not None:
             raise  # the user asked for these
-        return Skipped(QualityTopic, str(error))
+        return QualityTopic.skip(str(error))
 
 
 def _face_topics(
     options: ReportOptions, sets: dict[str, SampleIndex], faces: Sequence[Faces], device: str
-) -> list[Topic | Skipped]:
+) -> list[Topic | Section]:
     """Return verification, identities and privacy."""
     known = sets.get("heldout") or sets["data"]
     thresholds = given_thresholds(options, faces)
@@ -148,8 +142,8 @@ def _face_topics(
         attributes={name: read_attributes(samples) for name, samples in compared.items()},
     )
     if not faces:
-        verification = Skipped(VerificationTopic, _NO_RECOGNISER)
-        return [verification, identities, Skipped(PrivacyTopic, _NO_RECOGNISER)]
+        verification = VerificationTopic.skip(_NO_RECOGNISER)
+        return [verification, identities, PrivacyTopic.skip(_NO_RECOGNISER)]
     real = "heldout" if "heldout" in sets else "data"
     return [
         VerificationTopic(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ from evaluation.features import (
     collect_features,
     gather_rows,
     share,
-    split_groups,
 )
 from evaluation.names import Kind, Metric, Role
 from evaluation.path_length import BLOCK as PATHS
@@ -29,12 +28,12 @@ from metrics.distances import KID_SUBSETS, frechet_distance, kernel_distance
 from metrics.diversity import inception_score, vendi_score
 from metrics.estimates import Estimate, half_samples, interval_estimate
 from metrics.neighbours import neighbour_scores
-from metrics.statistics import Features, Floats, check_features, compute_moments, merge_moments
+from metrics.statistics import Features, check_features, compute_moments, merge_moments
 from networks.sampling import IndexedSampler
 from torch_utils.distributed import World
 
 _KID_HALF_SUBSETS = 10  # behind each replicate of an interval
-_POSITIVE = (0.0, math.inf)
+_POSITIVE, _ANY = (0.0, math.inf), (-math.inf, math.inf)
 _BOUNDS = {f"_{name}": (0.0, 1.0) for name in ("precision", "recall", "coverage")}
 
 
@@ -274,46 +273,40 @@ def compute_scores(metric: Metric, sets: list[FeatureSet], plan: MetricPlan) -> 
     """
     if metric.kind is Kind.FID:
         return _frechet(*sets, plan)
-    if metric.kind is Kind.KID:
-        return _kernel(*sets, plan, is_published=plan.extractors[metric.role].is_reference)
-    rows, groups = [part.rows for part in sets], [part.groups for part in sets]
 
-    def score(*parts: Features) -> Mapping[str, float]:
+    def score(parts: Sequence[FeatureSet], kid_subsets: int) -> Mapping[str, float]:
+        rows = [part.rows for part in parts]
         match metric.kind:
+            case Kind.KID:
+                is_published = plan.extractors[metric.role].is_reference
+                return {"": _kernel(*parts, kid_subsets, plan.seed, is_published=is_published)}
             case Kind.VENDI:
-                return {"": vendi_score(*parts)}
+                return {"": vendi_score(*rows)}
             case Kind.IS:
-                return dict(zip(("_mean", "_std"), inception_score(*parts), strict=True))
-        fake, real = parts
+                return dict(zip(("_mean", "_std"), inception_score(*rows), strict=True))
+        fake, real = rows
         found = neighbour_scores(real, fake, k=metric.k, device=plan.device)
         names = ("precision", "recall") if metric.kind is Kind.PR else ("density", "coverage")
         return {f"_{name}": getattr(found, name) for name in names}
 
-    def score_half(*half: np.ndarray) -> Mapping[str, float]:
-        return score(*(r[np.isin(g, k)] for r, g, k in zip(rows, groups, half, strict=True)))
-
-    values = score(*rows)
-    halves = _of_halves(score_half, groups, plan)
+    values = score(sets, KID_SUBSETS)
+    halves = [score(half, _KID_HALF_SUBSETS) for half in _halves(sets, plan)]
+    bounds = {"": _ANY} if metric.kind is Kind.KID else _BOUNDS
     return {
         ending: interval_estimate(
             value,
             [half[ending] for half in halves],
-            n=len(rows[0]),
-            bounds=_BOUNDS.get(ending, _POSITIVE),
+            n=len(sets[0]),
+            bounds=bounds.get(ending, _POSITIVE),
         )
         for ending, value in values.items()
     }
 
 
-def _of_halves(
-    measure: Callable[..., Any], groups: Sequence[np.ndarray], plan: MetricPlan
-) -> list[Any]:
-    """Return what random halves of the groups give; nothing where halves are too few samples."""
-    halves = half_samples(groups, replicates=plan.replicates, seed=plan.seed)
-    try:
-        return [measure(*half) for half in halves]
-    except NotMeasuredError:
-        return []
+def _halves(sets: Sequence[FeatureSet], plan: MetricPlan) -> Iterator[list[FeatureSet]]:
+    groups = [part.groups for part in sets]
+    for half in half_samples(groups, replicates=plan.replicates, seed=plan.seed):
+        yield [part.of_groups(kept) for part, kept in zip(sets, half, strict=True)]
 
 
 def _frechet(fake: FeatureSet, real: FeatureSet, plan: MetricPlan) -> dict[str, Estimate]:
@@ -339,22 +332,14 @@ def _frechet(fake: FeatureSet, real: FeatureSet, plan: MetricPlan) -> dict[str, 
 
 
 def _kernel(
-    fake: FeatureSet, real: FeatureSet, plan: MetricPlan, *, is_published: bool
-) -> dict[str, Estimate]:
+    fake: FeatureSet, real: FeatureSet, subsets: int, seed: int, *, is_published: bool
+) -> float:
     """Return the kernel distance; the published one takes all images for independent."""
-
-    def distance(x: FeatureSet, y: FeatureSet, subsets: int) -> float:
-        names = y.identities, x.identities
-        has_names = not is_published and all(len(np.unique(own)) > 1 for own in names)
-        own = names if has_names else None
-        found = kernel_distance(y.rows, x.rows, seed=plan.seed, subsets=subsets, identities=own)
-        return found.mean
-
-    def of_half(*half: np.ndarray) -> float:
-        return distance(fake.of_groups(half[0]), real.of_groups(half[1]), _KID_HALF_SUBSETS)
-
-    replicates = _of_halves(of_half, [fake.groups, real.groups], plan)
-    return {"": interval_estimate(distance(fake, real, KID_SUBSETS), replicates, n=len(fake))}
+    names = real.identities, fake.identities
+    has_names = not is_published and all(len(np.unique(own)) > 1 for own in names)
+    own = names if has_names else None
+    found = kernel_distance(real.rows, fake.rows, seed=seed, subsets=subsets, identities=own)
+    return float(found.mean())
 
 
 def _measure_paths(
@@ -376,15 +361,12 @@ def _measure_paths(
         if advance is not None:
             advance(len(parts[-1][1]))
     lengths = gather_rows(parts, metric.count, world)[:, 0].astype("float64")
-    return path_length_scores(lengths, plan) if world.is_first else {}
-
-
-def path_length_scores(lengths: Floats, plan: MetricPlan) -> dict[str, Estimate]:
-    """Return the trimmed mean of path lengths. Raises: ValueError where they are not finite."""
-    groups = split_groups(np.arange(len(lengths)))
-    replicates = _of_halves(lambda k: trimmed_mean(lengths[np.isin(groups, k)]), [groups], plan)
+    if not world.is_first:
+        return {}
+    paths = FeatureSet(lengths, np.arange(len(lengths)))
+    halves = [trimmed_mean(half.rows) for (half,) in _halves([paths], plan)]
     value = trimmed_mean(lengths)
-    return {"": interval_estimate(value, replicates, n=len(lengths), bounds=_POSITIVE)}
+    return {"": interval_estimate(value, halves, n=len(lengths), bounds=_POSITIVE)}
 
 
 def _check_modalities(metric: Metric, images: Images) -> None:

@@ -23,7 +23,6 @@ from evaluation.report import (
     Section,
     Table,
     Text,
-    count_text,
     encode,
     estimate_text,
     format_cell,
@@ -154,8 +153,8 @@ def _cell(cell: Cell) -> tuple[str, str]:
     if not isinstance(cell, Estimate):
         return escape(format_cell(cell)), ""
     value, _, interval = estimate_text(cell).partition(" ")
-    rest = ", ".join(part for part in (interval, count_text(cell)) if part)
-    return escape(value), f" <small>{escape(rest)}</small>"
+    rest = f"{interval}, " if interval else ""
+    return escape(value), f" <small>{escape(rest)}n = {cell.n:,}</small>"
 
 
 def _picture(picture: Picture) -> str:

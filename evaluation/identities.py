@@ -75,21 +75,6 @@ class DatasetScore:
     entropies: Sequence[Entropy] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class IdentityResults:
-    """Scores of data sets.
-
-    Attributes:
-        scores: by name.
-        source: how the threshold of "one identity" was chosen.
-        skipped: (what was not measured, why).
-    """
-
-    scores: Mapping[str, DatasetScore]
-    source: str
-    skipped: tuple[tuple[str, str], ...]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdentityTopic(Topic):
     """Data sets that are described.
@@ -117,7 +102,7 @@ class IdentityTopic(Topic):
     seed: int
     attributes: Mapping[str, Attributes | None]
 
-    def measure(self, progress: Progress) -> IdentityResults:
+    def measure(self, progress: Progress) -> Section:
         """Measure all sets; what the data do not allow is skipped."""
         skipped: list[tuple[str, str]] = []
         thresholds, source = {}, "none"
@@ -130,8 +115,11 @@ class IdentityTopic(Topic):
         scores = {}
         for name, samples in self.sets.items():
             score = DatasetScore(images=len(samples), identities=samples.num_identities)
-            if self.faces is not None:
-                self._measure_faces(name, samples, thresholds, score, skipped, progress)
+            for label, modalities in list_comparisons(samples) if self.faces else ():
+                with skip_unmeasured(skipped, f"identities of {name}, {label}"):
+                    if label not in thresholds:
+                        raise NotMeasuredError("no threshold is known")
+                    self._compare(score, samples, modalities, thresholds[label], progress)
             with skip_unmeasured(skipped, f"diversity D of {name}"):
                 score.diversity = self._diversity(samples)
             with skip_unmeasured(skipped, f"alignment and agreement of {name}"):
@@ -142,42 +130,31 @@ class IdentityTopic(Topic):
                 with skip_unmeasured(skipped, f"attributes of {name}"):
                     score.entropies = attribute_entropies(attributes, identities, seed=self.seed)
             scores[name] = score
-        unique = tuple(dict.fromkeys(skipped))
-        return IdentityResults(scores=scores, source=source, skipped=unique)
+        return self._section(scores, source, tuple(dict.fromkeys(skipped)))
 
-    def _measure_faces(
+    def _compare(
         self,
-        name: str,
-        samples: SampleIndex,
-        thresholds: Mapping[str, float],
         score: DatasetScore,
-        skipped: list[tuple[str, str]],
+        samples: SampleIndex,
+        modalities: Sequence[str],
+        threshold: float,
         progress: Progress,
     ) -> None:
+        """Measure the identities of one modality, or the agreement of two."""
         faces = self.faces
         assert faces is not None, "checked by the caller"
         how = {"device": faces.device, "seed": self.seed}
-        for label, modality, other in list_comparisons(samples):
-            what = f"identities of {name}, {label}"
-            if label not in thresholds:
-                skipped.append((what, "no threshold is known"))
-                continue
-            first = faces.of(samples, modality, progress)
-            if other is not None:
-                second = faces.of(samples, other, progress)
-                both = np.flatnonzero(first.is_enrolled & second.is_enrolled)
-                pairs = first.vectors[both], second.vectors[both]
-                identities = [samples.identities[i] for i in both]
-                with skip_unmeasured(skipped, what):
-                    score.agreement = identity_agreement(
-                        *pairs, identities, thresholds[label], **how
-                    )
-                continue
-            with skip_unmeasured(skipped, what):
-                found = first.enrolled()
-                known = found.vectors, found.samples.identities
-                score.classes[modality] = class_statistics(*known, thresholds[label], **how)
-                score.capacity[modality] = identity_capacity(*known)
+        sides = [faces.of(samples, name, progress) for name in modalities]
+        if len(sides) == 1:
+            found = sides[0].enrolled()
+            known = found.vectors, found.samples.identities
+            score.classes[found.modality] = class_statistics(*known, threshold, **how)
+            score.capacity[found.modality] = identity_capacity(*known)
+        else:
+            both = np.flatnonzero(np.all([side.is_enrolled for side in sides], axis=0))
+            pairs = (side.vectors[both] for side in sides)
+            identities = [samples.identities[i] for i in both]
+            score.agreement = identity_agreement(*pairs, identities, threshold, **how)
 
     def _diversity(self, samples: SampleIndex) -> tuple[str, Estimate]:
         if self.real is None or self.real is samples or self.extractor is None:
@@ -186,9 +163,9 @@ class IdentityTopic(Topic):
         found = class_diversity(features[0], samples.identities, features[1], seed=self.seed)
         return self.extractor.name, found
 
-    def section(self, results: IdentityResults) -> Section:
-        """Return tables of the data sets beside each other."""
-        scores, source = results.scores, results.source
+    def _section(
+        self, scores: Mapping[str, DatasetScore], source: str, skipped: tuple[tuple[str, str], ...]
+    ) -> Section:
         size = Table(
             caption="Size",
             columns=("Data set", "Samples", "Identities"),
@@ -214,7 +191,7 @@ class IdentityTopic(Topic):
                 for name, score in scores.items()
                 if score.alignment
             )[:2],
-            skipped=results.skipped,
+            skipped=skipped,
         )
 
 
@@ -274,24 +251,13 @@ def _alignment(samples: SampleIndex, progress: Progress, seed: int) -> Alignment
     names = samples.modalities[:2]
     if len(names) < 2:
         raise NotMeasuredError("it has one modality only")
-    advance = progress(0, len(samples))
-    pairs = _Pairs(samples, names)
-    return score_alignment(pairs, samples.identities, seed=seed, advance=advance)
 
-
-@dataclass(frozen=True)
-class _Pairs(Sequence[tuple[np.ndarray, np.ndarray]]):
-    """Pairs of a data set that are decoded when asked for."""
-
-    samples: SampleIndex
-    names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: Any) -> Any:
+    def load(index: int) -> list[np.ndarray]:
         with damage_is_unmeasured():
-            return tuple(self.samples.image(name, index) for name in self.names)
+            return [samples.image(name, index) for name in names]
+
+    advance = progress(0, len(samples))
+    return score_alignment(load, samples.identities, seed=seed, advance=advance)
 
 
 # Tables

@@ -39,14 +39,43 @@ class MaskTopic(Topic):
     tolerance: float = DEFAULT_TOLERANCE
     seed: int
 
-    def measure(self, progress: Progress) -> SegmentationScore:
+    def measure(self, progress: Progress) -> Section:
         """Compare all masks. Raises: NotMeasuredError for masks that do not fit each other."""
-        return score_masks(
+        score = score_masks(
             self._pairs(progress(0, len(self.truth))),
             self.classes,
             groups=self.truth.identities,
             tolerance=self.tolerance,
             seed=self.seed,
+        )
+        truth, found = self.names
+        boundaries = [c.boundary_f1.value for c in score.classes if c.boundary_f1]
+        overall = Table(
+            caption="All classes",
+            columns=("Measure", "Value"),
+            rows=(
+                ("Mean IoU", score.mean_iou),
+                ("Pixel accuracy", score.pixel_accuracy),
+                ("Mean boundary F1", float(np.mean(boundaries)) if boundaries else None),
+            ),
+        )
+        classes = Table(
+            caption=f"Classes, {score.images:,} masks",
+            columns=("Class", "Pixels", "IoU", "F1", "Boundary F1"),
+            rows=tuple((c.name, c.pixels, c.iou, c.f1, c.boundary_f1) for c in score.classes),
+            note="Intervals are 95 %, from resampling identities (images where identities are not "
+            "known); n counts masks. A boundary pixel counts as found within "
+            f"{score.tolerance:.2%} of the diagonal, at least one pixel.",
+        )
+        return Section(
+            key=self.key,
+            title=self.title,
+            lead=f"How well the masks of {found} agree with those of {truth}.",
+            blocks=(overall, classes, _confusion(score)),
+            data={"true": truth, "found": found, "score": score},
+            headlines=(
+                Headline(label="Mean IoU", value=score.mean_iou, meaning="masks; 1 is best"),
+            ),
         )
 
     def _pairs(self, advance: Callable[[int], None]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -62,38 +91,6 @@ class MaskTopic(Topic):
                 )
             yield truth, found
             advance(1)
-
-    def section(self, results: SegmentationScore) -> Section:
-        """Return tables of the comparison."""
-        truth, found = self.names
-        boundaries = [c.boundary_f1.value for c in results.classes if c.boundary_f1]
-        overall = Table(
-            caption="All classes",
-            columns=("Measure", "Value"),
-            rows=(
-                ("Mean IoU", results.mean_iou),
-                ("Pixel accuracy", results.pixel_accuracy),
-                ("Mean boundary F1", float(np.mean(boundaries)) if boundaries else None),
-            ),
-        )
-        classes = Table(
-            caption=f"Classes, {results.images:,} masks",
-            columns=("Class", "Pixels", "IoU", "F1", "Boundary F1"),
-            rows=tuple((c.name, c.pixels, c.iou, c.f1, c.boundary_f1) for c in results.classes),
-            note="Intervals are 95 %, from resampling identities (images where identities are not "
-            "known); n counts masks. A boundary pixel counts as found within "
-            f"{results.tolerance:.2%} of the diagonal, at least one pixel.",
-        )
-        return Section(
-            key=self.key,
-            title=self.title,
-            lead=f"How well the masks of {found} agree with those of {truth}.",
-            blocks=(overall, classes, _confusion(results)),
-            data={"true": truth, "found": found, "score": results},
-            headlines=(
-                Headline(label="Mean IoU", value=results.mean_iou, meaning="masks; 1 is best"),
-            ),
-        )
 
 
 def open_topic(

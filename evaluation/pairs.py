@@ -6,7 +6,7 @@ in it is executed.
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +18,7 @@ from biometrics.comparisons import ExactComparisons
 from biometrics.embedding import Embedder, Embeddings
 from data.modalities import MODALITIES
 from data.pairs import stem_of
-from data.pixels import decode_image
+from data.pixels import decode_image, image_suffixes
 from data.sample_index import SampleIndex
 from metrics.estimates import Floats
 from metrics.folds import pair_distances
@@ -124,7 +124,7 @@ def _from_csv(text: str, path: Path) -> list[Pair]:
 def _image(name: str) -> tuple[str, str]:
     """Return modality and stem of an image's name."""
     path = PurePosixPath(name.strip())
-    has_ending = path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif")
+    has_ending = path.suffix.lower() in image_suffixes()
     parts = PurePosixPath(stem_of(str(path)) if has_ending else str(path)).parts
     for modality in MODALITIES:
         if parts[0] in modality.folders and len(parts) > 1:
@@ -155,59 +155,43 @@ def _from_lfw(text: str, path: Path) -> list[Pair]:
 # Archives
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairArchive:
-    """What a `.bin` holds.
-
-    Attributes:
-        images: encoded images, two a pair.
-        is_same: [P] bool.
-    """
-
-    images: tuple[bytes, ...]
-    is_same: np.ndarray
-
-
-def read_pair_archive(path: Path) -> PairArchive:
+def read_pair_archive(path: Path) -> tuple[list[bytes], np.ndarray]:
     """Read a `.bin` of pairs without executing anything in it.
 
     Images may be bytes of Python 2 or 3, or NumPy arrays of bytes.
 
+    Returns: encoded images, two a pair; [P] bool, whether a pair shows one identity.
     Raises: FileNotFoundError; ValueError naming the file for anything else than such a pickle.
     """
     try:
         return _archive_of(load_pickle(path))
     except ValueError as error:
-        prefix = f"{path}: "
-        raise ValueError(
-            f"{path}: not a .bin of pairs: {str(error).removeprefix(prefix)}"
-        ) from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: not a .bin of pairs: {reason}") from error
 
 
-def embed_distances(archive: PairArchive, embedder: Embedder, where: str) -> Floats:
+def embed_distances(images: Sequence[bytes], embedder: Embedder, where: str) -> Floats:
     """Return the squared distance of the two embeddings of each pair: [P] float64.
 
     Args:
+        images: encoded, two a pair.
         where: the file, for messages.
     Raises: ValueError naming an image that is damaged.
     """
-    images = (
+    decoded = (
         torch.from_numpy(decode_image(content, 3, f"{where}, image {number}"))
-        for number, content in enumerate(archive.images)
+        for number, content in enumerate(images)
     )
-    vectors = embedder.embed(images).numpy()
+    vectors = embedder.embed(decoded).numpy()
     return pair_distances(vectors[0::2], vectors[1::2])
 
 
-def _archive_of(content: Any) -> PairArchive:
+def _archive_of(content: Any) -> tuple[list[bytes], np.ndarray]:
     match content:
         case [list() | tuple() as images, list() | tuple() | np.ndarray() as answers]:
             if not images or len(images) != 2 * len(answers):
                 raise ValueError(f"it has {len(images)} images and {len(answers)} answers")
-            return PairArchive(
-                images=tuple(_image_of(image) for image in images),
-                is_same=np.array([_answer_of(answer) for answer in answers]),
-            )
+            return [*map(_image_of, images)], np.array([*map(_answer_of, answers)])
     raise ValueError("it is not two lists, of images and of answers")
 
 

@@ -1,16 +1,16 @@
 """Contact sheets for a report: grids of modalities and masks, and nearest neighbours."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from data import sheets
 from data.sample_index import SampleIndex
 from data.sheets import Pixels
 from evaluation.report import Panels, Picture
+from metrics.nearest import Nearest
 
 _CELL_PX = 96  # a sample's side on the page
 _COLUMNS = 6
+_CLOSEST = 12
 
 
 def sample_panels(images: SampleIndex, title: str, *, wanted: int = 24) -> Panels:
@@ -32,19 +32,13 @@ def sample_panels(images: SampleIndex, title: str, *, wanted: int = 24) -> Panel
 
 
 def neighbour_panels(
-    samples: SampleIndex,
-    training: SampleIndex,
-    pairs: Sequence[tuple[int, int, float]],
-    recogniser: str,
+    samples: SampleIndex, training: SampleIndex, nearest: Nearest, recogniser: str
 ) -> Panels:
-    """Return samples beside their nearest training images.
-
-    Args:
-        pairs: (sample, training image, similarity), in the order to be shown.
-    """
+    """Return the samples that are closest to a training image beside that image."""
     shared = [name for name in samples.modalities if name in training.modalities]
     pictures = []
-    for sample, image, similarity in pairs:
+    for sample in np.argsort(-nearest.scores, kind="stable")[:_CLOSEST].tolist():
+        image, similarity = int(nearest.indices[sample]), float(nearest.scores[sample])
         cells = [
             sheets.side_by_side(group.image(name, i) for name in shared)
             for group, i in ((samples, sample), (training, image))

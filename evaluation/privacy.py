@@ -1,9 +1,8 @@
 """Privacy: do samples show training identities; always beside held-out identities."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from data.modalities import MODALITIES
 from data.plots import bin_values, plot_histograms, to_svg
@@ -18,7 +17,6 @@ from metrics.privacy import ALARM_RATE, Group, PrivacyScore, check_strangers, sc
 from torch_utils.devices import resolve_repeatable
 
 _NAMES = {"mean": "Mean", "median": "Median", "p95": "95 % quantile", "p99": "99 % quantile"}
-_CLOSEST = 12
 _NAMED = 20
 _NO_HELDOUT = (
     "baseline of held-out identities",
@@ -30,22 +28,7 @@ _NO_AUDIT = (
     "no --audit-model was given; a filter must not be tested only by the recogniser that it used",
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class PrivacyResults:
-    """Similarity to training identities.
-
-    Attributes:
-        scores: recogniser and modality ("a.pth, RGB") -> what it finds.
-        copies: the same -> (sample, training image, cosine) of each copy.
-        panels: pictures of nearest neighbours, by recogniser.
-        source: how thresholds were set.
-    """
-
-    scores: Mapping[str, PrivacyScore]
-    copies: Mapping[str, Sequence[tuple[str, str, float]]]
-    panels: Sequence[Panels]
-    source: str
+Copies = Mapping[str, Sequence[tuple[str, str, float]]]  # by -> sample, training image, cosine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,113 +58,70 @@ class PrivacyTopic(Topic):
         if self.heldout is not None:
             check_strangers(self.heldout.identities, self.training.identities)
 
-    @property
-    def _sets(self) -> list[SampleIndex]:
-        return [self.samples, self.training] + ([self.heldout] if self.heldout else [])
-
-    @property
-    def _tested(self) -> list[str]:
-        """Modalities that all sets have."""
-        return [m for m in self.samples.modalities if all(m in s.modalities for s in self._sets)]
-
-    @property
-    def _num_tests(self) -> int:
-        return max(len(self.faces) * len(self._tested), 1)
-
-    def measure(self, progress: Progress) -> PrivacyResults:
+    def measure(self, progress: Progress) -> Section:
         """Measure by each recogniser, in each modality that all sets have."""
+        sets = [self.samples, self.training, *([self.heldout] if self.heldout else [])]
+        modalities = [m for m in self.samples.modalities if all(m in s.modalities for s in sets)]
         known = self.heldout or self.training
         source = f"measured on {known.num_identities} identities of {known.name}"
         if self.thresholds:
             source = f"as given for {self.faces[0].name}, else {source}"
         scores, panels, copies = {}, [], {}
-        for number, faces in enumerate(self.faces):
-            for modality in self._tested:
-                levels = self.thresholds if number == 0 else {}
-                levels = levels or measure_thresholds(known, faces, modality, progress=progress)
-                score = self._score(faces, modality, levels, progress)
-                name = f"{faces.name}, {modality.upper()}"
-                scores[name] = score
-                copies[name] = self._name_copies(score, faces, modality, progress)
-                if modality == MODALITIES[0].name:
-                    panels.append(self._closest(score, faces, modality, progress))
-        return PrivacyResults(scores=scores, copies=copies, panels=panels, source=source)
+        for faces, modality in itertools.product(self.faces, modalities):
+            levels = self.thresholds if faces is self.faces[0] else {}
+            enrolled = [faces.of(samples, modality, progress).enrolled() for samples in sets]
+            groups = [
+                Group(vectors=found.vectors, identities=found.samples.identities)
+                for found in enrolled
+            ]
+            score = score_privacy(
+                *groups[:2],
+                groups[2] if self.heldout else None,
+                levels or measure_thresholds(known, faces, [modality], progress),
+                device=faces.device,
+                seed=self.seed,
+                alarm_rate=ALARM_RATE / (len(self.faces) * len(modalities)),
+            )
+            name = f"{faces.name}, {modality.upper()}"
+            samples, training = (found.samples for found in enrolled[:2])
+            nearest = score.nearest
+            scores[name] = score
+            copies[name] = [
+                (samples.stems[i], training.stems[nearest.indices[i]], float(nearest.scores[i]))
+                for i in score.copies.rows
+            ]
+            if modality == MODALITIES[0].name:
+                panels.append(neighbour_panels(samples, training, nearest, faces.name))
+        return self._section(scores, copies, panels, source)
 
-    def _score(
-        self, faces: Faces, modality: str, levels: Mapping[float, float], progress: Progress
-    ) -> PrivacyScore:
-        groups = []
-        for samples in self._sets:
-            found = faces.of(samples, modality, progress).enrolled()
-            groups.append(Group(vectors=found.vectors, identities=found.samples.identities))
-        samples, training, *heldout = groups
-        return score_privacy(
-            samples,
-            training,
-            heldout[0] if heldout else None,
-            levels,
-            device=faces.device,
-            seed=self.seed,
-            alarm_rate=ALARM_RATE / self._num_tests,
-        )
-
-    def _closest(
-        self, score: PrivacyScore, faces: Faces, modality: str, progress: Progress
-    ) -> Panels:
-        """Return the most similar pairs, one a sample."""
-        order = np.argsort(-score.nearest.scores, kind="stable")[:_CLOSEST].tolist()
-        pairs = self._pairs(score, order, faces, modality, progress)
-        return neighbour_panels(self.samples, self.training, pairs, faces.name)
-
-    def _name_copies(
-        self, score: PrivacyScore, faces: Faces, modality: str, progress: Progress
-    ) -> list[tuple[str, str, float]]:
-        """Return the names of each copy and of its training image, and their cosine."""
-        pairs = self._pairs(score, score.copies.rows, faces, modality, progress)
-        return [(self.samples.stems[i], self.training.stems[j], score) for i, j, score in pairs]
-
-    def _pairs(
+    def _section(
         self,
-        score: PrivacyScore,
-        order: Sequence[int],
-        faces: Faces,
-        modality: str,
-        progress: Progress,
-    ) -> list[tuple[int, int, float]]:
-        """Return (sample, nearest training sample, cosine) of rows of the embeddings."""
-        rows, columns = (
-            np.flatnonzero(faces.of(samples, modality, progress).is_enrolled)
-            for samples in (self.samples, self.training)
-        )
-        nearest = score.nearest
-        return [
-            (int(rows[i]), int(columns[nearest.indices[i]]), float(nearest.scores[i]))
-            for i in order
-        ]
-
-    def section(self, results: PrivacyResults) -> Section:
-        """Return tables and charts of the similarity to training identities."""
-        copies = {name: found for name, found in results.copies.items() if found}
-        verdict = _verdict(results, has_heldout=self.heldout is not None)
+        scores: Mapping[str, PrivacyScore],
+        all_copies: Copies,
+        panels: Sequence[Panels],
+        source: str,
+    ) -> Section:
+        copies = {name: found for name, found in all_copies.items() if found}
+        verdict = _verdict(scores, copies, has_heldout=self.heldout is not None)
         blocks: list[Block] = [Text(label="Verdict", text=verdict)]
         if copies:
-            blocks.append(_copies(copies, results.scores))
-        for name, score in results.scores.items():
-            blocks += [_nearest(name, score), _above(name, score, results.source)]
+            blocks.append(_copies(copies, scores))
+        for name, score in scores.items():
+            blocks += [_nearest(name, score), _above(name, score, source)]
             blocks += [_tests(name, score), _chart(name, score)]
-        is_audited = len(self.faces) > 1 or not results.scores
+        is_audited = len(self.faces) > 1 or not scores
         return Section(
             key=self.key,
             title=self.title,
             lead="Do samples show training identities. The nearest of many images is always "
             "somewhat similar; the leak is what exceeds real identities that were held out.",
-            blocks=(*blocks, *results.panels),
+            blocks=(*blocks, *panels),
             alarm=verdict if copies else "",
             data={
                 "verdict": verdict,
-                "copies": results.copies,
-                "thresholds": results.source,
-                "recognisers": {name: _data(score) for name, score in results.scores.items()},
+                "copies": all_copies,
+                "thresholds": source,
+                "recognisers": {name: _data(score) for name, score in scores.items()},
             },
             headlines=(
                 Headline(
@@ -191,7 +131,7 @@ class PrivacyTopic(Topic):
                 ),
                 *(
                     headline
-                    for name, score in results.scores.items()
+                    for name, score in scores.items()
                     if name.endswith(MODALITIES[0].name.upper())
                     for headline in _headlines(name, score)
                 ),
@@ -231,16 +171,16 @@ def prepare(options: PrivacyOptions) -> ReportJob:
 # Tables and charts
 
 
-def _verdict(results: PrivacyResults, *, has_heldout: bool) -> str:
+def _verdict(scores: Mapping[str, PrivacyScore], copies: Copies, *, has_heldout: bool) -> str:
     """Return what the numbers say, in sentences for readers who know none of the measures."""
-    copies = {sample for found in results.copies.values() for sample, _, _ in found}
-    if copies:
-        lines = [f"Copies of training images: {len(copies)} samples, which are named below."]
+    named = {sample for found in copies.values() for sample, _, _ in found}
+    if named:
+        lines = [f"Copies of training images: {len(named)} samples, which are named below."]
     else:
         lines = ["No sample is named as a copy of a training image."]
     near = [
         name
-        for name, score in results.scores.items()
+        for name, score in scores.items()
         if (excess := score.statistics["mean"].excess) is not None and (excess.low or 0) > 0
     ]
     if not has_heldout:
@@ -261,9 +201,7 @@ def _verdict(results: PrivacyResults, *, has_heldout: bool) -> str:
     return "\n".join(lines)
 
 
-def _copies(
-    copies: Mapping[str, Sequence[tuple[str, str, float]]], scores: Mapping[str, PrivacyScore]
-) -> Table:
+def _copies(copies: Copies, scores: Mapping[str, PrivacyScore]) -> Table:
     rows = [
         (name, sample, training, f"{cosine:.4f}", f"{scores[name].copies.threshold:.4f}")
         for name, found in copies.items()

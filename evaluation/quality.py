@@ -55,14 +55,11 @@ class QualityTopic(Topic):
     sampler: IndexedSampler | None
     network: Path | None
 
-    def measure(self, progress: Progress) -> list[MetricResult]:
-        """Measure everything, together with the other processes; only the first gets results."""
+    def measure(self, progress: Progress) -> Section:
+        """Measure everything, together with the other processes; only the first gets numbers."""
         with init_distributed(torch.device(self.plan.device)) as world:
             shown = progress if world.is_first else None
-            return evaluate(self.plan, self.fake, self.sampler, world=world, progress=shown)
-
-    def section(self, results: list[MetricResult]) -> Section:
-        """Return the table of metrics."""
+            results = evaluate(self.plan, self.fake, self.sampler, world=world, progress=shown)
         subject = self.fake.name
         against = None if self.plan.real is None else self.plan.real.name
         rows = []

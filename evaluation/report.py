@@ -5,7 +5,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -182,7 +181,7 @@ def format_cell(cell: Cell) -> str:
     if cell is None:
         return "–"
     if isinstance(cell, Estimate):
-        return " ".join(part for part in (estimate_text(cell), count_text(cell)) if part)
+        return f"{estimate_text(cell)} n = {cell.n:,}"
     return cell if isinstance(cell, str) else format_number(cell)
 
 
@@ -194,13 +193,8 @@ def estimate_text(estimate: Estimate) -> str:
     return f"{value} [{format_number(estimate.low)}, {format_number(estimate.high)}]"
 
 
-def count_text(estimate: Estimate) -> str:
-    """Return the number of observations behind an estimate."""
-    return f"n = {estimate.n:,}"
-
-
 def to_plain(value: Any) -> Any:
-    """Return dataclasses, arrays and enums as plain containers; what is not finite becomes None.
+    """Return dataclasses and arrays as plain containers; what is not finite becomes None.
 
     A dataclass field's metadata "json" is its key in files, where that is another than its name.
     """
@@ -217,8 +211,6 @@ def to_plain(value: Any) -> Any:
         return to_plain(value.tolist())
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [to_plain(entry) for entry in value]
-    if isinstance(value, Enum):
-        return value.value
     if isinstance(value, np.generic):
         return to_plain(value.item())
     if isinstance(value, float):

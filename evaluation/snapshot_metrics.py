@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from data.pairs import open_pairs
@@ -20,39 +21,30 @@ from torch_utils.distributed import World
 _log = logging.getLogger(__name__)
 
 
-class SnapshotMetrics:
-    """What is measured of each snapshot of a run.
+def measure_snapshot(
+    plan: MetricPlan, path: Path, sampler: IndexedSampler, nimg: int, world: World
+) -> dict[str, float]:
+    """Measure a snapshot and write the results beside it; all processes call it together.
 
     Args:
         plan: metrics, networks and real images.
+        path: of the snapshot.
+        sampler: of its generator.
+        nimg: images that training had shown.
+        world: the processes.
+    Returns: name -> number in the first process, nothing in the others.
     """
-
-    def __init__(self, plan: MetricPlan) -> None:
-        self.plan = plan
-
-    def __call__(
-        self, path: Path, sampler: IndexedSampler, nimg: int, world: World
-    ) -> dict[str, float]:
-        """Measure a snapshot and write the results beside it; all processes call it together.
-
-        Args:
-            path: of the snapshot.
-            sampler: of its generator.
-            nimg: images that training had shown.
-            world: the processes.
-        Returns: name -> number in the first process, nothing in the others.
-        """
-        began = time.monotonic()
-        fake = SampledImages(sampler, count_images(self.plan.metrics))
-        results = evaluate(self.plan, fake, sampler, world=world)
-        seconds = time.monotonic() - began
-        for result in results:
-            _record(result, path, nimg=nimg, seconds=seconds, processes=world.size)
-        values = {name: entry.value for one in results for name, entry in one.values.items()}
-        if values:
-            shown = ", ".join(f"{name} {format_number(value)}" for name, value in values.items())
-            _log.info("%s: %s (%s)", path.name, shown, format_seconds(seconds))
-        return values
+    began = time.monotonic()
+    fake = SampledImages(sampler, count_images(plan.metrics))
+    results = evaluate(plan, fake, sampler, world=world)
+    seconds = time.monotonic() - began
+    for result in results:
+        _record(result, path, nimg=nimg, seconds=seconds, processes=world.size)
+    values = {name: entry.value for one in results for name, entry in one.values.items()}
+    if values:
+        shown = ", ".join(f"{name} {format_number(value)}" for name, value in values.items())
+        _log.info("%s: %s (%s)", path.name, shown, format_seconds(seconds))
+    return values
 
 
 def prepare_snapshot_metrics(
@@ -63,7 +55,7 @@ def prepare_snapshot_metrics(
     seed: int,
     device: str,
     may_fetch: bool = True,
-) -> SnapshotMetrics | None:
+) -> partial[dict[str, float]] | None:
     """Load the networks and find the real images, before a run begins.
 
     Args:
@@ -73,7 +65,7 @@ def prepare_snapshot_metrics(
         seed: of subsets.
         device: that computes.
         may_fetch: fetch networks that are not here.
-    Returns: what is called with each snapshot; None where networks may have to be fetched and must
+    Returns: `measure_snapshot` of these; None where networks may have to be fetched and must
         not be.
     Raises: ValueError or FileNotFoundError naming what is missing.
     """
@@ -88,7 +80,7 @@ def prepare_snapshot_metrics(
         device=device,
         cache=FeatureCache(),
     )
-    return SnapshotMetrics(plan)
+    return partial(measure_snapshot, plan)
 
 
 def _record(result: MetricResult, path: Path, *, nimg: int, seconds: float, processes: int) -> None:
@@ -110,13 +102,10 @@ def _record(result: MetricResult, path: Path, *, nimg: int, seconds: float, proc
         "num_real": result.num_real,
     }
     file = path.with_name(f"metric-{result.name}.jsonl")
-    lines = [line for line in _lines(file) if _is_before(line, nimg)]
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    lines = [line for line in lines if _is_before(line, nimg)]
     with files.atomic_write(file, "w") as stream:
         stream.writelines(f"{line}\n" for line in (*lines, json.dumps(record)))
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def _is_before(line: str, nimg: int) -> bool:

@@ -33,12 +33,14 @@ class Topic(ABC):
     title: ClassVar[str]
 
     @abstractmethod
-    def measure(self, progress: Progress) -> Any:
-        """Return the numbers. Raises: NotMeasuredError where the data do not allow any."""
+    def measure(self, progress: Progress) -> Section:
+        """Return its part of the report. Raises: NotMeasuredError where the data allow none."""
 
-    @abstractmethod
-    def section(self, results: Any) -> Section:
-        """Return the part of the report that shows what `measure` returned."""
+    @classmethod
+    def skip(cls, reason: str) -> Section:
+        """Return the section that says why nothing is measured."""
+        skipped = ((cls.title, " ".join(reason.split())),)
+        return Section(key=cls.key, title=cls.title, lead="Not measured.", skipped=skipped)
 
 
 @contextlib.contextmanager
@@ -59,25 +61,6 @@ def damage_is_unmeasured() -> Iterator[None]:
         raise NotMeasuredError(str(error)) from error
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A topic that is not measured.
-
-    Attributes:
-        topic: which.
-        reason: why.
-    """
-
-    topic: type[Topic]
-    reason: str
-
-    def section(self) -> Section:
-        """Return a section that says so."""
-        title = self.topic.title
-        skipped = ((title, " ".join(self.reason.split())),)
-        return Section(key=self.topic.key, title=title, lead="Not measured.", skipped=skipped)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ReportJob(Job):
     """Measures topics and writes the page, the JSON and the tables.
@@ -85,8 +68,8 @@ class ReportJob(Job):
     Attributes:
         name: of the files.
         title, subtitle: of the page.
-        topics: in the order of the page. A single one must be measurable; of several, what the data
-            do not allow is skipped and named on the page.
+        topics: in the order of the page; a section stands for a topic that is skipped. A single one
+            must be measurable; of several, what the data do not allow is named on the page.
         plan: what --dry-run prints.
         options: of the command: where the files go, and the seed.
         inputs: returns what is read -> its SHA-256.
@@ -96,7 +79,7 @@ class ReportJob(Job):
     name: str
     title: str
     subtitle: str
-    topics: Sequence[Topic | Skipped]
+    topics: Sequence[Topic | Section]
     plan: Mapping[str, Any]
     options: EvaluationOptions
     inputs: Callable[[], Mapping[str, str]]
@@ -129,16 +112,15 @@ class ReportJob(Job):
             raise JobError("\n".join([text, *alarms]))
         return text
 
-    def _section(self, topic: Topic | Skipped, progress: Progress) -> Section:
-        if isinstance(topic, Skipped):
-            return topic.section()
+    def _section(self, topic: Topic | Section, progress: Progress) -> Section:
+        if isinstance(topic, Section):
+            return topic
         try:
-            results = topic.measure(progress)
+            return topic.measure(progress)
         except NotMeasuredError as error:
             if len(self.topics) == 1:
                 raise
-            return Skipped(type(topic), str(error)).section()
-        return topic.section(results)
+            return topic.skip(str(error))
 
 
 def check_outdir(path: Path) -> None:

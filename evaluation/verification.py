@@ -1,13 +1,13 @@
 """Verification: can identities be distinguished, in each spectrum and across spectra."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from biometrics.comparisons import compare
-from biometrics.embedding import load_embedder
+from biometrics.embedding import Embeddings, load_embedder
 from biometrics.verification import OperatingPoint, VerificationScore, score_comparisons
 from data.plots import Line, plot_histograms, plot_lines, to_svg
 from data.sample_index import SampleIndex
@@ -38,23 +38,6 @@ from torch_utils.devices import resolve_repeatable
 _LEVELS = {0.01: "FMR100", 0.001: "FMR1000"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerificationResults:
-    """Error rates of comparisons.
-
-    Attributes:
-        scores: what was compared ("samples, RGB") -> its error rates.
-        enrolments: set and modality -> share of images without an embedding.
-        folds: names of .bin files -> their ten-fold scores.
-        skipped: (what was not measured, why).
-    """
-
-    scores: Mapping[str, VerificationScore]
-    enrolments: Mapping[str, Estimate]
-    folds: Mapping[str, FoldScore]
-    skipped: tuple[tuple[str, str], ...]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VerificationTopic(Topic):
     """Comparisons of the images of data sets, of a list of pairs, or of `.bin` archives.
@@ -78,56 +61,51 @@ class VerificationTopic(Topic):
     pair_file: Path = Path()
     bins: tuple[tuple[Path, Path], ...] = ()
 
-    def measure(self, progress: Progress) -> VerificationResults:
+    def measure(self, progress: Progress) -> Section:
         """Compare each modality with itself, and RGB galleries with probes of the others.
 
         Raises: NotMeasuredError where nothing can be compared.
         """
         folds = {str(path): self._score_bin(path, weights) for path, weights in self.bins}
+        scores: dict[str, VerificationScore] = {}
         enrolments: dict[str, Estimate] = {}
-        for name, samples in self.sets.items():
-            for modality in samples.modalities:
-                if self.pairs and modality not in self._listed_modalities:
-                    continue
-                failures = self.faces.of(samples, modality, progress).failures
-                enrolments[f"{name}, {modality.upper()}"] = wilson(len(failures), len(samples))
-            if self.pairs:
-                break
         skipped: list[tuple[str, str]] = []
-        scores = self._score_list(progress)
-        for name, samples in {} if self.pairs else self.sets.items():
-            for label, *modalities in list_comparisons(samples):
-                sides = [self.faces.of(samples, m, progress).side() for m in modalities if m]
+        listed = {modality for pair in self.pairs for modality, _ in (pair.first, pair.second)}
+        for name, samples in self.sets.items():
+            modalities = [m for m in samples.modalities if m in listed or not listed]
+            embedded = {m: self.faces.of(samples, m, progress) for m in modalities}
+            for modality, found in embedded.items():
+                failed = wilson(len(found.failures), len(samples))
+                enrolments[f"{name}, {modality.upper()}"] = failed
+            if listed:
+                score = score_comparisons(compare_pairs([*self.pairs], embedded), seed=self.seed)
+                scores[f"pairs of {self.pair_file.name}"] = score
+                break  # of the first set
+            for label, compared in list_comparisons(samples):
                 with skip_unmeasured(skipped, f"verification of {name}, {label}"):
-                    found = compare(*sides, device=self.faces.device, seed=self.seed)
-                    scores[f"{name}, {label}"] = score_comparisons(found, seed=self.seed)
+                    scores[f"{name}, {label}"] = self._score([embedded[m] for m in compared])
         if not scores and not folds:
             raise NotMeasuredError("; ".join(f"{what}: {why}" for what, why in skipped))
-        return VerificationResults(
-            scores=scores, enrolments=enrolments, folds=folds, skipped=tuple(skipped)
-        )
+        return self._section(scores, enrolments, folds, skipped)
 
-    @property
-    def _listed_modalities(self) -> set[str]:
-        return {modality for pair in self.pairs for modality, _ in (pair.first, pair.second)}
-
-    def _score_list(self, progress: Progress) -> dict[str, VerificationScore]:
-        if not self.pairs:
-            return {}
-        samples = next(iter(self.sets.values()))
-        embedded = {m: self.faces.of(samples, m, progress) for m in self._listed_modalities}
-        score = score_comparisons(compare_pairs([*self.pairs], embedded), seed=self.seed)
-        return {f"pairs of {self.pair_file.name}": score}
+    def _score(self, sides: Sequence[Embeddings]) -> VerificationScore:
+        gallery, *probes = (embeddings.side() for embeddings in sides)
+        comparisons = compare(gallery, *probes, device=self.faces.device, seed=self.seed)
+        return score_comparisons(comparisons, seed=self.seed)
 
     def _score_bin(self, path: Path, weights: Path) -> FoldScore:
         """Return the ten-fold score of a .bin: f(x) + f(mirrored x), as the protocol asks."""
-        archive = read_pair_archive(path)
+        images, is_same = read_pair_archive(path)
         embedder = load_embedder(weights, device=self.faces.device, flip=True)
-        return score_folds(embed_distances(archive, embedder, str(path)), archive.is_same)
+        return score_folds(embed_distances(images, embedder, str(path)), is_same)
 
-    def section(self, results: VerificationResults) -> Section:
-        """Return tables and curves of the comparisons."""
-        scores = results.scores
+    def _section(
+        self,
+        scores: Mapping[str, VerificationScore],
+        enrolments: Mapping[str, Estimate],
+        folds: Mapping[str, FoldScore],
+        skipped: Sequence[tuple[str, str]],
+    ) -> Section:
         blocks: list[Block] = []
         if scores:
             blocks += [_rates(scores), _separation(scores)]
@@ -150,17 +128,17 @@ class VerificationTopic(Topic):
             )
             blocks += [_det(scores), _roc(scores)]
             blocks += [_distributions(name, score) for name, score in scores.items()]
-        if results.enrolments:
+        if enrolments:
             blocks.append(
                 Table(
                     caption="Failure to enrol: images that gave no embedding",
                     columns=("Images", "Share"),
-                    rows=tuple(results.enrolments.items()),
+                    rows=tuple(enrolments.items()),
                     note="n counts images; Wilson's interval.",
                 )
             )
-        if results.folds:
-            blocks.append(_folds(results.folds))
+        if folds:
+            blocks.append(_folds(folds))
         return Section(
             key=self.key,
             title=self.title,
@@ -170,14 +148,14 @@ class VerificationTopic(Topic):
             data={
                 "recogniser": self.faces.name,
                 "comparisons": scores,
-                "failure_to_enrol": results.enrolments,
-                "folds": {name: _fold_data(fold) for name, fold in results.folds.items()},
+                "failure_to_enrol": enrolments,
+                "folds": {name: _fold_data(fold) for name, fold in folds.items()},
             },
             headlines=tuple(
                 Headline(label=f"EER, {name}", value=score.eer, meaning="verification; 0 is best")
                 for name, score in list(scores.items())[:4]
             ),
-            skipped=results.skipped,
+            skipped=tuple(skipped),
         )
 
 

@@ -96,7 +96,7 @@ def edge_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def score_alignment(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    load: Callable[[int], Sequence[np.ndarray]],
     identities: Sequence[str],
     *,
     seed: int = 0,
@@ -109,8 +109,7 @@ def score_alignment(
     same places. Where all pairs are said to be of one identity, other pairs take their place.
 
     Args:
-        pairs: (first, second) images, [C, H, W] uint8, of one size within a pair; may read them
-            when asked.
+        load: position of a pair -> its two images, [C, H, W] uint8, of one size.
         identities: of each pair.
         seed: of the partners and of resampling.
         advance: is told of each pair that is done.
@@ -120,8 +119,8 @@ def score_alignment(
         raise NotMeasuredError(f"alignment needs at least two pairs, got {len(identities)}")
     shifts, own, chance = [], [], []
     for index, partners in enumerate(_partners(identities, seed)):
-        first, second = (edge_strength(image) for image in pairs[index])
-        others = [edge_strength(pairs[partner][1]) for partner in partners]
+        first, second = (edge_strength(image) for image in load(index))
+        others = [edge_strength(load(partner)[1]) for partner in partners]
         shifts.append(displacement(first, second))
         own.append(edge_correlation(first, second))
         found = [edge_correlation(first, other) for other in others if other.shape == first.shape]

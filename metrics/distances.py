@@ -4,7 +4,6 @@ They may be called FID and KID only for features of the published Inception netw
 """
 
 import contextlib
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -53,19 +52,6 @@ def _root(covariance: Floats, *, is_full_rank: bool) -> Floats:
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
-@dataclass(frozen=True, kw_only=True)
-class KernelDistance:
-    """The kernel distance over random subsets.
-
-    Attributes:
-        mean: of the subsets' unbiased estimates; may be below 0.
-        subsets: [S] float64, the estimates.
-    """
-
-    mean: float
-    subsets: Floats
-
-
 def kernel_distance(
     real: Features,
     fake: Features,
@@ -74,8 +60,8 @@ def kernel_distance(
     subsets: int = KID_SUBSETS,
     subset_size: int = KID_SUBSET_SIZE,
     identities: tuple[np.ndarray, np.ndarray] | None = None,
-) -> KernelDistance:
-    """Return the unbiased squared maximum mean discrepancy with the cubic polynomial kernel.
+) -> Floats:
+    """Return unbiased squared maximum mean discrepancies with the cubic polynomial kernel.
 
     It is unbiased for independent images. Images of one identity are not: with `identities`, pairs
     of one identity are left out of a set's comparisons with itself.
@@ -86,6 +72,7 @@ def kernel_distance(
         subsets: number of random subsets; one is enough where all rows fit into a subset.
         subset_size: rows of each set in a subset, at most the smaller set.
         identities: [N] and [M] number of each row's identity; None is the published measure.
+    Returns: [S] float64, one a subset, each may be below 0; their mean is the distance.
     Source: Binkowski et al. 2018 (arXiv:1801.01401), equation 4 and section 4.
     """
     check_comparable(real, fake, at_least=2)
@@ -98,8 +85,7 @@ def kernel_distance(
         values.append(squared_mmd(fake[i].astype(np.float64), real[j].astype(np.float64), own))
         if size == len(fake) == len(real):
             break  # every further subset is the same
-    estimates = np.array(values)
-    return KernelDistance(mean=float(estimates.mean()), subsets=estimates)
+    return np.array(values)
 
 
 def squared_mmd(

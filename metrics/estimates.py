@@ -87,16 +87,12 @@ def estimate_of(value: float, replicates: Sequence[float], *, n: int, clusters: 
     return Estimate(value=value, low=low, high=high, n=n, clusters=clusters)
 
 
-def share_of(value: float, replicates: Sequence[float], *, n: int, clusters: int) -> Estimate:
+def bounded_share(share: Estimate) -> Estimate:
     """Return a share with its bootstrap interval, or Wilson's where all replicates are alike.
 
     No error in any replicate does not mean that there are none: where a share is 0 or 1 in all of
     them, identities take the place of observations, as those of one identity may err together.
     """
-    return _with_bounds(estimate_of(value, replicates, n=n, clusters=clusters))
-
-
-def _with_bounds(share: Estimate) -> Estimate:
     if share.value not in (0.0, 1.0) or share.low != share.high or share.clusters is None:
         return share
     bounds = wilson(share.value * share.clusters, share.clusters)
@@ -139,9 +135,7 @@ def clustered_share(flags: np.ndarray, groups: Sequence[str], *, seed: int = 0) 
 
     Raises: ValueError where there are no flags or other numbers of groups.
     """
-    values = np.asarray(flags, dtype=bool).astype(np.float64)
-    found = clustered(values, groups, weighted_mean, seed=seed)
-    return _with_bounds(found)
+    return bounded_share(clustered(np.asarray(flags, bool), groups, weighted_mean, seed=seed))
 
 
 def weighted_mean(values: Floats, weights: Floats) -> float:

@@ -58,7 +58,7 @@ def test_nobody_can_be_enrolled(tmp_path):
 def test_a_set_that_is_too_small_has_no_thresholds(tmp_path):
     samples = open_samples(write_pairs(tmp_path, ["1_0", "2_0"]))
     faces = Faces("pixels", PixelEmbedder())
-    assert measure_thresholds(samples, faces, progress=no_progress) == {}
+    assert measure_thresholds(samples, faces, ["rgb"], no_progress) == {}
 
 
 def test_the_filters_thresholds_are_read(tmp_path):

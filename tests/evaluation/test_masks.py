@@ -24,7 +24,7 @@ def test_masks_of_two_layouts_meet(tmp_path):
     write_image(folder / "0_RGB.png", random_pixels(0))
     topic = open_topic(tmp_path / "a", folder, seed=0)
     assert topic.classes == ("class 0", "class 1", "class 2")
-    assert topic.measure(no_progress).pixel_accuracy.value == 1
+    assert topic.measure(no_progress).data["score"].pixel_accuracy.value == 1
 
 
 @pytest.mark.parametrize(

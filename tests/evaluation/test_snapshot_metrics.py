@@ -7,7 +7,7 @@ import pytest
 from data.samples import open_samples
 from evaluation.features import FolderImages
 from evaluation.names import parse_metrics
-from evaluation.snapshot_metrics import SnapshotMetrics, prepare_snapshot_metrics
+from evaluation.snapshot_metrics import measure_snapshot, prepare_snapshot_metrics
 from tests.evaluation.test_generator_metrics import plan_of
 from tests.helpers.measures import Numbers, write_people
 from torch_utils.distributed import World
@@ -18,11 +18,11 @@ FILE = "metric-fd40_full.pixels.jsonl"
 @pytest.fixture
 def measured(tmp_path):
     real = FolderImages(open_samples(write_people(tmp_path / "set")))
-    metrics = SnapshotMetrics(plan_of("fid40_full,pr403_full_NIR", real))
+    plan = plan_of("fid40_full,pr403_full_NIR", real)
 
     def measure(kimg, nimg=None, offset=0):
         path = tmp_path / f"network-snapshot-{kimg:06d}.pkl"
-        return metrics(path, Numbers(offset), nimg or kimg * 1000, World())
+        return measure_snapshot(plan, path, Numbers(offset), nimg or kimg * 1000, World())
 
     return measure
 
@@ -89,7 +89,7 @@ def test_the_folder_of_rgb_images_may_have_any_name(tmp_path):
         seed=0,
         device="cpu",
     )
-    assert len(prepared.plan.real) == 36
+    assert len(prepared.args[0].real) == 36
 
 
 def test_preparation_names_what_is_missing(tmp_path):
