@@ -9,9 +9,11 @@ against a million need little more memory than their embeddings.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from metrics import NotMeasuredError
@@ -123,34 +125,30 @@ def compare(
         gallery, probes: the sides; without probes each pair of images is compared once.
         exact_limit: comparisons that are kept as they are; more are counted in bins.
         device: of the products.
-        seed: of the groups of identities, see HistogramComparisons.
-    Raises: ValueError where there is no mated, or no non-mated, comparison.
+        seed: of the groups of identities, see `count_comparisons`.
+    Raises: NotMeasuredError where no mated, or no non-mated, comparison could be made.
     """
     count = len(gallery.vectors)
     number = count * (count - 1) // 2 if probes is None else count * len(probes.vectors)
     if number > exact_limit:
-        return HistogramComparisons(gallery, probes, device=device, seed=seed)
-    kept: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for block in _Matrix(gallery, probes, groups=1, device=device).blocks(0, 0, BLOCK):
-        scores = torch.where(block.is_made(), block.scores().double(), -math.inf)
-        for kind, found in kept.items():
-            i, j = torch.nonzero((block.is_mated() == kind) & block.is_tried(), as_tuple=True)
-            rows = torch.stack([scores[i, j], *block.identities(i, j)])
-            found.append((rows[:, ~block.is_one_capture(i, j)] if kind else rows).cpu().numpy())
-    (mated, mated_identities, _), (non_mated, *non_mated_identities) = (
-        np.concatenate(found, axis=1) for found in kept.values()
-    )
-    check_counts(len(mated), len(non_mated))
-    return ExactComparisons(mated, mated_identities, non_mated, tuple(non_mated_identities))
-
-
-def check_counts(mated: int, non_mated: int) -> None:
-    """Raise ValueError unless there are comparisons of both kinds."""
-    if mated == 0 or non_mated == 0:
+        found = count_comparisons(gallery, probes, device=device, seed=seed)
+    else:
+        kept: dict[bool, list[np.ndarray]] = {True: [], False: []}
+        for block in _in_blocks(gallery, probes, device=device)[1]:
+            scores = torch.where(block.is_made(), block.scores().double(), -math.inf)
+            for kind, parts in kept.items():
+                is_kind = block.is_tried() & (block.is_mated() == kind)
+                i, j = torch.nonzero(is_kind, as_tuple=True)
+                identities = block.first.identities[i], block.second.identities[j]
+                parts.append(torch.stack([scores[i, j], *identities]).cpu().numpy())
+        mated, non_mated = (np.concatenate(parts, axis=1) for parts in kept.values())
+        found = exact_comparisons(*mated[:2], non_mated[0], tuple(non_mated[1:]))
+    if found.num_mated == 0 or found.num_non_mated == 0:
         raise NotMeasuredError(
             "verification needs two identities and two images of one of them: "
-            f"got {mated} mated and {non_mated} non-mated comparisons"
+            f"got {found.num_mated} mated and {found.num_non_mated} non-mated comparisons"
         )
+    return found
 
 
 def bin_of(scores: np.ndarray) -> np.ndarray:
@@ -158,13 +156,95 @@ def bin_of(scores: np.ndarray) -> np.ndarray:
     return np.floor((np.asarray(scores) + 1) * (BINS / 2) + 1e-6).clip(0, BINS - 1).astype(np.int64)
 
 
-class ExactComparisons:
-    """All scores in memory.
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """How often each value was scored, in rows: one a comparison, or one a pair of groups.
 
     Attributes:
-        clusters: number of identities, which a bootstrap draws.
-        num_mated, num_non_mated: how many scores there are.
-        resolution: width of the bins; None, as scores are exact.
+        clusters: numbers of the identity of each row, or of the two of non-mated ones.
+        counts: [rows, V] numbers of scores, dense or sparse. Products of integers would copy
+            them each time; float64 counts exactly up to 2**53.
+        failed: [rows] comparisons that could not be made.
+        sums: [rows, 2] sums and sums of squares of the scores; None where the values are exact.
+    """
+
+    clusters: Sequence[Codes]
+    counts: Floats | sparse.csr_array
+    failed: np.ndarray
+    sums: Floats | None = None
+
+    @classmethod
+    def in_bins(cls, *clusters: Codes) -> "_Counts":
+        rows = len(clusters[0])
+        return cls(clusters, np.zeros((rows, BINS)), np.zeros(rows), np.zeros((rows, 2)))
+
+    def add(self, row: int, scores: Tensor, failed: int = 0, sign: int = 1) -> None:
+        """Count scores in the bins of a row; a sign of -1 takes them off."""
+        values = scores.double()
+        self.failed[row] += sign * failed
+        self.sums[row] += sign * np.array([float(values.sum()), float(values @ values)])
+        bins = values.add_(1).mul_(BINS / 2).add_(1e-6).floor_().clamp_(0, BINS - 1).int()
+        self.counts[row] += sign * torch.bincount(bins, minlength=BINS).cpu().numpy()
+
+    def weigh(self, values: Floats, draw: Floats) -> Scores:
+        """Return the scores where cluster k occurs draw[k] times."""
+        rows = np.prod([draw[codes] for codes in self.clusters], axis=0)
+        weights = rows @ self.counts
+        total = float(weights.sum())
+        mean = variance = math.nan
+        if total > 0 and self.sums is None:
+            mean = float(values @ weights / total)
+            variance = float(((values - mean) ** 2) @ weights / total)
+        elif total > 0:
+            mean, square = (rows @ self.sums / total).tolist()
+            variance = max(square - mean**2, 0.0)
+        return Scores(values, weights, float(rows @ self.failed), mean, variance)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparisons:
+    """The scores of mated and of non-mated comparisons, and whose they are.
+
+    Attributes:
+        values: [V] at which scores are counted.
+        mated, non_mated: counts at these values.
+        clusters: number of identities, or of groups of them, which a bootstrap draws.
+        resolution: width of the bins; None where scores are exact.
+    """
+
+    values: Floats
+    mated: _Counts
+    non_mated: _Counts
+    clusters: int
+    resolution: float | None = None
+
+    @property
+    def num_mated(self) -> int:
+        """Number of mated scores."""
+        return round(self.mated.counts.sum())
+
+    @property
+    def num_non_mated(self) -> int:
+        """Number of non-mated scores."""
+        return round(self.non_mated.counts.sum())
+
+    def tally(self, draw: Floats | None = None) -> Tally:
+        """Return the scores where cluster k occurs draw[k] times; None is once each.
+
+        A mated comparison then weighs draw[k], a non-mated one draw[k] * draw[l]: copies of one
+        identity are not compared with each other.
+        """
+        draw = np.ones(self.clusters) if draw is None else draw
+        return Tally(*(kind.weigh(self.values, draw) for kind in (self.mated, self.non_mated)))
+
+
+def exact_comparisons(
+    mated: np.ndarray,
+    mated_identities: Names,
+    non_mated: np.ndarray,
+    non_mated_identities: tuple[Names, Names],
+) -> Comparisons:
+    """Return comparisons whose scores are kept as they are.
 
     Args:
         mated: [M] scores; -inf is a comparison that failed.
@@ -173,69 +253,37 @@ class ExactComparisons:
         non_mated_identities: ([N], [N]) of the two identities.
     Raises: ValueError for NaN or other lengths.
     """
-
-    resolution = None
-
-    def __init__(
-        self,
-        mated: np.ndarray,
-        mated_identities: Names,
-        non_mated: np.ndarray,
-        non_mated_identities: tuple[Names, Names],
-    ) -> None:
-        first, second = non_mated_identities
-        if len(mated) != len(mated_identities) or not len(non_mated) == len(first) == len(second):
-            raise ValueError("scores: a mated one needs one identity, a non-mated one two")
-        codes, self.clusters = group_numbers(np.concatenate([mated_identities, first, second]))
-        own, *both = np.split(codes, [len(mated), len(mated) + len(first)])
-        self._kinds = (
-            _Kept(np.asarray(mated), "mated scores", own),
-            _Kept(np.asarray(non_mated), "non-mated scores", *both),
-        )
-        self.num_mated, self.num_non_mated = (len(kind.scores) for kind in self._kinds)
-        self._values = np.unique(np.concatenate([kind.scores for kind in self._kinds]))
-        self._places = [np.searchsorted(self._values, kind.scores) for kind in self._kinds]
-
-    def tally(self, draw: Floats | None = None) -> Tally:
-        """Return the scores where identity k occurs draw[k] times; None is once each.
-
-        A mated comparison then weighs draw[k], a non-mated one draw[k] * draw[l]: copies of one
-        identity are not compared with each other.
-        """
-        draw = np.ones(self.clusters) if draw is None else draw
-        found = []
-        for kind, places in zip(self._kinds, self._places, strict=True):
-            of_scores, of_failed = kind.weights(draw)
-            weights = np.bincount(places, weights=of_scores, minlength=len(self._values))
-            mean, variance = _mean_and_variance(self._values, weights)
-            found.append(Scores(self._values, weights, float(of_failed.sum()), mean, variance))
-        return Tally(*found)
+    first, second = non_mated_identities
+    if len(mated) != len(mated_identities) or not len(non_mated) == len(first) == len(second):
+        raise ValueError("scores: a mated one needs one identity, a non-mated one two")
+    number = len(mated)
+    codes, clusters = group_numbers(np.concatenate([mated_identities, first, second]))
+    own, *both = np.split(codes, [number, number + len(first)])
+    scores = np.concatenate([mated, non_mated])
+    is_failed = np.isneginf(scores)
+    values, places = np.unique(check_finite(scores[~is_failed], "scores"), return_inverse=True)
+    counts = sparse.csr_array(
+        (np.ones(len(places)), places.reshape(-1), [0, *np.cumsum(~is_failed)]),
+        shape=(len(scores), len(values)),
+    )
+    return Comparisons(
+        values,
+        _Counts([own], counts[:number], is_failed[:number]),
+        _Counts(both, counts[number:], is_failed[number:]),
+        clusters,
+    )
 
 
-class _Kept:
-    """Scores of one kind with their identities; those of -inf are apart, as failed."""
-
-    def __init__(self, scores: np.ndarray, name: str, *identities: Codes) -> None:
-        self._is_failed = np.isneginf(scores)
-        self.scores = check_finite(scores[~self._is_failed], name)
-        self._identities = identities
-
-    def weights(self, draw: Floats) -> tuple[Floats, Floats]:
-        """Return the weights of the scores and of the failed comparisons."""
-        weights = np.prod([draw[codes] for codes in self._identities], axis=0)
-        return weights[~self._is_failed], weights[self._is_failed]
-
-
-def _mean_and_variance(values: Floats, weights: Floats) -> tuple[float, float]:
-    total = weights.sum()
-    if total <= 0:
-        return math.nan, math.nan
-    mean = float(values @ weights / total)
-    return mean, float(((values - mean) ** 2) @ weights / total)
-
-
-class HistogramComparisons:
-    """Counts of scores in bins, for every two groups of identities by themselves.
+def count_comparisons(
+    gallery: Side,
+    probes: Side | None = None,
+    *,
+    groups: int = GROUPS,
+    block: int = BLOCK,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Comparisons:
+    """Count scores in bins, for every two groups of identities by themselves.
 
     A bootstrap draws groups, each a random share of the identities; with at most `groups`
     identities each is a group of its own. Rates at the edges of bins, means and variances are
@@ -248,215 +296,123 @@ class HistogramComparisons:
         block: rows and columns of scores in memory at once.
         device: where the products are computed.
         seed: of the groups.
-    Raises: ValueError where there is no mated, or no non-mated, comparison.
     """
-
-    resolution = 2 / BINS
-
-    def __init__(
-        self,
-        gallery: Side,
-        probes: Side | None = None,
-        *,
-        groups: int = GROUPS,
-        block: int = BLOCK,
-        device: str | torch.device = "cpu",
-        seed: int = 0,
-    ) -> None:
-        if block < 1 or groups < 1:
-            raise ValueError(f"block and groups must be at least 1, got {block} and {groups}")
-        matrix = _Matrix(gallery, probes, groups=groups, device=device, seed=seed)
-        self.clusters = matrix.groups
-        rows = {True: self.clusters, False: self.clusters**2}
-        # Products of integers would copy them each time; float64 counts exactly up to 2**53.
-        self._counts = {kind: np.zeros((count, BINS)) for kind, count in rows.items()}
-        # number, sum, sum of squares and failed ones of each pair of groups
-        self._sums = {kind: np.zeros((count, 4)) for kind, count in rows.items()}
-        for g, h in matrix.pairs():
-            for part in matrix.blocks(g, h, block):
-                self._count(part, g, h)
-        self.num_mated, self.num_non_mated = (
-            round(self._sums[kind][:, 0].sum()) for kind in (True, False)
-        )
-        check_counts(self.num_mated, self.num_non_mated)
-
-    def tally(self, draw: Floats | None = None) -> Tally:
-        """Return the scores where group k occurs draw[k] times, as of ExactComparisons."""
-        draw = np.ones(self.clusters) if draw is None else draw
-        weights = {True: draw, False: np.outer(draw, draw).ravel()}
-        found = []
-        for kind in (True, False):
-            number, total, squares, failed = (weights[kind] @ self._sums[kind]).tolist()
-            mean = total / number if number > 0 else math.nan
-            variance = max(squares / number - mean**2, 0.0) if number > 0 else math.nan
-            counts = weights[kind] @ self._counts[kind]
-            found.append(Scores(EDGES[:-1], counts, failed, mean, variance))
-        return Tally(*found)
-
-    def _count(self, part: "_Block", g: int, h: int) -> None:
-        """Count all comparisons as non-mated, then take the mated ones, which are few, off."""
-        scores, place = part.scores(), g * self.clusters + h
+    number, blocks = _in_blocks(
+        gallery, probes, groups=groups, size=block, device=device, seed=seed
+    )
+    mated = _Counts.in_bins(np.arange(number))
+    non_mated = _Counts.in_bins(*np.divmod(np.arange(number**2), number))
+    for part in blocks:
+        # All count as non-mated; then the mated ones, which are few, are taken off.
+        row, scores = part.g * number + part.h, part.scores()
         if part.is_whole():
-            self._add(False, place, scores.flatten())
+            non_mated.add(row, scores.flatten())
         else:
-            is_made = part.is_made()
-            self._add(False, place, scores[is_made & part.is_tried()])
-            self._sums[False][place, 3] += int((part.is_tried() & ~is_made).sum())
-        if g != h:  # two groups share no identity
-            return
-        i, j = torch.nonzero(part.is_mated() & part.is_tried(), as_tuple=True)
-        is_made, is_wanted = part.is_made()[i, j], ~part.is_one_capture(i, j)
-        self._add(False, place, scores[i, j][is_made], -1)
-        self._sums[False][place, 3] -= int((~is_made).sum())
-        self._add(True, g, scores[i, j][is_made & is_wanted])
-        self._sums[True][g, 3] += int((is_wanted & ~is_made).sum())
-
-    def _add(self, kind: bool, place: int, scores: Tensor, sign: int = 1) -> None:  # noqa: FBT001
-        values = scores.double()
-        sums = np.array([len(values), float(values.sum()), float(values @ values)])
-        bins = values.add_(1).mul_(BINS / 2).add_(1e-6).floor_().clamp_(0, BINS - 1).int()
-        self._counts[kind][place] += sign * torch.bincount(bins, minlength=BINS).cpu().numpy()
-        self._sums[kind][place, :3] += sign * sums
+            is_made, is_tried = part.is_made(), part.is_tried()
+            non_mated.add(row, scores[is_made & is_tried], int((is_tried & ~is_made).sum()))
+        if part.g == part.h:  # two groups share no identity
+            i, j = torch.nonzero(part.is_mated() & part.is_tried(), as_tuple=True)
+            is_made = part.is_made()[i, j]
+            found = scores[i, j][is_made], int((~is_made).sum())
+            non_mated.add(row, *found, sign=-1)
+            mated.add(part.g, *found)
+    return Comparisons(EDGES[:-1], mated, non_mated, number, 2 / BINS)
 
 
-Comparisons = ExactComparisons | HistogramComparisons
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """One side, its rows in the order of their groups.
-
-    Attributes:
-        vectors: [N, E] float32 on the device.
-        identities: [N] int64 numbers that both sides share.
-        captures: [N] int64 likewise, or None.
-        is_enrolled: [N] bool.
-        starts: [groups + 1] first row of each group.
-    """
+class _Rows(NamedTuple):
+    """Some images of a side; both sides share the numbers of identities and captures."""
 
     vectors: Tensor
     identities: Tensor
-    captures: Tensor | None
+    captures: Tensor
     is_enrolled: Tensor
-    starts: list[int]
+
+    def split(self, sizes: int | list[int]) -> list["_Rows"]:
+        """Return consecutive parts, of these sizes or of at most this one."""
+        return [_Rows(*part) for part in zip(*(c.split(sizes) for c in self), strict=True)]
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Some rows of one side against some rows of the other."""
+    """Some rows of one side against some rows of the other.
 
+    Attributes:
+        g, h: groups of their identities.
+        first, second: the rows.
+        is_self: whether these are the same rows.
+        is_apart: whether no two images are of one capture, and of one identity at the same time.
+    """
+
+    g: int
+    h: int
     first: _Rows
     second: _Rows
-    rows: slice
-    columns: slice
-    is_one_side: bool
+    is_self: bool
+    is_apart: bool
 
     def scores(self) -> Tensor:
         """[rows, columns] float32; anything where a comparison cannot be made."""
-        return self.first.vectors[self.rows] @ self.second.vectors[self.columns].T
+        return self.first.vectors @ self.second.vectors.T
 
     def is_whole(self) -> bool:
-        """Whether every score counts: all images are enrolled, none meets itself."""
-        first, second = self.first.is_enrolled[self.rows], self.second.is_enrolled[self.columns]
-        is_apart = not self.is_one_side or self.columns.start >= self.rows.stop
-        return is_apart and bool(first.all() and second.all())
+        """Whether every score counts."""
+        are_enrolled = (bool(rows.is_enrolled.all()) for rows in (self.first, self.second))
+        return self.is_apart and all(are_enrolled)
 
     def is_made(self) -> Tensor:
         """Whether both images are enrolled."""
-        return self.first.is_enrolled[self.rows, None] & self.second.is_enrolled[None, self.columns]
+        return self.first.is_enrolled[:, None] & self.second.is_enrolled
 
     def is_tried(self) -> Tensor:
-        """Whether it is a comparison: each pair of one side's images once, none with itself."""
-        shape = [self.rows.stop - self.rows.start, self.columns.stop - self.columns.start]
-        every = torch.ones(shape, dtype=torch.bool, device=self.first.identities.device)
-        if not self.is_one_side:
-            return every
-        return every.triu(self.rows.start - self.columns.start + 1)
+        """Whether it is a comparison: of other captures, and each two images once."""
+        if self.is_self:
+            return torch.ones_like(self.is_mated()).triu(1)
+        return ~(self.is_mated() & (self.first.captures[:, None] == self.second.captures))
 
     def is_mated(self) -> Tensor:
         """Whether both images show one identity."""
-        return self.first.identities[self.rows, None] == self.second.identities[None, self.columns]
-
-    def is_one_capture(self, i: Tensor, j: Tensor) -> Tensor:
-        """Whether rows i and columns j, of one identity, are images of one capture."""
-        first, second = self.first.captures, self.second.captures
-        if self.is_one_side or first is None or second is None:
-            return torch.zeros_like(i, dtype=torch.bool)
-        return first[self.rows][i] == second[self.columns][j]
-
-    def identities(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the identities of rows i and of columns j."""
-        return self.first.identities[self.rows][i], self.second.identities[self.columns][j]
+        return self.first.identities[:, None] == self.second.identities
 
 
-class _Matrix:
-    """All comparisons of two sides in blocks, by the groups of their identities."""
-
-    def __init__(
-        self,
-        gallery: Side,
-        probes: Side | None,
-        *,
-        groups: int,
-        device: str | torch.device,
-        seed: int = 0,
-    ) -> None:
-        self._is_one_side = probes is None
-        sides = [gallery] if probes is None else [gallery, probes]
-        identities, count = group_numbers([name for side in sides for name in side.identities])
-        captures = None
-        if probes is not None and all(side.captures is not None for side in sides):
-            captures, _ = group_numbers([name for side in sides for name in side.captures or ()])
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, count])))
-        self.groups = min(groups, count)
-        group_of = rng.permutation(count) % self.groups
-        made, start = [], 0
-        for side in sides:
-            part = slice(start, start + len(side.vectors))
-            start = part.stop
-            own = None if captures is None else captures[part]
-            groups_of = group_of[identities[part]]
-            made.append(_sorted_rows(side, identities[part], own, groups_of, self.groups, device))
-        self._first, self._second = made[0], made[-1]
-
-    def pairs(self) -> Iterator[tuple[int, int]]:
-        """Yield each pair of groups once."""
-        for g in range(self.groups):
-            for h in range(g if self._is_one_side else 0, self.groups):
-                yield g, h
-
-    def blocks(self, g: int, h: int, size: int) -> Iterator[_Block]:
-        """Yield the comparisons of group g with group h."""
-        first, second = self._first, self._second
-        for rows in _slices(first.starts[g], first.starts[g + 1], size):
-            begin = rows.start if self._is_one_side and g == h else second.starts[h]
-            for columns in _slices(begin, second.starts[h + 1], size):
-                yield _Block(first, second, rows, columns, self._is_one_side)
-
-
-def _sorted_rows(
-    side: Side,
-    identities: Codes,
-    captures: Codes | None,
-    groups: Codes,
-    count: int,
+def _in_blocks(
+    gallery: Side,
+    probes: Side | None,
+    *,
+    groups: int = 1,
+    size: int = BLOCK,
     device: str | torch.device,
-) -> _Rows:
-    """Return a side by its groups 0..count - 1."""
-    order = np.argsort(groups, kind="stable")
-    vectors = np.asarray(side.vectors, np.float32)[order]
+    seed: int = 0,
+) -> tuple[int, Iterator[_Block]]:
+    """Return the number of groups of identities, and all comparisons by these groups."""
+    sides = [gallery] if probes is None else [gallery, probes]
+    ends = np.cumsum([len(side.vectors) for side in sides])
+    identities, count = group_numbers([name for side in sides for name in side.identities])
+    captures = np.arange(ends[-1])  # all differ
+    if probes is not None and all(side.captures is not None for side in sides):
+        captures, _ = group_numbers([name for side in sides for name in side.captures or ()])
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, count])))
+    number = min(groups, count)
+    group_of = rng.permutation(count) % number
+    cut = []
+    numbers = (np.split(codes, ends[:-1]) for codes in (identities, captures))
+    for side, own, names in zip(sides, *numbers, strict=True):
+        vectors, group = np.asarray(side.vectors, np.float32), group_of[own]
+        columns = vectors, own, names, np.isfinite(vectors).all(axis=1)
+        order = np.argsort(group, kind="stable")
+        rows = _Rows(*(torch.from_numpy(column[order]).to(device) for column in columns))
+        sizes = np.bincount(group, minlength=number).tolist()
+        cut.append([part.split(size) for part in rows.split(sizes)])
+    return number, _pair_up(cut[0], cut[-1], is_one_side=probes is None)
 
-    def moved(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
-    return _Rows(
-        vectors=moved(vectors),
-        identities=moved(identities[order]),
-        captures=None if captures is None else moved(captures[order]),
-        is_enrolled=moved(np.isfinite(vectors).all(axis=1)),
-        starts=[0, *np.cumsum(np.bincount(groups, minlength=count)).tolist()],
-    )
-
-
-def _slices(start: int, stop: int, step: int) -> list[slice]:
-    return [slice(at, min(at + step, stop)) for at in range(start, stop, step)]
+def _pair_up(
+    first: Sequence[Sequence[_Rows]], second: Sequence[Sequence[_Rows]], *, is_one_side: bool
+) -> Iterator[_Block]:
+    for g, group in enumerate(first):
+        for h in range(g if is_one_side else 0, len(second)):
+            is_own = is_one_side and g == h
+            for i, rows in enumerate(group):
+                for j in range(i if is_own else 0, len(second[h])):
+                    is_self = is_own and i == j
+                    is_apart = g != h or (is_own and i != j)
+                    yield _Block(g, h, rows, second[h][j], is_self, is_apart)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biometrics.comparisons import RULE_OF_3, HistogramComparisons, Scores, Side, Tally
+from biometrics.comparisons import RULE_OF_3, Scores, Side, Tally, count_comparisons
 from biometrics.features import IdentityFeatures
 from dnnlib import config as configs
 from dnnlib import files
@@ -271,7 +271,7 @@ class _Own:
             mated[rows] = cosines.max(axis=1)
         known = References(vectors, groups, device=device)
         return cls(
-            scores=HistogramComparisons(side, groups=1, device=device).tally(),
+            scores=count_comparisons(side, groups=1, device=device).tally(),
             nearest_mated=mated,
             nearest_non_mated=known.nearest(vectors, groups=groups).scores,
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from biometrics.comparisons import ExactComparisons
+from biometrics.comparisons import Comparisons, exact_comparisons
 from biometrics.embedding import Embedder, Embeddings
 from data.modalities import MODALITIES
 from data.pairs import stem_of
@@ -75,7 +75,7 @@ def check_pairs(pairs: list[Pair], samples: SampleIndex, path: Path) -> None:
         raise ValueError(f"{path}: pairs must be of both kinds")
 
 
-def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embeddings]) -> ExactComparisons:
+def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embeddings]) -> Comparisons:
     """Return the scores of a list's pairs, failed where an image has no embedding.
 
     Args:
@@ -92,7 +92,7 @@ def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embeddings]) -> Exac
         scores[pair.is_same].append(score if np.isfinite(score) else -np.inf)
         identities[pair.is_same].append([side.samples.identities[row] for side, row in sides])
     firsts, seconds = zip(*identities[False], strict=True)
-    return ExactComparisons(
+    return exact_comparisons(
         np.array(scores[True]),
         [name for name, _ in identities[True]],
         np.array(scores[False]),

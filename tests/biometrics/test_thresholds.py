@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from biometrics.comparisons import BINS, ExactComparisons, Side, compare
+from biometrics.comparisons import BINS, Side, compare, exact_comparisons
 from biometrics.features import IdentityFeatures
 from biometrics.thresholds import DIVERSITY, FNMR, calibrate, read_thresholds, write_thresholds
 from biometrics.verification import score_comparisons
@@ -106,7 +106,7 @@ def test_stricter_rates_give_higher_thresholds(features):
 def test_edges_of_scores():
     scores = np.array([-1.0, 0.0, 0.5, 0.5, 0.50005, 1.0])
     names = [str(number) for number in range(6)]
-    found = ExactComparisons(scores, names, scores, (names, names)).tally().mated
+    found = exact_comparisons(scores, names, scores, (names, names)).tally().mated
     assert found.number == 6
     assert found.share_from(0.5) == pytest.approx(4 / 6)
     assert found.share_below(0.5) == pytest.approx(2 / 6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from biometrics.comparisons import BINS, ExactComparisons, HistogramComparisons, Side, compare
+from biometrics.comparisons import BINS, Side, compare, count_comparisons, exact_comparisons
 from biometrics.verification import (
     area_under_roc,
     equal_error_rate,
@@ -13,6 +13,7 @@ from biometrics.verification import (
     score_comparisons,
     tar_at,
 )
+from metrics import NotMeasuredError
 
 
 def of_scores(mated, non_mated):
@@ -20,7 +21,9 @@ def of_scores(mated, non_mated):
     mated, non_mated = np.array(mated, float), np.array(non_mated, float)
     first = [f"a{i}" for i in range(len(non_mated))]
     second = [f"b{i}" for i in range(len(non_mated))]
-    return ExactComparisons(mated, [f"m{i}" for i in range(len(mated))], non_mated, (first, second))
+    return exact_comparisons(
+        mated, [f"m{i}" for i in range(len(mated))], non_mated, (first, second)
+    )
 
 
 def rates_of(mated, non_mated):
@@ -147,7 +150,7 @@ def test_streamed_counts_are_those_of_all_scores(is_across):
             Side(vectors=vectors[:, ::-1].copy(), identities=identities, captures=captures)
         )
     exact = compare(*sides)
-    stream = HistogramComparisons(*sides, groups=64, block=7)
+    stream = count_comparisons(*sides, groups=64, block=7)
     assert (stream.num_mated, stream.num_non_mated) == (exact.num_mated, exact.num_non_mated)
     for kind in ("mated", "non_mated"):
         a, b = (getattr(found.tally(), kind) for found in (exact, stream))
@@ -161,7 +164,7 @@ def test_streamed_counts_are_those_of_all_scores(is_across):
 def test_streams_weigh_people_as_exact_scores_do():
     vectors, identities = faces(identities=8, images=2)
     side = Side(vectors=vectors, identities=identities)
-    exact, stream = compare(side), HistogramComparisons(side, groups=8, block=5)
+    exact, stream = compare(side), count_comparisons(side, groups=8, block=5)
     assert exact.clusters == stream.clusters == 8
     draw = np.array([2.0, 0, 1, 1, 3, 0, 1, 0])
     twice = [exact.tally(draw), exact.tally(2 * draw)]
@@ -227,13 +230,13 @@ def test_a_perfect_recogniser_still_has_an_upper_bound():
 )
 def test_one_person_or_one_image_each_is_refused(identities, message):
     vectors, _ = faces(identities=4, images=1)
-    for build in (compare, HistogramComparisons):
-        with pytest.raises(ValueError, match=message):
-            build(Side(vectors=vectors, identities=identities))
+    for limit in (0, 100):
+        with pytest.raises(NotMeasuredError, match=message):
+            compare(Side(vectors=vectors, identities=identities), exact_limit=limit)
 
 
 def test_bad_scores_are_refused():
-    with pytest.raises(ValueError, match="mated scores: numbers must be finite"):
+    with pytest.raises(ValueError, match="scores: numbers must be finite"):
         of_scores([np.nan], [0.1])
     with pytest.raises(ValueError, match="FAR levels must be between 0 and 1, got 2"):
         score_comparisons(of_scores([0.9], [0.1]), levels=(2,))
