@@ -7,10 +7,8 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import affine_transform
 
-from biometrics.detection import FaceDetector, FaceMethod, MtcnnDetector
+from biometrics.detection import FaceDetector, FaceMethod, MtcnnDetector, Pixels
 from biometrics.faces import FaceRules, check_face
-
-Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 TEMPLATE_SIDE = 112
 # Where ArcFace's 112x112 images have both eyes, the nose and the corners of the mouth.
@@ -22,7 +20,7 @@ TEMPLATE = (
     (70.7299, 92.2041),
 )
 
-_MAX_SIDE = 1024  # larger photographs are searched at this side
+MAX_SIDE = 1024  # larger photographs are searched at this side, MTCNN's networks see 48 pixels
 _RULES = FaceRules(max_asymmetry=None)
 _PAD_PX = 8  # of output pixels around what is resampled, where filters reach
 _GRID_SIDE = 64  # points a side at which the part outside an image is measured
@@ -157,7 +155,7 @@ def build_aligner(kind: FaceMethod, side: int, device: str = "cpu") -> Aligner |
     """
     if kind is FaceMethod.NONE:
         return None
-    detector = MtcnnDetector(device=device, max_side=_MAX_SIDE)
+    detector = MtcnnDetector(device=device, max_side=MAX_SIDE)
     return lambda image: align_face(image, detector, side)
 
 

@@ -19,7 +19,7 @@ Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 _PACKAGE = "facenet-pytorch"
 _INSTALL_HINT = "pip install -r requirements-extras.txt"
-_NETWORK_SIDE = 12  # pixels that MTCNN's first network looks at
+_MIN_FACE_SIZE = 20  # pixels of the smallest face that is looked for
 
 
 class FaceMethod(StrEnum):
@@ -51,34 +51,22 @@ class MtcnnDetector:
 
     Args:
         device: of the networks.
-        min_face_size: pixels of the smallest face that is looked for.
         max_side: larger images are reduced to this side before the search, coordinates are given
             in the pixels of the original; None looks at every image as it is.
-    Raises: ValueError where the package is not installed, or for a size below 1.
+    Raises: ValueError where the package is not installed.
     Source: Zhang et al. 2016 (arXiv:1604.02878), in the package's implementation.
     """
 
-    def __init__(
-        self,
-        *,
-        device: str | torch.device = "cpu",
-        min_face_size: int = 20,
-        max_side: int | None = None,
-    ) -> None:
-        sizes = {"min_face_size": min_face_size, "max_side": max_side}
-        for name, value in sizes.items():
-            if value is not None and value < 1:
-                raise ValueError(f"MTCNN: {name} must be at least 1, got {value}")
-        self._min_face_size = min_face_size
+    def __init__(self, *, device: str | torch.device = "cpu", max_side: int | None = None) -> None:
         self._max_side = max_side
-        self._network = _build_mtcnn(torch.device(device), min_face_size)
+        self._network = _build_mtcnn(torch.device(device))
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the answers, as plain JSON values."""
         return {
             "name": "mtcnn",
             "package": f"{_PACKAGE} {importlib.metadata.version(_PACKAGE)}",
-            "min_face_size": self._min_face_size,
+            "min_face_size": _MIN_FACE_SIZE,
             "max_side": self._max_side,
         }
 
@@ -96,7 +84,7 @@ class MtcnnDetector:
 
     def _detect_one(self, image: Pixels) -> tuple[Face, ...]:
         reduced = _reduce(image, self._max_side)
-        if min(reduced.shape[:2]) * (_NETWORK_SIDE / self._min_face_size) < _NETWORK_SIDE:
+        if min(reduced.shape[:2]) < _MIN_FACE_SIZE:
             return ()  # too small for the network, and for a face
         boxes, probabilities, landmarks = self._network.detect(reduced[None], landmarks=True)
         scale = np.array(image.shape[1::-1]) / reduced.shape[1::-1]
@@ -159,14 +147,14 @@ def build_face_check(
     return FaceCheck(None if is_none else MtcnnDetector(device=device), rules)
 
 
-def _build_mtcnn(device: torch.device, min_face_size: int) -> Any:
+def _build_mtcnn(device: torch.device) -> Any:
     if importlib.util.find_spec("facenet_pytorch") is None:
         raise ValueError(f"face detection needs {_PACKAGE}: {_INSTALL_HINT}")
     with warnings.catch_warnings():  # the package reads its weights in ways that torch dislikes
         warnings.simplefilter("ignore")
         from facenet_pytorch import MTCNN  # noqa: PLC0415
 
-        return MTCNN(select_largest=False, min_face_size=min_face_size, device=device).eval()
+        return MTCNN(select_largest=False, min_face_size=_MIN_FACE_SIZE, device=device).eval()
 
 
 def _reduce(image: Pixels, max_side: int | None) -> Pixels:

@@ -21,7 +21,6 @@ from metrics import NotMeasuredError
 
 MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 
-_UNIT = 1e-6  # float32 rows of length 1 are not more exact
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
@@ -100,9 +99,15 @@ class Embedder:
         return moved if isinstance(moved, str) else torch.from_numpy(moved).permute(2, 0, 1)
 
     def _aligned(self, image: Tensor) -> Tensor:
+        """Return an image [C, S, S] uint8 with its face in its place, else as it is."""
         answer = self.align(image)
+        if isinstance(answer, Tensor):
+            return answer
         size = [self.preprocessing.size] * 2
-        return resized_uint8(image, size) if isinstance(answer, str) else answer
+        resized = functional.interpolate(
+            image[None].float(), size, mode="bilinear", antialias=True, align_corners=False
+        )
+        return resized[0].round().clamp(0, 255).byte()
 
     def _embed_batch(self, images: list[Tensor]) -> Tensor:
         parts = [
@@ -152,10 +157,8 @@ class Embeddings:
         )
 
     def enrolled(self) -> "Embeddings":
-        """Return only the images that have an embedding. Raises: NotMeasuredError without any."""
+        """Return only the images that have an embedding."""
         kept = np.flatnonzero(self.is_enrolled)
-        if len(kept) == 0:
-            raise NotMeasuredError(f"{self.samples.name}: no image could be enrolled")
         samples = self.samples.select(kept.tolist())
         return replace(self, samples=samples, vectors=self.vectors[kept], failures={})
 
@@ -163,9 +166,8 @@ class Embeddings:
 def embed_samples(
     samples: SampleIndex,
     modality: str,
-    embed: Callable[[Tensor], Tensor],
+    embedder: Embedder,
     *,
-    align: Callable[[Tensor], Tensor | str] = lambda image: image,
     batch: int = 128,
     progress: Callable[[int], None] = lambda _: None,
     on_failure: Callable[[Mapping[int, str]], None] = lambda _: None,
@@ -175,22 +177,18 @@ def embed_samples(
     Args:
         samples: the data set.
         modality: "rgb" or "nir".
-        embed: `Embedder.embed`, or another function of [n, C, H, W] (a list, where sizes differ)
-            whose rows [n, E] may be NaN or zero for failures.
-        align: `Embedder.align` makes an image without a face a failure; then `embed` is
-            `Embedder.embed_aligned`.
+        embedder: of the images; where it aligns, an image without a face is a failure.
         batch: images held at once.
         progress: called with further samples done.
         on_failure: called at each image that is damaged or has no face with all of them so far; an
             error that it raises ends the work.
-    Raises: NotMeasuredError where no image could be read; ValueError where `embed` answers with
-        another shape.
+    Raises: NotMeasuredError where no image could be read.
     """
     failures: dict[int, str] = {}
 
     def load(index: int) -> Tensor | None:
         try:
-            answer = align(torch.from_numpy(samples.image(modality, index)))
+            answer = embedder.align(torch.from_numpy(samples.image(modality, index)))
         except ValueError as error:
             answer = str(error)
         if isinstance(answer, Tensor):
@@ -199,40 +197,17 @@ def embed_samples(
         on_failure(failures)
         return None
 
-    vectors: np.ndarray | None = None
+    vectors = np.full((len(samples), embedder.width), np.nan, np.float32)
     for start in range(0, len(samples), batch):
         indices = range(start, min(start + batch, len(samples)))
         loaded = {index: load(index) for index in indices}
         images = {index: image for index, image in loaded.items() if image is not None}
-        if images:
-            rows = _unit_or_nan(_embed_together([*images.values()], embed))
-            if vectors is None:
-                vectors = np.full((len(samples), rows.shape[1]), np.nan, np.float32)
-            vectors[[*images]] = rows
+        vectors[[*images]] = embedder.embed_aligned(images.values()).numpy()
         progress(len(indices))
-    if vectors is None:
+    if len(failures) == len(samples):
         first = next(iter(failures.values()), "")
         raise NotMeasuredError(f"none of {len(samples)} images could be read: {first}")
-    for index in np.flatnonzero(np.isnan(vectors).any(axis=1)).tolist():
-        failures.setdefault(index, "the recogniser gives no embedding")
     return Embeddings(samples=samples, modality=modality, vectors=vectors, failures=failures)
-
-
-def _embed_together(images: list[Tensor], embed: Callable[[Tensor], Tensor]) -> np.ndarray:
-    sizes = {image.shape for image in images}
-    rows = np.asarray(embed(torch.stack(images) if len(sizes) == 1 else images), dtype=np.float32)
-    if rows.ndim != 2 or len(rows) != len(images):
-        raise ValueError(f"the recogniser must answer [{len(images)}, E], got {list(rows.shape)}")
-    return rows
-
-
-def _unit_or_nan(rows: np.ndarray) -> np.ndarray:
-    """Return rows of length 1, as they are where they have it; NaN for those without direction."""
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-    is_usable = np.isfinite(lengths) & (lengths > 0)
-    lengths[np.abs(lengths - 1) < _UNIT] = 1
-    scaled = rows / np.where(is_usable, lengths, 1)[:, None]
-    return np.where(is_usable[:, None], scaled, np.nan).astype(np.float32)
 
 
 def preprocess(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -263,24 +238,15 @@ def load_embedder(
         detector of `align` is not installed.
     """
     backbone, config = load_backbone(path)
+    align = FaceMethod(align)  # options have its value
     return Embedder(
         backbone,
-        Preprocessing(
-            size=config.size, channels=config.in_channels, flip=flip, align=FaceMethod(align)
-        ),
+        Preprocessing(size=config.size, channels=config.in_channels, flip=flip, align=align),
         hash=sha256_file(path),
         width=config.embedding,
         device=torch.device(device),
-        aligner=build_aligner(FaceMethod(align), config.size, device),
+        aligner=build_aligner(align, config.size, device),
     )
-
-
-def resized_uint8(image: Tensor, size: list[int]) -> Tensor:
-    """Return an image [C, H, W] uint8 at another size: bilinear, antialiased, rounded."""
-    resized = functional.interpolate(
-        image[None].float(), size, mode="bilinear", antialias=True, align_corners=False
-    )
-    return resized[0].round().clamp(0, 255).byte()
 
 
 def _checked_shape(image: Tensor) -> torch.Size:

@@ -83,9 +83,11 @@ class ExtractionJob(Job):
             count = len(found.failures)
             _logger.warning("%d images gave no features, %s first: %s", count, name, reason)
         write_identity_features(self.target, found.features, found.file_names)
-        identities = describe_identities(found.features.stems)
-        number, width = len(found.file_names), self.embedder.width
-        return f"{self.target}: {number} vectors of {width} numbers; {identities}"
+        images = Counter(found.features.identities).values()
+        return (
+            f"{self.target}: {len(found.file_names)} vectors of {self.embedder.width} numbers; "
+            f"{len(images)} identities, {min(images)} to {max(images)} images each"
+        )
 
     def check_failures(self, failures: Mapping[str, str]) -> None:
         """Check that these images (file -> reason) may lack features, and the rest be kept.
@@ -156,8 +158,7 @@ def extract_features(
     found = embed_samples(
         source,
         modality,
-        embedder.embed_aligned,
-        align=embedder.align,
+        embedder,
         batch=batch,
         progress=progress,
         on_failure=lambda failures: on_failure(named(failures)),
@@ -203,12 +204,6 @@ def share_vectors(stems: Sequence[str], vectors: np.ndarray) -> np.ndarray:
         group = vectors[own].astype(np.float64)
         shared[own] = vectors[own[int((group @ group.sum(0)).argmax())]]
     return shared
-
-
-def describe_identities(stems: Sequence[str]) -> str:
-    """Return how many identities and images there are."""
-    counts = Counter(identity_of(stem) for stem in stems)
-    return f"{len(counts)} identities, {min(counts.values())} to {max(counts.values())} images each"
 
 
 def _name_of(source: SampleIndex, modality: str, index: int) -> str:

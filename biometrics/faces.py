@@ -57,12 +57,6 @@ class FaceRules:
     reject_several: bool = True
     rival_probability: float = 0.9
 
-    def __post_init__(self) -> None:
-        for name in ("min_probability", "rival_probability", "max_asymmetry"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"face rules: {name} must be in 0..1, got {value}")
-
     @classmethod
     def published(cls) -> "FaceRules":
         """Return the rules of the published generation of recognition data.
@@ -79,12 +73,10 @@ class FaceVerdict:
 
     Attributes:
         reasons: why it is refused, the gravest first; empty where it is accepted.
-        num_faces: faces that the detector found, None where none was asked.
         face: the likeliest one, None where there is none.
     """
 
     reasons: tuple[FaceReason, ...] = ()
-    num_faces: int | None = None
     face: Face | None = None
 
     @property
@@ -96,7 +88,7 @@ class FaceVerdict:
 def check_face(faces: Sequence[Face], rules: FaceRules) -> FaceVerdict:
     """Apply the rules to the faces found in an image; their order plays no part."""
     if not faces:
-        return FaceVerdict(reasons=(FaceReason.NO_FACE,), num_faces=0)
+        return FaceVerdict(reasons=(FaceReason.NO_FACE,))
     face, *others = sort_faces(faces)
     rivals = [other for other in others if other.probability >= rules.rival_probability]
     reasons = []
@@ -106,7 +98,7 @@ def check_face(faces: Sequence[Face], rules: FaceRules) -> FaceVerdict:
         reasons.append(FaceReason.LOW_PROBABILITY)
     if rules.max_asymmetry is not None and not asymmetry(face.landmarks) < rules.max_asymmetry:
         reasons.append(FaceReason.NOT_FRONTAL)
-    return FaceVerdict(reasons=tuple(reasons), num_faces=len(faces), face=face)
+    return FaceVerdict(reasons=tuple(reasons), face=face)
 
 
 def asymmetry(landmarks: np.ndarray) -> float:

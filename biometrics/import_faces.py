@@ -7,7 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from biometrics.alignment import fit_similarity, part_outside, template_points, warp
+from biometrics.alignment import (
+    MAX_SIDE,
+    fit_similarity,
+    part_outside,
+    template_points,
+    warp,
+)
 from biometrics.detection import FaceDetector, MtcnnDetector, Pixels
 from biometrics.faces import Face, FaceReason, FaceRules, FaceVerdict, check_face
 from data.importing.options import ImportOptions
@@ -16,7 +22,7 @@ from data.modalities import MODALITIES
 from dnnlib.config import to_dict
 from torch_utils.devices import resolve_device
 
-_MAX_SIDE = 1024  # larger photographs are searched at this side, MTCNN's networks see 48 pixels
+Boxes = tuple[tuple[float, float, float, float], ...]
 _REASONS = {
     FaceReason.NO_FACE: Reason.NO_FACE,
     FaceReason.SEVERAL_FACES: Reason.SEVERAL_FACES,
@@ -47,7 +53,7 @@ class ImportFaces:
         faces = self._find(pixels[MODALITIES[0].name])
         verdict = check_face(faces, self._align_rules)
         if verdict.face is None or not verdict.is_accepted:
-            raise _reason(verdict, faces)
+            raise _reason(verdict, faces, _boxes(faces))
         target = template_points(resolution, self._options.align_margin)
         transform = fit_similarity(verdict.face.landmarks, target)
         width, height = images[MODALITIES[0].name].size
@@ -68,7 +74,7 @@ class ImportFaces:
         faces = self._find(np.asarray(image))
         verdict = check_face(faces, self._check_rules)
         if not verdict.is_accepted:
-            raise _reason(verdict, ())
+            raise _reason(verdict, faces)
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the answers, as plain JSON values."""
@@ -90,23 +96,17 @@ def build_import_faces(options: ImportOptions) -> ImportFaces:
     """
     torch.set_num_threads(1)  # images are what runs in parallel; sums round the same everywhere
     device = resolve_device(options.device)
-    return ImportFaces(options, MtcnnDetector(device=device, max_side=_MAX_SIDE))
+    return ImportFaces(options, MtcnnDetector(device=device, max_side=MAX_SIDE))
 
 
-def _reason(verdict: FaceVerdict, faces: tuple[Face, ...]) -> SkipPair:
-    """Return the gravest reason, with the probabilities of the faces found.
-
-    Args:
-        verdict: of a rejected image.
-        faces: whose boxes are to be shown.
-    """
-    reason = verdict.reasons[0]
+def _reason(verdict: FaceVerdict, faces: tuple[Face, ...], boxes: Boxes = ()) -> SkipPair:
+    """Return the gravest reason, with the probability of the likeliest of the faces found."""
     detail = ""
     if verdict.face is not None:
-        detail = f"{verdict.num_faces} found, likeliest {verdict.face.probability:.3f}"
-    return SkipPair(_REASONS[reason], detail, _boxes(faces))
+        detail = f"{len(faces)} found, likeliest {verdict.face.probability:.3f}"
+    return SkipPair(_REASONS[verdict.reasons[0]], detail, boxes)
 
 
-def _boxes(faces: tuple[Face, ...]) -> tuple[tuple[float, float, float, float], ...]:
+def _boxes(faces: tuple[Face, ...]) -> Boxes:
     corners = (face.box.tolist() for face in faces)
     return tuple((left, upper, right, lower) for left, upper, right, lower in corners)

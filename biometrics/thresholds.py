@@ -166,10 +166,11 @@ def calibrate(
             "--all-or-one=all"
         )
     groups, _ = group_numbers(features.identities)
-    chosen = _spread(groups)
-    identities = len(np.unique(groups[chosen]))
+    chosen = groups % math.ceil(len(groups) / _MAX_IMAGES) == 0
+    vectors, groups = unit_rows(features.vectors[chosen]), groups[chosen]
+    identities = len(np.unique(groups))
     _check_identities(identities, fmr)
-    images = np.bincount(groups[chosen])
+    images = np.bincount(groups)
     mated_pairs, needed = int((images * (images - 1) // 2).sum()), math.ceil(RULE_OF_3 / FNMR)
     if mated_pairs < needed:
         raise ValueError(
@@ -177,9 +178,12 @@ def calibrate(
             f"comparisons, got {mated_pairs}; features of one image per identity cannot be "
             "calibrated"
         )
-    own = _Own.of(unit_rows(features.vectors[chosen]), groups[chosen], device)
-    mated, non_mated = own.scores.mated, own.scores.non_mated
-    point = _operating_point(own, fmr)
+    side = Side(vectors=vectors, identities=groups.astype(str).tolist())
+    scores = count_comparisons(side, groups=1, device=device).tally()
+    known = References(vectors, groups, device=device)
+    nearest = _nearest_mated(vectors, groups), known.nearest(vectors, groups=groups).scores
+    mated, non_mated = scores.mated, scores.non_mated
+    point = _operating_point(scores, *nearest, fmr)
     privacy = point.privacy
     thresholds = Thresholds(
         privacy=privacy,
@@ -196,11 +200,13 @@ def calibrate(
         refused_new_people=point.refused_new_people,
         missed_training_people=point.missed_training_people,
         choices=tuple(
-            _operating_point(own, rate) for rate in _RATES if _is_enough(identities, rate)
+            _operating_point(scores, *nearest, rate)
+            for rate in _RATES
+            if _is_enough(identities, rate)
         ),
         recogniser=features.recogniser or recogniser or "",
         features=features.info.features if features.info else "",
-        images=int(chosen.sum()),
+        images=len(vectors),
         identities=identities,
         mated=summarise(mated),
         non_mated=summarise(non_mated),
@@ -246,57 +252,32 @@ def read_thresholds(path: Path, recogniser: str | None = None) -> Thresholds:
     return thresholds
 
 
-@dataclass(frozen=True, eq=False)
-class _Own:
-    """The scores of a data set's images with each other.
-
-    Attributes:
-        scores: of all comparisons, in bins.
-        nearest_mated: [N] of each image with the nearest other one of its identity; -inf for none.
-        nearest_non_mated: [N] of each image with the nearest one of another identity.
-    """
-
-    scores: Tally
-    nearest_mated: np.ndarray
-    nearest_non_mated: np.ndarray
-
-    @classmethod
-    def of(cls, vectors: np.ndarray, groups: np.ndarray, device: str) -> "_Own":
-        side = Side(vectors=vectors, identities=groups.astype(str).tolist())
-        mated = np.full(len(vectors), -np.inf, np.float32)
-        order = np.argsort(groups, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
-            cosines = vectors[rows] @ vectors[rows].T
-            np.fill_diagonal(cosines, -np.inf)
-            mated[rows] = cosines.max(axis=1)
-        known = References(vectors, groups, device=device)
-        return cls(
-            scores=count_comparisons(side, groups=1, device=device).tally(),
-            nearest_mated=mated,
-            nearest_non_mated=known.nearest(vectors, groups=groups).scores,
-        )
+def _nearest_mated(vectors: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return each image's score with the nearest other one of its group; -inf for none."""
+    nearest = np.full(len(vectors), -np.inf, np.float32)
+    order = np.argsort(groups, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        cosines = vectors[rows] @ vectors[rows].T
+        np.fill_diagonal(cosines, -np.inf)
+        nearest[rows] = cosines.max(axis=1)
+    return nearest
 
 
-def _operating_point(own: _Own, fmr: float) -> ThresholdChoice:
-    privacy = own.scores.non_mated.lowest_edge(fmr)
-    has_other = np.isfinite(own.nearest_mated)
+def _operating_point(
+    scores: Tally, nearest_mated: np.ndarray, nearest_non_mated: np.ndarray, fmr: float
+) -> ThresholdChoice:
+    privacy = scores.non_mated.lowest_edge(fmr)
     return ThresholdChoice(
         fmr=fmr,
         privacy=privacy,
-        fnmr=own.scores.mated.share_below(privacy),
-        refused_new_people=_share(own.nearest_non_mated >= privacy),
-        missed_training_people=_share(own.nearest_mated[has_other] < privacy),
+        fnmr=scores.mated.share_below(privacy),
+        refused_new_people=_share(nearest_non_mated >= privacy),
+        missed_training_people=_share(nearest_mated[np.isfinite(nearest_mated)] < privacy),
     )
 
 
 def _share(flags: np.ndarray) -> float:
     return round(float(flags.mean()), 6)
-
-
-def _spread(groups: np.ndarray) -> np.ndarray:
-    """Return which images are compared: all, or those of every n-th identity."""
-    step = math.ceil(len(groups) / _MAX_IMAGES)
-    return groups % step == 0
 
 
 def _is_enough(identities: int, fmr: float) -> bool:

@@ -6,7 +6,7 @@ threshold accepts. Intervals resample identities, not comparisons.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -132,10 +132,6 @@ class VerificationScore:
     histogram: ScoreHistogram
     resolution: float | None
 
-    def point(self, level: float) -> OperatingPoint:
-        """Return the operating point of a FAR level. Raises: KeyError."""
-        return {point.level: point for point in self.points}[level]
-
 
 def error_rates(tally: Tally) -> Rates:
     """Return error rates at every threshold at which one of them changes.
@@ -172,13 +168,12 @@ def equal_error_rate(rates: Rates) -> tuple[float, float]:
     return float(rate), float(threshold)
 
 
-def fnmr_at(rates: Rates, level: float) -> tuple[float, float]:
-    """Return the lowest FNMR with FMR <= level, and its threshold; level 0 is ZeroFMR.
+def fnmr_at(rates: Rates, level: float) -> float:
+    """Return the lowest FNMR with FMR <= level; level 0 is ZeroFMR.
 
     Source: FVC2002 (FMR100 is level 0.01, FMR1000 level 0.001, ZeroFMR level 0).
     """
-    k = int(np.argmax(rates.fmr <= level))
-    return float(rates.fnmr[k]), float(rates.thresholds[k])
+    return float(rates.fnmr[int(np.argmax(rates.fmr <= level))])
 
 
 def tar_at(rates: Rates, level: float) -> float:
@@ -270,12 +265,9 @@ def score_comparisons(
     )
 
 
-Drawn = tuple[dict[str, float], Floats]
-
-
 def _replicate(
     comparisons: Comparisons, levels: Sequence[float], grid: Floats, replicates: int, seed: int
-) -> list[Drawn]:
+) -> list[tuple[dict[str, float], Floats]]:
     if comparisons.clusters < 2:
         return []
     drawn = []
@@ -288,18 +280,15 @@ def _replicate(
 
 
 def _numbers(tally: Tally, rates: Rates, levels: Sequence[float]) -> dict[str, float]:
-    simple: Mapping[str, Callable[[Tally], float]] = {
-        "fdr": fisher_ratio,
-        "d_prime": sensitivity,
-        "auc": area_under_roc,
-        "mated_mean": lambda t: t.mated.mean,
-        "non_mated_mean": lambda t: t.non_mated.mean,
-    }
     return {
         "eer": equal_error_rate(rates)[0],
-        "zero_fmr": fnmr_at(rates, 0.0)[0],
-        **{name: compute(tally) for name, compute in simple.items()},
-        **{f"fnmr {level}": fnmr_at(rates, level)[0] for level in levels},
+        "zero_fmr": fnmr_at(rates, 0.0),
+        "fdr": fisher_ratio(tally),
+        "d_prime": sensitivity(tally),
+        "auc": area_under_roc(tally),
+        "mated_mean": tally.mated.mean,
+        "non_mated_mean": tally.non_mated.mean,
+        **{f"fnmr {level}": fnmr_at(rates, level) for level in levels},
         **{f"tar {level}": tar_at(rates, level) for level in levels},
     }
 

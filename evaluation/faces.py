@@ -36,9 +36,7 @@ class Faces:
         key = id(samples), modality
         if key not in self._done:
             advance = progress(0, len(samples))
-            self._done[key] = embed_samples(
-                samples, modality, self.embedder.embed, progress=advance
-            )
+            self._done[key] = embed_samples(samples, modality, self.embedder, progress=advance)
         return self._done[key]
 
 

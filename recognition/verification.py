@@ -60,7 +60,7 @@ def verification_numbers(vectors: Tensor, identities: list[str]) -> dict[str, fl
     rates = error_rates(comparisons.tally())
     return {
         "eer": score.eer.value,
-        "tar_at_fmr_0.01": score.point(FMR).tar.value,
+        "tar_at_fmr_0.01": score.points[0].tar.value,
         "auc": score.auc.value,
         "accuracy_best": float(np.max(1 - (rates.fmr + rates.fnmr) / 2)),
     }

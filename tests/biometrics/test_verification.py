@@ -66,10 +66,10 @@ def test_fmr_points_by_hand():
     mated = [0.2, 0.5, 0.7, 0.9]
     non_mated = np.linspace(0, 0.6, 200)
     rates = rates_of(mated, non_mated)
-    assert fnmr_at(rates, 0.01) == (0.5, non_mated[-2])  # two of 200 may pass
-    assert fnmr_at(rates, 0.0) == (0.5, 0.7)
-    assert fnmr_at(rates, 0.5)[0] == 0.25
-    assert fnmr_at(rates, 1.0) == (0.0, 0.0)
+    assert fnmr_at(rates, 0.01) == 0.5  # two of 200 may pass
+    assert fnmr_at(rates, 0.0) == 0.5
+    assert fnmr_at(rates, 0.5) == 0.25
+    assert fnmr_at(rates, 1.0) == 0.0
 
 
 def test_ties_count_as_matches_of_both_kinds():
@@ -104,7 +104,7 @@ def test_auc_agrees_with_scikit_learn():
 def test_failed_comparisons_are_missed_but_not_false_matches():
     comparisons = of_scores([0.9, 0.8, -np.inf, -np.inf], [0.1, 0.2, -np.inf])
     rates = error_rates(comparisons.tally())
-    assert fnmr_at(rates, 0.0)[0] == 0
+    assert fnmr_at(rates, 0.0) == 0
     assert tar_at(rates, 0.01) == 0.5
     assert rates.far[0] == pytest.approx(2 / 3)
     score = score_comparisons(comparisons, replicates=0)
@@ -215,7 +215,7 @@ def sides(identities, seed=0):
 def test_too_few_comparisons_are_marked():
     score = score_comparisons(of_scores([0.9] * 5, np.linspace(0, 0.5, 200)), replicates=0)
     assert [point.is_supported for point in score.points] == [True, False, False, False]
-    assert score.point(0.1).level == 0.1
+    assert score.points[0].level == 0.1
 
 
 def test_a_perfect_recogniser_still_has_an_upper_bound():
@@ -233,6 +233,14 @@ def test_one_person_or_one_image_each_is_refused(identities, message):
     for limit in (0, 100):
         with pytest.raises(NotMeasuredError, match=message):
             compare(Side(vectors=vectors, identities=identities), exact_limit=limit)
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_comparisons_that_all_failed_are_not_measured(limit):
+    vectors, identities = faces(identities=3, images=2)
+    vectors[::2] = np.nan
+    with pytest.raises(NotMeasuredError, match="got 0 mated and 3 non-mated"):
+        compare(Side(vectors=vectors, identities=identities), exact_limit=limit)
 
 
 def test_bad_scores_are_refused():
