@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evaluation.names import Metric
-from metrics.statistics import Floats
+from metrics.estimates import Floats
 from networks.sampling import IndexedSampler
 from torch_utils.seeding import generator_for
 

@@ -8,7 +8,8 @@ import contextlib
 import numpy as np
 
 from metrics import NotMeasuredError
-from metrics.statistics import Features, Floats, Moments, check_comparable
+from metrics.estimates import Floats
+from metrics.statistics import Features, Moments, check_comparable
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 _DEGREE, _COEFFICIENT = 3, 1.0

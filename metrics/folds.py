@@ -44,18 +44,6 @@ class FoldScore:
         return float(np.mean(self.tars)), float(np.std(self.tars))
 
 
-def fold_slices(count: int, folds: int = FOLDS) -> list[slice]:
-    """Return consecutive parts whose sizes differ by at most one, larger ones first.
-
-    Raises: ValueError for fewer pairs than folds.
-    """
-    if folds < 2 or count < folds:
-        raise NotMeasuredError(f"{folds} folds need at least {max(folds, 2)} pairs, got {count}")
-    sizes = [count // folds + (k < count % folds) for k in range(folds)]
-    ends = np.cumsum([0, *sizes]).tolist()
-    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
-
-
 def pair_distances(first: np.ndarray, second: np.ndarray) -> Floats:
     """Return squared Euclidean distances of unit rows, [P] float64 in 0..4.
 
@@ -68,11 +56,7 @@ def pair_distances(first: np.ndarray, second: np.ndarray) -> Floats:
 
 
 def score_folds(
-    distances: np.ndarray,
-    is_same: Sequence[bool] | np.ndarray,
-    *,
-    folds: int = FOLDS,
-    far: float = DEFAULT_FAR,
+    distances: np.ndarray, is_same: Sequence[bool] | np.ndarray, *, far: float = DEFAULT_FAR
 ) -> FoldScore:
     """Choose thresholds on all folds but one and score that one, each fold once, unshuffled.
 
@@ -91,15 +75,13 @@ def score_folds(
         raise NotMeasuredError(
             f"pairs must be of both kinds, got {int(same.sum())} of {len(same)} same"
         )
+    if len(distances) < FOLDS:
+        raise NotMeasuredError(f"{FOLDS} folds need at least {FOLDS} pairs, got {len(distances)}")
     found: list[tuple[float, float, float, float]] = []
-    for part in fold_slices(len(distances), folds):
-        is_other = np.ones(len(distances), bool)
-        is_other[part] = False
-        others, other_same = distances[is_other], same[is_other]
-        threshold, strict = (
-            _best_threshold(others, other_same),
-            _far_threshold(others, other_same, far),
-        )
+    for part in np.array_split(np.arange(len(distances)), FOLDS):
+        others, other_same = np.delete(distances, part), np.delete(same, part)
+        threshold = _best_threshold(others, other_same)
+        strict = _far_threshold(others, other_same, far)
         accuracy = float(((distances[part] < threshold) == same[part]).mean())
         rates = (distances[part][same[part] == kind] < strict for kind in (True, False))
         tar, got = (float(accepted.mean()) if len(accepted) else 0.0 for accepted in rates)

@@ -23,6 +23,7 @@ from metrics.nearest import References, unit_rows
 _BLOCK = 2048
 _ENTROPY_BINS = 10
 _MAX_KINDS = 64
+_OUTSIDE = 0.05  # of the caps of identity capacity
 _NO_ATTRIBUTES = ("identity", "sample", "split")  # numbers of identities and samples
 
 
@@ -229,20 +230,16 @@ def log_cap_share(angle: float, dimension: int) -> float:
     return a * math.log(x) + 0.5 * math.log1p(-x) - math.log(a) - log_beta + math.log(series / 2)
 
 
-def identity_capacity(
-    vectors: np.ndarray, identities: Sequence[str], *, quantile: float = 0.05
-) -> Capacity:
+def identity_capacity(vectors: np.ndarray, identities: Sequence[str]) -> Capacity:
     """Return how many identities would fit: cap of all centres over the cap of one identity.
 
-    The cap of the population has the half angle that holds all but `quantile` of the identities'
-    centres, around their mean; that of an identity all but `quantile` of the images, around their
-    own centre. Both are taken from the data; the published code fits the second to an error rate.
+    The cap of the population has the half angle that holds all but 5 % of the identities' centres,
+    around their mean; that of an identity all but 5 % of the images, around their own centre. Both
+    are taken from the data; the published code fits the second to an error rate.
 
     Raises: ValueError for fewer than two identities, none with two images, NaN or zero vectors.
     Source: Boddeti et al. 2023 (IJCB), "On the biometric capacity of generative face models".
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
     vectors = unit_rows(vectors, "embeddings")
     centres = class_centres(vectors, identities)
     numbers, count = group_numbers(identities)
@@ -256,8 +253,8 @@ def identity_capacity(
     length = float(np.linalg.norm(middle))
     spread = _angles(centres @ (middle / length)) if length > 0 else np.full(count, math.pi)
     own = _angles((vectors * centres[numbers]).sum(axis=1)[has_two])
-    outer = float(np.quantile(spread, 1 - quantile))
-    inner = max(float(np.quantile(own, 1 - quantile)), 1e-6)
+    outer = float(np.quantile(spread, 1 - _OUTSIDE))
+    inner = max(float(np.quantile(own, 1 - _OUTSIDE)), 1e-6)
     dimension = vectors.shape[1]
     ratio = log_cap_share(max(outer, 1e-6), dimension) - log_cap_share(inner, dimension)
     return Capacity(
@@ -265,7 +262,7 @@ def identity_capacity(
         population_deg=math.degrees(outer),
         identity_deg=math.degrees(inner),
         dimension=dimension,
-        quantile=quantile,
+        quantile=_OUTSIDE,
         identities=count,
     )
 
@@ -355,8 +352,7 @@ def _kinds(values: Sequence[Any]) -> tuple[np.ndarray, int]:
         numbers, count = group_numbers([str(value) for value in values])
         return numbers, count if count <= _MAX_KINDS else 0
     numeric = np.array(values, dtype=np.float64)
-    numeric = numeric[np.isfinite(numeric)] if not np.isfinite(numeric).all() else numeric
-    if len(numeric) != len(values) or numeric.min() == numeric.max():
+    if not np.isfinite(numeric).all() or numeric.min() == numeric.max():
         return np.zeros(len(values)), 0
     edges = np.linspace(numeric.min(), numeric.max(), _ENTROPY_BINS + 1)
     return np.clip(np.digitize(numeric, edges) - 1, 0, _ENTROPY_BINS - 1), _ENTROPY_BINS

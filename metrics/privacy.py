@@ -17,7 +17,6 @@ from metrics.estimates import (
     REPLICATES,
     Estimate,
     Floats,
-    check_finite,
     clustered,
     clustered_share,
     estimate_of,
@@ -116,12 +115,10 @@ class Copies:
     Attributes:
         threshold: cosine at or above which a sample counts as a copy.
         rows: of those samples, the nearest first.
-        is_calibrated: whether held-out identities set the threshold; else it is fixed, near 1.
     """
 
     threshold: float
     rows: tuple[int, ...]
-    is_calibrated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,35 +187,34 @@ def score_privacy(
     Source: nearest and thresholds: Beyond-Real-Faces (arXiv:2510.17372); membership by retrieval:
         Otroshi & Marcel 2024 (arXiv:2410.24015).
     """
+    groups = [samples]
     if heldout is not None:
         check_strangers(heldout.identities, training.identities)
+        groups.append(heldout)
     known = References(training.vectors, device=device)
-    nearest = known.nearest(samples.vectors)
-    own = nearest.scores.astype(np.float64)
-    sides = [(own, samples.identities)]
-    found = [nearest]
-    if heldout is not None:
-        found.append(known.nearest(heldout.vectors))
-        sides.append((found[1].scores.astype(np.float64), heldout.identities))
+    found = [known.nearest(group.vectors) for group in groups]
+    sides = [
+        (nearest.scores.astype(np.float64), group.identities)
+        for nearest, group in zip(found, groups, strict=True)
+    ]
     if len(training.vectors) < 2:
         raise NotMeasuredError("privacy needs at least two training images, got 1")
     identities, count = group_numbers(training.identities)
-    images = np.arange(len(identities))
-    names = [identities for _, identities in sides]
-    authentic = partial(_authentic, found, names, training, device=device, seed=seed)
+    authentic = partial(_authentic, found, groups, training, device=device, seed=seed)
     membership = None
     if heldout is not None:
         membership = membership_auc(training, heldout, samples, device=device, seed=seed)
     levels = sorted(thresholds.items())[::-1]
+    highest = [float(values.max()) for values, _ in sides]
     return PrivacyScore(
-        nearest=nearest,
-        heldout_similarity=sides[1][0].astype(np.float32) if heldout else np.empty(0, np.float32),
+        nearest=found[0],
+        heldout_similarity=found[1].scores if heldout else np.empty(0, np.float32),
         statistics={name: _compared(sides, s, seed) for name, s in _STATISTICS.items()},
-        maximum=(float(own.max()), float(sides[1][0].max()) if heldout else None),
+        maximum=(highest[0], highest[1] if heldout else None),
         above=tuple(_above(sides, fmr, threshold, seed) for fmr, threshold in levels),
         copies=find_copies(*sides, alarm_rate=alarm_rate),
-        copy_test=copy_test(*sides[0], *sides[1], seed=seed) if heldout else None,
-        authentic=authentic(images),
+        copy_test=copy_test(*sides, seed=seed) if heldout else None,
+        authentic=authentic(np.arange(len(identities))),
         authentic_identity=authentic(identities) if count > 1 else None,
         membership_auc=membership,
     )
@@ -257,32 +253,18 @@ def find_copies(
         threshold = min(1 - math.exp(-reach), _IDENTICAL)
     order = np.argsort(-values, kind="stable")
     rows = tuple(order[values[order] >= threshold].tolist())
-    return Copies(threshold=threshold, rows=rows, is_calibrated=count >= _MIN_STRANGERS)
+    return Copies(threshold=threshold, rows=rows)
 
 
-def copy_test(
-    samples: np.ndarray,
-    sample_identities: Sequence[str],
-    heldout: np.ndarray,
-    heldout_identities: Sequence[str],
-    *,
-    seed: int = 0,
-) -> CopyTest:
+def copy_test(samples: Side, heldout: Side, *, seed: int = 0) -> CopyTest:
     """Compare similarities to the nearest training image, of samples and of held-out images.
 
     The test is over the whole space, not over cells of it.
 
-    Raises: ValueError for no images or NaN.
     Source: Meehan, Chaudhuri & Dasgupta 2020 (arXiv:2004.05675), C_T with one cell.
     """
-    a, b = check_finite(samples, "samples"), check_finite(heldout, "held-out")
-    if len(a) == 0 or len(b) == 0:
-        raise NotMeasuredError(
-            f"the test needs samples and held-out images, got {len(a)}, {len(b)}"
-        )
-    sides = (a, sample_identities), (b, heldout_identities)
-    chance = _difference(sides, _chance_above, seed)
-    error = _null_deviation(sides, seed)
+    chance = _difference((samples, heldout), _chance_above, seed)
+    error = _null_deviation((samples, heldout), seed)
     return CopyTest(c_t=(0.5 - chance.value) / error if error > 0 else 0.0, chance=chance)
 
 
@@ -335,7 +317,7 @@ def _compared_shares(flags: Sequence[Side], seed: int) -> Compared:
 
 def _authentic(
     found: Sequence[Nearest],
-    names: Sequence[Sequence[str]],
+    groups: Sequence[Group],
     training: Group,
     numbers: np.ndarray,
     *,
@@ -348,10 +330,10 @@ def _authentic(
     """
     known = References(training.vectors, numbers, device=device)
     flags = []
-    for nearest, identities in zip(found, names, strict=True):
+    for nearest, group in zip(found, groups, strict=True):
         used, rows = np.unique(nearest.indices, return_inverse=True)
         around = known.nearest(training.vectors[used], groups=numbers[used])
-        flags.append(((nearest.scores < around.scores[rows]) * 1.0, identities))
+        flags.append(((nearest.scores < around.scores[rows]) * 1.0, group.identities))
     return _compared_shares(flags, seed)
 
 

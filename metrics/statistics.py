@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrics import NotMeasuredError
+from metrics.estimates import Floats
 
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Features = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 _BLOCK = 1024  # rows that are centred and multiplied at once

@@ -130,7 +130,7 @@ def test_capacity_of_a_uniform_sphere():
     sides[:, 1] = -sides[:, 0]
     vectors = (np.cos(0.2) * centres + np.sin(0.2) * sides).reshape(-1, 3)
     people = [str(i // 2) for i in range(8000)]
-    found = identity_capacity(vectors, people, quantile=0.05)
+    found = identity_capacity(vectors, people)
     assert found.identity_deg == pytest.approx(math.degrees(0.2), abs=1e-2)
     # 95 % of the sphere over a cap of (1 - cos 0.2) / 2.
     assert 10**found.log10 == pytest.approx(0.95 / ((1 - math.cos(0.2)) / 2), rel=0.03)
@@ -141,8 +141,6 @@ def test_capacity_needs_people_and_images():
         identity_capacity(on_circle(0, 50, 90), ["a", "b", "c"])
     with pytest.raises(ValueError, match="got 1 identities, 2 images"):
         identity_capacity(on_circle(0, 50), ["a", "a"])
-    with pytest.raises(ValueError, match="quantile must be between 0 and 1"):
-        identity_capacity(on_circle(0, 50), ["a", "b"], quantile=1)
 
 
 def test_agreement_by_hand():
