@@ -166,14 +166,12 @@ def evaluate(
     """
     world = world or World()
     plan.check(fake, sampler)
-    counts = _largest({m: m.count for m in plan.metrics if m.kind is not Kind.PPL}, plan)
-    generated = collect_features(fake, counts, plan.by_hash, world=world, progress=progress)
-    others: dict[Key, Features] = {}
-    if plan.heldout is not None:
-        counts = _largest({m: n for m in plan.metrics if (n := plan.num_heldout(m))}, plan)
-        networks = plan.by_hash
-        others = collect_features(plan.heldout, counts, networks, world=world, progress=progress)
-    known = _real_features(plan, world, progress)
+    counts = {m: m.count for m in plan.metrics if m.kind is not Kind.PPL}
+    generated = _features(fake, counts, plan, world, progress)
+    counts = {m: n for m in plan.metrics if (n := plan.num_heldout(m))}
+    heldout = _features(plan.heldout, counts, plan, world, progress)
+    counts = {m: n for m in plan.metrics if (n := plan.num_real(m))}
+    real = _features(plan.real, counts, plan, world, progress, plan.cache)
     results = []
     for metric in plan.metrics:
         began, floor = time.monotonic(), {}
@@ -181,13 +179,10 @@ def evaluate(
             assert sampler is not None, "checked above"
             values = _measure_paths(plan, metric, sampler, world, progress)
         elif world.is_first:
-            sets = [_first(fake, generated[plan.key(metric)], metric.count)]
-            if plan.real is not None and metric.needs_real:
-                sets.append(_first(plan.real, known[plan.key(metric)], plan.num_real(metric)))
-            values = compute_scores(metric, sets, plan)
-            if plan.heldout is not None and (count := plan.num_heldout(metric)):
-                sets[0] = _first(plan.heldout, others[plan.key(metric)], count)
-                floor = compute_scores(metric, sets, plan)
+            against = [real[metric]] if metric in real else []
+            values = compute_scores(metric, [generated[metric], *against], plan)
+            if metric in heldout:
+                floor = compute_scores(metric, [heldout[metric], *against], plan)
         if world.is_first:
             results.append(_result(plan, metric, values, floor, time.monotonic() - began))
     world.barrier()  # here, and not in a message between GPUs, which waits less patiently
@@ -216,47 +211,47 @@ def _result(
     )
 
 
-# Features
+def _features(
+    images: Images | None,
+    counts: Mapping[Metric, int],
+    plan: MetricPlan,
+    world: World,
+    progress: Progress | None,
+    cache: FeatureCache | None = None,
+) -> dict[Metric, FeatureSet]:
+    """Return the features of the first images that each metric needs, in the first process.
 
-
-def _largest(counts: Mapping[Metric, int], plan: MetricPlan) -> dict[Key, int]:
+    With a cache they come from there, or are computed and kept there.
+    """
+    if images is None or not counts:
+        return {}
     largest: dict[Key, int] = {}
     for metric, count in counts.items():
-        key = plan.key(metric)
-        largest[key] = max(count, largest.get(key, 0))
-    return largest
-
-
-def _first(images: Images, rows: Features, count: int) -> FeatureSet:
-    return FeatureSet(rows[:count], images.identities(count))
-
-
-def _real_features(
-    plan: MetricPlan, world: World, progress: Progress | None
-) -> dict[Key, Features]:
-    """Return features of the real images from the cache, or computed and kept there."""
-    counts = _largest({m: plan.num_real(m) for m in plan.metrics if m.needs_real}, plan)
-    if plan.real is None or not counts:
-        return {}
+        largest[plan.key(metric)] = max(count, largest.get(plan.key(metric), 0))
     entries: dict[Key, dict[str, str | int]] = {}
-    found: dict[Key, Features] = {}
-    if plan.cache is not None and world.is_first:
-        content = plan.real.samples.content_hash()
-        for key, count in counts.items():
+    held: dict[Key, Features] = {}
+    if cache is not None and world.is_first:
+        content = images.samples.content_hash()
+        for key, count in largest.items():
             name = plan.by_hash[key[0]].name
             entries[key] = {"images": content, "extractor": key[0], "view": key[1], "count": count}
             entries[key]["name"] = name
-            held = plan.cache.load(plan.real.name, entries[key])
-            if held is not None:
-                found[key] = held
-    is_missing = world.any(*(world.is_first and key not in found for key in counts))
-    missing = [key for key, flag in zip(counts, is_missing, strict=True) if flag]
-    wanted = {key: counts[key] for key in missing}
-    computed = collect_features(plan.real, wanted, plan.by_hash, world=world, progress=progress)
-    for key, rows in computed.items():
-        if plan.cache is not None:
-            plan.cache.store(plan.real.name, entries[key], rows)
-    return {**found, **computed}
+            rows = cache.load(images.name, entries[key])
+            if rows is not None:
+                held[key] = rows
+    is_missing = world.any(*(world.is_first and key not in held for key in largest))
+    missing = {k: n for (k, n), flag in zip(largest.items(), is_missing, strict=True) if flag}
+    computed = collect_features(images, missing, plan.by_hash, world=world, progress=progress)
+    if cache is not None:
+        for key, rows in computed.items():
+            cache.store(images.name, entries[key], rows)
+    held |= computed
+    if not world.is_first:
+        return {}
+    return {
+        metric: FeatureSet(held[plan.key(metric)][:count], images.identities(count))
+        for metric, count in counts.items()
+    }
 
 
 # Numbers with intervals
