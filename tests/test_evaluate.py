@@ -61,10 +61,10 @@ def images(*arguments):
     return ["images", "--extractor=standin", "--device=cpu", *arguments]
 
 
-@pytest.mark.parametrize("command", [[], ["images"], ["training"]])
+@pytest.mark.parametrize("command", ["", *main.commands])
 def test_help_teaches(command):
-    output = call(*command, "--help")
-    assert output.count("python evaluate.py") == 2
+    output = call(*command.split(), "--help")
+    assert output.count(f"python evaluate.py {command}") == 2
 
 
 def test_help_needs_no_torch():
@@ -90,23 +90,17 @@ class TestImages:
         assert first["low"] < first["value"] < first["high"]
         page = (tmp_path / "out" / "images.html").read_text()
         assert "FD(random-conv-seed0)" in page
+        entries = list((tmp_path / "cache" / "metrics").iterdir())
+        before = [entry.stat().st_mtime_ns for entry in entries]
         again = call(*images(self.METRICS, "--intervals=4", *places))
         assert again == output
+        assert [entry.stat().st_mtime_ns for entry in entries] == before, "of the real images"
 
     def test_folder_of_images(self, data, tmp_path):
         other = write_people(tmp_path / "generated", people=15, size=8, seed=5)
         places = [f"--images={other}", f"--data={data}", f"--outdir={tmp_path / 'out'}"]
         output = call(*images("--metrics=fid45_full,dc455_full_NIR", "--intervals=0", *places))
         assert "dc455_full_NIR.random-conv-seed0_coverage" in output
-
-    def test_only_new_features_are_computed(self, network, data, tmp_path):
-        places = [f"--network={network}", f"--data={data}", f"--outdir={tmp_path / 'out'}"]
-        call(*images("--metrics=fid64_full", "--intervals=0", *places))
-        (entry,) = (tmp_path / "cache" / "metrics").iterdir()
-        before = entry.stat().st_mtime_ns
-        call(*images("--metrics=fid64_full", "--intervals=0", *places))
-        assert entry.stat().st_mtime_ns == before
-        call(*images("--metrics=fid64_full", "--intervals=0", "--no-cache", *places))
 
     def test_dry_run_writes_nothing(self, network, data, tmp_path):
         places = [f"--network={network}", f"--data={data}", f"--outdir={tmp_path / 'out'}"]
@@ -146,6 +140,7 @@ def test_processes_share_the_work(network, data, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 1
+    assert not (tmp_path / "cache").exists()
     for count in ("1", "2"):
         section = json.loads((tmp_path / count / "images.json").read_text())["sections"]["quality"]
         found.append([result["values"] for result in section["results"]])
@@ -161,16 +156,7 @@ class TestBadInput:
             (["--metrics=fid2x", "--network={network}"], "metric 'fid2x' is not known"),
             (["--metrics=none", "--network={network}"], "--metrics must name at least one"),
             (["--metrics=fid64_full", "--network={network}"], "fid64_full: needs real images"),
-            (["--metrics=is64", "--network={network}"], "standin: has no probabilities network"),
-            (
-                ["--metrics=fid2k_full", "--images={data}", "--data={data}"],
-                "needs 2000 images, set has 36; fid36_full uses all of them",
-            ),
             (["--metrics=ppl2_wend", "--images={data}"], "needs a generator, not images"),
-            (
-                ["--metrics=pr643_full", "--network={network}", "--data={two}"],
-                "metric pr643_full: needs at least 4 images, two has 2",
-            ),
             (["--metrics=fid64_full", "--network={network}", "--data={empty}"], "no images"),
             (["--metrics=vendi2", "--images={empty}"], "no images"),
             (["--metrics=vendi2", "--network=nothing.pkl"], "nothing.pkl: no such snapshot"),
@@ -184,8 +170,7 @@ class TestBadInput:
     )
     def test_is_one_line(self, network, data, tmp_path, changes, message):
         (tmp_path / "empty").mkdir()
-        two = write_people(tmp_path / "two", people=1, samples=2)
-        places = {"network": network, "data": data, "empty": tmp_path / "empty", "two": two}
+        places = {"network": network, "data": data, "empty": tmp_path / "empty"}
         options = [text.format(**places) for text in changes]
         line = refused(*images(f"--outdir={tmp_path / 'out'}", *options))
         assert message in line

@@ -3,7 +3,6 @@
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,23 +248,6 @@ def test_dry_run_writes_nothing(places, tmp_path):
         "masks": 20,
     }
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--heldout=absent"], "absent: no such folder"),
-        (["--audit-model=b.pth"], "--audit-model goes with --rec-model"),
-        (["--rec-model=absent.pth"], "absent.pth"),
-        (["--rec-model={model}", "--audit-model={model}"], "must be another recogniser"),
-    ],
-)
-def test_bad_input_is_one_message(places, tmp_path, more, message):
-    result = run(places, tmp_path / "out", *(text.format(**places) for text in more))
-    assert result.exit_code == 2
-    assert message in " ".join(result.output.split())
-    assert not (tmp_path / "out").exists()
-    assert Path(places["data"]).is_dir()
 
 
 def test_a_bug_is_no_gap_of_the_page(places, tmp_path, monkeypatch):

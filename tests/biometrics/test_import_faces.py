@@ -6,7 +6,7 @@ from PIL import Image
 
 import prepare_dataset
 from biometrics.alignment import fit_similarity, template_points, warp
-from biometrics.import_faces import ImportFaces, build_import_faces
+from biometrics.import_faces import ImportFaces
 from data.importing.job import SHEET_FILE
 from data.importing.options import ImportOptions
 from data.importing.plan import Reason, SkipPair
@@ -245,13 +245,6 @@ def test_bad_options_are_refused(options, message):
         ImportOptions(source="a", outdir="b", **options)
 
 
-def test_a_missing_detector_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
-    assert not ImportOptions(source="a", outdir="b", face_check="none").needs_faces
-    with pytest.raises(ValueError, match="pip install -r requirements-extras.txt"):
-        build_import_faces(ImportOptions(source="a", outdir="b", **ALIGNED))
-
-
 def test_refusals_name_what_was_found():
     faces = ImportFaces(
         ImportOptions(source="a", outdir="b", **ALIGNED),
@@ -289,17 +282,11 @@ def test_import_with_mtcnn(tmp_path):
     assert "skipped: 1 no face" in result.output
     assert str(tmp_path / "out" / SHEET_FILE) in result.output
     assert pixels_of(tmp_path / "out/VIS/0000_000.png").shape == (64, 64, 3)
-    strict = invoke("import", *arguments, "--outdir", tmp_path / "strict", "--strict")
-    assert strict.exit_code == 2
-    assert "--strict: 1 no face" in " ".join(strict.output.split())
-    assert not list((tmp_path / "strict").rglob("*.jpg"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--align", "mtcnn"], "--align=mtcnn needs --resolution"),
-        (["--align", "yolo"], "'yolo' is not one of 'none', 'mtcnn'"),
         (["--face-check", "yolo"], "'yolo' is not one of 'none', 'mtcnn'"),
         (["--align", "mtcnn", "--resolution", "32"], "pip install -r requirements-extras.txt"),
     ],

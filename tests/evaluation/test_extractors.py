@@ -263,10 +263,3 @@ class TestFidelity:
         path.write_bytes(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00exit\x85R.")
         with pytest.raises(ValueError, match="not a readable file of weights"):
             self.build(path, monkeypatch)
-
-
-def test_known_files_are_whole_hashes():
-    for weights in (extractors.INCEPTION, extractors.VGG16, extractors.FIDELITY):
-        assert len(bytes.fromhex(weights.sha256)) == 32
-        assert weights.folder.startswith("https://")
-    assert extractors.FIDELITY.file.endswith(f"{extractors.FIDELITY.sha256[:8]}.pth")
