@@ -78,14 +78,11 @@ def template_points(side: int, margin: float = 0.0) -> np.ndarray:
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> Similarity:
-    """Return the similarity that takes points nearest to others, by squared distance.
+    """Return the similarity that takes points [N, 2] nearest to others, by squared distance.
 
     With points as complex numbers, centred s and t: the factor sum(conj(s) t) / sum(|s|^2) turns
     and scales. In the plane this is the least-squares solution without reflection.
 
-    Args:
-        source: [N, 2].
-        target: [N, 2].
     Raises: ValueError where points are not finite or all source points are one.
     Source: Umeyama 1991, "Least-squares estimation of transformation parameters between two point
         patterns", in two dimensions.

@@ -63,10 +63,9 @@ def named_backbone(
 ) -> BackboneConfig:
     """Return the shape of r18, r34, r50, r100, r200 or mobilefacenet (mbf).
 
-    Below 112 pixels an iresnet's first stage keeps the size, so that 32 pixels end in 4x4.
+    Below 112 pixels an iresnet's first stage keeps the size, so that 32 pixels end in 4x4. `width`
+    is a factor of all channels; 1 is as published.
 
-    Args:
-        width: factor of all channels; 1 is as published.
     Raises: ValueError for an unknown name or a size that 16 does not divide.
     """
     if size % 16 or size < 16:
@@ -119,10 +118,7 @@ def state_of(backbone: nn.Module, config: BackboneConfig) -> dict[str, Tensor]:
 
 
 def config_of_state(state: Mapping[str, Tensor]) -> BackboneConfig:
-    """Return the shape of the backbone that has these weights.
-
-    Raises: ValueError where they are of no known backbone.
-    """
+    """Return the shape of the backbone of these weights. Raises: ValueError for unknown ones."""
     try:
         if "fc.weight" in state:
             return _iresnet_config(state)

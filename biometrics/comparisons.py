@@ -31,14 +31,14 @@ Codes = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The distribution of one kind of scores.
+    """The distribution of one kind of scores; mean and variance are NaN without weight.
 
     Attributes:
         values: [V] float64, distinct, ascending. A score counts at the largest value that is not
             above it, so that shares at these thresholds are exact.
         weights: [V] float64 weight at each value.
         failed: weight of the comparisons that could not be made.
-        mean, variance: of the scores themselves, not of the grid; NaN without weight.
+        mean, variance: of the scores themselves, not of the grid.
     """
 
     values: Floats
@@ -94,8 +94,8 @@ class Side:
     Attributes:
         vectors: [N, E] float32 rows of unit length; NaN rows could not be enrolled.
         identities: of each.
-        captures: names of the captures; images of both sides with the same name and identity are
-            not compared with each other (the RGB and the NIR image of a pair). None compares all.
+        captures: images of both sides with the same one and identity are not compared (the RGB and
+            the NIR image of a pair); None compares all.
     """
 
     vectors: np.ndarray
@@ -285,16 +285,14 @@ def count_comparisons(
 ) -> Comparisons:
     """Count scores in bins, for every two groups of identities by themselves.
 
-    A bootstrap draws groups, each a random share of the identities; with at most `groups`
-    identities each is a group of its own. Rates at the edges of bins, means and variances are
-    exact.
+    A bootstrap draws groups, each a random share of the identities, or a single one of few. Rates
+    at the edges of bins, means and variances are exact.
 
     Args:
-        gallery: one side.
-        probes: the other; None compares all images of the gallery with each other.
-        groups: of identities.
+        gallery, probes: as of `compare`.
+        groups: of identities, at most.
         block: rows and columns of scores in memory at once.
-        device: where the products are computed.
+        device: of the products.
         seed: of the groups.
     """
     number, blocks = _in_blocks(

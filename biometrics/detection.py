@@ -137,10 +137,6 @@ def build_face_check(
 ) -> FaceCheck:
     """Return a face check: "none" accepts everything, "mtcnn" looks for one frontal face.
 
-    Args:
-        method: of detection.
-        rules: accept the faces found; None takes FaceRules().
-        device: of the detector.
     Raises: ValueError for another method, or where the detector's package is not installed.
     """
     is_none = FaceMethod(method) is FaceMethod.NONE

@@ -32,8 +32,7 @@ class Preprocessing:
         size: width and height that images are resized to: bilinear, antialiased.
         channels: 3 repeats grey, 1 takes the luma of colour.
         flip: add the embedding of the mirrored image, as LFW's protocol does.
-        align: "mtcnn" first finds the face and moves it to ArcFace's template, "none" takes
-            images as they are.
+        align: whether the face is first found and moved to ArcFace's template.
     """
 
     size: int
@@ -211,11 +210,11 @@ def embed_samples(
 
 
 def preprocess(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return what the backbone sees.
+    """Return what the backbone sees: [N, channels, size, size] float32 in -1..1.
 
     Args:
         images: [N, C, H, W] uint8.
-    Returns: [N, channels, size, size] float32 in -1..1.
+        preprocessing: of them.
     Raises: ValueError where C cannot become `channels`.
     """
     x = _with_channels(to_float(images), preprocessing.channels)

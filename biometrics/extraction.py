@@ -29,13 +29,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extraction:
-    """Features of a data set, and the images that gave none.
-
-    Attributes:
-        features: of the other images.
-        file_names: of those images.
-        failures: file -> reason.
-    """
+    """Features of images of a data set, these images' files, and file -> reason of the others."""
 
     features: IdentityFeatures
     file_names: list[str]
@@ -44,14 +38,7 @@ class Extraction:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExtractionJob(Job):
-    """Identity features of one data set, to be computed and written.
-
-    Attributes:
-        options: as checked.
-        target: file of the features.
-        source: the pairs.
-        embedder: of the images.
-    """
+    """Identity features of one data set, to be computed and written."""
 
     options: FeatureOptions
     target: Path

@@ -69,11 +69,9 @@ class FaceRules:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceVerdict:
-    """What the rules say about an image.
+    """Why an image is refused, the gravest reason first, nothing where it is accepted.
 
-    Attributes:
-        reasons: why it is refused, the gravest first; empty where it is accepted.
-        face: the likeliest one, None where there is none.
+    `face` is the likeliest one, None where there is none.
     """
 
     reasons: tuple[FaceReason, ...] = ()

@@ -29,12 +29,9 @@ _SHARES = ("eer", "zero_fmr", "fnmr", "tar")
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Error rates at all thresholds that differ.
+    """Error rates, [V + 1] each, at all thresholds that differ, which ascend; the last is infinite.
 
-    Attributes:
-        thresholds: [V + 1] ascending; the last is infinite.
-        fmr, fnmr: [V + 1] of comparisons that were made.
-        far, frr: [V + 1] of all comparisons.
+    FMR and FNMR are of the comparisons that were made, FAR and FRR of all.
     """
 
     thresholds: Floats
@@ -66,12 +63,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """FNMR against FMR (DET); 1 - FNMR against FMR is the ROC.
+    """FNMR against FMR (DET), [P] each; 1 - FNMR against FMR is the ROC.
 
     Attributes:
-        fmr: [P] ascending levels.
-        fnmr: [P] lowest FNMR with FMR <= level.
-        low, high: [P] pointwise 95 % interval; NaN where there are too few identities.
+        fmr: ascending levels.
+        fnmr: lowest FNMR with FMR <= level.
+        low, high: pointwise 95 % interval; NaN where there are too few identities.
     """
 
     fmr: Floats
@@ -82,12 +79,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreHistogram:
-    """Shares of mated and non-mated scores in equal bins.
-
-    Attributes:
-        edges: [B + 1].
-        mated, non_mated: [B] shares that sum to 1.
-    """
+    """Shares of mated and of non-mated scores in equal bins, [B] that sum to 1; edges [B + 1]."""
 
     edges: Floats
     mated: Floats
@@ -102,16 +94,14 @@ class VerificationScore:
         clusters: identities, or groups of them, that were resampled.
         mated, non_mated: number of scores.
         failed: comparisons that could not be made.
-        eer: equal error rate, interpolated.
-        eer_threshold: where it is.
+        eer, eer_threshold: equal error rate, interpolated, and where it is.
         points: one a FAR level, FMR100 and FMR1000 among them.
         zero_fmr: lowest FNMR without any false match.
         fdr: Fisher's discriminant ratio.
         d_prime: sensitivity index.
         auc: area under the ROC.
         mated_mean, non_mated_mean: of the scores.
-        curve: for plots.
-        histogram: for plots.
+        curve, histogram: for plots.
         resolution: of thresholds; None where scores are exact.
     """
 
@@ -217,8 +207,10 @@ def score_comparisons(
     """Summarise verification scores, with 95 % intervals from resampling identities.
 
     Args:
+        comparisons: of images.
         levels: FAR levels, each in (0, 1).
         replicates: bootstrap draws; 0 leaves the intervals out.
+        seed: of the draws.
     Raises: ValueError for levels out of range, or no scores of one kind.
     """
     for level in levels:

@@ -27,13 +27,7 @@ _RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """A published file.
-
-    Attributes:
-        folder: address above it.
-        file: its name.
-        sha256: of its bytes, 64 hex digits.
-    """
+    """A published file, the address above it, and its SHA-256 (64 hex digits)."""
 
     folder: str
     file: str
@@ -113,7 +107,7 @@ def build_extractors(
     *,
     device: str = "cpu",
 ) -> dict[Role, Extractor]:
-    """Return a network for each role that metrics ask for.
+    """Return a network on a device for each role that metrics ask for.
 
     Args:
         choice: one of evaluation.names.EXTRACTORS.

@@ -19,13 +19,7 @@ IDENTITY_LEVEL = 1e-3
 
 
 class Faces:
-    """Embeddings of data sets by one recogniser, each computed once.
-
-    Args:
-        name: of the recogniser, shown in tables.
-        embedder: of images.
-        device: of comparisons.
-    """
+    """Embeddings of data sets by one recogniser, each computed once; tables show its name."""
 
     def __init__(self, name: str, embedder: Embedder, device: str = "cpu") -> None:
         self.name, self.embedder, self.device = name, embedder, device

@@ -42,11 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class FolderImages:
-    """The images of a data set or folder, in blocks.
-
-    Args:
-        samples: which.
-    """
+    """The images of a data set or folder, in blocks."""
 
     def __init__(self, samples: SampleIndex) -> None:
         self.samples = samples
@@ -84,12 +80,7 @@ class FolderImages:
 
 
 class SampledImages:
-    """The first samples of a generator, in blocks.
-
-    Args:
-        sampler: of the generator.
-        count: number of samples.
-    """
+    """The first `count` samples of a generator, in blocks."""
 
     def __init__(self, sampler: IndexedSampler, count: int) -> None:
         self.sampler, self._count = sampler, count
@@ -112,12 +103,7 @@ Images = FolderImages | SampledImages
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """Features of a set of images.
-
-    Attributes:
-        rows: [N, D] float32.
-        identities: [N] int64, number of each image's identity.
-    """
+    """Features [N, D] float32 of a set of images, and the number of each one's identity [N] int64."""
 
     rows: Features
     identities: np.ndarray
@@ -137,11 +123,7 @@ class FeatureSet:
 
 
 def split_groups(identities: np.ndarray) -> np.ndarray:
-    """Return the group of each image: [N] int64, identities in the order of first appearance.
-
-    Args:
-        identities: [N] int64.
-    """
+    """Return the group of each image: [N] int64, identities in the order of first appearance."""
     _, first, identity = np.unique(identities, return_index=True, return_inverse=True)
     order = np.empty(len(first), dtype=np.int64)
     order[np.argsort(first)] = np.arange(len(first))
@@ -187,12 +169,11 @@ def collect_features(
 
 
 def extract(extractor: Extractor, images: Tensor) -> Features:
-    """Return the features of at most BLOCK images, always computed for BLOCK of them.
+    """Return the features [n, D] float32 of n <= BLOCK images, always computed for BLOCK of them.
 
     Args:
         extractor: which network.
         images: [n, C, H, W] uint8, C 1 or 3; one channel is repeated, as published.
-    Returns: [n, D] float32.
     """
     filled = torch.cat([images, images[-1:].expand(BLOCK - len(images), -1, -1, -1)])
     rows = extractor(filled.expand(-1, 3, -1, -1).contiguous())
@@ -240,11 +221,9 @@ class FeatureCache:
         self.folder = folder or downloads.download_folder().parent / "metrics"
 
     def load(self, name: str, key: Mapping[str, str | int]) -> Features | None:
-        """Return the features that were stored under a key; None without.
+        """Return the features that were stored under a key of plain values; None without.
 
-        Args:
-            name: of the images, part of the file's name for readers.
-            key: plain values.
+        The name of the images is part of the file's name, for readers.
         """
         path, text = self._path(name, key), _text(key)
         if not path.is_file():

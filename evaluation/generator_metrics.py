@@ -49,7 +49,7 @@ class MetricResult:
         values: name with its published ending -> number and interval.
         heldout: the same of held-out identities in the samples' place; empty where not measured.
         num_real: real images behind it, 0 where none are compared.
-        seconds: that it took, without sampling and embedding the images, done once for all metrics.
+        seconds: that it took, without embedding images, which is done once for all metrics.
     """
 
     metric: Metric
@@ -99,11 +99,9 @@ class MetricPlan:
             metric.check_count(len(self.real), f"{self.real.name} has")
 
     def check(self, fake: Images, sampler: IndexedSampler | None) -> None:
-        """Check that generated images fit. Raises: NotMeasuredError naming the metric.
+        """Check that generated images fit; a sampler is needed for path lengths.
 
-        Args:
-            fake: the generated images.
-            sampler: of the generator, for path lengths; None where there are only images.
+        Raises: NotMeasuredError naming the metric.
         """
         for metric in self.metrics:
             _check_modalities(metric, fake)

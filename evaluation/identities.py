@@ -58,10 +58,9 @@ class DatasetScore:
         images: number of samples.
         identities: number of them.
         classes: modality -> DCFace's measures.
-        diversity: D, with the features' name; None without real images or features.
+        diversity: D, with the features' name.
         capacity: modality -> identity capacity.
-        agreement: RGB against NIR.
-        alignment: of RGB and NIR.
+        agreement, alignment: of RGB and NIR.
         entropies: of attributes.
     """
 
@@ -209,10 +208,7 @@ def read_attributes(samples: SampleIndex) -> Attributes | None:
 
 
 def open_diversity(choice: str | None, device: str) -> Extractor | None:
-    """Return the network of DCFace's D; None without a choice.
-
-    Raises: ValueError, FileNotFoundError as `build_extractors`.
-    """
+    """Return the network of DCFace's D; None without a choice. Raises: as `build_extractors`."""
     if choice is None:
         return None
     return build_extractors(choice, [Role.FEATURES], device=device)[Role.FEATURES]

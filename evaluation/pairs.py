@@ -30,12 +30,7 @@ _ANSWERS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "n
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two images to compare.
-
-    Attributes:
-        first, second: (modality, stem).
-        is_same: whether they show one identity.
-    """
+    """Two images (modality, stem) to compare, and whether they show one identity."""
 
     first: tuple[str, str]
     second: tuple[str, str]
@@ -76,7 +71,7 @@ def check_pairs(pairs: list[Pair], samples: SampleIndex, path: Path) -> None:
 
 
 def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embeddings]) -> Comparisons:
-    """Return the scores of a list's pairs, failed where an image has no embedding.
+    """Return the scores of a checked list's pairs, failed where an image has no embedding.
 
     Args:
         pairs: after `check_pairs`.

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from data.samples import open_samples
 from dnnlib import files
 from dnnlib.options import Progress
 from dnnlib.processes import restart_under_torchrun
@@ -16,7 +15,7 @@ from evaluation.generator_metrics import MetricPlan, MetricResult, count_images,
 from evaluation.names import Kind
 from evaluation.options import QualityOptions
 from evaluation.report import Headline, Section, Table
-from evaluation.topic import ReportJob, Topic
+from evaluation.topic import ReportJob, Topic, open_sets
 from networks.sampling import IndexedSampler, load_sampler
 from torch_utils.devices import resolve_repeatable
 from torch_utils.distributed import init_distributed, is_launched, local_rank
@@ -119,11 +118,7 @@ class QualityTopic(Topic):
 
 @dataclass(frozen=True, kw_only=True)
 class QualityJob(ReportJob):
-    """A report on image quality by one or several processes.
-
-    Attributes:
-        gpus: processes to start; None for those that there are.
-    """
+    """A report on image quality by one process, or by `gpus` that are started."""
 
     gpus: int | None
 
@@ -140,7 +135,9 @@ def open_topic(options: QualityOptions, device: str) -> QualityTopic:
     Raises: NotMeasuredError where the images do not allow a metric; ValueError or
         FileNotFoundError naming file or option, rule and value.
     """
-    sampler, fake = None, None
+    sets = {"images": options.images, "data": options.data, "heldout": options.heldout}
+    folders = {role: FolderImages(samples) for role, samples in open_sets(sets).items()}
+    sampler, fake = None, folders.get("images")
     if options.network is not None:
         sampler = load_sampler(
             options.network,
@@ -151,15 +148,13 @@ def open_topic(options: QualityOptions, device: str) -> QualityTopic:
             use_raw_g=options.use_raw_g,
         )
         fake = SampledImages(sampler, count_images(options.metrics))
-    else:
-        assert options.images is not None, "checked by the options"
-        fake = FolderImages(open_samples(options.images))
+    assert fake is not None, "checked by the options"
     roles = {metric.role for metric in options.metrics}
     plan = MetricPlan(
         metrics=options.metrics,
         extractors=build_extractors(options.extractor, roles, device=device),
-        real=None if options.data is None else FolderImages(open_samples(options.data)),
-        heldout=None if options.heldout is None else FolderImages(open_samples(options.heldout)),
+        real=folders.get("data"),
+        heldout=folders.get("heldout"),
         replicates=options.replicates,
         seed=options.seed,
         device=device,

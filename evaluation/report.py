@@ -33,12 +33,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A plot.
-
-    Attributes:
-        svg: of data.plots.to_svg, with its own title and description.
-        caption: how to read it.
-    """
+    """A plot: the SVG of data.plots.to_svg, and how to read it."""
 
     svg: str
     caption: str
@@ -46,13 +41,9 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture.
+    """A picture, at most `width` pixels of the page wide.
 
-    Attributes:
-        png: the file's bytes.
-        width: in pixels of the page, at most.
-        alt: what it shows, in words.
-        caption: below it.
+    `png` are the file's bytes, `alt` says what it shows, `caption` stands below it.
     """
 
     png: bytes
@@ -63,12 +54,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Panels:
-    """Small pictures side by side, as many in a row as fit.
-
-    Attributes:
-        caption: of all of them.
-        pictures: each with its own caption.
-    """
+    """Small pictures side by side, as many in a row as fit, each with its own caption."""
 
     caption: str
     pictures: tuple[Picture, ...]
@@ -84,12 +70,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A link to another page.
-
-    Attributes:
-        text: of the link.
-        href: relative path, / between its parts.
-    """
+    """A link to another page by its relative path, / between its parts."""
 
     text: str
     href: str
@@ -100,13 +81,7 @@ Block = Table | Chart | Picture | Panels | Text | Link
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """A number for the top of the page.
-
-    Attributes:
-        label: what it is.
-        value: the number.
-        meaning: which way is good, in a few words.
-    """
+    """A number for the top of the page; `meaning` says which way is good, in a few words."""
 
     label: str
     value: Cell
@@ -140,13 +115,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A whole report.
-
-    Attributes:
-        title: of the page.
-        subtitle: what was compared with what.
-        sections: in order.
-    """
+    """A whole page; the subtitle says what was compared with what."""
 
     title: str
     subtitle: str
@@ -227,6 +196,7 @@ def provenance_section(
         command: as it was called.
         environment: of dnnlib.runs.describe_environment.
         inputs: what was read -> its SHA-256.
+        seed: of resampling.
     """
     packages = environment.get("packages", {})
     rows = [

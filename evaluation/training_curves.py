@@ -72,13 +72,9 @@ GAN_CHARTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunCurves:
-    """What a run wrote down.
+    """What a run wrote down: name -> points, of statistics over `axis`, of metrics over kimg.
 
-    Attributes:
-        name: of its folder.
-        axis: one of AXES, what the points are over.
-        statistics: name -> points.
-        metrics: name -> points by kimg.
+    `axis` is one of AXES, `name` is that of the run's folder.
     """
 
     name: str
@@ -89,12 +85,7 @@ class RunCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveJob(Job):
-    """Plots the curves of runs.
-
-    Attributes:
-        runs: by the folder that was given.
-        outdir: of the files.
-    """
+    """Plots the curves of runs, by the folder that was given."""
 
     runs: Mapping[str, RunCurves]
     outdir: Path

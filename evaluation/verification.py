@@ -108,25 +108,7 @@ class VerificationTopic(Topic):
     ) -> Section:
         blocks: list[Block] = []
         if scores:
-            blocks += [_rates(scores), _separation(scores)]
-            blocks.append(
-                _by_level(
-                    scores,
-                    lambda point: point.tar,
-                    caption="True acceptance at a false acceptance rate (higher is better)",
-                    note="Comparisons with an image that could not be enrolled count as not "
-                    "accepted. A dash means too few non-mated comparisons.",
-                )
-            )
-            blocks.append(
-                _by_level(
-                    scores,
-                    lambda point: f"{point.threshold:.4f}",
-                    caption="Lowest cosine that is accepted at a false match rate",
-                    note="Of use for other data sets only with the same recogniser.",
-                )
-            )
-            blocks += [_det(scores), _roc(scores)]
+            blocks += [_rates(scores), _separation(scores), *_by_level(scores), *_curves(scores)]
             blocks += [_distributions(name, score) for name, score in scores.items()]
         if enrolments:
             blocks.append(
@@ -233,61 +215,69 @@ def _separation(scores: Mapping[str, VerificationScore]) -> Table:
     )
 
 
-def _by_level(
-    scores: Mapping[str, VerificationScore],
-    cell: Callable[[OperatingPoint], Cell],
-    *,
-    caption: str,
-    note: str,
-) -> Table:
+def _by_level(scores: Mapping[str, VerificationScore]) -> list[Table]:
+    """Return the tables whose columns are false acceptance, or false match, rates."""
     levels = list(dict.fromkeys(p.level for score in scores.values() for p in score.points))
-    rows = []
-    for name, score in scores.items():
-        found = {point.level: cell(point) for point in score.points if point.is_supported}
-        rows.append((name, *(found.get(level) for level in levels)))
     columns = ("Compared", *(f"{level:g}" for level in levels))
-    return Table(caption=caption, columns=columns, rows=tuple(rows), note=note)
+
+    def rows(cell: Callable[[OperatingPoint], Cell]) -> tuple[tuple[Cell, ...], ...]:
+        found = {
+            name: {p.level: cell(p) for p in score.points if p.is_supported}
+            for name, score in scores.items()
+        }
+        return tuple((name, *map(cells.get, levels)) for name, cells in found.items())
+
+    accepted = Table(
+        caption="True acceptance at a false acceptance rate (higher is better)",
+        columns=columns,
+        rows=rows(lambda point: point.tar),
+        note="Comparisons with an image that could not be enrolled count as not accepted. A dash "
+        "means too few non-mated comparisons.",
+    )
+    lowest = Table(
+        caption="Lowest cosine that is accepted at a false match rate",
+        columns=columns,
+        rows=rows(lambda point: f"{point.threshold:.4f}"),
+        note="Of use for other data sets only with the same recogniser.",
+    )
+    return [accepted, lowest]
 
 
-def _curves(scores: Mapping[str, VerificationScore], *, is_roc: bool) -> list[Line]:
-    lines = []
+def _curves(scores: Mapping[str, VerificationScore]) -> list[Chart]:
+    misses, matches = [], []
     for name, score in scores.items():
         curve = score.curve
-        y, low, high = curve.fnmr, curve.low, curve.high
-        if is_roc:
-            y, low, high = 1 - y, 1 - high, 1 - low
-        band = {"low": low, "high": high} if np.isfinite(low).all() else {}
-        lines.append(Line(name, curve.fmr, y, **band))
-    return lines
-
-
-def _det(scores: Mapping[str, VerificationScore]) -> Chart:
-    figure = plot_lines(
-        _curves(scores, is_roc=False),
+        band = (curve.low, curve.high) if np.isfinite(curve.low).all() else ()
+        misses.append(Line(name, curve.fmr, curve.fnmr, *band))
+        matches.append(Line(name, curve.fmr, 1 - curve.fnmr, *(1 - end for end in band[::-1])))
+    det = plot_lines(
+        misses,
         title="Detection error trade-off",
         x_label="false match rate",
         y_label="false non-match rate",
         x_log=True,
         y_log=True,
     )
-    return Chart(
-        svg=to_svg(figure, f"Misses over false matches of {', '.join(scores)}."),
-        caption="Both axes are logarithmic; lower left is better. Bands are pointwise 95 % "
-        "intervals over identities. Each kind of comparison has its own dashes and marker.",
-    )
-
-
-def _roc(scores: Mapping[str, VerificationScore]) -> Chart:
-    figure = plot_lines(
-        _curves(scores, is_roc=True),
+    roc = plot_lines(
+        matches,
         title="Receiver operating characteristic",
         x_label="false match rate",
         y_label="true match rate",
         x_log=True,
         y_range=(0, 1),
     )
-    description = f"True over false matches of {', '.join(scores)}."
-    return Chart(svg=to_svg(figure, description), caption="The upper left is better.")
+    names = ", ".join(scores)
+    return [
+        Chart(
+            svg=to_svg(det, f"Misses over false matches of {names}."),
+            caption="Both axes are logarithmic; lower left is better. Bands are pointwise 95 % "
+            "intervals over identities. Each kind of comparison has its own dashes and marker.",
+        ),
+        Chart(
+            svg=to_svg(roc, f"True over false matches of {names}."),
+            caption="The upper left is better.",
+        ),
+    ]
 
 
 def _distributions(name: str, score: VerificationScore) -> Chart:

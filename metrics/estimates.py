@@ -20,12 +20,10 @@ Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A measured number.
+    """A measured number with its 95 % interval, None where none can be given.
 
     Attributes:
-        value: the number.
-        low: lower end of the 95 % interval; None where none can be given.
-        high: upper end of it.
+        value, low, high: the number and the ends of the interval.
         n: observations behind it: images, comparisons or pixels, as the name beside it says.
         clusters: independent ones that were resampled, mostly identities; None where the interval
             is Wilson's.

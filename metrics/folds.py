@@ -15,13 +15,12 @@ _ACCURACY_STEP, _FAR_STEP, _LARGEST = 0.01, 0.001, 4.0  # squared distances of u
 
 @dataclass(frozen=True, kw_only=True)
 class FoldScore:
-    """What `score_folds` finds.
+    """What `score_folds` finds; one entry a held-out fold.
 
     Attributes:
-        accuracies: of the held-out fold, one each.
-        thresholds: squared distances chosen on the other folds, one each.
-        tars: share of mated pairs of the held-out fold below the distance chosen for FAR.
-        fars: share of non-mated pairs of the held-out fold that this accepts.
+        accuracies: of the fold.
+        thresholds: squared distances chosen on the other folds.
+        tars, fars: shares of mated and non-mated pairs below the distance chosen for FAR.
         far: the level that was asked for.
         pairs: how many there are.
     """

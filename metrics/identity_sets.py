@@ -52,8 +52,8 @@ class Capacity:
 
     Attributes:
         log10: decimal logarithm of the ratio, which may be very large.
-        population_deg: half angle of the cap that holds the identities' centres.
-        identity_deg: half angle of the cap that one identity takes.
+        population_deg, identity_deg: half angles of the caps that hold the identities' centres, and
+            the images of one identity.
         dimension: of the embeddings.
         quantile: share of centres and of images that lies outside.
         identities: how many there were.
@@ -74,7 +74,7 @@ class Agreement:
     Attributes:
         similarity: mean cosine of the two images of a pair.
         above: share of pairs at or above the threshold.
-        threshold: that threshold.
+        threshold: that one.
         rank_one: share of pairs whose second image is nearest to its own first image's identity.
     """
 

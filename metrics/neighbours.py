@@ -72,12 +72,7 @@ def neighbour_scores(
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Centred features with their squared lengths.
-
-    Attributes:
-        values: [N, D] float32.
-        squares: [N] float32.
-    """
+    """Centred features [N, D] float32 with their squared lengths [N]."""
 
     values: Tensor
     squares: Tensor

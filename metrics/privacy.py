@@ -67,12 +67,11 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A number of samples beside that of held-out identities.
+    """A number of samples beside that of held-out identities; None without any.
 
     Attributes:
-        samples: of the samples.
-        heldout: of held-out identities; None without any.
-        excess: difference of the two, which is the leak; None without held-out identities.
+        samples, heldout: of the two.
+        excess: their difference, which is the leak.
     """
 
     samples: Estimate
@@ -82,12 +81,7 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Above(Compared):
-    """Shares of images at or above a threshold of the recogniser.
-
-    Attributes:
-        fmr: false match rate at which the threshold was set.
-        threshold: cosine.
-    """
+    """Shares of images at or above a cosine, which is the recogniser's threshold at an FMR."""
 
     fmr: float
     threshold: float
@@ -123,7 +117,7 @@ class Copies:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyScore:
-    """What `score_privacy` finds.
+    """What `score_privacy` finds; None for what needs held-out identities, without any.
 
     Attributes:
         nearest: of each sample.
@@ -132,13 +126,13 @@ class PrivacyScore:
         maximum: of the samples; of held-out identities.
         above: shares above thresholds.
         copies: single samples that are copies.
-        copy_test: C_T; None without held-out identities.
+        copy_test: C_T.
         authentic: share of images further from their nearest training image than that one is
             from its nearest other training image (AuthPct).
         authentic_identity: the same with the nearest training image of another identity; None where
             there is one identity only.
         membership_auc: of telling training images from held-out ones by their similarity to the
-            nearest sample; None without held-out identities.
+            nearest sample.
     """
 
     nearest: Nearest
@@ -184,8 +178,7 @@ def score_privacy(
         seed: of resampling.
         alarm_rate: of `find_copies`.
     Raises: ValueError for an identity in both real groups, other widths, NaN or zero vectors.
-    Source: nearest and thresholds: Beyond-Real-Faces (arXiv:2510.17372); membership by retrieval:
-        Otroshi & Marcel 2024 (arXiv:2410.24015).
+    Source: nearest and thresholds: Beyond-Real-Faces (arXiv:2510.17372).
     """
     groups = [samples]
     if heldout is not None:

@@ -17,14 +17,13 @@ Masks = Iterable[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScore:
-    """How well one class was found.
+    """How well one class was found; None where it occurs in no mask.
 
     Attributes:
         name: of the class.
         pixels: of it in the true masks.
-        iou: intersection over union over all images; None where it occurs in no mask.
-        f1: 2 TP / (2 TP + FP + FN), None likewise.
-        boundary_f1: mean over images that have it in either mask; None likewise.
+        iou, f1: over all images; 2 TP / (2 TP + FP + FN).
+        boundary_f1: mean over images that have it in either mask.
     """
 
     name: str

@@ -18,12 +18,9 @@ _BLOCK = 1024  # rows that are centred and multiplied at once
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Number, mean and scatter of a set of features.
+    """Number of features, at least 1, their mean [D] and scatter [D, D] in float64.
 
-    Attributes:
-        count: number of rows, at least 1.
-        mean: [D] float64.
-        scatter: [D, D] float64, sum of the outer products of the centred rows.
+    The scatter is the sum of the outer products of the centred rows.
     """
 
     count: int
@@ -42,10 +39,8 @@ class Moments:
 
 
 def compute_moments(features: Features) -> Moments:
-    """Return the moments of features, computed in blocks.
+    """Return the moments of finite features [N, D], computed in blocks.
 
-    Args:
-        features: [N, D]; finite.
     Raises: ValueError without rows, for other shapes, for NaN and infinities.
     """
     return merge_moments(_moments_of_block(block) for block in _blocks(features))
