@@ -167,7 +167,12 @@ def read_identity_features(path: Path) -> IdentityFeatures:
         raise ValueError(
             f"{path}: {[*content][int(is_zero.argmax())]!r}: features must not be zero"
         )
-    return IdentityFeatures(stems=stems, vectors=vectors, info=_read_info(path))
+    info = _stated_info(path)
+    if info is not None and info.features != sha256_file(path):
+        raise ValueError(
+            f"{_info_path(path)}: written for other features than those in {path.name}"
+        )
+    return IdentityFeatures(stems=stems, vectors=vectors, info=info)
 
 
 def _as_json(vectors: np.ndarray, names: Sequence[str]) -> Iterator[bytes]:
@@ -180,15 +185,6 @@ def _as_json(vectors: np.ndarray, names: Sequence[str]) -> Iterator[bytes]:
 
 def _info_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.info.json")
-
-
-def _read_info(path: Path) -> FeatureInfo | None:
-    info = _stated_info(path)
-    if info is not None and info.features != sha256_file(path):
-        raise ValueError(
-            f"{_info_path(path)}: written for other features than those in {path.name}"
-        )
-    return info
 
 
 def _stated_info(path: Path) -> FeatureInfo | None:

@@ -218,7 +218,8 @@ def score_comparisons(
             raise ValueError(f"FAR levels must be between 0 and 1, got {level}")
     tally = comparisons.tally()
     rates = error_rates(tally)
-    grid = _curve_levels(comparisons.num_non_mated)
+    lowest = min(math.log10(max(comparisons.num_non_mated, 10)), 6)
+    grid = np.logspace(-lowest, 0, _CURVE_POINTS)
     draws = _replicate(comparisons, levels, grid, replicates, seed)
     whole = _numbers(tally, rates, levels)
 
@@ -285,21 +286,15 @@ def _numbers(tally: Tally, rates: Rates, levels: Sequence[float]) -> dict[str, f
     }
 
 
-def _curve_levels(non_mated: int) -> Floats:
-    return np.logspace(-min(math.log10(max(non_mated, 10)), 6), 0, _CURVE_POINTS)
-
-
 def _fnmr_on(rates: Rates, grid: Floats) -> Floats:
     """Return the lowest FNMR with FMR <= level at each level of an ascending grid."""
     places = np.searchsorted(rates.fmr[::-1], grid * (1 + 1e-12), side="right")
-    return rates.fnmr[::-1][np.maximum(places - 1, 0)] if len(places) else places
+    return rates.fnmr[::-1][np.maximum(places - 1, 0)]
 
 
 def _curve(rates: Rates, grid: Floats, drawn: Sequence[Floats]) -> Curve:
-    nothing = np.full(len(grid), np.nan)
-    low, high = (nothing, nothing)
-    if len(drawn) > 1:
-        low, high = np.quantile(np.stack(drawn), [0.025, 0.975], axis=0)
+    few = np.full((1, len(grid)), np.nan)
+    low, high = np.quantile(drawn if len(drawn) > 1 else few, [0.025, 0.975], axis=0)
     return Curve(fmr=grid, fnmr=_fnmr_on(rates, grid), low=low, high=high)
 
 

@@ -103,7 +103,7 @@ Images = FolderImages | SampledImages
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """Features [N, D] float32 of a set of images, and the number of each one's identity [N] int64."""
+    """Features [N, D] float32 of images, and the number of each one's identity [N] int64."""
 
     rows: Features
     identities: np.ndarray

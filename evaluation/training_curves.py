@@ -26,7 +26,6 @@ AXES = {
     "Progress/step": "steps",
     "Progress/epoch": "epochs",
 }
-_METRIC_FILE = re.compile(r"metric-(.+)\.jsonl")
 _MOST_LINES = 8
 _CAPTION = "The band is one standard deviation of the values behind each mean."
 
@@ -177,8 +176,6 @@ def _read_metrics(folder: Path) -> dict[str, list[Point]]:
     """Return the points of metric-*.jsonl; published files have no nimg but the snapshot's name."""
     metrics: dict[str, list[Point]] = {}
     for path in sorted(folder.glob("metric-*.jsonl")):
-        if not _METRIC_FILE.fullmatch(path.name):
-            continue
         for number, row in _read_rows(path):
             nimg, results = row.get("nimg"), row.get("results")
             digits = re.search(r"(\d+)\.pkl$", str(row.get("snapshot_pkl")))

@@ -110,6 +110,16 @@ def class_centres(vectors: np.ndarray, identities: Sequence[str]) -> np.ndarray:
     return unit_rows(sums, "centres of identities")
 
 
+def _to_centres(
+    vectors: np.ndarray, identities: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the centres, each image's cosine with its own, and whether that is of two images."""
+    centres = class_centres(vectors, identities)
+    numbers, _ = group_numbers(identities)
+    own = (unit_rows(vectors, "embeddings") * centres[numbers]).sum(axis=1)
+    return centres, own, np.bincount(numbers)[numbers] > 1
+
+
 def greedy_set(
     vectors: np.ndarray, threshold: float, device: torch.device | str = "cpu"
 ) -> list[int]:
@@ -151,12 +161,9 @@ def class_statistics(
     Raises: ValueError for one identity only, NaN or zero vectors.
     Source: Kim et al. 2023 (DCFace, arXiv:2304.07060), U_class and C_intra.
     """
-    centres = class_centres(vectors, identities)
+    centres, own, has_two = _to_centres(vectors, identities)
     if len(centres) < 2:
         raise NotMeasuredError(f"uniqueness needs at least two identities, got {len(centres)}")
-    numbers, _ = group_numbers(identities)
-    own = (unit_rows(vectors, "embeddings") * centres[numbers]).sum(axis=1)
-    has_two = np.bincount(numbers)[numbers] > 1
     some = [identity for identity, is_kept in zip(identities, has_two, strict=True) if is_kept]
     kept = len(greedy_set(centres, threshold, device))
     return ClassStatistics(
@@ -240,10 +247,8 @@ def identity_capacity(vectors: np.ndarray, identities: Sequence[str]) -> Capacit
     Raises: ValueError for fewer than two identities, none with two images, NaN or zero vectors.
     Source: Boddeti et al. 2023 (IJCB), "On the biometric capacity of generative face models".
     """
-    vectors = unit_rows(vectors, "embeddings")
-    centres = class_centres(vectors, identities)
-    numbers, count = group_numbers(identities)
-    has_two = np.bincount(numbers)[numbers] > 1
+    centres, own, has_two = _to_centres(vectors, identities)
+    count = len(centres)
     if count < 2 or not has_two.any():
         raise NotMeasuredError(
             f"capacity needs two identities and one with two images, got {count} identities, "
@@ -252,9 +257,8 @@ def identity_capacity(vectors: np.ndarray, identities: Sequence[str]) -> Capacit
     middle = centres.astype(np.float64).mean(axis=0)
     length = float(np.linalg.norm(middle))
     spread = _angles(centres @ (middle / length)) if length > 0 else np.full(count, math.pi)
-    own = _angles((vectors * centres[numbers]).sum(axis=1)[has_two])
     outer = float(np.quantile(spread, 1 - _OUTSIDE))
-    inner = max(float(np.quantile(own, 1 - _OUTSIDE)), 1e-6)
+    inner = max(float(np.quantile(_angles(own[has_two]), 1 - _OUTSIDE)), 1e-6)
     dimension = vectors.shape[1]
     ratio = log_cap_share(max(outer, 1e-6), dimension) - log_cap_share(inner, dimension)
     return Capacity(

@@ -145,44 +145,31 @@ def score_masks(
     if groups is not None and len(groups) != len(confusions):
         raise ValueError(f"masks: {len(confusions)} pairs but {len(groups)} groups")
     clusters = list(groups or map(str, range(len(confusions))))
-    return _summary(np.stack(confusions), np.array(boundaries), names, clusters, tolerance, seed)
-
-
-def _summary(
-    confusions: np.ndarray,
-    boundaries: np.ndarray,
-    names: Sequence[str],
-    clusters: Sequence[str],
-    tolerance: float,
-    seed: int,
-) -> SegmentationScore:
-    rows = np.arange(len(confusions), dtype=np.float64)
-    total = confusions.sum(axis=0)
+    counts, edges = np.stack(confusions), np.array(boundaries)
+    total = counts.sum(axis=0)
 
     def estimate(score: Callable[[np.ndarray], float]) -> Estimate:
         def statistic(chosen: np.ndarray, weights: np.ndarray) -> float:
-            return score(np.tensordot(weights, confusions[chosen.astype(int)], axes=1))
+            return score(np.tensordot(weights, counts[chosen.astype(int)], axes=1))
 
-        return clustered(rows, clusters, statistic, seed=seed)
+        return clustered(np.arange(len(counts)), clusters, statistic, seed=seed)
 
-    def boundary(values: np.ndarray) -> Estimate | None:
-        kept = np.flatnonzero(~np.isnan(values))
-        groups = [clusters[i] for i in kept]
-        return clustered(values[kept], groups, weighted_mean, seed=seed) if len(kept) else None
+    def of_class(k: int, name: str) -> ClassScore:
+        if not total[k].any() and not total[:, k].any():
+            return ClassScore(name=name, pixels=0, iou=None, f1=None, boundary_f1=None)
+        kept = np.flatnonzero(~np.isnan(edges[:, k]))
+        own = [clusters[i] for i in kept]
+        return ClassScore(
+            name=name,
+            pixels=int(total[k].sum()),
+            iou=estimate(lambda c: intersection_over_union(c)[k]),
+            f1=estimate(lambda c: class_f1(c)[k]),
+            boundary_f1=clustered(edges[kept, k], own, weighted_mean, seed=seed),
+        )
 
-    occurs = ~np.isnan(intersection_over_union(total))
     return SegmentationScore(
-        images=len(confusions),
-        classes=tuple(
-            ClassScore(
-                name=name,
-                pixels=int(total[k].sum()),
-                iou=estimate(lambda c, k=k: intersection_over_union(c)[k]) if occurs[k] else None,
-                f1=estimate(lambda c, k=k: class_f1(c)[k]) if occurs[k] else None,
-                boundary_f1=boundary(boundaries[:, k]),
-            )
-            for k, name in enumerate(names)
-        ),
+        images=len(counts),
+        classes=tuple(of_class(k, name) for k, name in enumerate(names)),
         mean_iou=estimate(lambda c: float(np.nanmean(intersection_over_union(c)))),
         pixel_accuracy=estimate(lambda c: float(np.trace(c) / c.sum())),
         confusion=total,
