@@ -195,12 +195,11 @@ def _result(
     seconds: float,
 ) -> MetricResult:
     extractor = plan.extractors[metric.role]
-    identity = {"extractor": extractor.name, "is_reference": extractor.is_reference}
-    name = metric.result_name(**identity)
+    name, label = metric.names("" if extractor.is_reference else extractor.name)
     return MetricResult(
         metric=metric,
         name=name,
-        label=metric.label(**identity),
+        label=label,
         extractor=extractor,
         values={f"{name}{ending}": value for ending, value in values.items()},
         heldout={f"{name}{ending}": value for ending, value in floor.items()},

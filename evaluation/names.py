@@ -119,27 +119,22 @@ class Metric:
         """Modalities whose images are looked at."""
         return tuple(m.name for m in MODALITIES) if self.view == JOINT else (self.view,)
 
-    def result_name(self, extractor: str, *, is_reference: bool) -> str:
-        """Return the name of results: the published one only with the published network.
+    def names(self, other: str = "") -> tuple[str, str]:
+        """Return the name of results, and what tables show; published ones without `other`.
 
-        >>> parse_metric("fid2k_full").result_name("my-net", is_reference=False)
-        'fd2k_full.my-net'
+        >>> parse_metric("fid2k_full").names()
+        ('fid2k_full', 'FID')
+        >>> parse_metric("fid2k_full").names("my-net")
+        ('fd2k_full.my-net', 'FD(my-net)')
+
+        Args:
+            other: network in the published one's place.
         """
-        if is_reference:
-            return self.name
-        short = _OTHER_NAMES.get(self.kind, self.kind.value)
-        return f"{short}{self.name[len(self.kind) :]}.{extractor}"
-
-    def label(self, extractor: str, *, is_reference: bool) -> str:
-        """Return the name shown in tables.
-
-        >>> parse_metric("fid2k_full").label("my-net", is_reference=False)
-        'FD(my-net)'
-        """
-        if is_reference:
-            return _TITLES.get(self.kind, self.kind.upper())
-        short = _OTHER_NAMES.get(self.kind, self.kind.value)
-        return f"{_TITLES.get(self.kind, short.upper())}({extractor})"
+        short = _OTHER_NAMES.get(self.kind, self.kind.value) if other else self.kind.value
+        label = _TITLES.get(self.kind, short.upper())
+        if not other:
+            return self.name, label
+        return f"{short}{self.name[len(self.kind) :]}.{other}", f"{label}({other})"
 
 
 def parse_metric(name: str) -> Metric:

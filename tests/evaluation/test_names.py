@@ -102,10 +102,9 @@ def test_lists():
 )
 def test_other_networks_do_not_earn_the_name(name, label, result):
     metric = parse_metric(name)
-    assert metric.label("net", is_reference=False) == label
-    assert metric.result_name("net", is_reference=False) == result
-    assert metric.result_name("net", is_reference=True) == name
-    assert "(" not in metric.label("net", is_reference=True)
+    assert metric.names("net") == (result, label)
+    assert metric.names()[0] == name
+    assert "(" not in metric.names()[1]
 
 
 def test_roles():
