@@ -128,13 +128,12 @@ def _face_topics(
     options: ReportOptions, sets: dict[str, SampleIndex], faces: Sequence[Faces], device: str
 ) -> list[Topic | Section]:
     """Return verification, identities and privacy."""
-    known = sets.get("heldout") or sets["data"]
+    real = "heldout" if "heldout" in sets else "data"
     thresholds = given_thresholds(options, faces)
     compared = {_TITLES[role]: sets[role] for role in ("samples", "data")}
     identities = IdentityTopic(
         sets=compared,
-        known=known,
-        real=known,
+        real=sets[real],
         faces=faces[0] if faces else None,
         thresholds=thresholds,
         extractor=open_diversity(options.extractor, device),
@@ -144,7 +143,6 @@ def _face_topics(
     if not faces:
         verification = VerificationTopic.skip(_NO_RECOGNISER)
         return [verification, identities, PrivacyTopic.skip(_NO_RECOGNISER)]
-    real = "heldout" if "heldout" in sets else "data"
     return [
         VerificationTopic(
             sets={_TITLES[role]: sets[role] for role in ("samples", real)},

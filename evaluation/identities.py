@@ -80,8 +80,8 @@ class IdentityTopic(Topic):
 
     Attributes:
         sets: by name.
-        known: real identities on which thresholds are measured.
-        real: real images whose variety the sets are to cover (D); None leaves D out.
+        real: real identities on which thresholds are measured, instead of on the first set, and
+            whose variety the sets are to cover (D); None leaves D out.
         faces: of the recogniser; None leaves out what needs one.
         thresholds: FMR -> cosine, as given.
         extractor: network for image quality, for D; None leaves D out.
@@ -93,7 +93,6 @@ class IdentityTopic(Topic):
     title = "Identities and pairs"
 
     sets: Mapping[str, SampleIndex]
-    known: SampleIndex
     real: SampleIndex | None
     faces: Faces | None
     thresholds: Mapping[float, float]
@@ -108,9 +107,8 @@ class IdentityTopic(Topic):
         if self.faces is None:
             skipped.append(("measures of identity", "no --rec-model was given"))
         else:
-            thresholds, source = identity_thresholds(
-                self.thresholds, self.known, self.faces, progress
-            )
+            known = self.real or next(iter(self.sets.values()))
+            thresholds, source = identity_thresholds(self.thresholds, known, self.faces, progress)
         scores = {}
         for name, samples in self.sets.items():
             score = DatasetScore(images=len(samples), identities=samples.num_identities)
@@ -224,7 +222,6 @@ def prepare(options: IdentityOptions) -> ReportJob:
     faces = open_faces([options.rec_model], device)
     topic = IdentityTopic(
         sets=sets,
-        known=real.get("real") or next(iter(sets.values())),
         real=real.get("real"),
         faces=faces[0] if faces else None,
         thresholds=given_thresholds(options, faces),
