@@ -15,7 +15,6 @@ from metrics.distances import frechet_distance, kernel_distance
 from metrics.diversity import vendi_score
 from metrics.neighbours import neighbour_scores
 from metrics.statistics import compute_moments
-from tests.helpers.images import truncate
 from tests.helpers.measures import Numbers, Pixels, pixel_extractors, write_people
 
 ALL = "fid60_full,fid60_full_NIR,fid60_full_joint,kid60_full,pr603_full,dc605_full,vendi60"
@@ -202,26 +201,6 @@ class TestCache:
             counts.append(extractors[Role.FEATURES].seen)
         assert counts == [128, 64]
         assert numbers[0] == numbers[1]
-
-    def test_another_network_has_its_own_entry(self, real, tmp_path):
-        cache = FeatureCache(tmp_path)
-        found = []
-        for name, noise in (("pixels", 0.0), ("other", 1.0)):
-            extractors = pixel_extractors(name=name, noise=noise)
-            plan = plan_of("fid60_full", real, extractors=extractors, cache=cache)
-            found.append(next(iter(values_of(measure(plan)).values())))
-        assert found[0] == pytest.approx(found[1], rel=1e-4)  # the shift is in both sets
-        assert len(list(tmp_path.iterdir())) == 2
-
-    def test_damaged_entries_are_computed_anew(self, real, tmp_path):
-        cache = FeatureCache(tmp_path)
-        plan = plan_of("fid60_full", real, cache=cache)
-        first = values_of(measure(plan))
-        (path,) = tmp_path.iterdir()
-        whole = path.read_bytes()
-        truncate(path)
-        assert values_of(measure(plan)) == first
-        assert path.stat().st_size == len(whole)
 
 
 class TestRefusals:

@@ -44,15 +44,6 @@ def test_nearest_is_that_of_a_loop(data, blocks, is_absolute, is_grouped):
     assert found.scores.dtype == np.float32
 
 
-def test_signs_count():
-    found = References(np.array([[-1.0, 0.0], [0.1, 1.0]])).nearest(np.array([[1.0, 0.0]]))
-    assert found.indices[0] == 1
-    published = References(np.array([[-1.0, 0.0], [0.1, 1.0]])).nearest(
-        np.array([[1.0, 0.0]]), is_absolute=True
-    )
-    assert published.indices[0] == 0
-
-
 @pytest.mark.parametrize("block", [1, 2, 3, 8])
 def test_of_equal_scores_the_lowest_index_is_taken(block):
     row = np.array([0.6, 0.8])
@@ -91,14 +82,6 @@ def test_nobody_left_is_no_reference():
     assert nobody.nearest(np.eye(2)).indices.tolist() == [-1, -1]
     nobody.add(np.eye(2))
     assert nobody.nearest(np.eye(2)).indices.tolist() == [0, 1]
-
-
-def test_a_copy_among_many_is_found():
-    rng = np.random.default_rng(1)
-    references = rng.standard_normal((5000, 64)).astype(np.float32)
-    found = References(references, block=512).nearest(references[[4321, 17]])
-    assert found.indices.tolist() == [4321, 17]
-    np.testing.assert_allclose(found.scores, 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -89,19 +89,6 @@ def test_more_neighbours_include_more():
         assert fewer.coverage <= more.coverage
 
 
-def test_scikit_learn_agrees():
-    sklearn = pytest.importorskip("sklearn.neighbors")
-    real, fake = draw(100), draw(70, seed=1, offset=0.5)
-    radii = sklearn.NearestNeighbors(n_neighbors=4).fit(real).kneighbors(real)[0][:, 3]
-    between = sklearn.NearestNeighbors(n_neighbors=70).fit(fake)
-    distances, index = between.kneighbors(real)
-    inside = np.zeros((100, 70), bool)
-    np.put_along_axis(inside, index, distances <= radii[:, None], axis=1)
-    scores = neighbour_scores(real, fake, k=3)
-    assert scores.precision == pytest.approx(inside.any(axis=0).mean())
-    assert scores.coverage == pytest.approx(inside.any(axis=1).mean())
-
-
 @pytest.mark.parametrize(
     ("real", "fake", "message"),
     [
