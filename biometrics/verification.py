@@ -6,7 +6,7 @@ threshold accepts. Intervals resample identities, not comparisons.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -217,14 +217,15 @@ def score_comparisons(
         if not 0 < level < 1:
             raise ValueError(f"FAR levels must be between 0 and 1, got {level}")
     tally = comparisons.tally()
-    rates = error_rates(tally)
     lowest = min(math.log10(max(comparisons.num_non_mated, 10)), 6)
     grid = np.logspace(-lowest, 0, _CURVE_POINTS)
-    draws = _replicate(comparisons, levels, grid, replicates, seed)
-    whole = _numbers(tally, rates, levels)
+    whole, threshold, curve = _measure(tally, levels, grid)
+    draws = [_measure(drawn, levels, grid) for drawn in _resample(comparisons, replicates, seed)]
+    curves = [drawn for *_, drawn in draws] if len(draws) > 1 else np.full((1, len(grid)), np.nan)
+    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
 
     def estimate(name: str, n: int) -> Estimate:
-        drawn = [numbers[name] for numbers, _ in draws]
+        drawn = [numbers[name] for numbers, *_ in draws]
         found = estimate_of(whole[name], drawn, n=n, clusters=comparisons.clusters)
         return bounded_share(found) if name.startswith(_SHARES) and draws else found
 
@@ -235,7 +236,7 @@ def score_comparisons(
         non_mated=non_mated,
         failed=round(tally.mated.failed + tally.non_mated.failed),
         eer=estimate("eer", mated + non_mated),
-        eer_threshold=equal_error_rate(rates)[1],
+        eer_threshold=threshold,
         points=tuple(
             OperatingPoint(
                 level=level,
@@ -252,29 +253,30 @@ def score_comparisons(
         auc=estimate("auc", mated + non_mated),
         mated_mean=estimate("mated_mean", mated),
         non_mated_mean=estimate("non_mated_mean", non_mated),
-        curve=_curve(rates, grid, [curve for _, curve in draws]),
+        curve=Curve(fmr=grid, fnmr=curve, low=low, high=high),
         histogram=_histogram(tally),
         resolution=comparisons.resolution,
     )
 
 
-def _replicate(
-    comparisons: Comparisons, levels: Sequence[float], grid: Floats, replicates: int, seed: int
-) -> list[tuple[dict[str, float], Floats]]:
+def _resample(comparisons: Comparisons, replicates: int, seed: int) -> Iterator[Tally]:
+    """Yield the scores of bootstrap draws that have both kinds; nothing for one identity."""
     if comparisons.clusters < 2:
-        return []
-    drawn = []
+        return
     for draw in multiplicities(comparisons.clusters, seed, replicates):
         tally = comparisons.tally(draw)
         if tally.mated.number > 0 and tally.non_mated.number > 0:
-            rates = error_rates(tally)
-            drawn.append((_numbers(tally, rates, levels), _fnmr_on(rates, grid)))
-    return drawn
+            yield tally
 
 
-def _numbers(tally: Tally, rates: Rates, levels: Sequence[float]) -> dict[str, float]:
-    return {
-        "eer": equal_error_rate(rates)[0],
+def _measure(
+    tally: Tally, levels: Sequence[float], grid: Floats
+) -> tuple[dict[str, float], float, Floats]:
+    """Return all numbers, the EER's threshold, and the lowest FNMR with FMR <= level on a grid."""
+    rates = error_rates(tally)
+    eer, threshold = equal_error_rate(rates)
+    numbers = {
+        "eer": eer,
         "zero_fmr": fnmr_at(rates, 0.0),
         "fdr": fisher_ratio(tally),
         "d_prime": sensitivity(tally),
@@ -284,18 +286,8 @@ def _numbers(tally: Tally, rates: Rates, levels: Sequence[float]) -> dict[str, f
         **{f"fnmr {level}": fnmr_at(rates, level) for level in levels},
         **{f"tar {level}": tar_at(rates, level) for level in levels},
     }
-
-
-def _fnmr_on(rates: Rates, grid: Floats) -> Floats:
-    """Return the lowest FNMR with FMR <= level at each level of an ascending grid."""
     places = np.searchsorted(rates.fmr[::-1], grid * (1 + 1e-12), side="right")
-    return rates.fnmr[::-1][np.maximum(places - 1, 0)]
-
-
-def _curve(rates: Rates, grid: Floats, drawn: Sequence[Floats]) -> Curve:
-    few = np.full((1, len(grid)), np.nan)
-    low, high = np.quantile(drawn if len(drawn) > 1 else few, [0.025, 0.975], axis=0)
-    return Curve(fmr=grid, fnmr=_fnmr_on(rates, grid), low=low, high=high)
+    return numbers, threshold, rates.fnmr[::-1][np.maximum(places - 1, 0)]
 
 
 def _histogram(tally: Tally) -> ScoreHistogram:

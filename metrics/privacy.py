@@ -6,7 +6,7 @@ neighbour too. What counts is the excess over held-out identities, with an inter
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -17,8 +17,8 @@ from metrics.estimates import (
     REPLICATES,
     Estimate,
     Floats,
+    bounded_share,
     clustered,
-    clustered_share,
     estimate_of,
     group_numbers,
     multiplicities,
@@ -303,9 +303,9 @@ def _above(sides: Sequence[Side], fmr: float, threshold: float, seed: int) -> Ab
 
 
 def _compared_shares(flags: Sequence[Side], seed: int) -> Compared:
-    shares = [clustered_share(values, identities, seed=seed) for values, identities in flags]
-    excess = _compared(flags, weighted_mean, seed).excess
-    return Compared(samples=shares[0], heldout=shares[1] if len(flags) > 1 else None, excess=excess)
+    found = _compared(flags, weighted_mean, seed)
+    heldout = None if found.heldout is None else bounded_share(found.heldout)
+    return replace(found, samples=bounded_share(found.samples), heldout=heldout)
 
 
 def _authentic(
