@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from biometrics.iresnet import IResNet
-from biometrics.mobilefacenet import MobileFaceNet
+from biometrics.backbone_networks import (
+    PUBLISHED_SIZE,
+    BackboneConfig,
+    IResNet,
+    MobileFaceNet,
+)
 from dnnlib.config import suggest
 from torch_utils.safe_pickle import load_archive
 
-PUBLISHED_SIZE = 112
 SIZE_KEY = "input_size"  # of backbones for other images; insightface's have no such entry
 
 _IRESNETS = {
@@ -28,29 +30,6 @@ _MOBILE = ("mobilefacenet", "mbf")
 _MOBILE_BLOCKS = (4, 6, 2)
 _MOBILE_WIDTH = 128
 _WRAPPERS = ("module.", "backbone.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """Shape of a backbone.
-
-    Attributes:
-        kind: "iresnet" or "mobilefacenet".
-        blocks: units of each stage.
-        channels: of stem and stages; one number for mobilefacenet.
-        in_channels: 3 for RGB (or grey, repeated), 1 for grey, 4 for RGB and NIR together.
-        embedding: width of the result.
-        size: width and height of the images in pixels.
-        first_stride: of an iresnet's first stage.
-    """
-
-    kind: str
-    blocks: tuple[int, ...]
-    channels: tuple[int, ...]
-    in_channels: int = 3
-    embedding: int = 512
-    size: int = PUBLISHED_SIZE
-    first_stride: int = 2
 
 
 def named_backbone(
@@ -93,20 +72,8 @@ def named_backbone(
 
 def build_backbone(config: BackboneConfig, dropout: float = 0.0) -> nn.Module:
     """Return a backbone with random weights: images [N, C, S, S] in -1..1 -> [N, E]."""
-    shape = {
-        "in_channels": config.in_channels,
-        "embedding": config.embedding,
-        "size": config.size,
-    }
-    if config.kind == "mobilefacenet":
-        return MobileFaceNet(blocks=config.blocks, width=config.channels[0], **shape)
-    return IResNet(
-        blocks=config.blocks,
-        channels=config.channels,
-        first_stride=config.first_stride,
-        dropout=dropout,
-        **shape,
-    )
+    is_mobile = config.kind == "mobilefacenet"
+    return MobileFaceNet(config) if is_mobile else IResNet(config, dropout)
 
 
 def state_of(backbone: nn.Module, config: BackboneConfig) -> dict[str, Tensor]:

@@ -178,25 +178,6 @@ def area_under_roc(tally: Tally) -> float:
     return float(mated @ below / (mated.sum() * non_mated.sum()))
 
 
-def fisher_ratio(tally: Tally) -> float:
-    """Return (difference of means)^2 / (sum of variances).
-
-    Source: Boutros et al. 2023 (IDiff-Face) and Poh & Bengio 2004.
-    """
-    mated, non_mated = tally.mated, tally.non_mated
-    return _ratio((mated.mean - non_mated.mean) ** 2, mated.variance + non_mated.variance)
-
-
-def sensitivity(tally: Tally) -> float:
-    """Return d' = |difference of means| / sqrt(mean variance).
-
-    Source: Daugman 2000, "Biometric decision landscapes".
-    """
-    mated, non_mated = tally.mated, tally.non_mated
-    spread = math.sqrt((mated.variance + non_mated.variance) / 2)
-    return _ratio(abs(mated.mean - non_mated.mean), spread)
-
-
 def score_comparisons(
     comparisons: Comparisons,
     *,
@@ -275,11 +256,15 @@ def _measure(
     """Return all numbers, the EER's threshold, and the lowest FNMR with FMR <= level on a grid."""
     rates = error_rates(tally)
     eer, threshold = equal_error_rate(rates)
+    apart = abs(tally.mated.mean - tally.non_mated.mean)
+    variances = tally.mated.variance + tally.non_mated.variance
     numbers = {
         "eer": eer,
         "zero_fmr": fnmr_at(rates, 0.0),
-        "fdr": fisher_ratio(tally),
-        "d_prime": sensitivity(tally),
+        # Boutros et al. 2023 (IDiff-Face), Poh & Bengio 2004; Daugman 2000, "Biometric decision
+        # landscapes".
+        "fdr": _ratio(apart**2, variances),
+        "d_prime": _ratio(apart, math.sqrt(variances / 2)),
         "auc": area_under_roc(tally),
         "mated_mean": tally.mated.mean,
         "non_mated_mean": tally.non_mated.mean,
