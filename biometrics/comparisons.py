@@ -133,16 +133,14 @@ def compare(
     if number > exact_limit:
         found = count_comparisons(gallery, probes, device=device, seed=seed)
     else:
-        kept: dict[bool, list[np.ndarray]] = {True: [], False: []}
+        kept = []
         for block in _in_blocks(gallery, probes, device=device)[1]:
             scores = torch.where(block.is_made(), block.scores().double(), -math.inf)
-            for kind, parts in kept.items():
-                is_kind = block.is_tried() & (block.is_mated() == kind)
-                i, j = torch.nonzero(is_kind, as_tuple=True)
-                identities = block.first.identities[i], block.second.identities[j]
-                parts.append(torch.stack([scores[i, j], *identities]).cpu().numpy())
-        mated, non_mated = (np.concatenate(parts, axis=1) for parts in kept.values())
-        found = exact_comparisons(*mated[:2], non_mated[0], tuple(non_mated[1:]))
+            i, j = torch.nonzero(block.is_tried(), as_tuple=True)
+            identities = block.first.identities[i], block.second.identities[j]
+            kept.append(torch.stack([scores[i, j], *identities]).cpu().numpy())
+        every, first, second = np.concatenate(kept, axis=1)
+        found = exact_comparisons(every, first == second, first, second)
     if found.num_mated == 0 or found.num_non_mated == 0:
         raise NotMeasuredError(
             "verification needs two identities and two images of one of them: "
@@ -239,38 +237,30 @@ class Comparisons:
 
 
 def exact_comparisons(
-    mated: np.ndarray,
-    mated_identities: Names,
-    non_mated: np.ndarray,
-    non_mated_identities: tuple[Names, Names],
+    scores: np.ndarray, is_mated: Sequence[bool] | np.ndarray, first: Names, second: Names
 ) -> Comparisons:
     """Return comparisons whose scores are kept as they are.
 
     Args:
-        mated: [M] scores; -inf is a comparison that failed.
-        mated_identities: [M] name or number of the identity.
-        non_mated: [N] scores, likewise.
-        non_mated_identities: ([N], [N]) of the two identities.
-    Raises: ValueError for NaN or other lengths.
+        scores: [C]; -inf is a comparison that failed.
+        is_mated: [C] whether both images are said to show one identity.
+        first, second: [C] names or numbers of the identities; of mated ones the first counts.
+    Raises: ValueError for NaN.
     """
-    first, second = non_mated_identities
-    if len(mated) != len(mated_identities) or not len(non_mated) == len(first) == len(second):
-        raise ValueError("scores: a mated one needs one identity, a non-mated one two")
-    number = len(mated)
-    codes, clusters = group_numbers(np.concatenate([mated_identities, first, second]))
-    own, *both = np.split(codes, [number, number + len(first)])
-    scores = np.concatenate([mated, non_mated])
+    is_mated = np.asarray(is_mated, bool)
+    second = np.where(is_mated, first, second)
+    codes, clusters = group_numbers(np.concatenate([first, second]))
+    first, second = np.split(codes, 2)
     is_failed = np.isneginf(scores)
     values, places = np.unique(check_finite(scores[~is_failed], "scores"), return_inverse=True)
     counts = sparse.csr_array(
         (np.ones(len(places)), places.reshape(-1), [0, *np.cumsum(~is_failed)]),
         shape=(len(scores), len(values)),
     )
+    own, both = [first[is_mated]], [first[~is_mated], second[~is_mated]]
+    mated = _Counts(own, counts[is_mated], is_failed[is_mated])
     return Comparisons(
-        values,
-        _Counts([own], counts[:number], is_failed[:number]),
-        _Counts(both, counts[number:], is_failed[number:]),
-        clusters,
+        values, mated, _Counts(both, counts[~is_mated], is_failed[~is_mated]), clusters
     )
 
 

@@ -78,21 +78,15 @@ def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embeddings]) -> Comp
         embedded: modality -> embeddings of a data set.
     """
     rows = {name: {s: i for i, s in enumerate(e.samples.stems)} for name, e in embedded.items()}
-    scores: dict[bool, list[float]] = {True: [], False: []}
-    identities: dict[bool, list[list[str]]] = {True: [], False: []}
+    scores, identities = [], []
     for pair in pairs:
         sides = [(embedded[m], rows[m][stem]) for m, stem in (pair.first, pair.second)]
         first, second = (side.vectors[row].astype(np.float64) for side, row in sides)
         score = float(first @ second)
-        scores[pair.is_same].append(score if np.isfinite(score) else -np.inf)
-        identities[pair.is_same].append([side.samples.identities[row] for side, row in sides])
-    firsts, seconds = zip(*identities[False], strict=True)
-    return exact_comparisons(
-        np.array(scores[True]),
-        [name for name, _ in identities[True]],
-        np.array(scores[False]),
-        (firsts, seconds),
-    )
+        scores.append(score if np.isfinite(score) else -np.inf)
+        identities.append([side.samples.identities[row] for side, row in sides])
+    is_same = [pair.is_same for pair in pairs]
+    return exact_comparisons(np.array(scores), is_same, *zip(*identities, strict=True))
 
 
 def _from_csv(text: str, path: Path) -> list[Pair]:

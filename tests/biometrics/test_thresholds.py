@@ -105,8 +105,8 @@ def test_stricter_rates_give_higher_thresholds(features):
 
 def test_edges_of_scores():
     scores = np.array([-1.0, 0.0, 0.5, 0.5, 0.50005, 1.0])
-    names = [str(number) for number in range(6)]
-    found = exact_comparisons(scores, names, scores, (names, names)).tally().mated
+    names, is_mated = [str(number) for number in range(12)], np.repeat([True, False], 6)
+    found = exact_comparisons(np.tile(scores, 2), is_mated, names, names).tally().mated
     assert found.number == 6
     assert found.share_from(0.5) == pytest.approx(4 / 6)
     assert found.share_below(0.5) == pytest.approx(2 / 6)

@@ -18,12 +18,10 @@ from metrics import NotMeasuredError
 
 def of_scores(mated, non_mated):
     """Every score of identities of its own."""
-    mated, non_mated = np.array(mated, float), np.array(non_mated, float)
-    first = [f"a{i}" for i in range(len(non_mated))]
-    second = [f"b{i}" for i in range(len(non_mated))]
-    return exact_comparisons(
-        mated, [f"m{i}" for i in range(len(mated))], non_mated, (first, second)
-    )
+    names = [f"{i}" for i in range(len(mated) + len(non_mated))]
+    is_mated = np.arange(len(names)) < len(mated)
+    others = [f"other {name}" for name in names]
+    return exact_comparisons(np.array([*mated, *non_mated], float), is_mated, names, others)
 
 
 def rates_of(mated, non_mated):
