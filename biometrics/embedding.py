@@ -1,6 +1,6 @@
 """The one path from uint8 images to embeddings: training images, files and generated samples."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from data.pixels import to_float
 from data.sample_index import SampleIndex
 from dnnlib.files import sha256_file
 from metrics import NotMeasuredError
+from metrics.nearest import unit_rows
 
 MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 
@@ -165,8 +166,10 @@ class Embeddings:
 def embed_samples(
     samples: SampleIndex,
     modality: str,
-    embedder: Embedder,
+    embed: Callable[[Tensor | Sequence[Tensor]], Tensor],
+    width: int,
     *,
+    align: Callable[[Tensor], Tensor | str] = lambda image: image,
     batch: int = 128,
     progress: Callable[[int], None] = lambda _: None,
     on_failure: Callable[[Mapping[int, str]], None] = lambda _: None,
@@ -176,18 +179,22 @@ def embed_samples(
     Args:
         samples: the data set.
         modality: "rgb" or "nir".
-        embedder: of the images; where it aligns, an image without a face is a failure.
+        embed: `Embedder.embed`, or another function of [n, C, H, W] uint8 (a list, where sizes
+            differ) to [n, E], rows of any length above zero.
+        width: E.
+        align: `Embedder.align` makes an image without a face a failure; then `embed` is
+            `Embedder.embed_aligned`.
         batch: images held at once.
         progress: called with further samples done.
         on_failure: called at each image that is damaged or has no face with all of them so far; an
             error that it raises ends the work.
-    Raises: NotMeasuredError where no image could be read.
+    Raises: NotMeasuredError where no image could be read; ValueError for rows without direction.
     """
     failures: dict[int, str] = {}
 
     def load(index: int) -> Tensor | None:
         try:
-            answer = embedder.align(torch.from_numpy(samples.image(modality, index)))
+            answer = align(torch.from_numpy(samples.image(modality, index)))
         except ValueError as error:
             answer = str(error)
         if isinstance(answer, Tensor):
@@ -196,12 +203,16 @@ def embed_samples(
         on_failure(failures)
         return None
 
-    vectors = np.full((len(samples), embedder.width), np.nan, np.float32)
+    vectors = np.full((len(samples), width), np.nan, np.float32)
     for start in range(0, len(samples), batch):
         indices = range(start, min(start + batch, len(samples)))
         loaded = {index: load(index) for index in indices}
         images = {index: image for index, image in loaded.items() if image is not None}
-        vectors[[*images]] = embedder.embed_aligned(images.values()).numpy()
+        if images:
+            given = [*images.values()]
+            is_alike = len({image.shape for image in given}) == 1
+            rows = embed(torch.stack(given) if is_alike else given)
+            vectors[[*images]] = unit_rows(np.asarray(rows), "embeddings")
         progress(len(indices))
     if len(failures) == len(samples):
         first = next(iter(failures.values()), "")

@@ -145,7 +145,9 @@ def extract_features(
     found = embed_samples(
         source,
         modality,
-        embedder,
+        embedder.embed_aligned,
+        embedder.width,
+        align=embedder.align,
         batch=batch,
         progress=progress,
         on_failure=lambda failures: on_failure(named(failures)),

@@ -30,7 +30,8 @@ class Faces:
         key = id(samples), modality
         if key not in self._done:
             advance = progress(0, len(samples))
-            self._done[key] = embed_samples(samples, modality, self.embedder, progress=advance)
+            embed, width = self.embedder.embed, self.embedder.width
+            self._done[key] = embed_samples(samples, modality, embed, width, progress=advance)
         return self._done[key]
 
 

@@ -91,7 +91,9 @@ def test_samples_that_cannot_be_read_or_aligned_are_failures(batch):
     found = embed_samples(
         samples,
         "rgb",
-        model,
+        model.embed_aligned,
+        model.width,
+        align=model.align,
         batch=batch,
         progress=done.append,
         on_failure=lambda failures: told.append(len(failures)),
@@ -106,9 +108,9 @@ def test_samples_that_cannot_be_read_or_aligned_are_failures(batch):
 def test_what_embed_samples_refuses():
     nothing = Damaged(*range(7))
     with pytest.raises(NotMeasuredError, match="none of 7 images could be read.*0 is damaged"):
-        embed_samples(nothing, "rgb", embedder())
+        embed_samples(nothing, "rgb", embedder().embed, 768)
     with pytest.raises(RuntimeError, match="at the first"):
-        embed_samples(nothing, "rgb", embedder(), on_failure=stop)
+        embed_samples(nothing, "rgb", embedder().embed, 768, on_failure=stop)
 
 
 def stop(failures):

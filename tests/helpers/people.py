@@ -27,12 +27,6 @@ class PixelEmbedder:
     hash = "pixels"
     width = 16
 
-    def align(self, image):
-        return image
-
-    def embed_aligned(self, images):
-        return self.embed(images)
-
     def embed(self, images):
         images = images if isinstance(images, torch.Tensor) else torch.stack(list(images))
         grey = to_float(images).mean(1, keepdim=True)
