@@ -65,8 +65,8 @@ def template_points(side: int, margin: float = 0.0) -> np.ndarray:
 
     Args:
         side: of the image in pixels.
-        margin: what is added on each side of ArcFace's crop, as a fraction of the crop's width;
-            0 is the crop that ArcFace was trained on, 0.25 about shows hair and chin.
+        margin: what is added on each side of ArcFace's crop, as a fraction of its width; 0 is the
+            crop that ArcFace was trained on, 0.25 about shows hair and chin.
     Returns: [5, 2] float64, in the order of Face.landmarks, scaled about the image's centre.
     Raises: ValueError for a side below 1 or a negative margin.
     """

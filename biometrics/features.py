@@ -34,12 +34,11 @@ class FeatureInfo:
     """Where features come from.
 
     Attributes:
-        recogniser: SHA-256 of the weights' file.
+        recogniser, features: SHA-256 of the weights' file, and of the features' file.
         preprocessing: of the images.
         vectors: "all" (one per image) or "one" (one per identity).
         modality: of the images, "rgb" or "nir".
         count: of the images.
-        features: SHA-256 of the features' file.
     """
 
     recogniser: str
@@ -52,12 +51,9 @@ class FeatureInfo:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdentityFeatures:
-    """Features of some images.
+    """Features of some images, [N, E] float32 as they stand in the file.
 
-    Attributes:
-        stems: of the images, without ending.
-        vectors: [N, E] float32, as they stand in the file.
-        info: None for files of the published script.
+    `stems` are the images' names without ending; `info` is None for files of the published script.
     """
 
     stems: tuple[str, ...]
@@ -75,10 +71,7 @@ class IdentityFeatures:
         return tuple(identity_of(stem) for stem in self.stems)
 
     def check_recogniser(self, recogniser: str, where: str) -> None:
-        """Refuse features of another recogniser.
-
-        Raises: ValueError.
-        """
+        """Refuse features of another recogniser. Raises: ValueError."""
         if self.recogniser is not None and self.recogniser != recogniser:
             raise ValueError(
                 f"{where}: features of the recogniser {self.recogniser[:12]}, but the given one "
@@ -104,10 +97,7 @@ def write_identity_features(path: Path, features: IdentityFeatures, file_names: 
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a path where features cannot be written.
-
-    Raises: OSError, as dnnlib.files.check_place.
-    """
+    """Refuse a path where features cannot be written. Raises: OSError."""
     check_place(path)
     check_place(_info_path(path))
 

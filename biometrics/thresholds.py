@@ -35,8 +35,7 @@ class ScoreSummary:
 
     Attributes:
         number: of comparisons.
-        mean: of the scores.
-        std: standard deviation.
+        mean, std: of the scores.
         quantiles: share -> score below which that share lies, to a bin's width (1e-4).
         histogram: counts in PLOT_BINS equal bins from -1 to 1, with blanks between.
     """
@@ -92,22 +91,15 @@ class Thresholds:
             is no match is not the same identity.
         mated_same_identity: the same without regard to `privacy`; None in files of before.
         too_similar: share 1 - `diversity` of mated comparisons score this or more.
-        published_same_identity: mean - 2 standard deviations of mated scores.
-        published_too_similar: mean + 1 standard deviation.
-        fmr: false match rate that was asked for.
-        fnmr: false non-match rate of `same_identity`.
-        diversity: share of mated comparisons below `too_similar`.
-        measured_fmr: at `privacy`, of the counted scores.
-        measured_fnmr: at `privacy`.
-        refused_new_people: at `privacy`, see ThresholdChoice.
-        missed_training_people: at `privacy`.
+        published_same_identity, published_too_similar: mean - 2 and mean + 1 standard deviations of
+            mated scores.
+        fmr, fnmr, diversity: the rates that were asked for.
+        measured_fmr, measured_fnmr: at `privacy`, of the counted scores.
+        refused_new_people, missed_training_people: at `privacy`, see ThresholdChoice.
         choices: other rates, as far as there are enough identities for them.
-        recogniser: SHA-256 of the weights.
-        features: SHA-256 of the features' file, "" for unknown.
-        images: compared with each other.
-        identities: of the images.
-        mated: scores of two images of one identity.
-        non_mated: scores of images of two identities.
+        recogniser, features: SHA-256 of the weights, and of the features' file ("" for unknown).
+        images, identities: that are compared with each other.
+        mated, non_mated: scores of two images of one identity, and of two.
     """
 
     privacy: float
@@ -233,11 +225,8 @@ def write_thresholds(path: Path, thresholds: Thresholds) -> None:
 
 
 def read_thresholds(path: Path, recogniser: str | None = None) -> Thresholds:
-    """Read what `write_thresholds` wrote.
+    """Read what `write_thresholds` wrote, for the recogniser of a SHA-256, or for any.
 
-    Args:
-        path: JSON file.
-        recogniser: SHA-256 of the weights that the thresholds must be for; None takes any.
     Raises: FileNotFoundError; ValueError, naming the file, for another form or recogniser.
     """
     content = files.read_json(path)

@@ -73,9 +73,8 @@ def trimmed_mean(lengths: Floats) -> float:
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Return points on the great circle through the directions of a and b, as unit vectors.
 
-    Args:
-        a, b: [N, D] float32.
-        t: [N, 1] float32; 0 is at a, 1 at b.
+    a and b are [N, D] float32; t is [N, 1], 0 at a and 1 at b.
+
     Source: Shoemake 1985, "Animating rotation with quaternion curves".
     """
     a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)

@@ -32,8 +32,8 @@ class AlignmentScore:
     """What `score_alignment` finds.
 
     Attributes:
-        residual_px: median length of the displacement that registers the second image.
-        residual_p95_px: 95 % quantile of it; single small images may register wrongly.
+        residual_px, residual_p95_px: median and 95 % quantile of the displacement's length that
+            registers the second image; single small images may register wrongly.
         systematic_px: length of the median displacement, which all pairs share.
         within_one_px: share of pairs displaced by at most one pixel.
         edge_correlation: mean correlation of the two images' edges, where they are.
@@ -51,11 +51,9 @@ class AlignmentScore:
 
 
 def edge_strength(image: np.ndarray) -> Floats:
-    """Return the length of the gradient of a smoothed image, which spectra share.
+    """Return the gradient's length of a smoothed image, which spectra share: [H, W] float64.
 
-    Args:
-        image: [C, H, W] or [H, W], any range.
-    Returns: [H, W] float64.
+    The image is [C, H, W] or [H, W], of any range.
     """
     grey = np.asarray(image, dtype=np.float64)
     grey = grey.mean(axis=0) if grey.ndim == 3 else grey

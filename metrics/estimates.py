@@ -110,12 +110,13 @@ def clustered(
     *,
     seed: int = 0,
 ) -> Estimate:
-    """Return a weighted statistic of values with an interval from resampling whole clusters.
+    """Return a weighted statistic of values [N] with an interval from resampling whole clusters.
 
     Args:
-        values: [N] float.
+        values: float.
         groups: the identity of each value; identities, not images, are drawn.
         statistic: (values [N], weights [N]) -> number; weights are counts of draws.
+        seed: of the draws.
     Raises: ValueError where there are no values, other numbers of groups, or NaN.
     """
     values = check_finite(values, "values")
@@ -159,7 +160,7 @@ def weighted_quantile(share: float) -> Callable[[Floats, Floats], float]:
 def half_samples(
     sets: Sequence[np.ndarray], *, replicates: int, seed: int
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield random halves of the groups of each set.
+    """Yield random halves of the groups of each set, as sorted numbers of groups.
 
     Bootstrap replicates would repeat samples, which nearest neighbours and kernels take for copies;
     halves of groups of identities repeat nothing.
@@ -168,7 +169,6 @@ def half_samples(
         sets: the group number of each sample, [N] int64 a set.
         replicates: how many times; none where a set has fewer than 4 groups.
         seed: of the choice.
-    Yields: sorted group numbers, half of those of each set.
     """
     present = [np.unique(groups) for groups in sets]
     if min(len(groups) for groups in present) < _MIN_GROUPS:

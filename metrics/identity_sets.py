@@ -91,7 +91,7 @@ class Entropy:
     Attributes:
         name: of the attribute.
         nats: -sum p ln p.
-        share_of_uniform: that divided by ln of the number of kinds; 1 is evenly spread.
+        share_of_uniform: that over ln of the number of kinds; 1 is evenly spread.
         kinds: values, or equal bins between the smallest and the largest number.
     """
 
@@ -125,8 +125,6 @@ def greedy_set(
 ) -> list[int]:
     """Return indices of vectors that are pairwise below a similarity, taken greedily in order.
 
-    Needs memory for the vectors only.
-
     Source: U of Kim et al. 2023 (DCFace); the "simple count" of identity capacity.
     """
     vectors = unit_rows(vectors, "embeddings")
@@ -152,13 +150,11 @@ def class_statistics(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> ClassStatistics:
-    """Return uniqueness and consistency of a data set's identities.
+    """Return uniqueness and consistency of a data set's identities, of embeddings [N, E].
 
-    Args:
-        vectors: [N, E] embeddings.
-        identities: of each.
-        threshold: cosine similarity; DCFace's radius r is 1 - threshold.
-    Raises: ValueError for one identity only, NaN or zero vectors.
+    `threshold` is a cosine similarity; DCFace's radius r is 1 - threshold.
+
+    Raises: NotMeasuredError for one identity only; ValueError for NaN or zero vectors.
     Source: Kim et al. 2023 (DCFace, arXiv:2304.07060), U_class and C_intra.
     """
     centres, own, has_two = _to_centres(vectors, identities)
@@ -280,11 +276,8 @@ def identity_agreement(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Agreement:
-    """Compare the two images of each pair, such as RGB and NIR.
+    """Compare the two images of each pair, such as RGB and NIR, by their embeddings [N, E].
 
-    Args:
-        first, second: [N, E] embeddings of the pairs' images.
-        identities: of each pair.
     Raises: ValueError for other shapes, NaN or zero vectors.
     """
     first, second = unit_rows(first, "first"), unit_rows(second, "second")
@@ -311,7 +304,8 @@ def attribute_entropies(
         attributes: sample -> {name: text, number, truth value or a nested object of these}; lists
             are left out.
         identities: sample -> identity, of the samples that count.
-    Raises: ValueError where no sample has attributes.
+        seed: of resampling.
+    Raises: NotMeasuredError where no sample has attributes.
     """
     rows = [
         (_flat(attributes[s]), identity) for s, identity in identities.items() if s in attributes

@@ -68,12 +68,7 @@ class References:
         return int(self._groups[row])
 
     def add(self, vectors: np.ndarray, groups: np.ndarray | None = None) -> None:
-        """Add references; they keep the order in which they come.
-
-        Args:
-            vectors: [A, E] float.
-            groups: [A] int64, where the references have groups.
-        """
+        """Add references [A, E], and their groups [A] where they have them; the order is kept."""
         assert (groups is None) == (self._groups is None), "all references have groups, or none"
         rows = torch.from_numpy(unit_rows(vectors, "references"))
         self._vectors = _extended(self._vectors, self._count, rows)
@@ -93,8 +88,7 @@ class References:
 
         Args:
             queries: [Q, E] float; rows of any length above zero.
-            groups: [Q] int64; references of a query's own group do not count. Needs groups of the
-                references.
+            groups: [Q] int64; references of a query's own group do not count.
             is_absolute: compare without sign, as published (|cos|).
             block: queries in a product.
         Raises: ValueError for another width, or rows that are zero or not finite.

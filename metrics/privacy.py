@@ -47,12 +47,7 @@ _STATISTICS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Images of one kind: training identities, held-out identities or samples.
-
-    Attributes:
-        vectors: [N, E] embeddings, none missing.
-        identities: the identity of each.
-    """
+    """Embeddings [N, E], none missing, of images of one kind, and the identity of each."""
 
     vectors: np.ndarray
     identities: Sequence[str]
@@ -92,9 +87,8 @@ class CopyTest:
     """Meehan's test of whether samples are nearer to training images than held-out ones are.
 
     Attributes:
-        c_t: 0.5 - chance, in units of its deviation where identities change sides at random; below
-            -3 says that training images were copied. Mann-Whitney's own deviation would count
-            images of one identity as independent.
+        c_t: 0.5 - chance, in units of its deviation where identities change sides at random (as
+            images of one identity are not independent); below -3 says that images were copied.
         chance: probability that a sample is nearer than a held-out image; 0.5 is no difference.
     """
 

@@ -57,9 +57,7 @@ class SegmentationScore:
 def confusion_matrix(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
     """Count pixels by true class (row) and found class (column): [K, K] int64.
 
-    Args:
-        truth, found: same shape, whole numbers below `classes`.
-    Raises: ValueError for other shapes or classes.
+    Raises: NotMeasuredError for masks of two shapes, or numbers that are not below `classes`.
     """
     if truth.shape != found.shape:
         raise NotMeasuredError(f"masks must have one shape, got {truth.shape} and {found.shape}")
