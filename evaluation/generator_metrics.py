@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -281,8 +281,12 @@ def compute_scores(metric: Metric, sets: list[FeatureSet], plan: MetricPlan) -> 
         names = ("precision", "recall") if metric.kind is Kind.PR else ("density", "coverage")
         return {f"_{name}": getattr(found, name) for name in names}
 
+    def score_half(*chosen: np.ndarray) -> Mapping[str, float]:
+        parts = [part.of_groups(groups) for part, groups in zip(sets, chosen, strict=True)]
+        return score(parts, _KID_HALF_SUBSETS)
+
     values = score(sets, KID_SUBSETS)
-    halves = [score(half, _KID_HALF_SUBSETS) for half in _halves(sets, plan)]
+    halves = _of_halves(score_half, sets, plan)
     bounds = {"": _ANY} if metric.kind is Kind.KID else _BOUNDS
     return {
         ending: interval_estimate(
@@ -295,10 +299,19 @@ def compute_scores(metric: Metric, sets: list[FeatureSet], plan: MetricPlan) -> 
     }
 
 
-def _halves(sets: Sequence[FeatureSet], plan: MetricPlan) -> Iterator[list[FeatureSet]]:
+def _of_halves(
+    measure: Callable[..., Any], sets: Sequence[FeatureSet], plan: MetricPlan
+) -> list[Any]:
+    """Return what random halves of the sets' groups give; nothing where these are too few images.
+
+    `measure` takes the numbers of the groups of each set.
+    """
     groups = [part.groups for part in sets]
-    for half in half_samples(groups, replicates=plan.replicates, seed=plan.seed):
-        yield [part.of_groups(kept) for part, kept in zip(sets, half, strict=True)]
+    halves = half_samples(groups, replicates=plan.replicates, seed=plan.seed)
+    try:
+        return [measure(*half) for half in halves]
+    except NotMeasuredError:
+        return []
 
 
 def _frechet(fake: FeatureSet, real: FeatureSet, plan: MetricPlan) -> dict[str, Estimate]:
@@ -317,9 +330,8 @@ def _frechet(fake: FeatureSet, real: FeatureSet, plan: MetricPlan) -> dict[str, 
             )
         )
 
-    groups = [part.groups for part in (fake, real)]
-    value = distance(*(np.unique(numbers) for numbers in groups))
-    replicates = _of_halves(distance, groups, plan)
+    value = distance(*(np.unique(part.groups) for part in (fake, real)))
+    replicates = _of_halves(distance, [fake, real], plan)
     return {"": interval_estimate(value, replicates, n=len(fake), bounds=_POSITIVE)}
 
 
@@ -356,7 +368,7 @@ def _measure_paths(
     if not world.is_first:
         return {}
     paths = FeatureSet(lengths, np.arange(len(lengths)))
-    halves = [trimmed_mean(half.rows) for (half,) in _halves([paths], plan)]
+    halves = _of_halves(lambda kept: trimmed_mean(paths.of_groups(kept).rows), [paths], plan)
     value = trimmed_mean(lengths)
     return {"": interval_estimate(value, halves, n=len(lengths), bounds=_POSITIVE)}
 
