@@ -12,6 +12,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ class FeatureSet:
     rows: Features
     identities: np.ndarray
 
-    @property
+    @cached_property
     def groups(self) -> np.ndarray:
         """Group 0..GROUPS - 1 of each image; an identity's images are in one group."""
         return split_groups(self.identities)
