@@ -133,10 +133,10 @@ def read_mask(file: BinaryIO, name: str) -> np.ndarray:
 
     Raises: ValueError that names the file.
     """
-    mode, values = _read_png(file, name, "mask")
-    if mode not in ("P", "L", "1"):
-        raise ValueError(f"{name}: a mask must be an indexed or grey PNG, got mode {mode}")
-    return values.astype(np.uint8)
+    with _opened(file, name, "PNG") as image:
+        if image.mode not in ("P", "L", "1"):
+            raise ValueError(f"a mask must be an indexed or grey PNG, got mode {image.mode}")
+        return np.asarray(image).astype(np.uint8)
 
 
 def read_uncertainty(file: BinaryIO, name: str) -> np.ndarray:
@@ -144,10 +144,10 @@ def read_uncertainty(file: BinaryIO, name: str) -> np.ndarray:
 
     Raises: ValueError that names a file that is no 16-bit grey PNG.
     """
-    mode, values = _read_png(file, name, "map of uncertainty")
-    if not mode.startswith("I"):
-        raise ValueError(f"{name}: a map of uncertainty must be a 16-bit PNG, got mode {mode}")
-    return values.astype(np.uint16)
+    with _opened(file, name, "PNG") as image:
+        if not image.mode.startswith("I"):
+            raise ValueError(f"a map of uncertainty must be a 16-bit PNG, got mode {image.mode}")
+        return np.asarray(image).astype(np.uint16)
 
 
 def image_suffixes() -> frozenset[str]:
@@ -162,23 +162,26 @@ def _known_formats() -> dict[str, str]:
 
 
 @contextmanager
-def _opened(file: ImageFile, name: str | None) -> Iterator[Image.Image]:
-    """Open an image lazily; whatever its bytes make Pillow raise becomes a named ValueError."""
+def _opened(file: ImageFile, name: str | None, kind: str = "") -> Iterator[Image.Image]:
+    """Open an image lazily, of any known format or of one; every error becomes a named ValueError.
+
+    That is what the bytes of the file make Pillow raise, and what the block raises.
+    """
     name = name or (str(file) if isinstance(file, str | Path) else "image")
     stream = io.BytesIO(file) if isinstance(file, bytes) else file
     if isinstance(stream, str | Path) and not Path(stream).is_file():
         raise FileNotFoundError(f"{name}: no such file")
     try:
         # The usual formats are tried first; some of the others have no mark that rules them out.
-        formats = [*_LAST_BYTES, *sorted(set(_known_formats().values()) - _LAST_BYTES.keys())]
-        with Image.open(stream, formats=formats) as image:
+        others = sorted(set(_known_formats().values()) - _LAST_BYTES.keys())
+        with Image.open(stream, formats=[kind] if kind else [*_LAST_BYTES, *others]) as image:
             limit = Image.MAX_IMAGE_PIXELS  # decoding more could exhaust the memory
             if limit is not None and image.width * image.height > limit:
-                shown = f"{image.width}x{image.height}"
-                raise ValueError(f"at most {limit} pixels are read, got {shown}")
+                raise ValueError(f"at most {limit} pixels are read, got a size of {image.size}")
             yield image
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: not an image in a format that Pillow reads") from error
+        what = f"a {kind} image" if kind else "an image in a format that Pillow reads"
+        raise ValueError(f"{name}: not {what}") from error
     except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
         raise ValueError(f"{name}: damaged or unusable image: {error}") from error
 
@@ -219,12 +222,3 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
         over_black = (values[..., :3] * values[..., 3:] + 127) // 255
         return Image.fromarray(over_black.astype(np.uint8))
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _read_png(file: BinaryIO, name: str, noun: str) -> tuple[str, np.ndarray]:
-    try:
-        with Image.open(file, formats=["PNG"]) as image:
-            image.load()
-            return image.mode, np.asarray(image)
-    except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
-        raise ValueError(f"{name}: not a PNG {noun}: {error}") from error
