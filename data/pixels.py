@@ -100,72 +100,19 @@ def load_image(file: ImageFile, channels: int, name: str | None = None) -> Image
     """
     if channels not in _MODES:
         raise ValueError(f"channels must be one of 1, 3, got {channels!r}")
-    with _opened(file, name) as image:
+    with open_image(file, name) as image:
         return _to_8_bit(ImageOps.exif_transpose(image)).convert(_MODES[channels])
 
 
-def read_header(file: ImageFile, name: str | None = None) -> ImageHeader:
-    """Return an image's size and kind without decoding its pixels.
-
-    Raises: ValueError that names the file where it is no image.
-    """
-    with _opened(file, name) as image:
-        return _header_of(image)
-
-
-def verify_image(file: ImageFile, name: str | None = None) -> ImageHeader:
-    """Return an image's header after a look at whether the file is whole.
-
-    JPEG and PNG are recognised as whole by their last bytes; what has other last bytes, and all
-    other formats, is decoded.
-
-    Raises: ValueError that names the file where it is no image, or a truncated one.
-    """
-    with _opened(file, name) as image:
-        header = _header_of(image)
-        if not _has_last_bytes(image):
-            image.load()
-        return header
-
-
-def read_mask(file: BinaryIO, name: str) -> np.ndarray:
-    """Return the numbers of an indexed or grey PNG, which are the classes: [H, W] uint8.
-
-    Raises: ValueError that names the file.
-    """
-    with _opened(file, name, "PNG") as image:
-        if image.mode not in ("P", "L", "1"):
-            raise ValueError(f"a mask must be an indexed or grey PNG, got mode {image.mode}")
-        return np.asarray(image).astype(np.uint8)
-
-
-def read_uncertainty(file: BinaryIO, name: str) -> np.ndarray:
-    """Return a map of uncertainty, [H, W] uint16; `MAX_UNCERTAINTY` is ln(classes).
-
-    Raises: ValueError that names a file that is no 16-bit grey PNG.
-    """
-    with _opened(file, name, "PNG") as image:
-        if not image.mode.startswith("I"):
-            raise ValueError(f"a map of uncertainty must be a 16-bit PNG, got mode {image.mode}")
-        return np.asarray(image).astype(np.uint16)
-
-
-def image_suffixes() -> frozenset[str]:
-    """Return the lower-case file name endings that count as images, such as ".png"."""
-    return frozenset(_known_formats())
-
-
-def _known_formats() -> dict[str, str]:
-    suffixes = Image.registered_extensions()  # loads Pillow's plugins
-    known = Image.OPEN.keys() - _REFUSED_FORMATS
-    return {suffix: kind for suffix, kind in suffixes.items() if kind in known}
-
-
 @contextmanager
-def _opened(file: ImageFile, name: str | None, kind: str = "") -> Iterator[Image.Image]:
-    """Open an image lazily, of any known format or of one; every error becomes a named ValueError.
+def open_image(file: ImageFile, name: str | None = None, kind: str = "") -> Iterator[Image.Image]:
+    """Open an image lazily.
 
-    That is what the bytes of the file make Pillow raise, and what the block raises.
+    Args:
+        file: path, bytes or binary file.
+        name: shown in messages instead of `file`.
+        kind: Pillow's name of the only format that is taken; "" takes all.
+    Raises: ValueError that names the file, for whatever its bytes make Pillow raise, or the block.
     """
     name = name or (str(file) if isinstance(file, str | Path) else "image")
     stream = io.BytesIO(file) if isinstance(file, bytes) else file
@@ -184,6 +131,63 @@ def _opened(file: ImageFile, name: str | None, kind: str = "") -> Iterator[Image
         raise ValueError(f"{name}: not {what}") from error
     except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
         raise ValueError(f"{name}: damaged or unusable image: {error}") from error
+
+
+def read_header(file: ImageFile, name: str | None = None) -> ImageHeader:
+    """Return an image's size and kind without decoding its pixels.
+
+    Raises: ValueError that names the file where it is no image.
+    """
+    with open_image(file, name) as image:
+        return _header_of(image)
+
+
+def verify_image(file: ImageFile, name: str | None = None) -> ImageHeader:
+    """Return an image's header after a look at whether the file is whole.
+
+    JPEG and PNG are recognised as whole by their last bytes; what has other last bytes, and all
+    other formats, is decoded.
+
+    Raises: ValueError that names the file where it is no image, or a truncated one.
+    """
+    with open_image(file, name) as image:
+        header = _header_of(image)
+        if not _has_last_bytes(image):
+            image.load()
+        return header
+
+
+def read_mask(file: BinaryIO, name: str) -> np.ndarray:
+    """Return the numbers of an indexed or grey PNG, which are the classes: [H, W] uint8.
+
+    Raises: ValueError that names the file.
+    """
+    with open_image(file, name, "PNG") as image:
+        if image.mode not in ("P", "L", "1"):
+            raise ValueError(f"a mask must be an indexed or grey PNG, got mode {image.mode}")
+        return np.asarray(image).astype(np.uint8)
+
+
+def read_uncertainty(file: BinaryIO, name: str) -> np.ndarray:
+    """Return a map of uncertainty, [H, W] uint16; `MAX_UNCERTAINTY` is ln(classes).
+
+    Raises: ValueError that names a file that is no 16-bit grey PNG.
+    """
+    with open_image(file, name, "PNG") as image:
+        if not image.mode.startswith("I"):
+            raise ValueError(f"a map of uncertainty must be a 16-bit PNG, got mode {image.mode}")
+        return np.asarray(image).astype(np.uint16)
+
+
+def image_suffixes() -> frozenset[str]:
+    """Return the lower-case file name endings that count as images, such as ".png"."""
+    return frozenset(_known_formats())
+
+
+def _known_formats() -> dict[str, str]:
+    suffixes = Image.registered_extensions()  # loads Pillow's plugins
+    known = Image.OPEN.keys() - _REFUSED_FORMATS
+    return {suffix: kind for suffix, kind in suffixes.items() if kind in known}
 
 
 def _header_of(image: Image.Image) -> ImageHeader:

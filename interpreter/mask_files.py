@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from data.class_list import ClassList
 from data.numbers import open_numbers
+from data.pixels import open_image
 
 # Of several annotations of one image, the one with most information is taken.
 _ENDINGS = (".xcf", ".npy", ".png")
@@ -105,14 +106,8 @@ def _checked(values: np.ndarray, classes: ClassList, path: Path) -> np.ndarray:
 
 
 def _read_png(path: Path, classes: ClassList) -> np.ndarray:
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()
-            picture = image.copy()
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a PNG image") from error
-    except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
-        raise ValueError(f"{path}: damaged image: {error}") from error
+    with open_image(path, kind="PNG") as image:
+        picture = image.copy()
     if picture.mode == "P" and not _has_class_palette(picture, classes):
         return _checked(np.asarray(picture), classes, path)
     if picture.mode in ("1", "L"):
