@@ -75,7 +75,7 @@ def test_other_files_are_refused(tmp_path):
     noise = np.random.default_rng(0).integers(0, 4, [64, 64], np.uint8)
     whole = saved(tmp_path, Image.fromarray(noise))
     whole.write_bytes(whole.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"m\.png: damaged"):
+    with pytest.raises(ValueError, match=r"image_3_mask\.png: damaged"):
         read_mask(whole, CLASSES)
     np.save(tmp_path / "f.npy", MASK.astype(np.float32))
     with pytest.raises(ValueError, match="whole numbers"):
