@@ -48,15 +48,10 @@ OCULAR_CLASSES = (
 
 @dataclass(frozen=True)
 class ClassList:
-    """All classes, class 0 first.
+    """All classes, class 0 first."""
 
-    Attributes:
-        classes: at least two, with names and colours of their own.
-        max_distance: Euclidean distance in RGB (or grey values) up to which a colour that is not
-            in the list counts as the nearest one that is.
-    """
-
-    classes: tuple[AnnotationClass, ...] = OCULAR_CLASSES
+    classes: tuple[AnnotationClass, ...] = OCULAR_CLASSES  # with names and colours of their own
+    # Euclidean, in RGB or grey values: up to which another colour counts as the nearest class's.
     max_distance: float = DEFAULT_MAX_DISTANCE
     _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
 

@@ -25,25 +25,18 @@ class SampleIndex:
     """The samples of a data set; nothing is decoded until it is asked for.
 
     Can be read from several threads and sent to other processes.
-
-    Attributes:
-        name: shown in tables.
-        base: folder or archive with the data set's records, such as dataset_info.json.
-        storage: that file names are relative to.
-        stems: name of each sample; no two are equal.
-        identities: of each sample.
-        files: modality, MASK or UNCERTAINTY -> one file name a sample, None where it has none.
-            Absent kinds have no key.
-        entries: each sample's line of the manifest; empty without one.
     """
 
-    name: str
-    base: Folder
-    storage: Storage
-    stems: tuple[str, ...]
-    identities: tuple[str, ...]
+    name: str  # shown in tables
+    base: Folder  # with the data set's records, such as dataset_info.json
+    storage: Storage  # that file names are relative to
+    stems: tuple[str, ...]  # name of each sample; no two are equal
+    identities: tuple[str, ...]  # of each sample
+    # Modality, MASK or UNCERTAINTY -> one file name a sample, or None; absent kinds have no key.
     files: Mapping[str, tuple[str | None, ...]]
-    entries: tuple[Mapping[str, Any], ...] = ()
+    entries: tuple[
+        Mapping[str, Any], ...
+    ] = ()  # each sample's line of the manifest, if there is one
 
     def __len__(self) -> int:
         return len(self.stems)
