@@ -191,3 +191,13 @@ def random_direction(width: int, seed: int, identity: int, attempt: int) -> np.n
     random = generator_for(seed, "recognition", "identity", identity, attempt)
     numbers = torch.randn([1, width], generator=random, dtype=torch.float64)
     return unit_rows(numbers.numpy())[0]
+
+
+def mixed_direction(first: np.ndarray, second: np.ndarray, phi: float) -> np.ndarray:
+    """Return the feature vector of a mixture of two identities, of length 1: [width] float32.
+
+    Args:
+        first, second: [width] float32 of length 1.
+        phi: share of the first, 0..1.
+    """
+    return unit_rows((phi * first + (1 - phi) * second)[None])[0]

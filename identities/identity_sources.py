@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from biometrics.features import IdentityFeatures, random_direction
+from biometrics.features import IdentityFeatures, mixed_direction, random_direction
 from data.numbers import open_numbers, rows_of
 from dnnlib import files
 from metrics.nearest import unit_rows
@@ -81,9 +81,8 @@ class MixupSource:
             images = self._images[chosen]
             rows.append(int(images[int(torch.randint(len(images), [], generator=random))]))
         phi = int(torch.randint(1, _PHI_STEPS, [], generator=random)) / _PHI_STEPS
-        mixed = phi * self._vectors[rows[0]] + (1 - phi) * self._vectors[rows[1]]
         origin = {"mixed": [self._stems[row] for row in rows], "phi": phi}
-        return unit_rows(mixed[None])[0], origin
+        return mixed_direction(*self._vectors[rows], phi), origin
 
 
 class FileSource:
@@ -118,21 +117,16 @@ class FileSource:
 
 
 def _read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
-    if path.suffix.lower() == ".json":
-        return _read_json_vectors(path)
-    array = open_numbers(path, f"--identity-source {path}")
-    if array.ndim == 0:
-        raise ValueError(f"--identity-source {path}: not a .npy file of numbers, got one number")
-    rows = np.array(array, dtype=np.float64)
-    return [str(row) for row in range(len(rows))], rows
-
-
-def _read_json_vectors(path: Path) -> tuple[list[str], np.ndarray]:
+    """Return names and rows."""
+    where = f"--identity-source {path}"
+    if path.suffix.lower() != ".json":
+        array = open_numbers(path, where)
+        if array.ndim == 0:
+            raise ValueError(f"{where}: not a .npy file of numbers, got one number")
+        return [str(row) for row in range(len(array))], np.array(array, dtype=np.float64)
     content = files.read_json(path)
     if isinstance(content, list):
         content = {str(row): vector for row, vector in enumerate(content)}
     if not isinstance(content, dict) or not content:
-        raise ValueError(
-            f"--identity-source {path}: expected lists of numbers, or an object of them"
-        )
-    return list(content), rows_of(content, f"--identity-source {path}")
+        raise ValueError(f"{where}: expected lists of numbers, or an object of them")
+    return list(content), rows_of(content, where)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from biometrics.features import random_direction, read_identity_features
+from biometrics.features import mixed_direction, random_direction, read_identity_features
 from data.info import SUMMARY
 from data.samples import MANIFEST
 from dnnlib import files
@@ -90,8 +90,7 @@ def _vector_of(
 ) -> np.ndarray:
     if "mixed" in origin:
         first, second = (rows[stem] for stem in origin["mixed"])
-        phi = float(origin["phi"])
-        return unit_rows((phi * first + (1 - phi) * second)[None])[0]
+        return mixed_direction(first, second, float(origin["phi"]))
     if "name" in origin:  # of a file that the manifest does not know
         raise KeyError(origin["name"])
     return random_direction(width, int(origin["seed"]), identity, int(origin["vector"]))

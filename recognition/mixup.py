@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biometrics.features import mixed_direction
 from metrics.nearest import unit_rows
 from networks.sampling import Sampler
 from recognition.face_sets import FaceSet, Target, as_input
@@ -115,8 +116,8 @@ class IdentityMixup:
         first = int(torch.randint(identities, [], generator=random))
         second = (first + 1 + int(torch.randint(identities - 1, [], generator=random))) % identities
         latent = torch.randn([self._generator.z_dim], generator=random)
-        mixed = phi * self._directions[first] + (1 - phi) * self._directions[second]
-        condition = unit_rows(mixed[None])[0] * np.float32(self._scale)
+        mixed = mixed_direction(self._directions[first], self._directions[second], phi)
+        condition = mixed * np.float32(self._scale)
         return Target((first, second), (phi, 1 - phi)), latent, torch.from_numpy(condition)
 
     def _pixels(self, numbers: Sequence[int]) -> list[Mapping[str, np.ndarray]]:

@@ -1,12 +1,13 @@
 """What each position of a training run sees: an image, whom it shows, and a real one to mix in."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from biometrics.embedding import Preprocessing, preprocess
 from data.sampler import InfiniteSampler
@@ -111,7 +112,7 @@ def read_steps(
         world: rows are given out as `World.shard` does.
         workers: processes that decode; 0 decodes here. They change nothing else.
     """
-    positions = _StepPositions(batch, start, world)
+    positions = _step_positions(batch, start, world)
     if workers == 0:
         for step in positions:
             yield [items[position] for position in step]
@@ -125,17 +126,10 @@ def read_steps(
     )
 
 
-class _StepPositions(Sampler[list[int]]):
-    """Yields each step's positions of this process."""
-
-    def __init__(self, batch: int, start: int, world: World) -> None:
-        self._batch, self._start, self._world = batch, start, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        first = self._start * self._batch
-        while True:
-            yield list(range(first + self._world.rank, first + self._batch, self._world.size))
-            first += self._batch
+def _step_positions(batch: int, start: int, world: World) -> Iterator[list[int]]:
+    """Yield each step's positions of this process."""
+    for first in itertools.count(start * batch, batch):
+        yield list(range(first + world.rank, first + batch, world.size))
 
 
 def make_batch(items: Sequence[Item], preprocessing: Preprocessing, device: torch.device) -> Batch:
