@@ -9,7 +9,6 @@ from click.testing import CliRunner
 
 import generate_recognition_data
 import train_recognition
-from biometrics.embedding import load_embedder
 from recognition.task import MODEL_FILE, RecognitionTask
 from recognition.verification import verification_numbers
 from tests.helpers.images import (
@@ -96,13 +95,6 @@ def test_several_sets_and_parts_of_them(faces, tmp_path):
                "--outdir", tmp_path / "out", "--dry-run")  # fmt: skip
     assert '"people": 4, "images": 4, "steps": 2' in text
     assert not (tmp_path / "out").exists()
-
-
-def test_joint_images(faces, tmp_path):
-    others = write_pairs(tmp_path / "others", ["8_0", "8_1", "9_0", "9_1"])
-    run("--data", faces, "--heldout", others, "--joint", "--outdir", tmp_path / "out")
-    embedder = load_embedder(tmp_path / "out" / MODEL_FILE)
-    assert embedder.preprocessing.channels == 4
 
 
 def test_domain_mixup(made, tmp_path):

@@ -74,7 +74,7 @@ def test_schedule():
 def test_it_learns_colours(faces, tmp_path):
     row = run(
         faces,
-        small(epochs=60, batch=8, lr=0.1, augmentation=AugmentationConfig()),
+        small(epochs=30, batch=8, lr=0.1, augmentation=AugmentationConfig()),
         tmp_path / "out",
     )
     assert row["Accuracy/identities"] == 1.0
