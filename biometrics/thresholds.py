@@ -14,6 +14,7 @@ from biometrics.comparisons import RULE_OF_3, Scores, Side, Tally, count_compari
 from biometrics.features import IdentityFeatures
 from dnnlib import config as configs
 from dnnlib import files
+from metrics import NotMeasuredError
 from metrics.estimates import group_numbers
 from metrics.nearest import References, unit_rows
 
@@ -145,7 +146,7 @@ def calibrate(
         fmr: false match rate of `privacy`.
         recogniser: recorded where the features do not say.
         device: of the comparisons.
-    Raises: ValueError where there are too few identities or images for these rates.
+    Raises: NotMeasuredError where there are too few identities or images for these rates.
     Source: rates: ISO/IEC 19795-1; rule of 3: no error in 3 / p independent comparisons bounds the
         rate by p with 95 % confidence. Comparisons of the same two identities are not independent,
         so pairs of identities are counted.
@@ -153,7 +154,7 @@ def calibrate(
     if not 0 < fmr < 1:  # it may come from a file
         raise ValueError(f"--calibrate: FMR must be between 0 and 1, got {fmr}")
     if features.info is not None and features.info.vectors == "one":
-        raise ValueError(
+        raise NotMeasuredError(
             "--calibrate: these features have one vector per identity; make them with "
             "--all-or-one=all"
         )
@@ -165,7 +166,7 @@ def calibrate(
     images = np.bincount(groups)
     mated_pairs, needed = int((images * (images - 1) // 2).sum()), math.ceil(RULE_OF_3 / FNMR)
     if mated_pairs < needed:
-        raise ValueError(
+        raise NotMeasuredError(
             f"--calibrate: a false non-match rate of {FNMR:g} needs at least {needed} mated "
             f"comparisons, got {mated_pairs}; features of one image per identity cannot be "
             "calibrated"
@@ -277,7 +278,7 @@ def _is_enough(identities: int, fmr: float) -> bool:
 def _check_identities(identities: int, fmr: float) -> None:
     if not _is_enough(identities, fmr):
         needed = math.ceil(0.5 + math.sqrt(0.25 + 2 * RULE_OF_3 / fmr))
-        raise ValueError(
+        raise NotMeasuredError(
             f"--calibrate: a false match rate of {fmr:g} needs at least "
             f"{math.ceil(RULE_OF_3 / fmr)} pairs of identities, which is {needed} identities "
             f"(rule of 3); got {identities}. Ask for a higher rate, or give --thresholds of more"
@@ -286,7 +287,7 @@ def _check_identities(identities: int, fmr: float) -> None:
 
 def _check_order(thresholds: Thresholds) -> None:
     if thresholds.too_similar <= max(thresholds.same_identity, thresholds.privacy):
-        raise ValueError(
+        raise NotMeasuredError(
             f"--calibrate: this recogniser does not separate these identities: "
             f"{thresholds.fmr:g} of non-mated comparisons score {thresholds.privacy:.4f} or more, "
             f"but {thresholds.diversity:g} of mated ones less than {thresholds.too_similar:.4f}; "

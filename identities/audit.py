@@ -24,6 +24,7 @@ from identities.filtering import TrainingIdentities, check_features
 from identities.options import AuditOptions, FilterOptions
 from identities.reports import describe_scores
 from identities.rules import Which
+from metrics import NotMeasuredError
 
 _NAMED = 20
 _logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def load_auditor(audit: AuditOptions, options: FilterOptions, other_than: str) -
     training = TrainingIdentities(known, Which.ALL, torch.device(device))
     try:
         privacy: float | None = calibrate(known, recogniser=embedder.hash, device=device).privacy
-    except ValueError as error:
+    except NotMeasuredError as error:
         _logger.warning("audit without a threshold: %s", error)
         privacy = None
     return Auditor(embedder, training, privacy)
