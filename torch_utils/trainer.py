@@ -248,7 +248,8 @@ class Trainer:
         advance = None
         records = None
         if task.world.is_first:
-            records = _Records(self.folder, self.rows, has_tensorboard=self._has_tensorboard)
+            shown = self.row_began_at * task.step_size
+            records = _Records(self.folder, self.rows, shown, has_tensorboard=self._has_tensorboard)
             if self._progress is not None:
                 done, total = (count * task.step_size for count in (self.index, task.steps))
                 advance = self._progress(done, total, task.unit)
@@ -487,16 +488,17 @@ class _Records:
     Args:
         folder: of the file.
         rows: to keep of an earlier process; what lies behind the last checkpoint is dropped.
+        shown: place of the last of them in TensorBoard.
         has_tensorboard: write TensorBoard's files too.
     """
 
-    def __init__(self, folder: Path, rows: int, *, has_tensorboard: bool) -> None:
+    def __init__(self, folder: Path, rows: int, shown: int, *, has_tensorboard: bool) -> None:
         self.path = folder / STATS_FILE
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             with files.atomic_write(self.path, "w") as file:
                 file.writelines(lines[:rows])
-        self._writer = _open_tensorboard(folder) if has_tensorboard else None
+        self._writer = _open_tensorboard(folder, shown + 1) if has_tensorboard else None
 
     def write(self, row: Row, index: int) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -572,10 +574,10 @@ def _memory(device: torch.device) -> dict[str, float]:
     return memory
 
 
-def _open_tensorboard(folder: Path) -> Any:
+def _open_tensorboard(folder: Path, purge_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # optional and slow
     except ImportError:
         _log.info("tensorboard is not installed: stats.jsonl has all the numbers")
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=purge_step)

@@ -15,9 +15,6 @@ from training.presets import Preset, find_preset
 
 T = TypeVar("T")
 
-DEFAULT_PL_WEIGHT = 2.0
-DEFAULT_STYLE_MIXING = 0.9
-DEFAULT_ADA_TARGET = 0.6
 RESUME_ADA_KIMG = 100.0
 FULL_CHANNEL_BASE = 32768
 HALF_RESOLUTIONS = 4
@@ -160,7 +157,12 @@ def resolve(
         discriminators=discriminators,
         loss=_loss(options, preset),
         augment=AUGPIPES[options.augpipe],
-        ada=_ada(options),
+        ada=AdaConfig(
+            mode=options.aug,
+            p=_or(options.p, 0.0),
+            target=_or(options.target, AdaConfig.target),
+            kimg=RESUME_ADA_KIMG if options.resume else AdaConfig.kimg,
+        ),
         batch=batch,
         g_lr=_or(options.glr, preset.lrate),
         d_lr=_or(options.dlr, preset.lrate),
@@ -203,7 +205,7 @@ def _networks(
         "resolution": resolution,
         "c_dim": c_dim,
         "channel_base": _or(options.cbase, int(preset.fmaps * FULL_CHANNEL_BASE)),
-        "channel_max": _or(options.cmax, 512),
+        "channel_max": options.cmax,
         "num_fp16_res": 0 if options.fp32 else HALF_RESOLUTIONS,
         "half_dtype": options.half,
         "conv_clamp": None if options.fp32 else CONV_CLAMP,
@@ -223,7 +225,7 @@ def _networks(
         modality.name: DiscriminatorConfig(
             **{**common, "c_dim": widths[modality.name]},
             channels=modality.channels,
-            architecture=Architecture.ORIG if preset.is_cifar else Architecture.RESNET,
+            architecture=Architecture(preset.discriminator),
             mbstd_group_size=_mbstd_group(options, preset, batch_gpu),
         )
         for modality in MODALITIES
@@ -247,24 +249,14 @@ def _mbstd_group(options: TrainingOptions, preset: Preset, batch_gpu: int) -> in
 def _loss(options: TrainingOptions, preset: Preset) -> LossConfig:
     gamma = _or(options.gamma, preset.gamma)
     gamma_nir = _or(options.gamma_nir, gamma) if options.nir_r1 else 0.0
-    pl_weight = 0.0 if preset.is_cifar else DEFAULT_PL_WEIGHT
-    style_mixing = 0.0 if preset.is_cifar else DEFAULT_STYLE_MIXING
     return LossConfig(
         weights={m.name: 1.0 for m in MODALITIES} | {NIR.name: options.nir_loss_weight},
         gammas={m.name: gamma for m in MODALITIES} | {NIR.name: gamma_nir},
-        pl_weight=_or(options.pl_weight, pl_weight),
-        style_mixing=_or(options.style_mixing, style_mixing),
+        pl_weight=_or(options.pl_weight, preset.pl_weight),
+        style_mixing=_or(options.style_mixing, preset.style_mixing),
         g_reg_interval=options.g_reg_interval,
         d_reg_interval=options.d_reg_interval,
     )
-
-
-def _ada(options: TrainingOptions) -> AdaConfig:
-    settings: dict[str, Any] = {"mode": options.aug, "p": _or(options.p, 0.0)}
-    settings["target"] = _or(options.target, DEFAULT_ADA_TARGET)
-    if options.resume:
-        settings["kimg"] = RESUME_ADA_KIMG
-    return AdaConfig(**settings)
 
 
 def _or(value: T | None, default: T) -> T:

@@ -69,7 +69,7 @@ class TrainingRun(Job):
 
     def find_folder(self, *, fresh: bool = False) -> runs.OutputFolder:
         """Return the folder of this run, an earlier one or a new one."""
-        name = describe(self.options, self.dataset.name, self.config.batch)
+        name = _run_name(self.options, self.dataset.name, self.config.batch)
         return runs.find_run(self.options.outdir, name, **self.describe(), fresh=fresh)
 
     def load_metrics(self, *, may_fetch: bool) -> SnapshotEvaluator | None:
@@ -212,7 +212,7 @@ def _choose_device(options: TrainingOptions) -> str:
     return resolve_device(options.device, local_rank())
 
 
-def describe(options: TrainingOptions, name: str, batch: int) -> str:
+def _run_name(options: TrainingOptions, name: str, batch: int) -> str:
     """Return the run folder's description: data set, preset and the options that matter most."""
     parts = [name]
     parts += ["mirror"] if options.mirror else []

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from networks.generator import Generator
 from torch_utils.distributed import World
-from torch_utils.seeding import generator_for
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def draw_latents(
     batch: int,
     world: World,
     style_mixing: float,
-    seed: tuple[int | str, ...],
+    random: torch.Generator,
 ) -> Latents:
     """Draw the latents of a batch.
 
@@ -49,11 +48,9 @@ def draw_latents(
         batch: number of samples over all processes.
         world: of whose processes this one gets its rows.
         style_mixing: probability that the batch mixes two latents.
-        seed: run seed and place in the run; equal places give equal latents.
+        random: on the CPU.
     Source: style mixing: Karras et al. 2019 (arXiv:1812.04948), section 3.1.
     """
-    first, *path = seed
-    random = generator_for(int(first), *path)
     z, z_mix = torch.randn([2, batch, generator.config.z_dim], generator=random)
     index = torch.randint(len(labels), [batch], generator=random)
     cutoff = int(torch.randint(1, generator.num_ws, [], generator=random))

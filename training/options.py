@@ -196,7 +196,7 @@ class TrainingOptions(Options):
         heading="Network sizes",
         help="Channels of a block are this divided by its resolution ...",
     )
-    cmax: int | None = option(None, ge=1, help="... but at most this many.")
+    cmax: int = option(512, ge=1, help="... but at most this many.")
     w_dim: int = option(512, ge=1, help="Width of the intermediate latent w.")
     z_dim: int = option(512, ge=1, help="Width of the latent z.")
     map_depth: int | None = option(None, ge=1, metavar="LAYERS", help="Layers of the mapping.")

@@ -1,11 +1,11 @@
 """Numbers of the published configurations of StyleGAN2-ADA and the dual-branch systems."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Preset:
     """Numbers of one published configuration.
 
@@ -19,7 +19,9 @@ class Preset:
         ema: half-life of the average in kimg.
         ramp: EMA ramp-up; None for none.
         map_depth: mapping layers.
-        is_cifar: path length and style mixing off, plain discriminator.
+        pl_weight: of path length regularisation.
+        style_mixing: probability of mixing two latents.
+        discriminator: architecture of the discriminators.
     """
 
     kimg: int
@@ -29,25 +31,11 @@ class Preset:
     lrate: float
     gamma: float
     ema: float
-    ramp: float | None
-    map_depth: int
-    is_cifar: bool = False
-
-
-def _published(
-    kimg: int, batch: int, mbstd: int, fmaps: float, lrate: float, gamma: float, ema: float
-) -> Preset:
-    return Preset(
-        kimg=kimg,
-        batch=batch,
-        mbstd=mbstd,
-        fmaps=fmaps,
-        lrate=lrate,
-        gamma=gamma,
-        ema=ema,
-        ramp=None,
-        map_depth=8,
-    )
+    ramp: float | None = None
+    map_depth: int = 8
+    pl_weight: float = 2.0
+    style_mixing: float = 0.9
+    discriminator: str = "resnet"
 
 
 # `auto*` are heuristics of resolution and processes, with this factor on the batch.
@@ -55,18 +43,13 @@ AUTO_BATCH_FACTORS: Mapping[str, float] = MappingProxyType(
     {"auto": 1.0, "auto_512": 0.5, "auto_128": 2.0}
 )
 PUBLISHED: Mapping[str, Preset] = MappingProxyType(
-    {  #                         kimg batch mbstd fmaps lrate gamma ema
-        "biface256": _published(25000, 12, 4, 0.5, 0.0025, 1, 20),
-        "stylegan2": _published(25000, 32, 4, 1.0, 0.002, 10, 10),
-        "paper256": _published(25000, 64, 8, 0.5, 0.0025, 1, 20),
-        "paper512": _published(25000, 64, 8, 1.0, 0.0025, 0.5, 20),
-        "paper1024": _published(25000, 32, 4, 1.0, 0.002, 2, 10),
-        "cifar": replace(
-            _published(100000, 64, 32, 1.0, 0.0025, 0.01, 500),
-            ramp=0.05,
-            map_depth=2,
-            is_cifar=True,
-        ),
+    {  #                  kimg batch mbstd fmaps lrate gamma ema
+        "biface256": Preset(25000, 12, 4, 0.5, 0.0025, 1, 20),
+        "stylegan2": Preset(25000, 32, 4, 1.0, 0.002, 10, 10),
+        "paper256": Preset(25000, 64, 8, 0.5, 0.0025, 1, 20),
+        "paper512": Preset(25000, 64, 8, 1.0, 0.0025, 0.5, 20),
+        "paper1024": Preset(25000, 32, 4, 1.0, 0.002, 2, 10),
+        "cifar": Preset(100000, 64, 32, 1.0, 0.0025, 0.01, 500, 0.05, 2, 0.0, 0.0, "orig"),
     }
 )
 PRESET_NAMES = (*AUTO_BATCH_FACTORS, *PUBLISHED)
@@ -88,7 +71,6 @@ def auto_preset(resolution: int, gpus: int, batch_factor: float) -> Preset:
         gamma=0.0002 * resolution**2 / batch,
         ema=batch * 10 / 32,
         ramp=0.05,
-        map_depth=8,
     )
 
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from data.modalities import RGB
 from networks.discriminator import Discriminator
@@ -17,8 +17,9 @@ from torch_utils.seeding import derive_seed
 from torch_utils.statistics import Statistics
 from training.ada import AdaController
 from training.config import TrainingConfig
-from training.optimization import build_adam
 
+ADAM_BETAS = (0.0, 0.99)
+ADAM_EPS = 1e-8
 _COUNTERS = ("nimg", "step", "tick")
 
 
@@ -64,11 +65,6 @@ class TrainingState:
             named[snapshot_name(name)] = network
         return named
 
-    def load_networks(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take over the tensors of all networks, by their snapshot names; strict."""
-        for name, network in self.networks().items():
-            network.load_state_dict(dict(states[name]))
-
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as tensors and plain containers, for `torch.load(weights_only=True)`.
 
@@ -87,7 +83,8 @@ class TrainingState:
 
         Raises: RuntimeError for a state of other networks.
         """
-        self.load_networks(state["networks"])
+        for name, network in self.networks().items():
+            network.load_state_dict(state["networks"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         for name, controller in self.ada.items():
@@ -105,6 +102,52 @@ class TrainingState:
             trained = [p for p in network.parameters() if p.requires_grad]
             optimizers[name] = build_adam(trained, config.d_lr, interval)
         return optimizers
+
+
+def build_adam(
+    parameters: Iterable[nn.Parameter], lr: float, reg_interval: int | None
+) -> torch.optim.Adam:
+    """Return the optimiser of one network.
+
+    Args:
+        parameters: those that train.
+        lr: learning rate as if every iteration were regularised.
+        reg_interval: iterations between regularisation steps, which are extra steps: rate and
+            decays are adapted so that k + 1 steps act as k; None where there is no such step.
+    Source: arXiv:1912.04958, appendix B.
+    """
+    ratio = 1.0 if reg_interval is None else reg_interval / (reg_interval + 1)
+    betas = (ADAM_BETAS[0] ** ratio, ADAM_BETAS[1] ** ratio)
+    return torch.optim.Adam(list(parameters), lr=lr * ratio, betas=betas, eps=ADAM_EPS, fused=True)
+
+
+def ema_beta(*, batch: int, nimg: int, ema_kimg: float, rampup: float | None) -> float:
+    """Return the decay of one iteration.
+
+    Args:
+        batch: images of the iteration.
+        nimg: images shown so far.
+        ema_kimg: half-life in thousands of images; 0 copies the network.
+        rampup: the half-life is at most this share of `nimg`; None for no limit.
+    Returns: 0..1, the weight of the old average.
+    Source: Karras et al. 2020 (arXiv:2006.06676), appendix; half-life arXiv:1710.10196.
+
+    >>> ema_beta(batch=1000, nimg=0, ema_kimg=1, rampup=None)
+    0.5
+    """
+    half_life = ema_kimg * 1000
+    if rampup is not None:
+        half_life = min(half_life, nimg * rampup)
+    return 0.5 ** (batch / max(half_life, 1e-8))
+
+
+@torch.no_grad()
+def update_ema(ema: Generator, generator: Generator, beta: float) -> None:
+    """Move `ema` towards `generator`: parameters by 1 - beta, buffers by copying."""
+    averaged, current = list(ema.parameters()), list(generator.parameters())
+    torch._foreach_lerp_(averaged, current, 1 - beta)
+    for kept, buffer in zip(ema.buffers(), generator.buffers(), strict=True):
+        kept.copy_(buffer)
 
 
 def snapshot_name(modality: str) -> str:

@@ -15,11 +15,14 @@ from torch_utils.seeding import generator_for
 from training.augmentation.pipe import AugmentPipe
 from training.config import LossConfig, TrainingConfig
 from training.latents import Latents, draw_latents
-from training.optimization import ADVICE, ema_beta, update_ema
-from training.state import TrainingState
-from training.terms import SUFFIXES, LossTerms, Rngs
+from training.losses import SUFFIXES, LossTerms, Rngs, loss_as_fake, loss_as_real
+from training.state import TrainingState, ema_beta, update_ema
 
 Fakes = list[tuple[Images, Tensor]]
+
+ADVICE = (
+    "lower the learning rates, raise gamma, or train with --fp32=1; the last checkpoint is kept"
+)
 
 
 class PhaseKind(Enum):
@@ -148,11 +151,12 @@ class Iteration:
         self, name: str, real: Tensor, c: Tensor, fake: tuple[Images, Tensor], rngs: Rngs
     ) -> None:
         images, fake_c = fake
-        fake_loss = self.terms.fake(name, images[name], fake_c, rngs)
+        fake_loss = loss_as_fake(self.terms.score("fake", name, images[name], fake_c, rngs))
         self._backward(fake_loss)
-        real_loss, signs = self.terms.real(name, real, c, rngs)
+        logits = self.terms.score("real", name, real, c, rngs)
+        real_loss = loss_as_real(logits)
         self._backward(real_loss)
-        self.signs[name] = self.signs[name] + signs
+        self.signs[name] += logits.detach().sign().sum()
         total = (fake_loss + real_loss).detach()
         self.state.statistics.report(f"Loss/D/loss{SUFFIXES[name]}", total)
 
@@ -175,7 +179,7 @@ class Iteration:
         state.nimg += config.batch
         state.step += 1
         for name, controller in state.ada.items():
-            controller.update(self.world.sum(self.signs[name]), config.batch, config.batch)
+            controller.update(self.world.sum(self.signs[name]), config.batch)
         self.signs = self._no_signs()
         beta = ema_beta(
             batch=config.batch,
@@ -199,7 +203,7 @@ class Iteration:
             batch=self.config.batch,
             world=self.world,
             style_mixing=self.config.loss.style_mixing,
-            seed=(self.config.seed, "latents", self.state.step, kind.value),
+            random=generator_for(self.config.seed, "latents", self.state.step, kind.value),
         )
 
     def _rngs(self, *place: str) -> Rngs:

@@ -24,9 +24,9 @@ from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Cadence, Task, Timing, ignore_stop_signals
 from training.config import RunConfig, TrainingConfig
+from training.losses import SUFFIXES
 from training.state import TrainingState
 from training.step import Iteration
-from training.terms import SUFFIXES
 from training.transfer import Start, begin
 
 # Measures a snapshot that has just been written, with samples of its generator, after so many

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,13 +13,14 @@ from torch import Tensor, nn
 from data.modalities import NIR, RGB
 from dnnlib import downloads
 from networks.config import DiscriminatorConfig, GeneratorConfig
-from networks.snapshot import NetworkState, Snapshot
+from networks.snapshot import NetworkState, Snapshot, expected_shapes
 from torch_utils.checkpoints import load_checkpoint
 from torch_utils.trainer import CHECKPOINT_FILE, CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from training.config import TrainingConfig
-from training.fitting import check_fit
 from training.options import AdaMode
 from training.state import TrainingState, snapshot_name
+
+Config = GeneratorConfig | DiscriminatorConfig
 
 BASE_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets"
 PUBLISHED_SNAPSHOTS: Mapping[str, str] = MappingProxyType(
@@ -43,13 +43,6 @@ _FIRST_MAPPING = "mapping.fc0.weight"
 _LAST = "epilogue.out."
 
 _log = logging.getLogger(__name__)
-
-
-class NirInit(StrEnum):
-    """How a NIR branch begins that a snapshot does not have."""
-
-    LUMA = "luma"
-    RANDOM = "random"
 
 
 def find_snapshot(
@@ -106,50 +99,35 @@ def plan_start(config: TrainingConfig, snapshot: Snapshot, path: Path) -> Start:
         path: its file, beside which the run's checkpoint may lie.
     Raises: ValueError that names the network, what does not fit and the option to change.
     """
-    networks = transfer_states(config, snapshot, str(path))
-    return Start(networks=networks, checkpoint=find_checkpoint(snapshot, path))
-
-
-def transfer_states(
-    config: TrainingConfig, snapshot: Snapshot, where: str
-) -> dict[str, dict[str, Tensor]]:
-    """Return what each network of a new run starts with: name -> tensors by name.
-
-    Args:
-        config: of the new run.
-        snapshot: to start from.
-        where: names the snapshot in messages.
-    Raises: ValueError that names the network, what does not fit and the option to change.
-    """
-    configs: dict[str, GeneratorConfig | DiscriminatorConfig]
-    configs = {"G": config.generator, "G_ema": config.generator}
+    configs: dict[str, Config] = {"G": config.generator, "G_ema": config.generator}
     configs |= {snapshot_name(name): net for name, net in config.discriminators.items()}
-    nir_init = NirInit(config.nir_init or NirInit.LUMA)
+    is_luma = config.nir_init != "random"
     states = {}
     for name, network_config in configs.items():
         stand_in = name if name in snapshot.networks else _STAND_INS[name]
         source = snapshot.networks.get(stand_in)
         if source is None:
-            raise ValueError(f"--resume {where}: the snapshot has no network {name}")
-        state, comment = _adapt(name, stand_in, source, nir_init)
+            raise ValueError(f"--resume {path}: the snapshot has no network {name}")
+        state, comment = _adapt(name, stand_in, source, is_luma=is_luma)
         if state:
-            has_nir = any(_NIR_HEADS in key for key in state)
-            left_out = () if has_nir or nir_init is NirInit.LUMA else (_NIR_HEADS,)
+            has_nir = is_luma or any(_NIR_HEADS in key for key in state)
+            left_out = () if has_nir else (_NIR_HEADS,)
             if network_config.c_dim > 0 and source.config.c_dim == 0:
                 state, new = add_condition(state, network_config)
                 left_out += new
                 comment += "; the condition starts random"
-            check_fit(state, network_config, source, f"--resume {where}: {name}", left_out)
+            where = f"--resume {path}: {name}"
+            _check_fit(state, network_config, source.config, where, left_out)
         states[name] = state
         _log.info("%s: %s", name, comment)
-    return states
+    return Start(networks=states, checkpoint=find_checkpoint(snapshot, path))
 
 
 def _adapt(
-    name: str, stand_in: str, source: NetworkState, nir_init: NirInit
+    name: str, stand_in: str, source: NetworkState, *, is_luma: bool
 ) -> tuple[dict[str, Tensor], str]:
     """Return the tensors to start with and a line that says what they are."""
-    count, is_luma = len(source.state), nir_init is NirInit.LUMA
+    count = len(source.state)
     if isinstance(source.config, GeneratorConfig):
         copied = f"{count} tensors copied" + (f" from {stand_in}" if stand_in != name else "")
         if NIR.name in source.config.heads:
@@ -164,6 +142,84 @@ def _adapt(
     if not is_luma:
         return {}, "starts random, the snapshot has none"
     return sum_over_colors(source.state), f"{count} tensors from D, the input summed over colours"
+
+
+def _check_fit(
+    tensors: Mapping[str, Tensor],
+    config: Config,
+    source: Config,
+    where: str,
+    left_out: Sequence[str],
+) -> None:
+    """Check that a network of a run can start with some tensors.
+
+    Args:
+        tensors: to start with.
+        config: of the run's network.
+        source: of the snapshot's, from which the tensors were made.
+        where: option, file and network, for messages.
+        left_out: parts of the names of tensors that may be absent.
+    Raises: ValueError that names what does not fit and the option to change.
+    """
+    if source.resolution != config.resolution:
+        raise ValueError(
+            f"{where} is of {source.resolution} pixels, the data has {config.resolution}: choose"
+            f" another snapshot or `prepare_dataset.py import --resolution {source.resolution}`"
+        )
+    _check_condition(config.c_dim, source.c_dim, where)
+    _check_kind(config, source, where)
+    wanted = {
+        name: shape
+        for name, shape in expected_shapes(config).items()
+        if not any(part in name for part in left_out)
+    }
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in {**wanted, **given}:
+        if name not in wanted:
+            raise ValueError(f"{where} has {name}, which this run lacks; {_hint(name)}")
+        if given.get(name) != wanted[name]:
+            found = f"has shape {list(given[name])}" if name in given else "is absent"
+            needed = f"needed is {list(wanted[name])}"
+            raise ValueError(f"{where}: {name} {found}, {needed}; {_hint(name)}")
+
+
+def _check_condition(here: int, there: int, where: str) -> None:
+    if there in (0, here):  # an unconditional network learns to see conditions
+        return
+    is_nir = where.endswith("D_NIR")
+    if here == 0:
+        change = "--nir-cond=1 or --nir-init=random" if is_nir else "--cond=1 with labelled data"
+        raise ValueError(f"{where} is conditional on {there} labels: use {change}")
+    raise ValueError(f"{where} is conditional on {there} labels, the data has {here}: check --cond")
+
+
+def _check_kind(config: Config, source: Config, where: str) -> None:
+    """Refuse what no tensor's shape tells: other functions of the same weights."""
+    if isinstance(source, GeneratorConfig):
+        channels = source.heads.get(RGB.name)
+        if channels != RGB.channels:
+            raise ValueError(f"{where} draws {channels} channels, RGB has {RGB.channels}")
+    names = ["architecture", "activation", "resample_filter"]
+    pairs = [(name, getattr(source, name), getattr(config, name)) for name in names]
+    if isinstance(source, GeneratorConfig) or source.c_dim > 0:
+        pairs += [
+            (f"mapping {name}", getattr(source.mapping, name), getattr(config.mapping, name))
+            for name in ("activation", "lr_multiplier")
+        ]
+    for name, there, here in pairs:
+        if there != here:
+            raise ValueError(
+                f"{where} has {name} {there}, this run {here}; {_hint(name)}, or choose another"
+                " snapshot"
+            )
+
+
+def _hint(name: str) -> str:
+    if name.startswith("mapping"):
+        return "check --map-depth, --z-dim, --w-dim and --cond"
+    if ".noise_" in name:
+        return "check --noise"
+    return "check --cfg, --cbase, --cmax and --w-dim"
 
 
 def add_luma_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,7 +251,7 @@ def sum_over_colors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def add_condition(
-    state: Mapping[str, Tensor], config: GeneratorConfig | DiscriminatorConfig
+    state: Mapping[str, Tensor], config: Config
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return an unconditional network's tensors for one that learns to see a condition.
 
@@ -229,14 +285,13 @@ def find_checkpoint(snapshot: Snapshot, path: Path) -> dict[str, Any] | None:
     if snapshot.origin != "biface" or not place.is_file():
         return None
     content = load_checkpoint(place)
-    match content:
-        case {"format": "biface-checkpoint", "version": 1}:  # written before the common trainer
-            state = content
-        case {"format": str(name), "version": int(version), "task": dict(state)}:
-            if (name, version) != (CHECKPOINT_FORMAT, CHECKPOINT_VERSION):
-                raise ValueError(f"{place}: not a {CHECKPOINT_FORMAT}")
-        case _:
-            raise ValueError(f"{place}: not a {CHECKPOINT_FORMAT}")
+    kind = content.get("format"), content.get("version")
+    if kind == (CHECKPOINT_FORMAT, CHECKPOINT_VERSION):
+        state = content["task"]
+    elif kind == ("biface-checkpoint", 1):  # written before the common trainer
+        state = content
+    else:
+        raise ValueError(f"{place}: not a {CHECKPOINT_FORMAT}")
     if not _is_same(snapshot, state["counters"]["nimg"], state["networks"]["G"]):
         _log.info("%s: of another moment than %s, not used", place, path.name)
         return None

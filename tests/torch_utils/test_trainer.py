@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from dnnlib.runs import find_output
@@ -248,7 +249,10 @@ def test_folder_is_kept_from_other_processes(tmp_path):
         run(tmp_path / "out")
 
 
-def test_tensorboard_shows_the_same_rows(tmp_path):
-    trainer = Trainer(Line(), tmp_path, Cadence(row_steps=5), has_tensorboard=True)
-    assert trainer.run()
-    assert list(tmp_path.glob("events.out.tfevents*"))
+def test_tensorboard_shows_the_rows_that_count(tmp_path):
+    cadence = Cadence(row_steps=5, checkpoint_rows=2, checkpoint_minutes=0)
+    with pytest.raises(Killed):  # rows at 5 and 10, a checkpoint at 5
+        Trainer(Line(at_step=kill_at(11)), tmp_path, cadence, has_tensorboard=True).run()
+    assert Trainer(Line(), tmp_path, cadence, has_tensorboard=True).run()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("Loss/total")] == [5, 10, 12]

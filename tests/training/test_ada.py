@@ -15,7 +15,8 @@ def controller(**options):
 
 
 def run(ada, signal, iterations, batch=32):
-    return [ada.update(signal * batch, batch, batch) for _ in range(iterations)]
+    for _ in range(iterations):
+        ada.update(signal * batch, batch)
 
 
 def test_p_goes_from_zero_to_one_in_kimg():
@@ -47,17 +48,18 @@ def test_p_stays_between_zero_and_one(signal, start, end):
 )
 def test_direction_is_the_sign_of_the_difference(signal, direction):
     ada = controller(p=0.5, target=0.5, interval=1, kimg=1)
-    assert run(ada, signal, 1) == [signal]
+    run(ada, signal, 1)
     assert ada.p == pytest.approx(0.5 + direction * 0.032)
 
 
 def test_signal_is_the_mean_over_the_interval():
     ada = controller(p=0.5, interval=2, kimg=1)
-    assert ada.update(10.0, 10, 10) is None
-    assert ada.update(-10.0, 30, 30) == 0.0
+    ada.update(10.0, 10)
+    ada.update(-10.0, 30)
     assert ada.p == pytest.approx(0.5 - 0.04)
-    assert ada.update(8.0, 10, 10) is None  # the next interval starts afresh
-    assert ada.update(8.0, 10, 10) == pytest.approx(0.8)
+    ada.update(8.0, 10)  # the next interval starts afresh
+    ada.update(8.0, 10)
+    assert ada.p == pytest.approx(0.5 - 0.04 + 0.02)
 
 
 def test_modalities_do_not_touch_each_other():
@@ -72,24 +74,16 @@ def test_modalities_do_not_touch_each_other():
 def test_other_modes_keep_their_strength(mode):
     p = 0.3 if mode is AdaMode.FIXED else 0.0
     ada = controller(mode=mode, p=p, interval=1, kimg=1)
-    assert run(ada, 1.0, 3) == [None, None, None]
+    run(ada, 1.0, 3)
     assert ada.p == p
-
-
-def test_tensors_are_taken_and_their_graph_is_dropped():
-    ada, logits = controller(interval=2, kimg=1), torch.tensor([1.0, 2.0, -3.0], requires_grad=True)
-    assert ada.update((logits * 2).sign().sum(), torch.tensor(3.0), 3) is None
-    assert ada.update((logits * 2).sum() + 3, torch.tensor(3), 3) == pytest.approx(4 / 6)
-    assert ada.p == pytest.approx(0.006)
 
 
 def test_an_interval_without_signal_leaves_p(caplog):
     ada = controller(p=0.5, interval=1)
     with caplog.at_level(logging.WARNING):
-        assert ada.update(0.0, 0, 32) is None
-        assert ada.update(float("nan"), 32, 32) is None
+        ada.update(torch.tensor(float("nan")), 32)
     assert ada.p == 0.5
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_continuing_equals_not_stopping():
@@ -98,7 +92,7 @@ def test_continuing_equals_not_stopping():
     for signal in signals:
         run(whole, signal, 1)
     for signal in signals[:6]:
-        first.update(torch.tensor(signal * 32), 32, 32)
+        first.update(torch.tensor(signal * 32), 32)
     state = first.state_dict()
     assert all(type(value) in (float, int) for value in state.values())
     second.load_state_dict(state)
@@ -106,31 +100,6 @@ def test_continuing_equals_not_stopping():
         run(second, signal, 1)
     assert second.p == pytest.approx(whole.p, abs=0)
     assert second.state_dict() == pytest.approx(whole.state_dict())
-
-
-def test_wrong_state_is_refused():
-    ada = controller(p=0.5)
-    state = ada.state_dict()
-    with pytest.raises(ValueError, match="ADA state must have the keys p, sign_sum"):
-        ada.load_state_dict({"p": 0.5})
-    with pytest.raises(ValueError, match=r"p must be 0..1, got 1.5"):
-        ada.load_state_dict({**state, "p": 1.5})
-    assert ada.state_dict() == state
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"p": 1.2}, r"p must be 0..1, got 1.2"),
-        ({"mode": AdaMode.NONE, "p": 0.1}, "p must be 0 with mode noaug, got 0.1"),
-        ({"target": 1.5}, r"target must be -1..1, got 1.5"),
-        ({"interval": 0}, "interval must be at least 1, got 0"),
-        ({"kimg": 0}, "kimg must be finite and above 0, got 0"),
-    ],
-)
-def test_wrong_config_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        AdaConfig(**options)
 
 
 def test_config_survives_plain_containers():

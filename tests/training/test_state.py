@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.helpers.networks import random_network, small_generator_config
-from training.optimization import build_adam, ema_beta, update_ema
+from training.state import build_adam, ema_beta, update_ema
 
 
 def parameter(gradient):
