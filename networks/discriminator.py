@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from networks.config import Architecture, DiscriminatorConfig
 from networks.layers import SQRT_HALF, Convolution, FullyConnected, Mapping
+from torch_utils.checks import check_shape
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter
 
 
@@ -110,8 +111,7 @@ class Epilogue(nn.Module):
         assert x is not None, "the epilogue follows at least one block"
         x = x.float()
         if self.config.mbstd_num_channels > 0:
-            config = self.config
-            x = minibatch_std(x, config.mbstd_group_size, config.mbstd_num_channels)
+            x = minibatch_std(x, self.config.mbstd_group_size, self.config.mbstd_num_channels)
         return self.out(self.fc(self.conv(x).flatten(1)))
 
 
@@ -149,10 +149,8 @@ class Discriminator(nn.Module):
         Returns: [N, 1] float32.
         Raises: ValueError for images of another shape.
         """
-        config = self.config
-        wanted = (config.channels, config.resolution, config.resolution)
-        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
-            raise ValueError(f"images must be [N, {wanted}], got {list(images.shape)}")
+        side = self.config.resolution
+        check_shape("images", images, None, self.config.channels, side, side)
         x: Tensor | None = None
         image: Tensor | None = images
         for block in self.blocks.values():

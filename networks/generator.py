@@ -6,7 +6,6 @@ Tomašević et al. 2022 (arXiv:2205.01536) for the second head.
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from networks.config import Architecture, GeneratorConfig
 from networks.layers import SQRT_HALF, Convolution, FullyConnected, Mapping, scaled_clamp
 from networks.options import NoiseMode
+from torch_utils.checks import check_shape
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, scale_noise_bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import setup_filter, upsample2d
@@ -267,7 +267,7 @@ class Synthesis(nn.Module):
         self.blocks = nn.ModuleDict(
             {f"b{res}": SynthesisBlock(res, config) for res in config.block_resolutions}
         )
-        self.num_ws = sum(block.num_convolutions for block in self._blocks()) + 1
+        self.num_ws = sum(block.num_convolutions for block in self.blocks.values()) + 1
 
     def forward(
         self,
@@ -296,26 +296,18 @@ class Synthesis(nn.Module):
 
         4x4: the modulated input of conv1, then its output; else the outputs of conv0 and conv1.
         """
-        self._check_ws(ws)
+        check_shape("ws", ws, None, self.num_ws, self.config.w_dim)
         mode, ws = NoiseMode(noise_mode), ws.float()
         x: Tensor | None = None
         images: Images = {}
         features: list[Tensor] = []
         start = 0
-        for block in self._blocks():
+        for block in self.blocks.values():
             block_ws = ws[:, start : start + block.num_convolutions + 1]
             x, images, maps = block(x, images, block_ws, mode, generator)
             features.extend(maps)
             start += block.num_convolutions
         return images, features
-
-    def _blocks(self) -> Sequence[SynthesisBlock]:
-        return cast(list[SynthesisBlock], list(self.blocks.values()))
-
-    def _check_ws(self, ws: Tensor) -> None:
-        wanted = (self.num_ws, self.config.w_dim)
-        if ws.ndim != 3 or tuple(ws.shape[1:]) != wanted:
-            raise ValueError(f"ws must be [N, {wanted[0]}, {wanted[1]}], got {list(ws.shape)}")
 
 
 class Generator(nn.Module):

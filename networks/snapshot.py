@@ -8,19 +8,18 @@ Ours is a `torch.save` archive of plain containers that `torch.load(weights_only
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data.numbers import DEFAULT_FEATURE_SCALE
 from dnnlib import config as configs
 from networks import import_published, import_tensorflow
-from networks.config import DiscriminatorConfig, GeneratorConfig
+from networks.config import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from networks.discriminator import Discriminator
 from networks.generator import Generator
 from torch_utils import safe_pickle
@@ -29,16 +28,8 @@ from torch_utils.checkpoints import save_checkpoint
 FORMAT = "biface-snapshot"
 VERSION = 1
 _MAX_NETWORKS = 16
-_MAX_HEADS = 16
-_MAX_NAME = 40
+_CONFIGS = {"generator": GeneratorConfig, "discriminator": DiscriminatorConfig}
 _KEYS = {"format", "version", "options", "progress", "augment", "networks"}
-
-
-class NetworkKind(StrEnum):
-    """What a network does."""
-
-    GENERATOR = "generator"
-    DISCRIMINATOR = "discriminator"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +37,13 @@ class NetworkState:
     """A network without its code.
 
     Attributes:
-        kind: generator or discriminator.
+        kind: "generator" or "discriminator".
         config: of that kind.
         state: entries of the state dict, float32 on the CPU.
     """
 
-    kind: NetworkKind
-    config: GeneratorConfig | DiscriminatorConfig
+    kind: str
+    config: NetworkConfig
     state: dict[str, Tensor]
 
 
@@ -173,35 +164,18 @@ def build_generator(snapshot: Snapshot, name: str = "G_ema", *, fp32: bool = Fal
 
     Raises: ValueError where the snapshot has no generator of that name.
     """
-    network = _find(snapshot, name, NetworkKind.GENERATOR)
+    generators = {n: net for n, net in snapshot.networks.items() if net.kind == "generator"}
+    if name not in generators:
+        names = ", ".join(generators) or "none"
+        raise ValueError(f"the snapshot has no generator {name!r}; it has {names}")
+    network = generators[name]
     if fp32:
         network = replace(network, config=replace(network.config, num_fp16_res=0))
-    generator = _restore(network)
-    assert isinstance(generator, Generator), "a generator's state restores a generator"
-    return generator
+    return restore(network)
 
 
-def build_discriminator(snapshot: Snapshot, name: str = "D") -> Discriminator:
-    """Return a discriminator on the CPU, in evaluation mode and without gradients.
-
-    Raises: ValueError where the snapshot has no discriminator of that name.
-    """
-    discriminator = _restore(_find(snapshot, name, NetworkKind.DISCRIMINATOR))
-    assert isinstance(discriminator, Discriminator), "a discriminator's state restores one"
-    return discriminator
-
-
-def _find(snapshot: Snapshot, name: str, kind: NetworkKind) -> NetworkState:
-    network = snapshot.networks.get(name)
-    if network is None or network.kind is not kind:
-        names = [name for name, other in snapshot.networks.items() if other.kind is kind]
-        raise ValueError(
-            f"the snapshot has no {kind.value} {name!r}; it has {', '.join(names) or 'none'}"
-        )
-    return network
-
-
-def _restore(network: NetworkState) -> Generator | Discriminator:
+def restore(network: NetworkState) -> Any:
+    """Return the network on the CPU, in evaluation mode and without gradients."""
     # The first weights are random and then replaced; the caller's random numbers stay as they are.
     with torch.random.fork_rng(devices=[]):
         module = _build(network.config)
@@ -209,11 +183,11 @@ def _restore(network: NetworkState) -> Generator | Discriminator:
     return module.eval().requires_grad_(False)
 
 
-def _build(config: GeneratorConfig | DiscriminatorConfig) -> Generator | Discriminator:
+def _build(config: NetworkConfig) -> Generator | Discriminator:
     return Generator(config) if isinstance(config, GeneratorConfig) else Discriminator(config)
 
 
-def expected_shapes(config: GeneratorConfig | DiscriminatorConfig) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a network's tensors without making any of them."""
     with torch.device("meta"):
         network = _build(config)
@@ -233,7 +207,7 @@ def as_content(snapshot: Snapshot) -> dict[str, Any]:
         "augment": snapshot.augment,
         "networks": {
             name: {
-                "kind": network.kind.value,
+                "kind": network.kind,
                 "config": configs.to_dict(network.config),
                 # Copies whose bytes do not depend on the layout that they were trained in.
                 "state": {
@@ -299,16 +273,21 @@ def _read_network(content: Any, where: str) -> NetworkState:
             pass
         case _:
             raise ValueError(f"{where}: a network has kind, config and state")
-    if kind not in [known.value for known in NetworkKind]:
-        raise ValueError(f"{where}: kind must be generator or discriminator, got {kind[:80]!r}")
+    if kind not in _CONFIGS:
+        raise ValueError(f"{where}: kind must be {' or '.join(_CONFIGS)}, got {kind[:80]!r}")
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{where}: {name[:80]} must be a tensor, got {type(tensor).__name__}")
-    return make_network_state(_parse_config(NetworkKind(kind), config, where), state, where)
+    try:
+        config = configs.from_dict(_CONFIGS[kind], config, where)
+    except ValueError as error:
+        message = str(error)
+        raise ValueError(message if where in message else f"{where}: {message}") from error
+    return make_network_state(config, state, where)
 
 
 def make_network_state(
-    config: GeneratorConfig | DiscriminatorConfig, state: Mapping[str, Tensor], where: str
+    config: NetworkConfig, state: Mapping[str, Tensor], where: str
 ) -> NetworkState:
     """Return configuration and tensors as one, once they have been found to belong together.
 
@@ -337,35 +316,8 @@ def make_network_state(
     if sum(t.numel() * t.element_size() for t in state.values()) > sum(stored.values()):
         raise ValueError(f"{where}: tensors share their numbers, which those of networks never do")
     tensors = {name: state[name].detach().to("cpu", torch.float32) for name in expected}
-    is_generator = isinstance(config, GeneratorConfig)
-    kind = NetworkKind.GENERATOR if is_generator else NetworkKind.DISCRIMINATOR
+    kind = "generator" if isinstance(config, GeneratorConfig) else "discriminator"
     return NetworkState(kind, config, tensors)
-
-
-def _parse_config(
-    kind: NetworkKind, content: Any, where: str
-) -> GeneratorConfig | DiscriminatorConfig:
-    if kind is NetworkKind.GENERATOR and isinstance(content, Mapping):
-        _check_heads(content.get("heads", {}), where)
-    form = GeneratorConfig if kind is NetworkKind.GENERATOR else DiscriminatorConfig
-    try:
-        return configs.from_dict(form, content, where)
-    except ValueError as error:
-        message = str(error)
-        raise ValueError(message if where in message else f"{where}: {message}") from error
-
-
-def _check_heads(heads: Any, where: str) -> None:
-    if not isinstance(heads, Mapping) or len(heads) > _MAX_HEADS:
-        raise ValueError(f"{where}: heads must be an object of at most {_MAX_HEADS} channel counts")
-    for name, channels in heads.items():
-        # A module may not be called like an attribute of the table of modules.
-        is_name = str(name).isidentifier() and not hasattr(nn.ModuleDict(), name)
-        if not is_name or len(name) > _MAX_NAME or type(channels) is not int:
-            raise ValueError(
-                f"{where}: heads must give numbers of channels by names,"
-                f" got {shorten(name)}: {shorten(channels)}"
-            )
 
 
 def _dict(value: Any, where: str) -> dict[str, Any]:

@@ -12,15 +12,13 @@ from torch import Tensor, nn
 
 from data.modalities import NIR, RGB
 from dnnlib import downloads
-from networks.config import DiscriminatorConfig, GeneratorConfig
+from networks.config import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from networks.snapshot import NetworkState, Snapshot, expected_shapes
 from torch_utils.checkpoints import load_checkpoint
 from torch_utils.trainer import CHECKPOINT_FILE, CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from training.config import TrainingConfig
 from training.options import AdaMode
 from training.state import TrainingState, snapshot_name
-
-Config = GeneratorConfig | DiscriminatorConfig
 
 BASE_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets"
 PUBLISHED_SNAPSHOTS: Mapping[str, str] = MappingProxyType(
@@ -99,7 +97,7 @@ def plan_start(config: TrainingConfig, snapshot: Snapshot, path: Path) -> Start:
         path: its file, beside which the run's checkpoint may lie.
     Raises: ValueError that names the network, what does not fit and the option to change.
     """
-    configs: dict[str, Config] = {"G": config.generator, "G_ema": config.generator}
+    configs: dict[str, NetworkConfig] = {"G": config.generator, "G_ema": config.generator}
     configs |= {snapshot_name(name): net for name, net in config.discriminators.items()}
     is_luma = config.nir_init != "random"
     states = {}
@@ -146,8 +144,8 @@ def _adapt(
 
 def _check_fit(
     tensors: Mapping[str, Tensor],
-    config: Config,
-    source: Config,
+    config: NetworkConfig,
+    source: NetworkConfig,
     where: str,
     left_out: Sequence[str],
 ) -> None:
@@ -193,7 +191,7 @@ def _check_condition(here: int, there: int, where: str) -> None:
     raise ValueError(f"{where} is conditional on {there} labels, the data has {here}: check --cond")
 
 
-def _check_kind(config: Config, source: Config, where: str) -> None:
+def _check_kind(config: NetworkConfig, source: NetworkConfig, where: str) -> None:
     """Refuse what no tensor's shape tells: other functions of the same weights."""
     if isinstance(source, GeneratorConfig):
         channels = source.heads.get(RGB.name)
@@ -251,7 +249,7 @@ def sum_over_colors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def add_condition(
-    state: Mapping[str, Tensor], config: Config
+    state: Mapping[str, Tensor], config: NetworkConfig
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return an unconditional network's tensors for one that learns to see a condition.
 

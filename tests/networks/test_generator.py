@@ -299,7 +299,7 @@ def test_bad_inputs_are_refused():
         generator.map(z)
     with pytest.raises(ValueError, match=r"c must be \[N, 3\], got \[3\]"):
         generator.map(z, c[0])
-    with pytest.raises(ValueError, match=r"ws must be \[N, 6, 12\], got \[2, 5, 12\]"):
+    with pytest.raises(ValueError, match=r"ws must have shape \[\*, 6, 12\], got \[2, 5, 12\]"):
         generator.synthesis(random(2, 5, 12))
     with pytest.raises(ValueError, match="'loud' is not a valid NoiseMode"):
         generator.synthesis(random(2, 6, 12), "loud")

@@ -168,7 +168,7 @@ def test_filter_of_other_length():
         ({"channel_base": 8}, r"channel_base must be at least the resolution \(16\).*got 8"),
         ({"z_dim": 0}, "z_dim and c_dim are both 0"),
         ({"w_dim": 0}, "w_dim must be from 1 to 16384, got 0"),
-        ({"heads": {}}, "heads must name at least one modality"),
+        ({"heads": {}}, "heads must name 1 to 16 modalities, got 0"),
         ({"heads": {"rgb": 0}}, "channels of rgb must be from 1 to 64, got 0"),
         ({"activation": "gelu"}, "activation must be one of .*lrelu.*, got 'gelu'"),
         ({"conv_clamp": 0}, "conv_clamp must be positive, got 0"),
@@ -182,7 +182,7 @@ def test_bad_configurations_are_refused(changes, message):
 
 
 def test_bad_mapping_is_refused():
-    with pytest.raises(ValueError, match="mapping layers must be from 0 to 64, got 65"):
+    with pytest.raises(ValueError, match="layers must be from 0 to 64, got 65"):
         MappingConfig(layers=65)
     with pytest.raises(ValueError, match="activation must be one of"):
         MappingConfig(activation="none")

@@ -119,11 +119,11 @@ TENSORFLOW = {
     ),
     "million layers": (
         lambda network: network.static_kwargs.update(mapping_layers=10**6),
-        "mapping layers must be from 0 to 64, got 1000000",
+        "layers must be from 0 to 64, got 1000000",
     ),
     "huge width": (
         lambda network: network.static_kwargs.update(mapping_fmaps=2**62),
-        "mapping layer_features must be from 1 to 16384",
+        "layer_features must be from 0 to 16384",
     ),
     "huge resolution": (
         lambda network: network.static_kwargs.update(resolution=2**40),
@@ -186,13 +186,13 @@ PYTORCH = {
     "long names that unfold": (nest, "nested deeper than networks are"),
     "million layers": (
         lambda tree: tree.state["_modules"]["mapping"].state.update(num_layers=10**6),
-        "mapping layers must be from 0 to 64",
+        "layers must be from 0 to 64",
     ),
     "huge width": (
         lambda tree: tree.state["_modules"]["mapping"].state["_init_kwargs"].update(
             embed_features=2**62
         ),
-        "mapping embed_features must be from 1 to 16384",
+        "embed_features must be from 0 to 16384",
     ),
     "huge resolution": (
         lambda tree: tree.state.update(img_resolution=2**40),
@@ -255,11 +255,11 @@ OURS = {
     ),
     "head called like an attribute": (
         lambda c: with_config(c, heads={"keys": 3}),
-        "heads must give numbers of channels by names, got 'keys'",
+        "heads must have plain names, got 'keys'",
     ),
     "head with a long name": (
         lambda c: with_config(c, heads={"x" * 400: 3}),
-        "heads must give numbers of channels by names, got 'xxx",
+        "heads must have plain names, got 'xxx",
     ),
     "number that no float holds": (
         lambda c: with_config(c, conv_clamp=2**2000),

@@ -12,7 +12,7 @@ from networks.config import (
 )
 from networks.discriminator import Discriminator
 from networks.generator import Generator
-from networks.snapshot import build_discriminator, build_generator, load_snapshot
+from networks.snapshot import build_generator, load_snapshot, restore
 from tests.helpers import published as forms
 from tests.helpers.golden import SHARED, assert_golden, read_shared
 
@@ -89,7 +89,7 @@ def test_generators_come_back(load, name):
 def test_discriminators_come_back(load, name):
     original = random_network(Discriminator, **DISCRIMINATORS[name])
     snapshot = load({"D": forms.discriminator_tree(original)})
-    assert_same(build_discriminator(snapshot), original)
+    assert_same(restore(snapshot.networks["D"]), original)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -116,7 +116,7 @@ def test_dual_snapshot_with_all_parts(load):
     )
     assert set(snapshot.networks) == {"G", "D", "D_NIR", "G_ema"}
     assert snapshot.augment == {"rgb": 0.25, "nir": 0.25}
-    assert_same(build_discriminator(snapshot, "D_NIR"), d_nir)
+    assert_same(restore(snapshot.networks["D_NIR"]), d_nir)
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -132,7 +132,7 @@ def test_tensorflow_form(load, protocol):
     # One is added to modulation biases, which rounds.
     assert_same(build_generator(snapshot, "G"), original, atol=1e-6)
     assert_same(build_generator(snapshot, "G_ema"), original, atol=1e-6)
-    assert_same(build_discriminator(snapshot), critic)
+    assert_same(restore(snapshot.networks["D"]), critic)
 
 
 # What is refused
@@ -319,7 +319,7 @@ def test_golden_snapshots(snapshot, numbers):
     for name, image in images.items():
         key, critic = names[name]
         assert_golden(image, golden[key])
-        discriminator = build_discriminator(loaded, critic)
+        discriminator = restore(loaded.networks[critic])
         d_c = c if discriminator.config.c_dim else None
         with torch.no_grad():
             assert_golden(discriminator(image, d_c), golden[f"d_{key}"])

@@ -11,14 +11,12 @@ from networks.config import DiscriminatorConfig, GeneratorConfig
 from networks.discriminator import Discriminator
 from networks.generator import Generator
 from networks.snapshot import (
-    NetworkKind,
-    NetworkState,
     Snapshot,
-    build_discriminator,
     build_generator,
     capture,
     load_generator,
     load_snapshot,
+    restore,
     save_snapshot,
 )
 
@@ -94,7 +92,7 @@ def test_networks_are_built_ready_to_use(path, snapshot):
     loaded = load_snapshot(path)
     before = torch.random.get_rng_state()
     generator = build_generator(loaded)
-    discriminator = build_discriminator(loaded, "D_NIR")
+    discriminator = restore(loaded.networks["D_NIR"])
     assert torch.equal(torch.random.get_rng_state(), before)
     for network, name in ((generator, "G_ema"), (discriminator, "D_NIR")):
         assert not network.training
@@ -118,13 +116,10 @@ def test_fp32_switches_16_bits_off(snapshot):
     assert build_generator(snapshot, fp32=True).config.num_fp16_res == 0
 
 
-@pytest.mark.parametrize(
-    ("build", "name"),
-    [(build_generator, "D_NIR"), (build_generator, "X"), (build_discriminator, "D")],
-)
-def test_unknown_network_is_named(snapshot, build, name):
-    with pytest.raises(ValueError, match=rf"no \w+ '{name}'; it has (G, G_ema|D_NIR)"):
-        build(snapshot, name)
+@pytest.mark.parametrize("name", ["D_NIR", "X"])
+def test_unknown_generator_is_named(snapshot, name):
+    with pytest.raises(ValueError, match=rf"no generator '{name}'; it has G, G_ema"):
+        build_generator(snapshot, name)
 
 
 def test_failed_save_leaves_the_old_file(path, snapshot):
@@ -244,8 +239,8 @@ CONFIG_EDITS = {
     "w_dim": (None, "w_dim must be int"),
     "unknown_option": (1, "unknown key 'unknown_option'"),
     "architecture": ("evil", "architecture must be one of"),
-    "heads": ({"rgb": "3"}, "heads must give"),
-    "mapping": ({"layers": 10**9}, "mapping layers must be from"),
+    "heads": ({"rgb": "3"}, "heads: rgb must be int"),
+    "mapping": ({"layers": 10**9}, "layers must be from"),
     "resample_filter": (["a", "b"], "resample_filter must be float"),
 }
 
@@ -269,7 +264,7 @@ def test_hostile_configurations_are_refused(path, name):
 def test_too_many_heads_are_refused(path):
     heads = {f"head{n}": 1 for n in range(1000)}
     change(path, lambda content: content["networks"]["G"]["config"].update(heads=heads))
-    with pytest.raises(ValueError, match=rf"{path.name}: G.*at most 16"):
+    with pytest.raises(ValueError, match=rf"{path.name}: G.*heads must name 1 to 16"):
         load_snapshot(path)
 
 
@@ -286,8 +281,7 @@ def test_half_precision_tensors_are_widened(path):
 def test_capture_copies():
     network = Discriminator(DiscriminatorConfig(**SMALL))
     state = capture(network)
-    assert isinstance(state, NetworkState)
-    assert state.kind is NetworkKind.DISCRIMINATOR
+    assert state.kind == "discriminator"
     with torch.no_grad():
         network.epilogue.out.bias.add_(1)
     assert not torch.equal(state.state["epilogue.out.bias"], network.epilogue.out.bias)
