@@ -2,9 +2,10 @@
 
 import importlib.util
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,16 +28,10 @@ from torch_utils.ops import backends
 ONNX_OPSET = 18
 
 
-class Form(StrEnum):
-    """Forms by the ending of the file."""
-
-    PKL = ".pkl"
-    PT = ".pt"
-    SAFETENSORS = ".safetensors"
-    ONNX = ".onnx"
-
-
-_NEEDS = {Form.SAFETENSORS: ("safetensors",), Form.ONNX: ("onnx", "onnxscript")}
+# Endings of the forms, and the optional packages that each needs.
+_FORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {".pkl": (), ".pt": (), ".safetensors": ("safetensors",), ".onnx": ("onnx", "onnxscript")}
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +58,7 @@ class ConversionJob(Job):
         """Write the file."""
         if self.generator is not None:
             save_onnx(self.target, self.generator, self.options)
-        elif form_of(self.target, "--convert-to") is Form.SAFETENSORS:
+        elif self.target.suffix == ".safetensors":
             save_safetensors(self.target, self.snapshot)
         else:
             save_snapshot(self.target, self.snapshot)
@@ -72,46 +67,32 @@ class ConversionJob(Job):
         return f"{self.options.network}: {names} in the {origin} form -> {self.target}"
 
 
-def prepare_conversion(options: GenerationOptions) -> ConversionJob:
-    """Read the snapshot of --convert-to.
+def prepare_conversion(options: GenerationOptions, target: Path) -> ConversionJob:
+    """Read the snapshot that is to be written to `target` of --convert-to.
 
     Raises: FileNotFoundError; ValueError naming file or option, rule and value.
     """
-    target = options.convert_to
-    if target is None:
-        raise ValueError("--convert-to must name the file to write")
-    form = form_of(target, "--convert-to")
-    if form is Form.ONNX and options.noise_mode is NoiseMode.RANDOM:
+    if target.suffix not in _FORMS:
+        known = ", ".join(_FORMS)
+        raise ValueError(f"--convert-to {target}: the name must end in one of {known}")
+    is_onnx = target.suffix == ".onnx"
+    if is_onnx and options.noise_mode is NoiseMode.RANDOM:
         raise ValueError("--noise-mode=random cannot be exported: use const or none")
-    check_installed(form)
-    snapshot, generator = read_snapshot(options.network), None
-    if form is Form.ONNX:
-        name = "G" if options.use_raw_g else "G_ema"
-        generator = build_generator(snapshot, name, fp32=True)
+    check_installed(target.suffix)
+    is_safe = options.network.suffix == ".safetensors"
+    snapshot = load_safetensors(options.network) if is_safe else load_snapshot(options.network)
+    name = "G" if options.use_raw_g else "G_ema"
+    generator = build_generator(snapshot, name, fp32=True) if is_onnx else None
     return ConversionJob(options=options, target=target, snapshot=snapshot, generator=generator)
 
 
-def form_of(path: Path, option: str) -> Form:
-    """Return the form that a file's ending means. Raises: ValueError for another ending."""
-    if path.suffix not in [form.value for form in Form]:
-        known = ", ".join(form.value for form in Form)
-        raise ValueError(f"{option} {path}: the name must end in one of {known}")
-    return Form(path.suffix)
-
-
-def check_installed(form: Form) -> None:
+def check_installed(suffix: str) -> None:
     """Raise ValueError where a form needs an optional package that is not installed."""
-    missing = [name for name in _NEEDS.get(form, ()) if importlib.util.find_spec(name) is None]
+    missing = [name for name in _FORMS[suffix] if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"{form.value} files need {' and '.join(missing)}:"
-            " pip install -r requirements-extras.txt"
+            f"{suffix} files need {' and '.join(missing)}: pip install -r requirements-extras.txt"
         )
-
-
-def read_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot in any form that can be read: ours, published ones, safetensors."""
-    return load_safetensors(path) if path.suffix == Form.SAFETENSORS else load_snapshot(path)
 
 
 # Safetensors
@@ -138,7 +119,7 @@ def load_safetensors(path: Path) -> Snapshot:
 
     Raises: FileNotFoundError; ValueError naming the file where the two are damaged or no pair.
     """
-    check_installed(Form.SAFETENSORS)
+    check_installed(".safetensors")
     from safetensors import SafetensorError  # noqa: PLC0415  # optional
     from safetensors.torch import load  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """Images, style mixing grids and videos from a snapshot, as files."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,75 @@ class GenerationJob(Job):
 
     def run(self, progress: Progress) -> str:
         """Generate and write the images."""
-        ws = self.sampler.map(self.samples.z, self.samples.c)
+        ws, names = self.sampler.map(self.samples.z, self.samples.c), self.samples.names
         if self.columns is not None:
-            paths = _write_mixing_grid(self, ws, self.columns, progress)
+            paths = self._write_mixing_grid(ws, self.columns, progress)
         elif self.options.video is not None:
-            paths = _write_video(self, ws, self.options.video, progress)
+            paths = [self._write_video(ws, self.options.video, progress)]
         else:
-            paths = _write_images(self, ws, progress)
+            cells, paths = self._write_samples(ws, names, progress)
+            paths.append(self._write_grid(cells, math.ceil(math.sqrt(len(cells)))))
         return f"wrote {len(paths)} files, the last is {paths[-1]}"
+
+    def _write_samples(
+        self, ws: Tensor, names: Sequence[str], progress: Progress, first: int = 0
+    ) -> tuple[list[Pixels], list[Path]]:
+        """Write the images of samples from number `first` on.
+
+        Returns: every sample's modalities side by side, and the files.
+        """
+        raw: list[dict[str, Tensor]] = []
+        cells, paths = [], []
+        for name, images in zip(names, self._generate(ws, names, progress), strict=True):
+            pixels = {modality: to_uint8(image).numpy() for modality, image in images.items()}
+            cells.append(side_by_side(pixels.values()))
+            for modality, image in pixels.items() if len(cells) > first else ():
+                paths.append(self.outdir / f"{name}_{modality.upper()}.png")
+                save_image(paths[-1], image)
+            if self.options.raw:
+                raw.append(images)
+        if raw:
+            paths.append(self.outdir / "images.npz")
+            arrays = {m: torch.stack([images[m] for images in raw]).numpy() for m in raw[0]}
+            with files.atomic_write(paths[-1]) as file:
+                np.savez(file, **arrays)
+        return cells, paths
+
+    def _write_grid(self, cells: Sequence[Pixels], columns: int) -> Path:
+        save_image(self.outdir / "grid.png", image_grid(cells, columns))
+        return self.outdir / "grid.png"
+
+    def _write_mixing_grid(self, ws: Tensor, columns: Samples, progress: Progress) -> list[Path]:
+        """Write an image a pair, and a grid with the rows' and columns' own images at its edges."""
+        rows, width = self.samples.names, len(columns.names)
+        column_ws = self.sampler.map(columns.z, columns.c)
+        pairs = [f"mix_{row}-{column}" for row in rows for column in columns.names]
+        names, edge = [*rows, *columns.names, *pairs], len(rows) + width
+        ws = torch.cat([ws, column_ws, mix_styles(ws, column_ws, self.mix_layers)])
+        cells, paths = self._write_samples(ws, names, progress, edge)
+        layout = [np.zeros_like(cells[0]), *cells[len(rows) : edge]]
+        for row, head in enumerate(cells[: len(rows)]):
+            layout += [head, *cells[edge + row * width :][:width]]
+        return [*paths, self._write_grid(layout, width + 1)]
+
+    def _write_video(self, ws: Tensor, path: Path, progress: Progress) -> Path:
+        ws = interpolate_ws(ws, self.options.frames)
+        # One name for all frames: random noise stands still instead of flickering.
+        frames = (
+            side_by_side(to_uint8(image).numpy() for image in images.values()).transpose(1, 2, 0)
+            for images in self._generate(ws, ["video"] * len(ws), progress)
+        )
+        save_video(path, frames, self.options.fps)
+        return path
+
+    def _generate(
+        self, ws: Tensor, names: Sequence[str], progress: Progress
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the images [C, R, R] of each sample; random noise follows from its name."""
+        advance = progress(0, len(ws))
+        for images in self.sampler.images(ws, names):
+            yield images
+            advance(1)
 
 
 def prepare(options: GenerationOptions) -> GenerationJob | ConversionJob:
@@ -94,8 +155,9 @@ def prepare(options: GenerationOptions) -> GenerationJob | ConversionJob:
 
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
-    if options.convert_to is not None or options.outdir is None:
-        return prepare_conversion(options)
+    if options.convert_to is not None:
+        return prepare_conversion(options, options.convert_to)
+    assert options.outdir is not None, "checked by the options"
     if options.outdir.exists() and not options.outdir.is_dir():
         raise ValueError(f"--outdir {options.outdir}: is a file, must be a folder")
     if options.video is not None:
@@ -167,79 +229,6 @@ def read_conditions(
     if len(rows) not in (1, count):
         raise ValueError(f"{source}: 1 or {count} rows for {count} samples, got {len(rows)}")
     return rows.expand(count, -1)
-
-
-def _write_images(job: GenerationJob, ws: Tensor, progress: Progress) -> list[Path]:
-    outdir, names = job.outdir, job.samples.names
-    raw: list[dict[str, Tensor]] = []
-    cells, paths = [], []
-    for name, images in zip(names, _generate(job, ws, names, progress), strict=True):
-        pixels = {modality: to_uint8(image).numpy() for modality, image in images.items()}
-        paths += _save_sample(outdir / name, pixels)
-        cells.append(side_by_side(pixels.values()))
-        if job.options.raw:
-            raw.append(images)
-    paths.append(outdir / "grid.png")
-    save_image(paths[-1], image_grid(cells, math.ceil(math.sqrt(len(cells)))))
-    if raw:
-        paths.append(outdir / "images.npz")
-        arrays = {name: torch.stack([images[name] for images in raw]).numpy() for name in raw[0]}
-        with files.atomic_write(paths[-1]) as file:
-            np.savez(file, **arrays)
-    return paths
-
-
-def _write_mixing_grid(
-    job: GenerationJob, ws: Tensor, columns: Samples, progress: Progress
-) -> list[Path]:
-    """Write an image a pair, and a grid with the rows' and columns' own images at its edges."""
-    rows, width = job.samples.names, len(columns.names)
-    column_ws = job.sampler.map(columns.z, columns.c)
-    pairs = [f"mix_{row}-{column}" for row in rows for column in columns.names]
-    names = [*rows, *columns.names, *pairs]
-    ws = torch.cat([ws, column_ws, mix_styles(ws, column_ws, job.mix_layers)])
-    cells, paths = [], []
-    for name, images in zip(names, _generate(job, ws, names, progress), strict=True):
-        pixels = {modality: to_uint8(image).numpy() for modality, image in images.items()}
-        cells.append(side_by_side(pixels.values()))
-        if len(cells) > len(rows) + width:
-            paths += _save_sample(job.outdir / name, pixels)
-    heads, tops, body = cells[: len(rows)], cells[len(rows) :][:width], cells[len(rows) + width :]
-    layout = [np.zeros_like(cells[0]), *tops]
-    for row, head in enumerate(heads):
-        layout += [head, *body[row * width : (row + 1) * width]]
-    paths.append(job.outdir / "grid.png")
-    save_image(paths[-1], image_grid(layout, width + 1))
-    return paths
-
-
-def _write_video(job: GenerationJob, ws: Tensor, path: Path, progress: Progress) -> list[Path]:
-    ws = interpolate_ws(ws, job.options.frames)
-    # One name for all frames: random noise stands still instead of flickering.
-    frames = (
-        side_by_side(to_uint8(image).numpy() for image in images.values()).transpose(1, 2, 0)
-        for images in _generate(job, ws, ["video"] * len(ws), progress)
-    )
-    save_video(path, frames, job.options.fps)
-    return [path]
-
-
-def _generate(
-    job: GenerationJob, ws: Tensor, names: Sequence[str], progress: Progress
-) -> Iterator[dict[str, Tensor]]:
-    """Yield the images [C, R, R] of each sample; random noise follows from its name."""
-    advance = progress(0, len(ws))
-    for images in job.sampler.images(ws, names):
-        yield images
-        advance(1)
-
-
-def _save_sample(stem: Path, pixels: Mapping[str, Pixels]) -> list[Path]:
-    paths = []
-    for name, image in pixels.items():
-        paths.append(stem.with_name(f"{stem.name}_{name.upper()}.png"))
-        save_image(paths[-1], image)
-    return paths
 
 
 def mix_styles(rows: Tensor, columns: Tensor, layers: Sequence[int]) -> Tensor:

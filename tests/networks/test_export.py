@@ -44,7 +44,7 @@ def ours(snapshot, tmp_path):
 
 def call(network, target, **changes):
     options = GenerationOptions(network=network, convert_to=target, **changes)
-    return prepare_conversion(options).run(None)
+    return prepare_conversion(options, target).run(None)
 
 
 # Safetensors
@@ -227,7 +227,7 @@ def test_dry_run_writes_nothing(ours, tmp_path):
     for name in ("a.pkl", "a.safetensors", "a.onnx"):
         if export.importlib.util.find_spec("onnx") or name == "a.pkl":
             options = GenerationOptions(network=ours, convert_to=tmp_path / name)
-            content = prepare_conversion(options).describe()
+            content = prepare_conversion(options, tmp_path / name).describe()
             assert content["networks"] == ["G", "G_ema", "D", "D_NIR"]
     assert sorted(tmp_path.iterdir()) == before
 
