@@ -1,9 +1,13 @@
-"""What all command lines share: one-line errors with exit codes, log messages, progress bars."""
+"""What all command lines share: errors and exit codes, log messages, progress bars, processes."""
 
 import contextlib
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -84,8 +88,21 @@ def progress_bar(done: int, total: int, unit: str = "img") -> Callable[[int], No
     from tqdm import tqdm  # noqa: PLC0415  # not needed for --help
 
     bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, disable=None, leave=False)
+    return bar.update
 
-    def advance(count: int) -> None:
-        bar.update(count)
 
-    return advance
+def is_first_process() -> bool:
+    """Tell whether this is the process that speaks: torchrun's rank 0, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def restart_under_torchrun(count: int) -> NoReturn:
+    """Replace this process by torchrun with `count` processes of the same command.
+
+    The end of one process ends the others, and torchrun says which one and why.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={count}", *sys.argv]
+    if os.name == "nt":  # where exec returns to the shell at once
+        sys.exit(subprocess.call(command))
+    os.execv(sys.executable, command)  # noqa: S606  # no shell: a list of arguments

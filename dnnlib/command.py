@@ -8,7 +8,7 @@ ends with exit code 2 and one line.
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,7 @@ from click.core import ParameterSource
 
 from dnnlib import cli, files
 from dnnlib.config import suggest
-from dnnlib.options import (
-    KEY,
-    Declaration,
-    Job,
-    Kind,
-    Options,
-    Schema,
-    build,
-    choices_of,
-    dashed,
-    flag_of,
-    walk,
-)
-from dnnlib.processes import is_first_process
+from dnnlib.options import Entry, Job, Options, Schema, build, dashed, walk
 
 
 def lazy(target: str) -> Callable[..., Any]:
@@ -66,7 +53,7 @@ def command(
     """
 
     def run(*, dry_run: bool, **values: Any) -> None:
-        if is_first_process():
+        if cli.is_first_process():
             cli.start_logging()
         with cli.friendly_errors():
             _check_companions(schema)
@@ -75,10 +62,10 @@ def command(
                 message = json.dumps(job.describe(), indent=2, default=str)
             else:
                 message = job.run(cli.progress_bar)
-        if message is not None and is_first_process():
+        if message is not None and cli.is_first_process():
             click.echo(message)
 
-    built = [_Built(field, hint, heading) for field, hint, heading in walk(schema)]
+    entries = list(walk(schema))
     hidden = [
         click.Option([name], hidden=True, expose_value=False, help="Ignored; published option.")
         for name in ignored
@@ -88,12 +75,12 @@ def command(
     return OptionsCommand(
         None,
         callback=run,
-        params=[*(entry.parameter() for entry in built), *hidden, *_common()],
+        params=[*map(_parameter, entries), *hidden, *_common()],
         help=schema.__doc__,
         epilog="\n\n".join(f"\b\n{paragraph}" for paragraph in paragraphs),
         context_settings=cli.CONTEXT,
-        headings={entry.field.name: entry.heading for entry in built},
-        switched_off=dict(pair for entry in built for pair in entry.switched_off()),
+        headings={entry.field.name: entry.heading for entry in entries},
+        switched_off={name: f"{e.flag}=false" for e in entries for name in _off_names(e)},
     )
 
 
@@ -154,69 +141,55 @@ def _shown(default: Any) -> Any:
     return default.value if isinstance(default, Enum) else default
 
 
-@dataclasses.dataclass(frozen=True)
-class _Built:
-    """One option: its field, type and heading."""
-
-    field: dataclasses.Field[Any]
-    hint: Any
-    heading: str
-
-    @property
-    def declaration(self) -> Declaration:
-        return self.field.metadata[KEY]
-
-    def parameter(self) -> click.Parameter:
-        declared, kind = self.declaration, Kind.of(self.hint)
-        is_required = self.field.default is dataclasses.MISSING
-        is_repeated = declared.is_repeated
-        if is_repeated is None:
-            is_repeated = kind.is_tuple and declared.parse is None and declared.nargs == 1
-        if declared.is_argument:
-            return click.Argument(
-                [self.field.name],
-                type=_click_type(kind.item, declared),
-                required=is_required,
-                nargs=-1 if is_repeated else 1,
-                metavar=declared.metavar,
-            )
-        attributes: dict[str, Any] = {}
-        alone = True if kind.item is bool else declared.alone
-        if alone is not None:
-            attributes |= {"is_flag": False, "flag_value": _text(alone)}
-        if not is_required:
-            attributes["default"] = _shown(self.field.default)
-        return click.Option(
-            [flag_of(self.field), *(dashed(name) for name in declared.aliases), self.field.name],
-            type=_click_type(kind.item, declared),
-            multiple=is_repeated,
-            nargs=declared.nargs,
+def _parameter(entry: Entry) -> click.Parameter:
+    declared, name = entry.declared, entry.field.name
+    is_required = entry.field.default is dataclasses.MISSING
+    is_repeated = declared.is_repeated
+    if is_repeated is None:
+        is_repeated = entry.is_tuple and declared.parse is None and declared.nargs == 1
+    if declared.is_argument:
+        return click.Argument(
+            [name],
+            type=_click_type(entry),
             required=is_required,
-            metavar=declared.metavar or _metavar(kind.item, declared),
-            help=declared.help,
-            show_default=declared.shown_default or None,
-            **attributes,
+            nargs=-1 if is_repeated else 1,
+            metavar=declared.metavar,
         )
+    attributes: dict[str, Any] = {}
+    alone = True if entry.item is bool else declared.alone
+    if alone is not None:
+        attributes |= {"is_flag": False, "flag_value": _text(alone)}
+    if not is_required:
+        attributes["default"] = _shown(entry.field.default)
+    metavar = {bool: "[BOOL]", int: "INT", float: "FLOAT"}.get(entry.item)
+    if entry.choices or declared.parse:
+        metavar = None
+    return click.Option(
+        [entry.flag, *map(dashed, declared.aliases), name],
+        type=_click_type(entry),
+        multiple=is_repeated,
+        nargs=declared.nargs,
+        required=is_required,
+        metavar=declared.metavar or metavar,
+        help=declared.help,
+        show_default=declared.shown_default or None,
+        **attributes,
+    )
 
-    def switched_off(self) -> Iterator[tuple[str, str]]:
-        """Yield the names that say false, and how that is written in full."""
-        if Kind.of(self.hint).item is bool:
-            flag = flag_of(self.field)
-            for name in (f"--no-{flag.removeprefix('--')}", *map(dashed, self.declaration.off)):
-                yield name, f"{flag}=false"
+
+def _off_names(entry: Entry) -> list[str]:
+    """Return the names that say false."""
+    if entry.item is not bool:
+        return []
+    return [entry.flag.replace("--", "--no-", 1), *map(dashed, entry.declared.off)]
 
 
-def _metavar(item: Any, declared: Declaration) -> str | None:
-    names = {bool: "[BOOL]", int: "INT", float: "FLOAT"}
-    return None if declared.choices or declared.parse else names.get(item)
-
-
-def _click_type(item: Any, declared: Declaration) -> click.ParamType:
+def _click_type(entry: Entry) -> click.ParamType:
+    declared, item = entry.declared, entry.item
     if declared.parse is not None:
         return _Parsed(declared.parse)
-    choices = declared.choices or choices_of(item)
-    if choices:
-        return _Choice(choices)
+    if entry.choices:
+        return _Choice(entry.choices)
     if item in (int, float):
         limits: dict[str, Any] = {
             "min": declared.ge if declared.gt is None else declared.gt,
@@ -224,10 +197,9 @@ def _click_type(item: Any, declared: Declaration) -> click.ParamType:
             "min_open": declared.gt is not None,
             "max_open": declared.lt is not None,
         }
-        is_free = limits["min"] is None and limits["max"] is None
-        if item is int:
-            return click.INT if is_free else click.IntRange(**limits)
-        return click.FLOAT if is_free else click.FloatRange(**limits)
+        if limits["min"] is None and limits["max"] is None:
+            return click.INT if item is int else click.FLOAT
+        return click.IntRange(**limits) if item is int else click.FloatRange(**limits)
     plain = {bool: click.BOOL, str: click.STRING, Path: click.Path(path_type=Path)}
     if item not in plain:
         raise TypeError(f"an option of type {item} needs parse")
@@ -288,11 +260,11 @@ def _common() -> list[click.Parameter]:
 def _check_companions(schema: type[Options]) -> None:
     """Refuse options that were given without the one that they belong to."""
     context = click.get_current_context()
-    flags = {field.name: flag_of(field) for field, _, _ in walk(schema)}
-    for field, _, _ in walk(schema):
-        needed = field.metadata[KEY].needs
-        if needed and _is_given(context, field.name) and not _is_given(context, needed):
-            raise ValueError(f"{flags[field.name]} goes with {flags[needed]}, which is not given")
+    entries = {entry.field.name: entry for entry in walk(schema)}
+    for name, entry in entries.items():
+        needed = entry.declared.needs
+        if needed and _is_given(context, name) and not _is_given(context, needed):
+            raise ValueError(f"{entry.flag} goes with {entries[needed].flag}, which is not given")
 
 
 def _is_given(context: click.Context, name: str) -> bool:

@@ -184,16 +184,68 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
-        for field in dataclasses.fields(self):
-            declaration = field.metadata.get(KEY)
-            if isinstance(declaration, Declaration):
-                value, flag = getattr(self, field.name), flag_of(field)
-                declaration.check(flag, value)
-                choices = declaration.choices or choices_of(hints[field.name])
-                if choices and value is not None:
-                    for entry in value if isinstance(value, tuple) else (value,):
-                        _check_choice(flag, entry, choices)
+        values = vars(self)
+        for entry in walk(type(self)):
+            if entry.field.name in values:  # those of groups have been checked
+                entry.check(values[entry.field.name])
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An option of a schema.
+
+    Attributes:
+        field: of the dataclass.
+        item: type of one value, without None.
+        is_tuple: there may be several.
+        heading: in --help.
+    """
+
+    field: dataclasses.Field[Any]
+    item: Any
+    is_tuple: bool
+    heading: str
+
+    @property
+    def declared(self) -> Declaration:
+        """What the field says."""
+        return self.field.metadata[KEY]
+
+    @property
+    def flag(self) -> str:
+        """Name of the option."""
+        return dashed(self.declared.name or self.field.name)
+
+    @property
+    def choices(self) -> Sequence[Any]:
+        """The only values that there are; none for a type that has others."""
+        if typing.get_origin(self.item) is Literal:
+            return typing.get_args(self.item)
+        return tuple(self.item) if isinstance(self.item, EnumType) else self.declared.choices
+
+    def check(self, value: Any) -> None:
+        """Raise ValueError for a value outside limits or choices."""
+        self.declared.check(self.flag, value)
+        if self.choices and value is not None:
+            for one in value if isinstance(value, tuple) else (value,):
+                if one not in self.choices:
+                    names = ", ".join(str(getattr(c, "value", c)) for c in self.choices)
+                    raise ValueError(f"{self.flag} must be one of {names}, got {one!r}")
+
+
+def walk(schema: type[Any], heading: str = "General") -> Iterator[Entry]:
+    """Yield all options of a dataclass, groups flattened."""
+    hints = _hints(schema)
+    for field in dataclasses.fields(schema):
+        declared, hint = field.metadata.get(KEY), hints[field.name]
+        if isinstance(declared, str):
+            yield from walk(hint, declared or heading)
+        elif declared is not None:
+            heading = declared.heading or heading
+            if typing.get_origin(hint) in (types.UnionType, typing.Union):
+                (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]
+            is_tuple = typing.get_origin(hint) is tuple
+            yield Entry(field, typing.get_args(hint)[0] if is_tuple else hint, is_tuple, heading)
 
 
 def build(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
@@ -201,57 +253,27 @@ def build(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
 
     Raises: ValueError, TypeError for a field that is not known or lacks a value.
     """
-    unknown = values.keys() - {field.name for field, _, _ in walk(schema)}
+    items = {entry.field.name: entry.item for entry in walk(schema)}
+    unknown = values.keys() - items.keys()
     if unknown:
         raise TypeError(f"{schema.__name__} has no option {min(unknown)}")
-    return _build(schema, values)
+    typed = {
+        name: items[name](value)
+        if isinstance(value, str) and isinstance(items[name], EnumType)
+        else value
+        for name, value in values.items()
+    }
+    return _build(schema, typed)
 
 
 def _build(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
-    hints, parts = _hints(schema), {}
+    parts = {}
     for field in dataclasses.fields(schema):
-        declaration, hint = field.metadata.get(KEY), hints[field.name]
-        if isinstance(declaration, str):
-            parts[field.name] = _build(hint, values)
-        elif declaration is not None and field.name in values:
-            value, item = values[field.name], Kind.of(hint).item
-            is_member = isinstance(value, str) and isinstance(item, EnumType)
-            parts[field.name] = item(value) if is_member else value
+        if isinstance(field.metadata.get(KEY), str):
+            parts[field.name] = _build(_hints(schema)[field.name], values)
+        elif field.name in values:
+            parts[field.name] = values[field.name]
     return schema(**parts)
-
-
-def walk(schema: type[Any], heading: str = "General") -> Iterator[tuple[Any, Any, str]]:
-    """Yield (field, type, heading) of all options of a dataclass, groups flattened."""
-    hints = _hints(schema)
-    for field in dataclasses.fields(schema):
-        declaration = field.metadata.get(KEY)
-        if isinstance(declaration, str):
-            yield from walk(hints[field.name], declaration or heading)
-        elif declaration is not None:
-            heading = declaration.heading or heading
-            yield field, hints[field.name], heading
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """A type's parts: the type of one value, and whether there are several."""
-
-    item: Any
-    is_tuple: bool
-
-    @classmethod
-    def of(cls, hint: Any) -> "Kind":
-        """Return the parts of a field's type, without None."""
-        if typing.get_origin(hint) in (types.UnionType, typing.Union):
-            (hint,) = [part for part in typing.get_args(hint) if part is not type(None)] or [str]
-        if typing.get_origin(hint) is tuple:
-            return cls(typing.get_args(hint)[0], is_tuple=True)
-        return cls(hint, is_tuple=False)
-
-
-def flag_of(field: dataclasses.Field[Any]) -> str:
-    """Return the name of a field's option."""
-    return dashed(field.metadata[KEY].name or field.name)
 
 
 def dashed(name: str) -> str:
@@ -266,17 +288,3 @@ def dashed(name: str) -> str:
 @functools.cache
 def _hints(schema: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(schema)
-
-
-def choices_of(hint: Any) -> tuple[Any, ...]:
-    """Return the values of a Literal or Enum, nothing for other types."""
-    item = Kind.of(hint).item
-    if typing.get_origin(item) is Literal:
-        return typing.get_args(item)
-    return tuple(item) if isinstance(item, EnumType) else ()
-
-
-def _check_choice(flag: str, value: Any, choices: Sequence[Any]) -> None:
-    if value not in choices:
-        names = ", ".join(str(getattr(choice, "value", choice)) for choice in choices)
-        raise ValueError(f"{flag} must be one of {names}, got {value!r}")

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from dnnlib import files
+from dnnlib.cli import restart_under_torchrun
 from dnnlib.options import Progress
-from dnnlib.processes import restart_under_torchrun
 from evaluation.extractors import build_extractors
 from evaluation.features import FeatureCache, FolderImages, Images, SampledImages
 from evaluation.generator_metrics import MetricPlan, MetricResult, count_images, evaluate

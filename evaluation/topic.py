@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from data.sample_index import SampleIndex
 from data.samples import open_samples
 from dnnlib import files
+from dnnlib.cli import is_first_process
 from dnnlib.options import Job, JobError, Progress
-from dnnlib.processes import is_first_process
 from dnnlib.runs import describe_environment
 from evaluation.html import write_report
 from evaluation.options import EvaluationOptions

@@ -14,7 +14,6 @@ from data.dataset import PairDataset
 from dnnlib import cli, files, runs
 from dnnlib import config as configs
 from dnnlib.options import Job, Progress
-from dnnlib.processes import restart_under_torchrun
 from networks.sampling import evaluation_seed
 from networks.snapshot import load_snapshot
 from torch_utils.devices import resolve_device
@@ -82,7 +81,7 @@ class TrainingRun(Job):
     def run(self, progress: Progress) -> None:
         """Begin or continue the run, after fetching what is not here yet."""
         if (self.options.gpus or 1) > 1 and not is_launched():
-            restart_under_torchrun(self.options.gpus or 1)
+            cli.restart_under_torchrun(self.options.gpus or 1)
         resume, job = self.options.resume, self
         if resume is not None and self.start is None:
             path = find_snapshot(resume, progress=functools.partial(progress, unit="B"))
