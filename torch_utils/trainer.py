@@ -60,21 +60,33 @@ class Cadence:
     checkpoint_minutes: float = 5.0
 
 
-@dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Durations of the interval that ends with a row.
+    """Durations up to the latest `update`.
 
     Attributes:
         total_sec: since the first step, over all restarts.
-        interval_sec: of the interval's steps.
-        maintenance_sec: spent on validation and checkpoints before the interval.
-        steps: of the interval.
+        interval_sec: of the steps since the last row, as far as this process took them.
+        maintenance_sec: spent on validation and checkpoints before these.
+        steps: how many these are.
     """
 
-    total_sec: float
-    interval_sec: float
-    maintenance_sec: float
-    steps: int
+    def __init__(self, earlier_sec: float) -> None:
+        self._interval_began = time.monotonic()
+        self._began = self._interval_began - earlier_sec
+        self.total_sec, self.interval_sec, self.maintenance_sec = earlier_sec, 0.0, 0.0
+        self.steps = 0
+
+    def update(self, steps: int = 0) -> None:
+        """Look at the clock, after so many further steps."""
+        now = time.monotonic()
+        self.total_sec, self.interval_sec = now - self._began, now - self._interval_began
+        self.steps += steps
+
+    def begin_interval(self) -> None:
+        """Count from now on; what has passed since the latest `update` was maintenance."""
+        self._interval_began = time.monotonic()
+        self.maintenance_sec = self._interval_began - self._began - self.total_sec
+        self.steps = 0
 
     def scalars(self) -> dict[str, float]:
         """Return the durations under their names in stats.jsonl."""
@@ -270,7 +282,7 @@ class Trainer:
         records: "_Records | None",
         advance: Callable[[int], None] | None,
     ) -> bool:
-        clock = _Clock(self._seconds)
+        timing = self._timing = Timing(self._seconds)
         began, is_first_step = time.monotonic(), True
         pause = self.cadence.checkpoint_minutes * 60 or math.inf
         self._saved_at = began
@@ -287,9 +299,9 @@ class Trainer:
                     self.cadence.row_steps,
                 )
                 is_first_step = False
-            self._seconds = clock.total()
+            timing.update(steps=1)
             if self.is_finished or self.index - self.row_began_at >= self.cadence.row_steps:
-                self._finish_row(clock, records)
+                self._finish_row(records)
             is_due = time.monotonic() - self._saved_at >= pause
             must_stop, is_due = self.task.world.any(stop.is_set, is_due)
             # A checkpoint amid bad gradients would replace the last good one: it waits for the end
@@ -300,13 +312,13 @@ class Trainer:
                     return False
         return True
 
-    def _finish_row(self, clock: "_Clock", records: "_Records | None") -> None:
-        task = self.task
+    def _finish_row(self, records: "_Records | None") -> None:
+        task, timing = self.task, self._timing
         task.check(self.index)
         task.statistics.collect()
         row: Row = task.statistics.summary()
         task.statistics.reset()
-        timing = clock.end_interval(self.index - self.row_began_at)
+        timing.update()  # now that the device has come to here
         scalars = {"Progress/step": float(self.index), **task.scalars(timing)}
         scalars |= _memory(task.device)
         row |= {name: _single(value) for name, value in scalars.items()}
@@ -321,7 +333,7 @@ class Trainer:
         is_due = every > 0 and (self.rows - 1) % every == 0
         if self.is_finished or (is_due and self._is_sound()):
             self._save()
-        clock.end_maintenance()
+        timing.begin_interval()
 
     def _is_sound(self) -> bool:
         """Tell whether the state is worth keeping: the last gradients and all weights are finite.
@@ -339,7 +351,7 @@ class Trainer:
             "rows": self.rows,
             "row_began_at": self.row_began_at,
             "last": self.last,
-            "seconds": self._seconds,
+            "seconds": self._timing.total_sec,
             "statistics": self.task.statistics.state_dict(),
             "task": self.task.state_dict(),
         }
@@ -498,7 +510,14 @@ class _Records:
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             with files.atomic_write(self.path, "w") as file:
                 file.writelines(lines[:rows])
-        self._writer = _open_tensorboard(folder, shown + 1) if has_tensorboard else None
+        self._writer: Any = None
+        if has_tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # optional, slow
+
+                self._writer = SummaryWriter(str(folder), purge_step=shown + 1)
+            except ImportError:
+                _log.info("tensorboard is not installed: stats.jsonl has all the numbers")
 
     def write(self, row: Row, index: int) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -511,31 +530,6 @@ class _Records:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-
-
-class _Clock:
-    """Seconds of intervals and of the maintenance between them, over all restarts."""
-
-    def __init__(self, earlier: float) -> None:
-        now = time.monotonic()
-        self._began, self._interval_began, self._work_ended = now - earlier, now, now
-        self._maintenance = 0.0
-
-    def total(self) -> float:
-        return time.monotonic() - self._began
-
-    def end_interval(self, steps: int) -> Timing:
-        self._work_ended = time.monotonic()
-        return Timing(
-            total_sec=self._work_ended - self._began,
-            interval_sec=self._work_ended - self._interval_began,
-            maintenance_sec=self._maintenance,
-            steps=steps,
-        )
-
-    def end_maintenance(self) -> None:
-        self._interval_began = time.monotonic()
-        self._maintenance = self._interval_began - self._work_ended
 
 
 def describe_result(means: Mapping[str, float | None]) -> str:
@@ -572,12 +566,3 @@ def _memory(device: torch.device) -> dict[str, float]:
         memory["Resources/peak_gpu_mem_gb"] = torch.cuda.max_memory_allocated(device) / 2**30
         torch.cuda.reset_peak_memory_stats(device)
     return memory
-
-
-def _open_tensorboard(folder: Path, purge_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # optional and slow
-    except ImportError:
-        _log.info("tensorboard is not installed: stats.jsonl has all the numbers")
-        return None
-    return SummaryWriter(str(folder), purge_step=purge_step)
