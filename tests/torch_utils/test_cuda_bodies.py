@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.helpers import naive_ops
-from torch_utils.ops.bias_act import ACTIVATIONS, bias_act_plain
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act_plain, checked_setting
 from torch_utils.ops.building import CSRC
 
 SOURCE = Path(__file__).parent / "csrc" / "kernels_on_host.cpp"
@@ -61,7 +61,7 @@ def test_bias_act_and_its_derivatives_equal_autograd_of_the_plain_form(host, act
     x, bias, first, second = (random(2, 5, 3, 4, seed=k) * 2 for k in range(4))
     bias, alpha, gain = bias[0, :, 0, 0].contiguous(), 0.3, 1.7
     x.requires_grad_()
-    y = bias_act_plain(x, bias, 1, act, alpha, gain, clamp)
+    y = bias_act_plain(x, bias, checked_setting(x, bias, 1, act, alpha, gain, clamp))
     (slope,) = torch.autograd.grad(y, x, first, create_graph=True)
     (bend,) = torch.autograd.grad(slope, x, second) if slope.requires_grad else (x * 0,)
     x = x.detach()

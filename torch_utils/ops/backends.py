@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,29 +20,29 @@ from torch_utils.ops.cuda_kernels import CudaKernels
 from torch_utils.options import OpBackend
 
 Kernels = CpuKernels | CudaKernels
-Some = TypeVar("Some", CpuKernels, CudaKernels)
 
 _log = logging.getLogger(__name__)
 
 
-class _Lazy(Generic[Some]):
+class _Lazy:
     """Kernels that are built when first asked for; a failure is remembered and said once."""
 
-    def __init__(self, device: str, make: Callable[[], Some]) -> None:
+    def __init__(self, device: str, make: Callable[[], Kernels]) -> None:
         self.device, self.make = device, make
         self.lock = threading.Lock()
         self.is_tried = False
-        self.kernels: Some | None = None
+        self.kernels: Kernels | None = None
         self.error: BuildError | None = None
 
-    def get(self) -> Some | None:
+    def get(self) -> Kernels | None:
         if not self.is_tried:
             with self.lock:
                 if not self.is_tried:
-                    self._try()
+                    self._build()
+                    self.is_tried = True
         return self.kernels
 
-    def _try(self) -> None:
+    def _build(self) -> None:
         began = time.monotonic()
         try:
             self.kernels = self.make()
@@ -59,7 +58,6 @@ class _Lazy(Generic[Some]):
         else:
             seconds = time.monotonic() - began
             _log.info("operations on %s: our kernels, ready in %.1f s", self.device, seconds)
-        self.is_tried = True
 
 
 class _Process:

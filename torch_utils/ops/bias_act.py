@@ -73,11 +73,11 @@ def bias_act(
     Returns: shape and dtype of `x`.
     Raises: ValueError for an unknown activation, a bias of another length or a negative clamp.
     """
-    setting = _checked_setting(x, bias, dim, act, alpha, gain, clamp)
+    setting = checked_setting(x, bias, dim, act, alpha, gain, clamp)
     kernels = _fast_kernels(x, setting)
     if kernels is not None:
         return _BiasAct.apply(x, None if bias is None else bias.to(x.dtype), setting, kernels)
-    return bias_act_plain(x, bias, dim, act, setting.alpha, setting.gain, clamp)
+    return bias_act_plain(x, bias, setting)
 
 
 def scale_noise_bias_act(
@@ -101,7 +101,7 @@ def scale_noise_bias_act(
     Raises: ValueError as `bias_act` does.
     """
     if not torch.is_grad_enabled() and x.device.type == "cpu" and is_channels_last(x):
-        setting = _checked_setting(x, bias, 1, act, None, gain, clamp)
+        setting = checked_setting(x, bias, 1, act, None, gain, clamp)
         kernels = _fast_kernels(x, setting)
         if isinstance(kernels, CpuKernels):
             kernels.finish(x, scale, noise, bias, setting)
@@ -111,7 +111,7 @@ def scale_noise_bias_act(
     return bias_act(x, bias, act=act, gain=gain, clamp=clamp)
 
 
-def _checked_setting(
+def checked_setting(
     x: Tensor,
     bias: Tensor | None,
     dim: int,
@@ -120,6 +120,7 @@ def _checked_setting(
     gain: float | None,
     clamp: float | None,
 ) -> BiasActSetting:
+    """Return the arguments of `bias_act`, with defaults. Raises: ValueError, see there."""
     if act not in ACTIVATIONS:
         raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}, got {act!r}")
     if clamp is not None and clamp < 0:
@@ -137,20 +138,12 @@ def _checked_setting(
     )
 
 
-def bias_act_plain(
-    x: Tensor,
-    bias: Tensor | None,
-    dim: int,
-    act: str,
-    alpha: float,
-    gain: float,
-    clamp: float | None,
-) -> Tensor:
-    """Compute `bias_act` with PyTorch's own operations; the arguments are as there."""
-    x = ACTIVATIONS[act].function(add_along(x, bias, dim), alpha)
-    if gain != 1:
-        x = x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+def bias_act_plain(x: Tensor, bias: Tensor | None, setting: BiasActSetting) -> Tensor:
+    """Compute `bias_act` with PyTorch's own operations."""
+    x = ACTIVATIONS[setting.act].function(add_along(x, bias, setting.dim), setting.alpha)
+    if setting.gain != 1:
+        x = x * setting.gain
+    return x if setting.clamp < 0 else x.clamp(-setting.clamp, setting.clamp)
 
 
 def _fast_kernels(x: Tensor, setting: BiasActSetting) -> Kernels | None:

@@ -43,17 +43,14 @@ def conv2d_resample(
     if f is None and (up > 1 or down > 1):
         raise ValueError("conv2d_resample: resampling needs a filter")
     weight = weight.to(x.dtype)
-    if up > 1:
-        # A transposed convolution turns the kernel once more.
-        return _up(x, weight.flip([2, 3]) if flip_weight else weight, f, up, padding)
-    weight = weight if flip_weight else weight.flip([2, 3])
-    if down > 1:
-        return _down(x, weight, f, down, padding)
-    return conv2d(x, weight, padding=padding)
+    if flip_weight == (up > 1):  # a transposed convolution turns the kernel once more
+        weight = weight.flip([2, 3])
+    if f is None or up == down == 1:
+        return conv2d(x, weight, padding=padding)
+    return _up(x, weight, f, up, padding) if up > 1 else _down(x, weight, f, down, padding)
 
 
-def _down(x: Tensor, weight: Tensor, f: Tensor | None, down: int, padding: int) -> Tensor:
-    assert f is not None, "checked by the caller"
+def _down(x: Tensor, weight: Tensor, f: Tensor, down: int, padding: int) -> Tensor:
     if weight.shape[2] == 1:
         return conv2d(downsample2d(x, f, down=down, padding=padding), weight)
     # The pixels that the filter of a downsampling step needs around the image, plus the padding.
@@ -62,9 +59,8 @@ def _down(x: Tensor, weight: Tensor, f: Tensor | None, down: int, padding: int) 
     return conv2d(x, weight, stride=down)
 
 
-def _up(x: Tensor, turned: Tensor, f: Tensor | None, up: int, padding: int) -> Tensor:
+def _up(x: Tensor, turned: Tensor, f: Tensor, up: int, padding: int) -> Tensor:
     """Enlarge and convolve; `turned` is the kernel that correlates, turned by 180 degrees."""
-    assert f is not None, "checked by the caller"
     kernel = turned.shape[2]
     if kernel == 1:
         return upsample2d(conv2d(x, turned), f, up=up, padding=padding)

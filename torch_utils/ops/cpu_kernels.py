@@ -79,7 +79,7 @@ class CpuKernels:
         code = self._library.biface_convolve(
             *pointers(x, weight, y),
             *(n, *small, inputs, outputs, stride, is_adjoint, is_swapped != is_adjoint),
-            _threads(),
+            torch.get_num_threads(),
         )
         _check_memory(code)
         return y
@@ -103,7 +103,7 @@ class CpuKernels:
         weight = _empty(*shape, 3, 3)
         code = self._library.biface_convolve_kernels(
             *pointers(large, small, weight),
-            *(n, height, width, inputs, outputs, stride, is_swapped, _threads()),
+            *(n, height, width, inputs, outputs, stride, is_swapped, torch.get_num_threads()),
         )
         _check_memory(code)
         return weight.transpose(0, 1) if is_swapped else weight
@@ -211,13 +211,9 @@ class CpuKernels:
             *pointers(x, f, y),
             *(planes, inner, height, width, size[1], width_out, taps_y, taps_x),
             *(up[1], up[0], down[1], down[0], before[1], before[0]),
-            _threads(),
+            torch.get_num_threads(),
         )
         return y
-
-
-def _threads() -> int:
-    return torch.get_num_threads()
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -241,7 +237,7 @@ def _empty(*shape: int) -> Tensor:
 
 
 def _numbers(setting: BiasActSetting) -> tuple[float, float, float, int]:
-    return setting.slope, setting.gain, setting.clamp, _threads()
+    return setting.slope, setting.gain, setting.clamp, torch.get_num_threads()
 
 
 def _check_memory(code: int) -> None:

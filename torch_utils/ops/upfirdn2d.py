@@ -213,7 +213,8 @@ def upfirdn2d_plain(
 
     Args: as there, with pairs and four paddings spelt out.
     """
-    x = _pad_or_crop(_insert_zeros(x, up), padding)
+    x = _insert_zeros(x, up)
+    x = F.pad(x, list(padding)) if any(padding) else x
     f = (f if flip_filter else f.flip(list(range(f.ndim)))).to(x.dtype)
     if f.ndim == 2:
         return _depthwise(x, f * gain, (down[1], down[0]))
@@ -251,10 +252,6 @@ def _insert_zeros(x: Tensor, up: tuple[int, int]) -> Tensor:
     spread = x.new_zeros([n, c, h * up[1], w * up[0]])
     spread[:, :, :: up[1], :: up[0]] = x
     return spread
-
-
-def _pad_or_crop(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
-    return F.pad(x, list(padding)) if any(padding) else x
 
 
 def _pair(name: str, value: Pair) -> tuple[int, int]:
