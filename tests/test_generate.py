@@ -156,29 +156,6 @@ def test_convert(network, tmp_path):
     assert (tmp_path / "ours.pkl").read_bytes() == network.read_bytes()
 
 
-def test_convert_to_other_forms(network, tmp_path):
-    pytest.importorskip("safetensors", reason="safetensors is an optional package")
-    between, again = tmp_path / "net.safetensors", tmp_path / "again.pkl"
-    generate(f"--network={network}", f"--convert-to={between}")
-    generate(f"--network={between}", f"--convert-to={again}")
-    assert again.read_bytes() == network.read_bytes()
-    pytest.importorskip("onnxscript", reason="onnx and onnxscript are optional packages")
-    options = ["--trunc=0.5", "--noise-mode=none", "--use-raw-g"]
-    generate(f"--network={network}", f"--convert-to={tmp_path / 'net.onnx'}", *options)
-    assert (tmp_path / "net.onnx").stat().st_size > 1000
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["--convert-to=x.gif"], "--convert-to x.gif: the name must end in one of"),
-        (["--convert-to=x.onnx", "--noise-mode=random"], "--noise-mode=random cannot be exported"),
-    ],
-)
-def test_conversions_that_cannot_be_are_named(network, options, reason):
-    assert reason in " ".join(generate(f"--network={network}", *options, code=2).split())
-
-
 def test_dry_run_writes_nothing(network, tmp_path):
     out, converted = tmp_path / "out", tmp_path / "x.pkl"
     output = generate(f"--network={network}", "--seeds=0-1", f"--outdir={out}", "--dry-run")
@@ -188,13 +165,6 @@ def test_dry_run_writes_nothing(network, tmp_path):
     assert plan["generator"]["heads"] == {"rgb": 3, "nir": 1}
     generate(f"--network={network}", f"--convert-to={converted}", "-n")
     assert not list(tmp_path.iterdir())
-
-
-def test_config_file(network, tmp_path):
-    config = {"network": str(network), "seeds": "1", "outdir": str(tmp_path / "out"), "trunc": 0.5}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    generate(f"--config={tmp_path / 'config.json'}", "--seeds=2")
-    assert "seed0002_RGB.png" in contents(tmp_path / "out")
 
 
 # Errors
@@ -214,6 +184,7 @@ ERRORS = {
     "video ending": (["--seeds=1", "--video=x.avi"], "x.avi"),
     "truncation": (["--seeds=1", "--truncation=nan"], "--truncation"),
     "noise": (["--seeds=1", "--noise-mode=loud"], "--noise-mode"),
+    "endings": (["--convert-to=x.gif"], "--convert-to x.gif: the name must end in one of"),
     "combined": (["--seeds=1", "--raw", "--mix-seeds=1"], "cannot be combined"),
 }
 
@@ -225,39 +196,6 @@ def test_bad_options_are_named(network, tmp_path, name):
     output = generate(f"--network={network}", f"--outdir={out}", *options, code=2)
     assert reason in " ".join(output.split())
     assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("array", "reason"),
-    [
-        (np.zeros((2, 4)), r"shape must be [N, 3], got [2, 4]"),
-        (np.zeros(3), "shape must be [N, 3], got [3]"),
-        (np.zeros((0, 3)), "z.npy"),
-        (np.full((1, 3), np.nan), "finite"),
-        (np.array([["a", "b", "c"]]), "not a .npy file of numbers"),
-        (np.array([[None, 1, 2]]), "not a .npy file of numbers"),
-    ],
-)
-def test_bad_latents_are_named(network, tmp_path, array, reason):
-    np.save(tmp_path / "z.npy", array)
-    latents = f"--latents={tmp_path / 'z.npy'}"
-    output = generate(f"--network={network}", latents, "--outdir=x", code=2)
-    assert reason in " ".join(output.split())
-
-
-HEADER = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': %b, }"
-HOSTILE = [b"(9999999999, 3)", b"(9999999999999", b"__import__('os')"]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"text", b"\x93NUMPY\x01\x00", *((HEADER % s).ljust(127) + b"\n" for s in HOSTILE)],
-)
-def test_latents_that_are_no_array(network, tmp_path, data):
-    path = tmp_path / "z.npy"
-    path.write_bytes(data + bytes(24) * (len(data) > 100))
-    output = generate(f"--network={network}", f"--latents={path}", "--outdir=x", code=2)
-    assert "z.npy: not a .npy file of numbers" in " ".join(output.split())
 
 
 @pytest.mark.parametrize(
@@ -281,31 +219,13 @@ def test_number_of_labels_must_fit(conditional, tmp_path):
     assert "1 or 3 rows for 3 samples, got 2" in " ".join(output.split())
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (None, "no such snapshot"),
-        (b"", "is empty"),
-        (b"text", "starts with"),
-        (b"\x80\x04cposix\nsystem\n.", "posix.system"),
-    ],
-)
-def test_unusable_snapshots_are_named(tmp_path, data, reason):
+def test_hostile_snapshots_are_named(tmp_path):
     path = tmp_path / "network.pkl"
-    if data is not None:
-        path.write_bytes(data)
+    path.write_bytes(b"\x80\x04cposix\nsystem\n.")
     output = generate(f"--network={path}", "--seeds=0", f"--outdir={tmp_path / 'out'}", code=2)
     assert "network.pkl" in output
-    assert reason in " ".join(output.split())
+    assert "posix.system" in " ".join(output.split())
     assert not (tmp_path / "out").exists()
-
-
-def test_snapshot_without_average_is_named(network, tmp_path):
-    snapshot = load_snapshot(network)
-    path = tmp_path / "only-d.pkl"
-    save_snapshot(path, Snapshot(networks={"D": snapshot.networks["D"]}))
-    output = generate(f"--network={path}", "--seeds=0", "--outdir=x", code=2)
-    assert "only-d.pkl: the snapshot has no generator 'G_ema'" in " ".join(output.split())
 
 
 def test_outdir_that_is_a_file(network, tmp_path):
@@ -315,33 +235,19 @@ def test_outdir_that_is_a_file(network, tmp_path):
     assert (tmp_path / "out").read_text() == "mine"
 
 
-# The published forms
+# Published snapshots
 
 
-@pytest.mark.parametrize(
-    ("snapshot", "numbers"),
-    [
-        ("dual", "dual"),
-        ("dual_cond", "dual_cond"),
-        ("single", "single"),
-        ("sg3", "sg3"),
-        ("tf", "single"),
-    ],
-)
-def test_golden_images(tmp_path, snapshot, numbers):
-    golden = read_shared(f"networks_{numbers}_32")
+def test_golden_images(tmp_path):
+    golden = read_shared("networks_dual_cond_32")
     np.save(tmp_path / "z.npy", golden["z"])
-    options = [f"--latents={tmp_path / 'z.npy'}", "--truncation=0.5", "--truncation-cutoff=4"]
-    if "c" in golden and golden["c"].shape[1]:
-        np.save(tmp_path / "c.npy", golden["c"])
-        options.append(f"--labels={tmp_path / 'c.npy'}")
-    options += ["--noise-mode=const", "--raw", "--device=cpu", f"--outdir={tmp_path / 'out'}"]
-    generate(f"--network={SHARED / f'snapshot_{snapshot}_32.pkl'}", *options)
-    with np.load(tmp_path / "out" / "images.npz") as raw:
-        assert set(raw) == ({"rgb", "nir"} if "nir" in golden else {"rgb"})
+    np.save(tmp_path / "c.npy", golden["c"])
+    options = [f"--latents={tmp_path / 'z.npy'}", f"--labels={tmp_path / 'c.npy'}"]
+    options += ["--truncation=0.5", "--truncation-cutoff=4", "--raw", f"--outdir={tmp_path}"]
+    generate(f"--network={SHARED / 'snapshot_dual_cond_32.pkl'}", "--device=cpu", *options)
+    with np.load(tmp_path / "images.npz") as raw:
         assert_golden(raw["rgb"], golden["img"])
-        if "nir" in golden:
-            assert_golden(raw["nir"], golden["nir"])
+        assert_golden(raw["nir"], golden["nir"])
 
 
 def test_conditions_drawn_from_identity_features(tmp_path):

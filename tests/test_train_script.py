@@ -1,12 +1,11 @@
 """The command line: published spellings, configuration files, and bad input that costs nothing."""
 
 import json
-import shutil
 
 import pytest
 from click.testing import CliRunner
 
-from tests.helpers.images import random_pixels, truncate, write_image, write_json, write_pairs
+from tests.helpers.images import truncate, write_json, write_pairs
 from tests.helpers.training import run, run_folder, tiny_data, tiny_options
 from train_db_stylegan2 import main
 
@@ -118,42 +117,14 @@ def test_command_line_goes_before_config_file_before_preset(data, tmp_path):
     assert plan["identity"]["loss"]["weights"]["nir"] == 0.2
 
 
-def test_unknown_key_of_a_config_file(data, tmp_path):
-    file = write_json(tmp_path / "c.json", {"gama": 7})
-    assert "unknown key 'gama'; did you mean 'gamma'?" in refused(
-        tmp_path, data, f"--config={file}"
-    )
-
-
-def missing_folder(data):
-    shutil.rmtree(data)
-    return "set"
-
-
 def missing_nir(data):
     (data / "NIR" / "1_1.png").unlink()
     return "1_1"
 
 
-def different_size(data):
-    write_image(data / "VIS" / "2_0.png", random_pixels(0, 16))
-    return "2_0"
-
-
 def truncated_image(data):
     truncate(data / "NIR" / "2_0.png")
     return "2_0.png"
-
-
-def no_image(data):
-    (data / "VIS" / "2_0.png").write_text("not an image")
-    return "2_0.png"
-
-
-def empty_folder(data):
-    for path in data.rglob("*.png"):
-        path.unlink()
-    return "set"
 
 
 def missing_label(data):
@@ -162,25 +133,7 @@ def missing_label(data):
     return names[0].removesuffix(".png")
 
 
-def not_a_power_of_two(data):
-    shutil.rmtree(data)
-    write_pairs(data, size=12)
-    return "12x12"
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        missing_folder,
-        missing_nir,
-        different_size,
-        truncated_image,
-        no_image,
-        empty_folder,
-        missing_label,
-        not_a_power_of_two,
-    ],
-)
+@pytest.mark.parametrize("spoil", [missing_nir, truncated_image, missing_label])
 def test_bad_data_is_refused_by_name(data, tmp_path, spoil):
     name = spoil(data)
     assert name in refused(tmp_path, data)
@@ -213,28 +166,15 @@ def test_bad_options_are_refused_by_name(data, tmp_path, arguments, message):
     assert message in refused(tmp_path, data, *arguments)
 
 
-class TestBadSnapshots:
-    @pytest.fixture
-    def snapshot(self, data, tmp_path):
-        run(tiny_options(data, tmp_path / "first"))
-        return run_folder(tmp_path / "first") / "network-snapshot-000001.pkl"
+def test_a_snapshot_of_another_resolution_is_refused(data, tmp_path):
+    run(tiny_options(data, tmp_path / "first"))
+    snapshot = run_folder(tmp_path / "first") / "network-snapshot-000001.pkl"
+    other = write_pairs(tmp_path / "larger", size=16)
+    message = refused(tmp_path, other, f"--resume={snapshot}")
+    assert "is of 8 pixels, the data has 16" in message
 
-    def test_other_resolution(self, snapshot, tmp_path):
-        other = write_pairs(tmp_path / "larger", size=16)
-        message = refused(tmp_path, other, f"--resume={snapshot}")
-        assert "is of 8 pixels, the data has 16" in message
 
-    def test_other_sizes(self, snapshot, tmp_path, data):
-        message = refused(tmp_path, data, f"--resume={snapshot}", "--map-depth=2", "--w-dim=8")
-        assert "--w-dim" in message
-
-    def test_cut(self, snapshot, tmp_path, data):
-        truncate(snapshot)
-        assert str(snapshot) in refused(tmp_path, data, f"--resume={snapshot}")
-
-    def test_empty_text_and_hostile(self, tmp_path, data):
-        hostile = b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00exit\x85R."
-        for content, word in ((b"", "empty"), (b"hello", "bad.pkl"), (hostile, "posix")):
-            path = tmp_path / "bad.pkl"
-            path.write_bytes(content)
-            assert word in refused(tmp_path, data, f"--resume={path}")
+def test_a_hostile_snapshot_is_refused(data, tmp_path):
+    path = tmp_path / "bad.pkl"
+    path.write_bytes(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00exit\x85R.")
+    assert "posix" in refused(tmp_path, data, f"--resume={path}")

@@ -122,14 +122,6 @@ def test_unknown_generator_is_named(snapshot, name):
         build_generator(snapshot, name)
 
 
-def test_failed_save_leaves_the_old_file(path, snapshot):
-    old = path.read_bytes()
-    with pytest.raises((pickle.PicklingError, AttributeError)):
-        save_snapshot(path, replace(snapshot, options={"bad": lambda: None}))
-    assert path.read_bytes() == old
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-
-
 @pytest.mark.parametrize(
     ("options", "scale", "new"),
     [

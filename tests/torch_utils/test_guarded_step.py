@@ -70,18 +70,9 @@ def test_longest_row_of_bad_steps(pattern, longest):
     take(guard, pattern)
     guard.check("kimg 1.0")
     guard.max_bad_steps = longest - 1
-    with pytest.raises(FloatingPointError, match=rf"in {longest} steps in a row .*kimg 1.0"):
+    limit = rf"in {longest} steps in a row \(limit {longest - 1}\) at kimg 1.0: lower --lr"
+    with pytest.raises(FloatingPointError, match=limit):
         guard.check("kimg 1.0")
-
-
-def test_persistent_bad_steps_stop_the_run():
-    guard = guarded(3)
-    take(guard, [1, 1, 1])
-    guard.check("kimg 2.0")
-    take(guard, [1, 0, 0, 0])  # later good steps do not hide the row
-    message = r"Gmain: .* in 4 steps in a row \(limit 3\) at kimg 12.5: lower --lr"
-    with pytest.raises(FloatingPointError, match=message):
-        guard.check("kimg 12.5")
 
 
 def test_a_loss_scale_falls_instead_of_a_step():
