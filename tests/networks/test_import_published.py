@@ -205,35 +205,6 @@ def test_other_content_is_refused(load, content, reason):
         load(content)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "reason"),
-    [
-        ("img_resolution", 2**30, "over 4096"),
-        ("img_resolution", "16", "img_resolution must be"),
-        ("img_resolution", -4, "no module|resolution"),
-        ("z_dim", 2**40, "z_dim must be from"),
-        ("w_dim", None, "w_dim must be"),
-        ("c_dim", [4], "c_dim must be"),
-    ],
-)
-def test_hostile_sizes_are_refused(load, name, value, reason):
-    tree = dual_tree()
-    tree.state[name] = value
-    with pytest.raises(ValueError, match=rf"published\.pkl.*({reason})"):
-        load({"G_ema": tree})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("channel_base", 2**40), ("channel_base", "64"), ("channel_max", -1), ("channel_max", [8])],
-)
-def test_hostile_options_are_refused(load, name, value):
-    tree = dual_tree()
-    tree.state["_modules"]["synthesis"].state["_init_kwargs"][name] = value
-    with pytest.raises(ValueError, match=rf"published\.pkl.*{name}"):
-        load({"G_ema": tree})
-
-
 def tensorflow_content():
     network = forms.tensorflow_generator(random_network(Generator, heads={"rgb": 3}))
     critic = forms.tensorflow_discriminator(
@@ -265,17 +236,6 @@ def test_malformed_tensorflow_variable_is_refused(load, variable):
     content = tensorflow_content()
     content[1].variables.append(variable)
     with pytest.raises(ValueError, match=r"published\.pkl: D has a variable"):
-        load(content)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("resolution", 2**30), ("resolution", "16"), ("fmap_base", "x"), ("mapping_layers", 10**6)],
-)
-def test_hostile_tensorflow_options_are_refused(load, name, value):
-    content = tensorflow_content()
-    content[0].static_kwargs[name] = value
-    with pytest.raises(ValueError, match=r"published\.pkl: G"):
         load(content)
 
 
