@@ -5,7 +5,7 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -30,13 +30,14 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     path = Path(path)
     check_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _make_neighbour(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with _naming(path):
+        file = temporary.open(mode.replace("w", "x"), encoding="utf-8" if mode == "w" else None)
     try:
-        with temporary.open(mode, encoding="utf-8" if mode == "w" else None) as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         with _naming(path):
             temporary.replace(path)
     except BaseException:
@@ -141,15 +142,6 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def _make_neighbour(path: Path) -> Path:
-    with _naming(path):
-        descriptor, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".part"
-        )
-    os.close(descriptor)
-    return Path(temporary)
-
-
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Put the final name into errors, which would else show the hidden one."""
@@ -157,9 +149,3 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -174,8 +174,9 @@ def find_run(
         settings: recorded besides.
         fresh: start another run even where there is one.
     """
+    number = max(map(_number, _numbered(outdir)), default=-1) + 1
     folder = OutputFolder(
-        path=outdir / f"{_next_number(outdir):05d}-{slug(description)[:_NAME_LENGTH]}",
+        path=outdir / f"{number:05d}-{slug(description)[:_NAME_LENGTH]}",
         record=OPTIONS_FILE,
         identity=_plain(identity),
         settings=_plain(settings),
@@ -266,10 +267,6 @@ def _numbered(outdir: Path) -> list[Path]:
 
 def _number(path: Path) -> int:
     return int(path.name[:5])
-
-
-def _next_number(outdir: Path) -> int:
-    return max((_number(path) for path in _numbered(outdir)), default=-1) + 1
 
 
 def _make_numbered(path: Path) -> Path:

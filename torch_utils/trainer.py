@@ -140,9 +140,6 @@ class Task(abc.ABC):
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
 
-    def load(self) -> None:  # noqa: B027  # most tasks read as they train
-        """Read what is kept in memory, before the folder is touched."""
-
     def begin(self, index: int) -> None:  # noqa: B027  # most tasks have nothing to prepare
         """Prepare for the first step of this process; 0 is a new training."""
 
@@ -440,16 +437,10 @@ class TrainingJob(FolderJob):
             facts=facts,
         )
 
-    def run(self, progress: Progress) -> str | None:
-        """Do what is left of the work; the first process tells of it."""
-        message = super().run(progress)
-        return message if self.task.world.is_first else None
-
     def work(self, progress: Progress) -> str | None:
         """Train and export."""
         task, path = self.task, self.output.path
         with init_distributed(task.device) if task.world.size > 1 else contextlib.nullcontext():
-            task.load()
             record = train(task, self.output, self.cadence, progress=progress)
         return f"{path}: {task.summary(record)}" if record else None
 
