@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_utils.ops.building import CSRC, Recipe, load
-from torch_utils.ops.layout import BiasActSetting, dense, is_channels_last, pointers
+from torch_utils.ops.layout import BiasActSetting, Resampling, dense, is_channels_last, pointers
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -166,50 +166,35 @@ class CpuKernels:
         )
         return out, None if sums is None else sums.sum(dim=0)
 
-    def upfirdn2d(
-        self,
-        x: Tensor,
-        f: Tensor,
-        up: tuple[int, int],
-        down: tuple[int, int],
-        before: tuple[int, int],
-        size: tuple[int, int],
-        *,
-        is_turned: bool,
-        gain: float,
-    ) -> Tensor:
+    def upfirdn2d(self, x: Tensor, f: Tensor, setting: Resampling) -> Tensor:
         """Insert zeros, pad, filter and drop pixels.
 
         Args:
             x: [N, C, H, W].
             f: [T, U] float32.
-            up, down, before: (x, y) factors and padding in front.
-            size: (x, y) of the result.
-            is_turned: the filter lies over the pixels turned by 180 degrees.
-            gain: factor of the result.
-        Returns: [N, C, size], with channels innermost where `x` has them so.
+            setting: see there.
+        Returns: [N, C, H', W'], with channels innermost where `x` has them so.
         """
         n, channels, height, width = x.shape
         taps_y, taps_x = f.shape
         if taps_y == 1 and taps_x > 1 and channels < _MIN_INNER:
             # A row of pixels is filtered fastest as a column, with its neighbours side by side.
             turned = x.transpose(2, 3).contiguous()
-            swapped = (pair[::-1] for pair in (up, down, before, size))
-            filtered = self.upfirdn2d(turned, f.t(), *swapped, is_turned=is_turned, gain=gain)
-            return filtered.transpose(2, 3)
+            return self.upfirdn2d(turned, f.t(), setting.transposed()).transpose(2, 3)
+        up, down, before, (out_w, out_h) = (
+            setting.up, setting.down, setting.before, setting.size(x, f)
+        )  # fmt: skip
         is_inner = channels >= _MIN_INNER and is_channels_last(x)
         x = x if is_inner else x.contiguous()
         layout = torch.channels_last if is_inner else torch.contiguous_format
-        y = torch.empty([n, channels, size[1], size[0]], memory_format=layout)
-        planes, inner, width_out = (
-            (n, channels, size[0]) if is_inner else (n * channels, 1, size[0])
-        )
+        y = torch.empty([n, channels, out_h, out_w], memory_format=layout)
+        planes, inner = (n, channels) if is_inner else (n * channels, 1)
         if not is_inner and (taps_x, up[0], down[0], before[0]) == (1, 1, 1, 0):
-            inner, width, width_out = width, 1, 1
-        f = (f.flip([0, 1]) if is_turned else f) * gain
+            inner, width, out_w = width, 1, 1
+        f = (f if setting.flip_filter else f.flip([0, 1])) * setting.gain
         self._library.biface_upfirdn2d(
             *pointers(x, f, y),
-            *(planes, inner, height, width, size[1], width_out, taps_y, taps_x),
+            *(planes, inner, height, width, out_h, out_w, taps_y, taps_x),
             *(up[1], up[0], down[1], down[0], before[1], before[0]),
             torch.get_num_threads(),
         )

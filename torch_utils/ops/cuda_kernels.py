@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_utils.ops.building import CSRC, BuildError, Recipe, load
 from torch_utils.ops.layout import (
     BiasActSetting,
+    Resampling,
     add_along,
     dense,
     is_channels_last,
@@ -159,32 +160,23 @@ class CudaKernels:
         )
         return out
 
-    def upfirdn2d(
-        self,
-        x: Tensor,
-        f: Tensor,
-        up: tuple[int, int],
-        down: tuple[int, int],
-        before: tuple[int, int],
-        size: tuple[int, int],
-        *,
-        is_turned: bool,
-        gain: float,
-    ) -> Tensor:
-        """Insert zeros, pad, filter and drop pixels; the arguments are `CpuKernels.upfirdn2d`'s."""
+    def upfirdn2d(self, x: Tensor, f: Tensor, setting: Resampling) -> Tensor:
+        """Insert zeros, pad, filter and drop pixels; see `CpuKernels.upfirdn2d`."""
         n, channels, height, width = x.shape
+        (up_x, up_y), (down_x, down_y), (x0, y0) = setting.up, setting.down, setting.before
+        out_w, out_h = setting.size(x, f)
         is_inner = channels > 1 and is_channels_last(x)
         layout = torch.channels_last if is_inner else torch.contiguous_format
         x, f = x.contiguous(memory_format=layout), f.contiguous()
-        shape = (n, channels, size[1], size[0])
+        shape = (n, channels, out_h, out_w)
         y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
         planes, inner = (n, channels) if is_inner else (n * channels, 1)
         self._upfirdn2d(
             x.device,
             DTYPES.index(x.dtype),
             *pointers(x, f, y),
-            *(planes, inner, height, width, size[1], size[0], *f.shape),
-            *(up[1], up[0], down[1], down[0], before[1], before[0], is_turned, gain),
+            *(planes, inner, height, width, out_h, out_w, *f.shape),
+            *(up_y, up_x, down_y, down_x, y0, x0, not setting.flip_filter, setting.gain),
         )
         return y
 

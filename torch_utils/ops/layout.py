@@ -39,6 +39,42 @@ class BiasActSetting:
         return {"linear": 1.0, "relu": 0.0}.get(self.act, self.alpha)
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """What upfirdn2d does besides filtering; pairs are (x, y).
+
+    Attributes:
+        up, down: factors.
+        padding: (x0, x1, y0, y1) pixels of the upsampled image; negative ones crop.
+        flip_filter: False is convolution, True is correlation.
+        gain: factor of the result.
+    """
+
+    up: tuple[int, int]
+    down: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    flip_filter: bool = False
+    gain: float = 1.0
+
+    @property
+    def before(self) -> tuple[int, int]:
+        """The padding in front."""
+        return self.padding[0], self.padding[2]
+
+    def size(self, x: Tensor, f: Tensor) -> tuple[int, int]:
+        """Return width and height of the result for images and a filter, [T] or [H, W]."""
+        x0, x1, y0, y1 = self.padding
+        width = x.shape[3] * self.up[0] + x0 + x1 - f.shape[-1]
+        height = x.shape[2] * self.up[1] + y0 + y1 - f.shape[0]
+        return width // self.down[0] + 1, height // self.down[1] + 1
+
+    def transposed(self) -> "Resampling":
+        """Return what does the same with x and y exchanged."""
+        x0, x1, y0, y1 = self.padding
+        up, down = self.up[::-1], self.down[::-1]
+        return Resampling(up, down, (y0, y1, x0, x1), self.flip_filter, self.gain)
+
+
 def dense(x: Tensor, dim: int) -> tuple[Tensor, tuple[int, int, int]]:
     """Return the tensor without gaps in memory, which is [outer, channels, inner], and those sizes.
 

@@ -6,6 +6,7 @@ turned, so first, second and higher derivatives all run through one forward rout
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils.ops import backends
+from torch_utils.ops.layout import Resampling
 
 Pair = int | Sequence[int]
 
@@ -70,14 +72,14 @@ def upfirdn2d(
     if f.ndim not in (1, 2):
         raise ValueError(f"upfirdn2d: the filter must be [T] or [H, W], got {list(f.shape)}")
     ups, downs = _pair("up", up), _pair("down", down)
-    pads = _four(padding)
-    if min(_result_size(x, f, ups, downs, pads)) < 1:
+    setting = Resampling(ups, downs, _four(padding), flip_filter, float(gain))
+    if min(setting.size(x, f)) < 1:
         raise ValueError(
             f"upfirdn2d: nothing is left of a {x.shape[3]}x{x.shape[2]} image after up={list(ups)},"
-            f" padding={list(pads)}, {f.shape[-1]}x{f.shape[0]} taps and down={list(downs)}"
+            f" padding={list(setting.padding)}, {f.shape[-1]}x{f.shape[0]} taps and"
+            f" down={list(downs)}"
         )
-    f = f.to(device=x.device, dtype=torch.float32)
-    return _Upfirdn2d.apply(x, f, ups, downs, pads, flip_filter, float(gain))
+    return _Upfirdn2d.apply(x, f.to(device=x.device, dtype=torch.float32), setting)
 
 
 def filter2d(
@@ -140,99 +142,51 @@ class _Upfirdn2d(torch.autograd.Function):
     """The operation with itself as derivative; the filter takes no gradient."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        x: Tensor,
-        f: Tensor,
-        up: tuple[int, int],
-        down: tuple[int, int],
-        padding: tuple[int, int, int, int],
-        flip_filter: bool,
-        gain: float,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, f: Tensor, setting: Resampling) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(f)
-        y = _compute(x, f, up, down, padding, flip_filter, gain)
-        ctx.setting = (up, down, padding, flip_filter, gain)
-        ctx.sizes = (x.shape[3], x.shape[2], y.shape[3], y.shape[2])
+        y = _compute(x, f, setting)
+        ctx.setting, ctx.shapes = setting, (x.shape, y.shape)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (f,) = ctx.saved_tensors
-        up, down, padding, flip_filter, gain = ctx.setting
-        in_w, in_h, out_w, out_h = ctx.sizes
-        taps_x, taps_y = f.shape[-1], f.shape[0]
+        s, ((*_, in_h, in_w), (*_, out_h, out_w)) = ctx.setting, ctx.shapes
         # What the forward pass padded in front, the adjoint crops behind the turned filter; the far
         # side is what remains so that the result has the size of the input.
         back = (
-            taps_x - padding[0] - 1,
-            in_w * up[0] - out_w * down[0] + padding[0] - up[0] + 1,
-            taps_y - padding[2] - 1,
-            in_h * up[1] - out_h * down[1] + padding[2] - up[1] + 1,
+            f.shape[-1] - s.padding[0] - 1,
+            in_w * s.up[0] - out_w * s.down[0] + s.padding[0] - s.up[0] + 1,
+            f.shape[0] - s.padding[2] - 1,
+            in_h * s.up[1] - out_h * s.down[1] + s.padding[2] - s.up[1] + 1,
         )
-        grad_x = _Upfirdn2d.apply(grad, f, down, up, back, not flip_filter, gain)
-        return grad_x, None, None, None, None, None, None
+        adjoint = Resampling(s.down, s.up, back, not s.flip_filter, s.gain)
+        return _Upfirdn2d.apply(grad, f, adjoint), None, None
 
 
-def _compute(
-    x: Tensor,
-    f: Tensor,
-    up: tuple[int, int],
-    down: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    flip_filter: bool,
-    gain: float,
-) -> Tensor:
+def _compute(x: Tensor, f: Tensor, setting: Resampling) -> Tensor:
     """Run the backend that this process uses for such tensors."""
     kernels = backends.kernels_for(x) if x.numel() > 0 else None
     if kernels is None:
-        return upfirdn2d_plain(x, f, up, down, padding, flip_filter, gain)
-    before, size = (padding[0], padding[2]), _result_size(x, f, up, down, padding)
-    turned = not flip_filter
+        return upfirdn2d_plain(x, f, setting)
     if f.ndim == 2:
-        return kernels.upfirdn2d(x, f, up, down, before, size, is_turned=turned, gain=gain)
-    column, row, half = f[:, None], f[None, :], (x.shape[3], size[1])
-    x = kernels.upfirdn2d(
-        x, column, (1, up[1]), (1, down[1]), (0, before[1]), half, is_turned=turned, gain=gain
-    )
-    return kernels.upfirdn2d(
-        x, row, (up[0], 1), (down[0], 1), (before[0], 0), size, is_turned=turned, gain=1.0
-    )
+        return kernels.upfirdn2d(x, f, setting)
+    (up_x, up_y), (down_x, down_y), (x0, x1, y0, y1) = setting.up, setting.down, setting.padding
+    columns = replace(setting, up=(1, up_y), down=(1, down_y), padding=(0, 0, y0, y1))
+    rows = replace(setting, up=(up_x, 1), down=(down_x, 1), padding=(x0, x1, 0, 0), gain=1.0)
+    return kernels.upfirdn2d(kernels.upfirdn2d(x, f[:, None], columns), f[None, :], rows)
 
 
-def upfirdn2d_plain(
-    x: Tensor,
-    f: Tensor,
-    up: tuple[int, int],
-    down: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    flip_filter: bool,
-    gain: float,
-) -> Tensor:
-    """Compute `upfirdn2d` with PyTorch's own operations.
-
-    Args: as there, with pairs and four paddings spelt out.
-    """
-    x = _insert_zeros(x, up)
-    x = F.pad(x, list(padding)) if any(padding) else x
-    f = (f if flip_filter else f.flip(list(range(f.ndim)))).to(x.dtype)
+def upfirdn2d_plain(x: Tensor, f: Tensor, setting: Resampling) -> Tensor:
+    """Compute `upfirdn2d` with PyTorch's own operations."""
+    x = _insert_zeros(x, setting.up)
+    x = F.pad(x, list(setting.padding)) if any(setting.padding) else x
+    f = (f if setting.flip_filter else f.flip(list(range(f.ndim)))).to(x.dtype)
+    down_x, down_y = setting.down
     if f.ndim == 2:
-        return _depthwise(x, f * gain, (down[1], down[0]))
-    x = _depthwise(x, f[None, :] * gain, (1, down[0]))
-    return _depthwise(x, f[:, None], (down[1], 1))
-
-
-def _result_size(
-    x: Tensor,
-    f: Tensor,
-    up: tuple[int, int],
-    down: tuple[int, int],
-    padding: tuple[int, int, int, int],
-) -> tuple[int, int]:
-    """Return width and height."""
-    width = x.shape[3] * up[0] + padding[0] + padding[1] - f.shape[-1]
-    height = x.shape[2] * up[1] + padding[2] + padding[3] - f.shape[0]
-    return width // down[0] + 1, height // down[1] + 1
+        return _depthwise(x, f * setting.gain, (down_y, down_x))
+    x = _depthwise(x, f[None, :] * setting.gain, (1, down_x))
+    return _depthwise(x, f[:, None], (down_y, 1))
 
 
 def _depthwise(x: Tensor, kernel: Tensor, stride: tuple[int, int]) -> Tensor:
