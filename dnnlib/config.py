@@ -35,7 +35,9 @@ def from_dict(cls: type[Config], content: Mapping[str, Any], where: str = "confi
         if key not in fields:
             raise ValueError(f"{where}: unknown key {shorten(key)}{suggest(str(key)[:80], fields)}")
     missing = [
-        name for name, field in fields.items() if name not in content and _is_required(field)
+        name
+        for name, field in fields.items()
+        if name not in content and field.default is field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise ValueError(f"{where}: missing {', '.join(missing)}")
@@ -51,10 +53,6 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _plain(value: Any) -> Any:
@@ -85,7 +83,11 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if origin is dict or hint is dict:
         return _typed_mapping(arguments, value, where)
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return _typed_enum(hint, value, where)
+        try:
+            return hint(value)
+        except ValueError as error:
+            names = ", ".join(str(member.value) for member in hint)
+            raise ValueError(f"{where} must be one of {names}, got {shorten(value)}") from error
     return _typed_scalar(hint, value, where)
 
 
@@ -109,14 +111,6 @@ def _typed_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
         except ValueError:
             continue
     return _typed(options[-1], value, where)
-
-
-def _typed_enum(hint: type[Enum], value: Any, where: str) -> Enum:
-    try:
-        return hint(value)
-    except ValueError as error:
-        names = ", ".join(str(member.value) for member in hint)
-        raise ValueError(f"{where} must be one of {names}, got {shorten(value)}") from error
 
 
 def _typed_scalar(hint: Any, value: Any, where: str) -> Any:

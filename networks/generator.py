@@ -225,37 +225,24 @@ class SynthesisBlock(nn.Module):
         """
         is_half = self.is_half and ws.device.type == "cuda"
         dtype = self.half_dtype if is_half else torch.float32
+        noise = (noise_mode, generator)
         if x is None:
-            x, features = self._first(ws, dtype, noise_mode, generator)
+            x = self.const.to(dtype)[None].expand(ws.shape[0], -1, -1, -1)
+            first, factors = self.conv1.modulate(x, ws[:, 0])
+            x = second = self.conv1.convolve(first, factors, *noise)
+        elif self.architecture is Architecture.RESNET:
+            x = x.to(dtype)
+            first = self.conv0(x, ws[:, 0], *noise)
+            second = self.conv1(first, ws[:, 1], *noise, gain=SQRT_HALF)
+            x = self.skip(x, gain=SQRT_HALF) + second
         else:
-            x, features = self._convolve(x.to(dtype), ws, noise_mode, generator)
+            first = self.conv0(x.to(dtype), ws[:, 0], *noise)
+            x = second = self.conv1(first, ws[:, 1], *noise)
         images = {name: upsample2d(image, self.resample_filter) for name, image in images.items()}
         for name, head in self.heads.items():
             image = head(x, ws[:, self.num_convolutions]).float()
             images[name] = images[name] + image if name in images else image
-        return x, images, features
-
-    def _first(
-        self,
-        ws: Tensor,
-        dtype: torch.dtype,
-        noise_mode: NoiseMode,
-        generator: NoiseSource,
-    ) -> tuple[Tensor, list[Tensor]]:
-        x = self.const.to(dtype)[None].expand(ws.shape[0], -1, -1, -1)
-        modulated, factors = self.conv1.modulate(x, ws[:, 0])
-        x = self.conv1.convolve(modulated, factors, noise_mode, generator)
-        return x, [modulated, x]
-
-    def _convolve(
-        self, x: Tensor, ws: Tensor, noise_mode: NoiseMode, generator: NoiseSource
-    ) -> tuple[Tensor, list[Tensor]]:
-        is_resnet = self.architecture is Architecture.RESNET
-        skip = self.skip(x, gain=SQRT_HALF) if is_resnet else None
-        first = self.conv0(x, ws[:, 0], noise_mode, generator)
-        gain = SQRT_HALF if is_resnet else 1.0
-        second = self.conv1(first, ws[:, 1], noise_mode, generator, gain=gain)
-        return second if skip is None else skip + second, [first, second]
+        return x, images, [first, second]
 
 
 class Synthesis(nn.Module):

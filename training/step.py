@@ -121,7 +121,8 @@ class Iteration:
             if phase.kind is PhaseKind.D_MAIN and not fakes:
                 fakes = self._draw_fakes()
             self._accumulate(phase, reals, labels, fakes)
-            self._step(phase)
+            is_bad = self.guards[phase].step(self.state.optimizers[phase.modality or "G"])
+            self.state.statistics.report("Progress/nonfinite_steps", is_bad)
         self._advance()
 
     def _accumulate(self, phase: Phase, reals: Images, labels: Tensor, fakes: Fakes) -> None:
@@ -167,11 +168,6 @@ class Iteration:
         rngs = self._rngs(PhaseKind.D_MAIN.value, "fakes")
         parts = [latents.part(part.start, self.batch_gpu) for part in self._parts()]
         return [(self.terms.draw(part, rngs), part.c) for part in parts]
-
-    def _step(self, phase: Phase) -> None:
-        optimizer = self.state.optimizers[phase.modality or "G"]
-        is_bad = self.guards[phase].step(optimizer)
-        self.state.statistics.report("Progress/nonfinite_steps", is_bad)
 
     def _advance(self) -> None:
         """Count the iteration, adapt the augmentation and move the generator's average."""

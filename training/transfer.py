@@ -290,17 +290,13 @@ def find_checkpoint(snapshot: Snapshot, path: Path) -> dict[str, Any] | None:
         state = content
     else:
         raise ValueError(f"{place}: not a {CHECKPOINT_FORMAT}")
-    if not _is_same(snapshot, state["counters"]["nimg"], state["networks"]["G"]):
+    ours = snapshot.networks["G"].state if "G" in snapshot.networks else {}
+    theirs = state["networks"]["G"]
+    is_same = state["counters"]["nimg"] == snapshot.nimg and ours.keys() == theirs.keys()
+    if not (is_same and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())):
         _log.info("%s: of another moment than %s, not used", place, path.name)
         return None
     return {name: state[name] for name in ("optimizers", "ada", "pl_mean")}
-
-
-def _is_same(snapshot: Snapshot, nimg: int, other: Mapping[str, Tensor]) -> bool:
-    network = snapshot.networks.get("G")
-    if network is None or nimg != snapshot.nimg or network.state.keys() != other.keys():
-        return False
-    return all(torch.equal(tensor, other[name]) for name, tensor in network.state.items())
 
 
 def begin(state: TrainingState, start: Start) -> None:

@@ -73,19 +73,15 @@ class AugmentPipe(torch.nn.Module):
     def _move(self, images: Tensor, draws: Draws, p: float) -> Tensor:
         inverse = inverse_transforms(draws, self.config, p, *images.shape[2:])
         is_moved = (inverse != torch.eye(3, dtype=inverse.dtype)).any(2).any(1)
-
-        def run(some: Tensor, index: Tensor) -> Tensor:
-            return resample(some, inverse[index], self.wavelet)
-
-        return _replace_some(images, is_moved, run)
+        return _replace_some(
+            images, is_moved, lambda some, index: resample(some, inverse[index], self.wavelet)
+        )
 
     def _filter(self, images: Tensor, draws: Draws, p: float) -> Tensor:
         gains = band_gains(draws, self.config, p)
-
-        def run(some: Tensor, index: Tensor) -> Tensor:
-            return amplify(some, gains[index], self.bands)
-
-        return _replace_some(images, (gains != 1).any(1), run)
+        return _replace_some(
+            images, (gains != 1).any(1), lambda some, i: amplify(some, gains[i], self.bands)
+        )
 
 
 def _replace_some(
