@@ -30,7 +30,7 @@ def from_dict(cls: type[Config], content: Mapping[str, Any], where: str = "confi
     if not isinstance(content, Mapping):
         raise ValueError(f"{where}: expected an object of options, got {type(content).__name__}")
     hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in content:
         if key not in fields:
             raise ValueError(f"{where}: unknown key {shorten(key)}{suggest(str(key)[:80], fields)}")

@@ -68,9 +68,7 @@ class DiscriminatorBlock(nn.Module):
             image: [N, channels, H, W]; None once it has been read.
         Returns: [N, C', H/2, W/2] features and the image for the next block, or None.
         """
-        source = x if x is not None else image
-        assert source is not None, "the first block reads the image"
-        is_half = self.is_half and source.device.type == "cuda"
+        is_half = self.is_half and self.resample_filter.device.type == "cuda"
         dtype = self.half_dtype if is_half else torch.float32
         x = None if x is None else x.to(dtype)
         if image is not None:
@@ -78,7 +76,6 @@ class DiscriminatorBlock(nn.Module):
             x = y if x is None else x + y
             is_skip = self.architecture is Architecture.SKIP
             image = downsample2d(image, self.resample_filter) if is_skip else None
-        assert x is not None, "features come from the block before or from the image"
         if self.architecture is Architecture.RESNET:
             skip = self.skip(x, gain=SQRT_HALF)
             return skip + self.conv1(self.conv0(x), gain=SQRT_HALF), image
@@ -108,7 +105,6 @@ class Epilogue(nn.Module):
         if self.config.architecture is Architecture.SKIP and image is not None:
             y = self.from_image(image.float())
             x = y if x is None else x + y
-        assert x is not None, "the epilogue follows at least one block"
         x = x.float()
         if self.config.mbstd_num_channels > 0:
             x = minibatch_std(x, self.config.mbstd_group_size, self.config.mbstd_num_channels)
@@ -151,8 +147,7 @@ class Discriminator(nn.Module):
         """
         side = self.config.resolution
         check_shape("images", images, None, self.config.channels, side, side)
-        x: Tensor | None = None
-        image: Tensor | None = images
+        x, image = None, images
         for block in self.blocks.values():
             x, image = block(x, image)
         y = self.epilogue(x, image)

@@ -196,6 +196,5 @@ def save_onnx(path: Path, generator: Generator, options: GenerationOptions) -> N
     with backends.using(backends.OpBackend.PLAIN), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(fixed, kwargs=inputs, **settings)
-    assert program is not None, "the exporter by tracing returns a program"
     with files.atomic_write(path) as file:
         file.write(program.model_proto.SerializeToString())

@@ -161,7 +161,7 @@ class _BiasAct(torch.autograd.Function):
     """The whole operation; what is kept is the result where its sign tells the derivative."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, bias: Tensor | None, setting: BiasActSetting, kernels: Kernels
     ) -> Tensor:
         y = kernels.bias_act(x, bias, setting)
@@ -173,7 +173,7 @@ class _BiasAct(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         known, bias = ctx.saved_tensors
         grad_x, sums = _Slopes.apply(
             grad, None, known, bias, ctx.setting, ctx.kernels, ctx.needs_input_grad[1]
@@ -189,7 +189,7 @@ class _Slopes(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         grad: Tensor,
         shift: Tensor | None,
@@ -206,7 +206,7 @@ class _Slopes(torch.autograd.Function):
         return kernels.bias_act_slopes(grad, shift, known, bias, setting, has_sums=has_sums)
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad: Tensor | None, grad_sums: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         known, bias, first, shift = ctx.saved_tensors
@@ -230,7 +230,7 @@ class _Curvature(torch.autograd.Function):
     """A factor times the second derivative; it ends the chain, as no loss needs a third."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         factor: Tensor,
         x: Tensor,
@@ -241,5 +241,5 @@ class _Curvature(torch.autograd.Function):
         return kernels.bias_act_curvature(factor, x, bias, setting)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         raise NotImplementedError("bias_act has no third derivative; --ops=plain has")

@@ -92,7 +92,7 @@ class _Convolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, weight: Tensor, stride: int, is_adjoint: bool, kernels: CpuKernels
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -100,7 +100,7 @@ class _Convolution(torch.autograd.Function):
         return kernels.convolve(x, weight, stride, is_adjoint=is_adjoint)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
@@ -116,7 +116,7 @@ class _Kernels(torch.autograd.Function):
     """The derivative of a convolution by its kernels."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, large: Tensor, small: Tensor, stride: int, is_swapped: bool, kernels: CpuKernels
     ) -> Tensor:
         ctx.save_for_backward(large, small)
@@ -124,7 +124,7 @@ class _Kernels(torch.autograd.Function):
         return kernels.convolve_kernels(large, small, stride, is_swapped=is_swapped)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         large, small = ctx.saved_tensors
         grad_large = grad_small = None
         if ctx.needs_input_grad[0]:

@@ -32,7 +32,7 @@ def grid_sample(images: Tensor, grid: Tensor) -> Tensor:
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.image_shape = images.shape
         return F.grid_sample(
@@ -40,7 +40,7 @@ class _Lookup(torch.autograd.Function):
         )
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (grid,) = ctx.saved_tensors
         return _Adjoint.apply(grad, grid, ctx.image_shape), None
 
@@ -49,9 +49,7 @@ class _Adjoint(torch.autograd.Function):
     """Spread values at the places of the grid over the pixels that they were read from."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, values: Tensor, grid: Tensor, image_shape: torch.Size
-    ) -> Tensor:
+    def forward(ctx: Any, values: Tensor, grid: Tensor, image_shape: torch.Size) -> Tensor:
         ctx.save_for_backward(grid)
         # The native operation wants the images, of which it only needs the shape here.
         images = values.new_zeros([1]).expand(image_shape)
@@ -61,6 +59,6 @@ class _Adjoint(torch.autograd.Function):
         return spread
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (grid,) = ctx.saved_tensors
         return _Lookup.apply(grad, grid), None, None

@@ -142,14 +142,14 @@ class _Upfirdn2d(torch.autograd.Function):
     """The operation with itself as derivative; the filter takes no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, f: Tensor, setting: Resampling) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, f: Tensor, setting: Resampling) -> Tensor:
         ctx.save_for_backward(f)
         y = _compute(x, f, setting)
         ctx.setting, ctx.shapes = setting, (x.shape, y.shape)
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (f,) = ctx.saved_tensors
         s, ((*_, in_h, in_w), (*_, out_h, out_w)) = ctx.setting, ctx.shapes
         # What the forward pass padded in front, the adjoint crops behind the turned filter; the far
