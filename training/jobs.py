@@ -54,11 +54,6 @@ class TrainingRun(Job):
     start: Start | None
     prepare_metrics: PrepareMetrics | None = None
 
-    @property
-    def device(self) -> torch.device:
-        """Return the device of this process."""
-        return torch.device(self.run_config.device)
-
     def describe(self) -> dict[str, Any]:
         """Return the resolved configuration."""
         return {
@@ -66,7 +61,7 @@ class TrainingRun(Job):
             "settings": configs.to_dict(self.run_config),
         }
 
-    def find_folder(self, *, fresh: bool = False) -> runs.OutputFolder:
+    def _find_folder(self, *, fresh: bool = False) -> runs.OutputFolder:
         """Return the folder of this run, an earlier one or a new one."""
         name = _run_name(self.options, self.dataset.name, self.config.batch)
         return runs.find_run(self.options.outdir, name, **self.describe(), fresh=fresh)
@@ -86,22 +81,23 @@ class TrainingRun(Job):
         if resume is not None and self.start is None:
             path = find_snapshot(resume, progress=functools.partial(progress, unit="B"))
             job = _plan(self.options, self.dataset, path, self.prepare_metrics)
-        job.train(progress, job.load_metrics(may_fetch=True))
+        job.train(progress)
 
-    def train(self, progress: Progress, evaluate: SnapshotEvaluator | None = None) -> bool:
+    def train(self, progress: Progress) -> bool:
         """Train in the run's folder.
 
         Returns: True when the run is complete, False when a signal stopped it.
         """
-        with init_distributed(self.device) as world, contextlib.ExitStack() as stack:
+        evaluate, device = self.load_metrics(may_fetch=True), torch.device(self.run_config.device)
+        with init_distributed(device) as world, contextlib.ExitStack() as stack:
             if world.is_first:
-                folder = self.find_folder(fresh=self.options.fresh)
+                folder = self._find_folder(fresh=self.options.fresh)
                 stack.enter_context(folder.at_work())
                 cli.start_logging(folder.path / "log.txt")
                 world.barrier()
             else:
                 world.barrier()
-                folder = self.find_folder()
+                folder = self._find_folder()
                 if folder.is_new:
                     raise ValueError(
                         f"--outdir {self.options.outdir}: must be a folder that all processes see"

@@ -50,7 +50,7 @@ def go(data, outdir, *, metrics=METRICS, stop_at=None, **changes):
 
     prepare_metrics = partial(prepare_snapshot_metrics, metrics, "standin", Path(data))
     plan = prepare(options, prepare_metrics if metrics else None)
-    plan.train(progress, plan.load_metrics(may_fetch=True))
+    plan.train(progress)
     return run_folder(outdir)
 
 
