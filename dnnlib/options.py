@@ -123,11 +123,7 @@ class Declaration:
 
 
 def option(default: Any = dataclasses.MISSING, **declared: Any) -> Any:
-    """Declare a dataclass field that is an option; the keywords are those of `Declaration`.
-
-    Args:
-        default: without one the option is required.
-    """
+    """Declare a field that is an option, required without a default; see `Declaration`."""
     return dataclasses.field(default=default, metadata={KEY: Declaration(**declared)})
 
 

@@ -167,12 +167,7 @@ def find_run(
 ) -> OutputFolder:
     """Return the newest numbered folder with this identity, or a new one; nothing is written.
 
-    Args:
-        outdir: holds folders NNNNN-description; may be absent.
-        description: of a new folder's name.
-        identity: plain values.
-        settings: recorded besides.
-        fresh: start another run even where there is one.
+    Folders are called NNNNN-description; `fresh` starts another run even where there is one.
     """
     number = max(map(_number, _numbered(outdir)), default=-1) + 1
     folder = OutputFolder(

@@ -177,7 +177,7 @@ def save_onnx(path: Path, generator: Generator, options: GenerationOptions) -> N
     Args:
         path: of the file.
         generator: on the CPU, without 16-bit blocks.
-        options: truncation and noise, which become part of the graph.
+        options: truncation and noise become part of the graph.
     """
     config = generator.config
     widths = {"z": config.z_dim, "c": config.c_dim}

@@ -163,11 +163,7 @@ class Sampler:
         return {name: torch.cat([part[name] for part in parts]).cpu() for name in self.modalities}
 
     def features(self, ws: Tensor) -> Iterator[FeatureSample]:
-        """Yield one sample after the other with its feature maps.
-
-        Args:
-            ws: [N, L, w_dim] float32.
-        """
+        """Yield one sample after the other, with its feature maps, of ws [N, L, w_dim] float32."""
         for index, count in self._micro_batches(len(ws)):
             with torch.inference_mode():
                 images, maps = self.generator.synthesis.with_features(
@@ -289,7 +285,6 @@ def load_sampler(
         data: data set whose labels are the conditions of a conditional network.
         truncation: 1 leaves w as it is.
         seed: of latents, conditions and noise.
-        device: "cpu" or "cuda:N".
         use_raw_g: sample from G instead of its average.
     Raises: FileNotFoundError; ValueError naming the snapshot or the labels that do not fit it.
     """

@@ -137,7 +137,6 @@ def load_generator(
 
     Args:
         path: of the snapshot, ours or published.
-        device: to compute on.
         use_raw_g: take G instead of its average G_ema.
         fp32: compute in 32 bits on CUDA too.
     Raises: as `load_snapshot`; ValueError where the file has no such generator.

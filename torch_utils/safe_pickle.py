@@ -115,10 +115,8 @@ def load_archive(
 ) -> Any:
     """Read plain containers and tensors that `torch.save` wrote, also in its form without zip.
 
-    Args:
-        path: of the file.
-        device: where the tensors go.
-        keys: types of the keys of dicts.
+    Tensors go to `device`; the keys of dicts must be of the types `keys`.
+
     Raises: FileNotFoundError; ValueError, naming the file, for another, damaged or hostile one.
     """
     path = _existing(path)

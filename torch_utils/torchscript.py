@@ -12,9 +12,6 @@ import torch
 def load_torchscript(path: Path, device: torch.device | str) -> torch.jit.ScriptModule:
     """Read a module that is only used, not trained.
 
-    Args:
-        path: the file.
-        device: where to compute.
     Raises: FileNotFoundError; ValueError where the file is no TorchScript module.
     """
     if not path.is_file():

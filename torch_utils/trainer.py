@@ -374,13 +374,8 @@ class Trainer:
 def train(
     task: Task, output: OutputFolder, cadence: Cadence, *, progress: Progress | None = None
 ) -> dict[str, Any] | None:
-    """Train in an output folder that no other process works in, and export the networks.
+    """Train in an output folder that is not finished, from its checkpoint on, and export.
 
-    Args:
-        task: what is trained.
-        output: folder that is not finished; a checkpoint in it is continued.
-        cadence: how often it writes.
-        progress: shows the steps.
     Returns: what the folder's record says of the result, {} in other processes than the first, or
         None after a signal: the same call continues.
     Raises: ValueError where another run is at work in the folder; see also `Trainer.run`.
@@ -400,12 +395,7 @@ def train(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingJob(FolderJob):
-    """A training whose options were checked.
-
-    Attributes:
-        task: what is trained.
-        cadence: how often it writes.
-    """
+    """A training whose options were checked."""
 
     task: Task
     cadence: Cadence
@@ -422,13 +412,7 @@ class TrainingJob(FolderJob):
     ) -> "TrainingJob":
         """Return the training of a task in its folder, which is looked at but not written to.
 
-        Args:
-            task: what is trained.
-            options: where, and how often it writes.
-            identity: plain values that decide what is learned.
-            row_steps: steps between rows of stats.jsonl.
-            facts: what --dry-run tells besides.
-        Raises: ValueError where the folder holds anything else.
+        Raises: ValueError where the folder was made with another identity or holds anything else.
         """
         return cls(
             task=task,
@@ -488,11 +472,8 @@ def ignore_stop_signals(_worker: int) -> None:
 class _Records:
     """Appends rows to stats.jsonl, and shows them in TensorBoard.
 
-    Args:
-        folder: of the file.
-        rows: to keep of an earlier process; what lies behind the last checkpoint is dropped.
-        shown: place of the last of them in TensorBoard.
-        has_tensorboard: write TensorBoard's files too.
+    Of an earlier process, so many `rows` are kept, the last of which TensorBoard has at `shown`;
+    what lies behind the last checkpoint is dropped.
     """
 
     def __init__(self, folder: Path, rows: int, shown: int, *, has_tensorboard: bool) -> None:

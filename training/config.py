@@ -139,9 +139,7 @@ def resolve(
 
     Args:
         options: as the user gave them.
-        data: the data set.
-        resolution: of its images.
-        c_dim: width of its labels; 0 without.
+        data, resolution, c_dim: of the data set.
         device: resolved name, "cpu" or "cuda:N".
         resume_hash: SHA-256 of the snapshot to start from, or its address while it is not here.
     Returns: what is computed, and how long and where.

@@ -45,8 +45,7 @@ def draw_latents(
     Args:
         generator: whose widths and layers count.
         labels: [n, c_dim] float32 on the device that computes.
-        batch: number of samples over all processes.
-        world: of whose processes this one gets its rows.
+        batch: number of samples over all processes, of which this one gets its rows.
         style_mixing: probability that the batch mixes two latents.
         random: on the CPU.
     Source: style mixing: Karras et al. 2019 (arXiv:1812.04948), section 3.1.

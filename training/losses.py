@@ -82,13 +82,7 @@ class Rngs:
 
 
 class LossTerms:
-    """Terms of the loss; each method returns one value a sample.
-
-    Args:
-        loss: weights.
-        state: networks, ADA strengths and statistics.
-        augment: the augmentation pipe.
-    """
+    """Terms of the loss; each method returns one value a sample and reports it."""
 
     def __init__(self, loss: LossConfig, state: TrainingState, augment: AugmentPipe) -> None:
         self.loss, self.state, self.augment = loss, state, augment

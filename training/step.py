@@ -76,13 +76,9 @@ def build_phases(modalities: Sequence[str], loss: LossConfig) -> tuple[Phase, ..
 
 
 class Iteration:
-    """Runs iterations on a state.
+    """Runs iterations on a state, with `batch_gpu` images at once on a device.
 
-    Args:
-        config: the run's configuration.
-        state: what is trained.
-        batch_gpu: images at once on a device.
-        labels: [n, c_dim] float32 labels of the data set, from which conditions are drawn.
+    Conditions are drawn from `labels`, [n, c_dim] float32.
     """
 
     def __init__(

@@ -61,10 +61,7 @@ def grid_size(resolution: int, modalities: int) -> tuple[int, int]:
 class SampleGrid:
     """The fixed latents and conditions whose images show how training proceeds.
 
-    Args:
-        dataset: whose labels are the conditions; its first pairs fill the grid of reals.
-        generator: whose widths the latents have.
-        seed: of the latents.
+    The data set's labels are the conditions, and its first pairs fill the grid of reals.
     """
 
     def __init__(self, dataset: PairDataset, generator: Generator, seed: int) -> None:

@@ -50,8 +50,7 @@ def find_snapshot(
 
     Args:
         resume: as the user gave it.
-        may_fetch: fetch what is not on disk.
-        progress: shows what has come.
+        may_fetch: fetch what is not on disk; `progress` shows what has come.
     Returns: the file; None for one that would have to be fetched.
     Raises: FileNotFoundError; ValueError naming address and place where fetching fails.
     """
@@ -149,15 +148,9 @@ def _check_fit(
     where: str,
     left_out: Sequence[str],
 ) -> None:
-    """Check that a network of a run can start with some tensors.
+    """Check that a network of a run can start with tensors made from a snapshot's of `source`.
 
-    Args:
-        tensors: to start with.
-        config: of the run's network.
-        source: of the snapshot's, from which the tensors were made.
-        where: option, file and network, for messages.
-        left_out: parts of the names of tensors that may be absent.
-    Raises: ValueError that names what does not fit and the option to change.
+    Those whose names have a part in `left_out` may be absent.
     """
     if source.resolution != config.resolution:
         raise ValueError(

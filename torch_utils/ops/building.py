@@ -79,9 +79,8 @@ def cache_root() -> Path:
 def load(recipe: Recipe, root: Path | None = None) -> ctypes.CDLL:
     """Return a library's functions, compiled now unless they are there from before.
 
-    Args:
-        recipe: what to build.
-        root: folder that keeps libraries; None is `cache_root()`.
+    `root` is the folder that keeps libraries, by default `cache_root()`.
+
     Raises: BuildError, also where the system does not load the library, as from a disk that forbids
         execution, or where the CUDA runtime that it was linked with is not here.
     """

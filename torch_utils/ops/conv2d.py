@@ -66,10 +66,7 @@ def _matrix_product(x: Tensor, weight: Tensor) -> Tensor:
 def _fast_kernels(x: Tensor, weight: Tensor, height: int, width: int) -> CpuKernels | None:
     """Return the kernels for 3x3 convolutions that are worth it, or None.
 
-    Args:
-        x: images.
-        weight: kernels.
-        height, width: of the images on the smaller side.
+    `height` and `width` are those of the images on the smaller side.
     """
     has_panels = weight.shape[0] % CHANNEL_MULTIPLE == weight.shape[1] % CHANNEL_MULTIPLE == 0
     tiles = x.shape[0] * -(-height // _TILE) * -(-width // _TILE)
