@@ -52,24 +52,15 @@ class Draws:
     Args:
         count: samples in the batch.
         generator: on the CPU; moves on by the same amount for every sample.
-        percentile: None, or a number between 0 and 1 that stands in for every value (not for the
-            switches), for comparison with the published pipe's `debug_percentile`: normal values
-            then lack their factor √2, and the rotation after `aniso` is 0, as there.
     """
 
-    def __init__(
-        self, count: int, generator: torch.Generator, percentile: float | None = None
-    ) -> None:
+    def __init__(self, count: int, generator: torch.Generator) -> None:
         numbers = torch.rand(
             count, len(Draw), 2, generator=generator, dtype=torch.float64, device="cpu"
         )
         self._switches, self._values = numbers[:, :, 0], numbers[:, :, 1]
         self._seeds = (self._values[:, Draw.NOISE_SEED] * 2**_SEED_BITS).long()
         self._normal_scale = math.sqrt(2)
-        if percentile is not None:
-            self._values = torch.full_like(self._values, percentile)
-            self._values[:, Draw.ROTATE_AFTER] = 0.5
-            self._normal_scale = 1.0
 
     def is_on(self, draw: Draw, probability: float) -> Tensor:
         """Return [N] bool, each True with `probability` (above 1 counts as 1)."""

@@ -33,13 +33,7 @@ class AugmentPipe(torch.nn.Module):
         self.register_buffer("wavelet", setup_filter(SYM6, separable=True), persistent=False)
         self.register_buffer("bands", band_filters(), persistent=False)
 
-    def forward(
-        self,
-        images: Tensor,
-        p: float,
-        generator: torch.Generator,
-        percentile: float | None = None,
-    ) -> Tensor:
+    def forward(self, images: Tensor, p: float, generator: torch.Generator) -> Tensor:
         """Return the batch with random changes.
 
         Args:
@@ -47,16 +41,16 @@ class AugmentPipe(torch.nn.Module):
             p: strength, 0..1; 0 returns `images` itself and draws nothing.
             generator: on the CPU, wherever the images are. Two calls with halves of a batch draw
                 what one call with the whole draws.
-            percentile: only for tests; see Draws.
         Returns: [N, C, H, W], dtype and device of `images`, twice differentiable.
-        Raises: ValueError for another shape, p or percentile out of range, or a generator that is
-            not on the CPU.
+        Raises: ValueError for another shape, p out of range, or a generator that is not on
+            the CPU.
         """
-        _check_arguments(images, p, generator, percentile)
+        _check_arguments(images, p, generator)
+        return images if p == 0 else self.change(images, Draws(len(images), generator), p)
+
+    def change(self, images: Tensor, draws: Draws, p: float) -> Tensor:
+        """Return the batch with the changes that have been drawn for it."""
         config = self.config
-        if p == 0:
-            return images
-        draws = Draws(len(images), generator, percentile)
         if config.has_geometry:
             images = self._move(images, draws, p)
         if config.has_color:
@@ -97,9 +91,7 @@ def _replace_some(
     return images.index_copy(0, place, run(images.index_select(0, place), index))
 
 
-def _check_arguments(
-    images: Tensor, p: float, generator: torch.Generator, percentile: float | None
-) -> None:
+def _check_arguments(images: Tensor, p: float, generator: torch.Generator) -> None:
     if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < 2:
         raise ValueError(
             "images must be [N, C, H, W] with 1 or 3 channels and at least 2 pixels a side, "
@@ -111,5 +103,3 @@ def _check_arguments(
         raise ValueError(f"p must be 0..1, got {p}")
     if generator.device.type != "cpu":
         raise ValueError(f"generator must be on the CPU, got {generator.device}")
-    if percentile is not None and not 0 < percentile < 1:
-        raise ValueError(f"percentile must be above 0 and below 1, got {percentile}")
