@@ -5,6 +5,7 @@ from enum import StrEnum
 from reprlib import repr as shorten
 from typing import Any
 
+import torch
 from torch import nn
 
 from data.modalities import MODALITIES
@@ -122,6 +123,11 @@ class NetworkConfig:
         """Tell whether the block of that side may compute in 16 bits."""
         smallest = max(2 ** (self.resolution.bit_length() - self.num_fp16_res), 8)
         return self.num_fp16_res > 0 and resolution >= smallest
+
+    def dtype_at(self, resolution: int, device: torch.device) -> torch.dtype:
+        """Return in what the block of that side computes."""
+        is_half = device.type == "cuda" and self.is_half_at(resolution)
+        return getattr(torch, self.half_dtype.value) if is_half else torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)

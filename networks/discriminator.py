@@ -43,9 +43,7 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, resolution: int, config: DiscriminatorConfig) -> None:
         super().__init__()
-        self.architecture = config.architecture
-        self.half_dtype = getattr(torch, config.half_dtype.value)
-        self.is_half = config.is_half_at(resolution)
+        self.config, self.resolution, self.architecture = config, resolution, config.architecture
         inner, out = config.channels_at(resolution), config.channels_at(resolution // 2)
         common = {"resample_filter": config.resample_filter}
         clamped = {"activation": config.activation, "conv_clamp": config.conv_clamp, **common}
@@ -68,8 +66,7 @@ class DiscriminatorBlock(nn.Module):
             image: [N, channels, H, W]; None once it has been read.
         Returns: [N, C', H/2, W/2] features and the image for the next block, or None.
         """
-        is_half = self.is_half and self.resample_filter.device.type == "cuda"
-        dtype = self.half_dtype if is_half else torch.float32
+        dtype = self.config.dtype_at(self.resolution, self.resample_filter.device)
         x = None if x is None else x.to(dtype)
         if image is not None:
             y = self.from_image(image.to(dtype))

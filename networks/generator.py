@@ -177,10 +177,8 @@ class SynthesisBlock(nn.Module):
 
     def __init__(self, resolution: int, config: GeneratorConfig) -> None:
         super().__init__()
-        self.architecture = config.architecture
+        self.config, self.resolution, self.architecture = config, resolution, config.architecture
         self.is_first, self.is_last = resolution == 4, resolution == config.resolution
-        self.half_dtype = getattr(torch, config.half_dtype.value)
-        self.is_half = config.is_half_at(resolution)
         out = config.channels_at(resolution)
         if self.is_first:
             self.const = nn.Parameter(torch.randn([out, 4, 4]))
@@ -223,9 +221,7 @@ class SynthesisBlock(nn.Module):
             generator: source of random noise.
         Returns: features [N, O, H, W], images [N, C, H, W], and the block's two feature maps.
         """
-        is_half = self.is_half and ws.device.type == "cuda"
-        dtype = self.half_dtype if is_half else torch.float32
-        noise = (noise_mode, generator)
+        dtype, noise = self.config.dtype_at(self.resolution, ws.device), (noise_mode, generator)
         if x is None:
             x = self.const.to(dtype)[None].expand(ws.shape[0], -1, -1, -1)
             first, factors = self.conv1.modulate(x, ws[:, 0])

@@ -14,9 +14,9 @@ from torch_utils.ops.upfirdn2d import setup_filter
 SQRT_HALF = math.sqrt(0.5)
 
 
-def normalize_second_moment(x: Tensor, eps: float = 1e-8) -> Tensor:
+def normalize_second_moment(x: Tensor) -> Tensor:
     """Scale each row to mean square 1. x: [N, D] -> [N, D]. Source: arXiv:1812.04948, section 2."""
-    return x * (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
 def scaled_clamp(clamp: float | None, gain: float) -> float | None:
