@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.config import MappingConfig
+from torch_utils.checks import check_shape
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import setup_filter
@@ -141,9 +142,11 @@ class Mapping(nn.Module):
         """
         parts = []
         if self.z_dim > 0:
-            parts.append(normalize_second_moment(_checked("z", z, self.z_dim)))
+            check_shape("z", z, None, self.z_dim)
+            parts.append(normalize_second_moment(z.float()))
         if self.c_dim > 0:
-            parts.append(normalize_second_moment(self.embed(_checked("c", c, self.c_dim))))
+            check_shape("c", c, None, self.c_dim)
+            parts.append(normalize_second_moment(self.embed(c.float())))
         x = torch.cat(parts, dim=1)
         for index in range(self.config.layers):
             x = self.get_submodule(f"fc{index}")(x)
@@ -153,10 +156,3 @@ class Mapping(nn.Module):
     def update_w_avg(self, mean: Tensor) -> None:
         """Move the running mean of w towards `mean` [w_dim], that of a batch."""
         self.w_avg.copy_(mean.lerp(self.w_avg, self.config.w_avg_beta))
-
-
-def _checked(name: str, value: Tensor | None, width: int) -> Tensor:
-    if value is None or value.ndim != 2 or value.shape[1] != width:
-        got = "nothing" if value is None else str(list(value.shape))
-        raise ValueError(f"{name} must be [N, {width}], got {got}")
-    return value.float()

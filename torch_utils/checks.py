@@ -3,12 +3,14 @@
 from torch import Tensor
 
 
-def check_shape(name: str, tensor: Tensor, *expected: int | None) -> None:
+def check_shape(name: str, tensor: Tensor | None, *expected: int | None) -> None:
     """Raise ValueError unless `tensor` has the expected shape; None stands for any length."""
-    shape = tuple(tensor.shape)
-    fits = len(shape) == len(expected) and all(
-        wanted is None or wanted == got for wanted, got in zip(expected, shape, strict=True)
-    )
-    if not fits:
+    shape = None if tensor is None else list(tensor.shape)
+    if (
+        shape is None
+        or len(shape) != len(expected)
+        or any(wanted not in (None, got) for wanted, got in zip(expected, shape, strict=True))
+    ):
         wanted_text = ", ".join("*" if wanted is None else str(wanted) for wanted in expected)
-        raise ValueError(f"{name} must have shape [{wanted_text}], got {list(shape)}")
+        found = "nothing" if shape is None else shape
+        raise ValueError(f"{name} must have shape [{wanted_text}], got {found}")

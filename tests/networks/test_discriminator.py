@@ -198,5 +198,5 @@ def test_images_of_another_shape_are_refused(shape):
 
 def test_missing_condition_is_refused():
     config = small_discriminator_config(c_dim=5, mapping=MappingConfig(layers=1))
-    with pytest.raises(ValueError, match=r"c must be \[N, 5\], got nothing"):
+    with pytest.raises(ValueError, match=r"c must have shape \[\*, 5\], got nothing"):
         Discriminator(config)(torch.zeros(2, 3, 16, 16))

@@ -293,11 +293,11 @@ def test_a_network_without_noise_has_no_noise_tensors():
 def test_bad_inputs_are_refused():
     generator = Generator(small_generator_config(c_dim=3))
     z, c = random(2, 8), random(2, 3)
-    with pytest.raises(ValueError, match=r"z must be \[N, 8\], got \[2, 9\]"):
+    with pytest.raises(ValueError, match=r"z must have shape \[\*, 8\], got \[2, 9\]"):
         generator.map(random(2, 9), c)
-    with pytest.raises(ValueError, match=r"c must be \[N, 3\], got nothing"):
+    with pytest.raises(ValueError, match=r"c must have shape \[\*, 3\], got nothing"):
         generator.map(z)
-    with pytest.raises(ValueError, match=r"c must be \[N, 3\], got \[3\]"):
+    with pytest.raises(ValueError, match=r"c must have shape \[\*, 3\], got \[3\]"):
         generator.map(z, c[0])
     with pytest.raises(ValueError, match=r"ws must have shape \[\*, 6, 12\], got \[2, 5, 12\]"):
         generator.synthesis(random(2, 5, 12))
