@@ -280,10 +280,7 @@ def _load_config(context: click.Context, _parameter: click.Parameter, path: Path
         content = files.read_json(path)
         if not isinstance(content, dict):
             raise ValueError(f"--config {path}: expected an object of options")
-        context.default_map = {
-            **(context.default_map or {}),
-            **_by_parameter(context, path, content),
-        }
+        context.default_map = _by_parameter(context, path, content)
 
 
 def _by_parameter(context: click.Context, path: Path, content: dict[str, Any]) -> dict[str, Any]:
