@@ -25,10 +25,9 @@ class Latents:
     c: Tensor
     cutoff: int
 
-    def part(self, start: int, count: int) -> "Latents":
-        """Return `count` samples from `start` on."""
-        end = start + count
-        return Latents(self.z[start:end], self.z_mix[start:end], self.c[start:end], self.cutoff)
+    def part(self, rows: slice) -> "Latents":
+        """Return some of the samples."""
+        return Latents(self.z[rows], self.z_mix[rows], self.c[rows], self.cutoff)
 
 
 def draw_latents(

@@ -103,7 +103,7 @@ class LossTerms:
         Source: Karras et al. 2020 (arXiv:1912.04958), equation 4.
         """
         count = max(len(latents.z) // self.loss.pl_batch_shrink, 1)
-        ws, _ = mixed_ws(self.state.generator, latents.part(0, count))
+        ws, _ = mixed_ws(self.state.generator, latents.part(slice(count)))
         images = self.state.generator.synthesis(ws, generator=rngs.noise)
         directions = {
             name: torch.randn(image.shape, generator=rngs.noise, device=image.device)

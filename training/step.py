@@ -141,8 +141,7 @@ class Iteration:
         compute = self.terms.generator if is_main else self.terms.path_length
         with _untrained(self.state.discriminators.values()):
             for part in self._parts():
-                some = latents.part(part.start, self.batch_gpu)
-                self._backward(compute(some, rngs) * phase.interval)
+                self._backward(compute(latents.part(part), rngs) * phase.interval)
 
     def _discriminate_both(
         self, name: str, real: Tensor, c: Tensor, fake: tuple[Images, Tensor], rngs: Rngs
@@ -162,7 +161,7 @@ class Iteration:
         """Draw the images of a discriminator step once, for all discriminators."""
         latents = self._latents(PhaseKind.D_MAIN)
         rngs = self._rngs(PhaseKind.D_MAIN.value, "fakes")
-        parts = [latents.part(part.start, self.batch_gpu) for part in self._parts()]
+        parts = [latents.part(part) for part in self._parts()]
         return [(self.terms.draw(part, rngs), part.c) for part in parts]
 
     def _advance(self) -> None:

@@ -76,7 +76,7 @@ def test_processes_share_the_batch_of_one(generator):
 
 def test_parts_are_slices(generator):
     latents = draw(generator)
-    part = latents.part(2, 3)
+    part = latents.part(slice(2, 5))
     assert torch.equal(part.z, latents.z[2:5])
     assert torch.equal(part.z_mix, latents.z_mix[2:5])
     assert torch.equal(part.c, latents.c[2:5])
