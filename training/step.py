@@ -88,7 +88,6 @@ class Iteration:
         self.share, self.batch_gpu = self.world.per_rank(config.batch), batch_gpu
         self.labels = labels.to(self.device)
         self.terms = LossTerms(config.loss, state, AugmentPipe(config.augment).to(self.device))
-        self.signs = self._no_signs()
         self.phases = build_phases(tuple(state.discriminators), config.loss)
         self.guards = {
             phase: GuardedStep(
@@ -111,6 +110,7 @@ class Iteration:
         names = tuple(self.state.discriminators)
         reals = {name: to_float(self._moved(batch[name])) for name in names}
         labels = self._moved(batch["label"])
+        self.signs = {name: torch.zeros([], device=self.device) for name in names}
         phases = [phase for phase in self.phases if phase.runs_at(self.state.step)]
         fakes: Fakes = []
         for phase in phases:
@@ -171,7 +171,6 @@ class Iteration:
         state.step += 1
         for name, controller in state.ada.items():
             controller.update(self.world.sum(self.signs[name]), config.batch)
-        self.signs = self._no_signs()
         beta = ema_beta(
             batch=config.batch,
             nimg=state.nimg,
@@ -179,9 +178,6 @@ class Iteration:
             rampup=config.ema_rampup,
         )
         update_ema(state.ema, state.generator, beta)
-
-    def _no_signs(self) -> dict[str, Tensor]:
-        return {name: torch.zeros([], device=self.device) for name in self.state.discriminators}
 
     def _parts(self) -> list[slice]:
         size = self.batch_gpu
