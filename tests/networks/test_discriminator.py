@@ -16,13 +16,10 @@ from tests.helpers.networks import (
     random_network,
     small_discriminator_config,
 )
+from tests.helpers.tensors import random
 
 DUAL = {"rgb": 3, "nir": 1}
 SETS = ("dual_32", "dual_cond_32", "single_32", "sg3_32")
-
-
-def random(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 # Golden values

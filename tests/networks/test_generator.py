@@ -16,14 +16,11 @@ from tests.helpers.networks import (
     random_network,
     small_generator_config,
 )
+from tests.helpers.tensors import random
 
 DUAL = {"rgb": 3, "nir": 1}
 SINGLE = {"rgb": 3}
 SETS = {"dual_32": DUAL, "dual_cond_32": DUAL, "single_32": SINGLE, "sg3_32": SINGLE}
-
-
-def random(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 # Golden values

@@ -6,13 +6,10 @@ import torch
 from networks.config import Architecture, GeneratorConfig, MappingConfig
 from networks.generator import Generator
 from tests.helpers.networks import random_network, small_generator_config
+from tests.helpers.tensors import random
 from torch_utils.ops.upfirdn2d import downsample2d, upsample2d
 
 SINGLE = {"rgb": 3}
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def on_meta(**options):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.helpers.golden import assert_golden, read_shared, read_small
+from tests.helpers.tensors import random64 as random
 from torch_utils.ops import backends
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act, scale_noise_bias_act
 
@@ -30,10 +31,6 @@ CLOSED_FORMS = {
     "softplus": (lambda x, _: np.log(1 + np.exp(x)), 1, 0),
     "swish": (lambda x, _: x / (1 + np.exp(-x)), ROOT2, 0),
 }
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def run_case(case, x):

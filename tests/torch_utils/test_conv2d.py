@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.helpers.tensors import random
 from torch_utils.ops import backends
-from torch_utils.ops import conv2d as module
 from torch_utils.ops.conv2d import conv2d, conv_transpose2d
 
 FIRST_TO_SECOND = [  # name, our function, PyTorch's, images, kernels
@@ -22,10 +22,6 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 pytestmark = pytest.mark.skipif(
     backends.kernels_for(torch.zeros(1)) is None, reason="no C++ compiler"
 )
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def derivatives(function, x, weight):
@@ -135,7 +131,3 @@ def test_the_plain_form_can_be_chosen(used):
     with backends.using("plain"):
         assert torch.equal(conv2d(x, weight, padding=1), F.conv2d(x, weight, padding=1))
     assert used == []
-
-
-def test_one_tile_is_four_pixels():
-    assert module._TILE == 4  # as kTile in convolution.cpp

@@ -8,15 +8,12 @@ import torch
 
 from tests.helpers import naive_ops
 from tests.helpers.golden import assert_golden, read_shared, read_small
+from tests.helpers.tensors import random64 as random
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import setup_filter
 
 CASES = [case for case in read_small("ops")[0]["cases"] if case["key"].startswith("conv")]
 FILTER = setup_filter([1, 3, 3, 1])
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def run_case(case, arrays):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.helpers import naive_ops
+from tests.helpers.tensors import random64 as random
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act_plain, checked_setting
 from torch_utils.ops.building import CSRC
 
@@ -31,10 +32,6 @@ def host(tmp_path_factory):
     loaded.host_upfirdn2d.argtypes = [DOUBLES] * 3 + [LONG] * 6 + [INT] * 9 + [ctypes.c_float, INT]
     loaded.host_upfirdn2d.restype = LONG
     return loaded
-
-
-def random(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 # bias_act

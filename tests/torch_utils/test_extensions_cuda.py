@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.helpers import cuda_on_host
+from tests.helpers.tensors import random64 as random
 from torch_utils.ops import backends, cuda_kernels
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.building import BuildError, load
@@ -67,10 +68,6 @@ def place(request, monkeypatch):
         return "cuda", backends.using
     kernels = request.getfixturevalue("on_host")
     return "cpu", partial(cuda_on_host.using, kernels=kernels, monkeypatch=monkeypatch)
-
-
-def random(*shape, seed, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def derivatives(function, *inputs):

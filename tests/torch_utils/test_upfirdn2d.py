@@ -8,6 +8,7 @@ import torch
 
 from tests.helpers import naive_ops
 from tests.helpers.golden import assert_golden, read_shared, read_small
+from tests.helpers.tensors import random64 as random
 from torch_utils.ops import backends
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.upfirdn2d import (
@@ -32,10 +33,6 @@ SETTINGS = [
     ((1, 1), (1, 1), (-2, 5, 4, -1)),
 ]
 FILTERS = {"one": (1,), "row": (5,), "long": (9,), "square": (4, 4), "wide": (2, 5), "tall": (3, 1)}
-
-
-def random(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def taps(name):

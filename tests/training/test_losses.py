@@ -9,17 +9,13 @@ import torch
 
 from tests.helpers.golden import assert_golden, read_small
 from tests.helpers.networks import golden_discriminator, golden_generator, published_name
+from tests.helpers.tensors import random64 as random
 from training.losses import loss_as_fake, loss_as_real, path_lengths, r1_penalty
 
 # Seeds and salts of the golden losses by modality.
 CHANNELS = {"rgb": 3, "nir": 1}
 SALTS = {"rgb": "D.", "nir": "D_NIR."}
 SIDE = 32
-
-
-def random(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 # Golden values: one training step's quantities

@@ -16,6 +16,7 @@ from tests.helpers.networks import (
     small_discriminator_config,
     small_generator_config,
 )
+from tests.helpers.tensors import random
 from training.state import TrainingState
 from training.transfer import (
     add_luma_head,
@@ -26,10 +27,6 @@ from training.transfer import (
 
 SINGLE = {"rgb": 3}
 Z_DIM = small_generator_config().z_dim
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def snapshot(*, generators=("G", "G_ema"), discriminators=("D", "D_NIR"), **changes):
