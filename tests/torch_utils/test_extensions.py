@@ -92,23 +92,23 @@ def test_whatever_it_depends_on_changes_the_name(tmp_path, monkeypatch):
 
 @needs_compiler
 def test_processes_that_start_together_build_once(tmp_path):
-    processes = [start_building(tmp_path) for _ in range(3)]
+    processes = [start_building(tmp_path) for _ in range(2)]
     words = " ".join(process.communicate(timeout=300)[0] for process in processes).split()
-    assert sorted(words) == ["42", "42", "42", "built"]
+    assert sorted(words) == ["42", "42", "built"]
 
 
 @needs_compiler
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_killed_build_does_no_harm(tmp_path):
-    endless = SOURCE + "#include <regex>\n" + "template class std::basic_regex<char>;\n"
-    killed = start_building(tmp_path, endless)
+    slow = SOURCE + "#include <regex>\n"
+    killed = start_building(tmp_path, slow)
     assert killed.stdout.readline() == "built\n"
     deadline = time.monotonic() + 60
     while not list((tmp_path / "cache").glob("*.part/lock")) and time.monotonic() < deadline:
         time.sleep(0.02)  # until torch's loader has taken the lock that it would wait for
     with killed:
         killed.send_signal(signal.SIGKILL)
-    words = start_building(tmp_path, endless).communicate(timeout=300)[0].split()
+    words = start_building(tmp_path, slow).communicate(timeout=300)[0].split()
     assert words == ["built", "42"]
 
 
