@@ -153,13 +153,9 @@ def test_a_generator_is_loaded_by_name(path, snapshot, tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.pkl"):
-        load_snapshot(tmp_path / "absent.pkl")
-
-
-def test_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
-        load_snapshot(tmp_path)
+    for path in (tmp_path / "absent.pkl", tmp_path):
+        with pytest.raises(FileNotFoundError, match=str(path)):
+            load_snapshot(path)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.99])
@@ -224,17 +220,23 @@ EDITS = {
         "unknown tensors: evil",
     ),
 }
-CONFIG_EDITS = {
-    "resolution": (2**30, "resolution must be a power of two"),
-    "z_dim": (2**40, "z_dim must be from"),
-    "channel_max": ("8", "channel_max must be int"),
-    "w_dim": (None, "w_dim must be int"),
-    "unknown_option": (1, "unknown key 'unknown_option'"),
-    "architecture": ("evil", "architecture must be one of"),
-    "heads": ({"rgb": "3"}, "heads: rgb must be int"),
-    "mapping": ({"layers": 10**9}, "layers must be from"),
-    "resample_filter": (["a", "b"], "resample_filter must be float"),
-}
+CONFIG_EDITS = [
+    ("resolution", 2**30, "resolution must be a power of two"),
+    ("z_dim", 2**40, "z_dim must be from"),
+    ("channel_max", "8", "channel_max must be int"),
+    ("w_dim", None, "w_dim must be int"),
+    ("unknown_option", 1, "unknown key 'unknown_option'"),
+    ("architecture", "evil", "architecture must be one of"),
+    ("mapping", {"layers": 10**9}, "layers must be from"),
+    ("heads", {"rgb": "3"}, "heads: rgb must be int"),
+    ("heads", {f"head{n}": 1 for n in range(1000)}, "heads must name 1 to 16"),
+    ("heads", {"keys": 3}, "heads must have plain names, got 'keys'"),  # a method of ModuleDict
+    ("heads", {"x" * 400: 3}, "heads must have plain names, got 'xxx"),
+    ("conv_clamp", 2**2000, "conv_clamp must be float, got 1148"),
+    ("conv_clamp", [1] * 10**4, r"conv_clamp must be float, got \[1, 1"),
+    ("resample_filter", ["a", "b"], "resample_filter must be float"),
+    ("resample_filter", [1.0] * 10**4, "an even number of taps up to 32, got 10000"),
+]
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -245,19 +247,12 @@ def test_contradictions_are_named(path, name):
         load_snapshot(path)
 
 
-@pytest.mark.parametrize("name", CONFIG_EDITS)
-def test_hostile_configurations_are_refused(path, name):
-    value, reason = CONFIG_EDITS[name]
+@pytest.mark.parametrize(("name", "value", "reason"), CONFIG_EDITS)
+def test_hostile_configurations_are_refused(path, name, value, reason):
     change(path, lambda content: content["networks"]["G"]["config"].update({name: value}))
-    with pytest.raises(ValueError, match=rf"{path.name}: G.*{reason}"):
+    with pytest.raises(ValueError, match=rf"{path.name}: G.*{reason}") as error:
         load_snapshot(path)
-
-
-def test_too_many_heads_are_refused(path):
-    heads = {f"head{n}": 1 for n in range(1000)}
-    change(path, lambda content: content["networks"]["G"]["config"].update(heads=heads))
-    with pytest.raises(ValueError, match=rf"{path.name}: G.*heads must name 1 to 16"):
-        load_snapshot(path)
+    assert len(str(error.value)) < 1000
 
 
 def test_half_precision_tensors_are_widened(path):
