@@ -180,10 +180,10 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        values = vars(self)
+        own = dataclasses.fields(self)
         for entry in walk(type(self)):
-            if entry.field.name in values:  # those of groups have been checked
-                entry.check(values[entry.field.name])
+            if entry.field in own:  # those of groups have been checked
+                entry.check(getattr(self, entry.field.name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,9 +265,10 @@ def build(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
 def _build(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
     parts = {}
     for field in dataclasses.fields(schema):
-        if isinstance(field.metadata.get(KEY), str):
+        declared = field.metadata.get(KEY)
+        if isinstance(declared, str):
             parts[field.name] = _build(_hints(schema)[field.name], values)
-        elif field.name in values:
+        elif declared is not None and field.name in values:
             parts[field.name] = values[field.name]
     return schema(**parts)
 

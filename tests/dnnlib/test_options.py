@@ -32,6 +32,7 @@ def pairs(text):
 class LossOptions(Options):
     weight: float = option(1.0, gt=0, le=10, help="Weight.", heading="Loss")
     smoothing: float = option(0.0, ge=0, lt=0.5, help="Smoothing.")
+    classes: int = 3  # no option, though another is called so
 
 
 @dataclass(frozen=True, kw_only=True)
