@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from dnnlib.options import JobError
+from dnnlib.options import JobError, StoppedError
 
 # Of OSError, those that another option cures; a full disk is none of them.
 WRONG_PLACES = (
@@ -45,6 +45,8 @@ def friendly_errors() -> Iterator[None]:
     """
     try:
         yield
+    except StoppedError as stop:
+        raise click.exceptions.Exit(stop.exit_code) from stop
     except (FloatingPointError, JobError) as error:
         raise click.ClickException(str(error)) from error
     except RuntimeError as error:

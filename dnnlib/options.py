@@ -60,6 +60,18 @@ class JobError(Exception):
     """A job that had good input and did not come to what was asked for; exit code 1."""
 
 
+class StoppedError(Exception):
+    """A job that SIGINT or SIGTERM ended early, and that the same command continues.
+
+    A shell's `&&`, a scheduler and the demo must not go on as if it were done: the exit code is 128
+    and the signal's number, as that of a process which the signal ends.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.exit_code = 128 + number
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Declaration:
     """What a field says of its option beyond name, type and default.

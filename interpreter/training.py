@@ -179,15 +179,15 @@ class InterpreterTask(EnsembleTask):
             "training": self.experiment.training,
         }
 
-    def load(self) -> None:
+    def begin(self, index: int) -> None:
         """Generate the annotated images again, for their features and a sheet to check."""
         palette = class_list_of(self.annotations.classes, self.classes).palette()
         self.table, cells = FeatureTable(self.layout, self.images, self.device), []
-        for index, sample in enumerate(self.generator_sampler.features(self.ws)):
-            self.table.put(index, sample.maps)
+        for k, sample in enumerate(self.generator_sampler.features(self.ws)):
+            self.table.put(k, sample.maps)
             first = next(iter(sample.images.values()))
             painted = sheets.overlay(first, self.annotations.masks[index], palette)
-            cells.append((str(index), sheets.side_by_side([first, painted])))
+            cells.append((str(k), sheets.side_by_side([first, painted])))
         self._sheet = sheets.contact_sheet(cells)
 
     def validate(self, folder: Path) -> dict[str, float]:

@@ -103,14 +103,13 @@ def build_annotator(options: AnnotatorOptions, folder: Path) -> AutoAnnotator:
 
     A training that was stopped goes on.
 
-    Raises: ValueError where the folder holds another annotator; KeyboardInterrupt after a signal.
+    Raises: ValueError where the folder holds another annotator; StoppedError after a signal.
     """
     output = find_output(folder, RECORD_FILE, to_dict(options), fresh=False, option="annotator")
     if not output.is_finished:
         task = AnnotatorTask(options)
         task.load()
-        if train(task, output, Cadence(row_steps=_ROW_STEPS)) is None:
-            raise KeyboardInterrupt
+        train(task, output, Cadence(row_steps=_ROW_STEPS))
     network = _new_network(options)
     network.load_state_dict(load_checkpoint(folder / NETWORK_FILE))
     report = files.read_json(folder / RECORD_FILE)["report"]

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from dnnlib import files
-from dnnlib.options import Progress
+from dnnlib.options import Progress, StoppedError
 from dnnlib.runs import OPTIONS_FILE, FolderJob, OutputFolder, find_output
 from dnnlib.text import format_seconds
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
@@ -238,12 +238,11 @@ class Trainer:
         """Whether all steps are done."""
         return self.task.is_finished(self.index)
 
-    def run(self) -> bool:
-        """Train to the end or to SIGINT or SIGTERM, which end it with a checkpoint.
+    def run(self) -> None:
+        """Train to the end, or to a checkpoint after SIGINT or SIGTERM.
 
-        Returns: True at the end, False after a signal.
-        Raises: FloatingPointError where gradients stay non-finite, or a weight is; the last
-            checkpoint is from before.
+        Raises: StoppedError after a signal; FloatingPointError where gradients stay non-finite, or
+            a weight is, the last checkpoint being from before.
         """
         task = self.task
         if self.checkpoint_path.is_file():
@@ -252,7 +251,7 @@ class Trainer:
             self._say("%s: %s %s", self.folder, state, task.where(self.index))
         task.world.barrier()  # all have read it before the first one may remove it
         if self.is_finished:
-            return True
+            return
         task.begin(self.index)
         advance = None
         records = None
@@ -264,21 +263,17 @@ class Trainer:
                 advance = self._progress(done, total, task.unit)
         try:
             with StopRequest() as stop:
-                is_complete = self._train(stop, records, advance)
+                self._train(stop, records, advance)
         finally:
             if records is not None:
                 records.close()
-        if not is_complete:
-            where = task.where(self.index)
-            self._say("%s: stopped at %s; the same command continues", self.folder, where)
-        return is_complete
 
     def _train(
         self,
         stop: "StopRequest",
         records: "_Records | None",
         advance: Callable[[int], None] | None,
-    ) -> bool:
+    ) -> None:
         timing = self._timing = Timing(self._seconds)
         began, is_first_step = time.monotonic(), True
         pause = self.cadence.checkpoint_minutes * 60 or math.inf
@@ -300,14 +295,16 @@ class Trainer:
             if self.is_finished or self.index - self.row_began_at >= self.cadence.row_steps:
                 self._finish_row(records)
             is_due = time.monotonic() - self._saved_at >= pause
-            must_stop, is_due = self.task.world.any(stop.is_set, is_due)
+            must_stop, is_due = self.task.world.any(stop.number is not None, is_due)
             # A checkpoint amid bad gradients would replace the last good one: it waits for the end
             # of such steps, or for the error that too many of them are.
             if (must_stop or is_due) and not self.is_finished and self._is_sound():
                 self._save()
                 if must_stop:
-                    return False
-        return True
+                    where = self.task.where(self.index)
+                    self._say("%s: stopped at %s; the same command continues", self.folder, where)
+                    self.task.world.barrier()  # a launcher ends the others when one has ended
+                    raise StoppedError(stop.number or signal.SIGTERM)
 
     def _finish_row(self, records: "_Records | None") -> None:
         task, timing = self.task, self._timing
@@ -373,18 +370,16 @@ class Trainer:
 
 def train(
     task: Task, output: OutputFolder, cadence: Cadence, *, progress: Progress | None = None
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Train in an output folder that is not finished, from its checkpoint on, and export.
 
-    Returns: what the folder's record says of the result, {} in other processes than the first, or
-        None after a signal: the same call continues.
+    Returns: what the folder's record says of the result, {} in other processes than the first.
     Raises: ValueError where another run is at work in the folder; see also `Trainer.run`.
     """
     world = task.world
     with at_work_together(output, world):
         trainer = Trainer(task, output.path, cadence, progress=progress)
-        if not trainer.run():
-            return None
+        trainer.run()
         if not world.is_first:
             return {}
         record = {"result": _with_nulls(trainer.last), **task.export(output.path)}
@@ -430,10 +425,10 @@ class TrainingJob(FolderJob):
 
 
 class StopRequest:
-    """Notes SIGINT and SIGTERM while active; a later signal ends the process as it always does."""
+    """Notes a SIGINT or SIGTERM while active; a later signal ends the process as it always does."""
 
     def __init__(self) -> None:
-        self.is_set = False
+        self.number: int | None = None
         self._set_at = 0.0
         self._previous: dict[int, Any] = {}
 
@@ -448,11 +443,11 @@ class StopRequest:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.is_set and now - self._set_at > _SAME_REQUEST_SEC:
+        if self.number is None:
+            self.number, self._set_at = number, now
+        elif now - self._set_at > _SAME_REQUEST_SEC:
             self._restore()
             signal.raise_signal(number)
-        elif not self.is_set:
-            self.is_set, self._set_at = True, now
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -83,11 +83,8 @@ class TrainingRun(Job):
             job = _plan(self.options, self.dataset, path, self.prepare_metrics)
         job.train(progress)
 
-    def train(self, progress: Progress) -> bool:
-        """Train in the run's folder.
-
-        Returns: True when the run is complete, False when a signal stopped it.
-        """
+    def train(self, progress: Progress) -> None:
+        """Train in the run's folder. Raises: StoppedError after a signal."""
         evaluate, device = self.load_metrics(may_fetch=True), torch.device(self.run_config.device)
         with init_distributed(device) as world, contextlib.ExitStack() as stack:
             if world.is_first:
@@ -114,11 +111,10 @@ class TrainingRun(Job):
             )
             cadence = tick_cadence(self.config, self.run_config)
             trainer = Trainer(task, folder.path, cadence, progress=progress, has_tensorboard=True)
-            is_complete = trainer.run()
-            if is_complete and world.is_first:
+            trainer.run()
+            if world.is_first:
                 folder.finish()
                 _log.info("%s: %d kimg shown", folder.path, task.state.nimg // 1000)
-            return is_complete
 
 
 def prepare(options: TrainingOptions, prepare_metrics: PrepareMetrics | None = None) -> TrainingRun:

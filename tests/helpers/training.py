@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dnnlib.options import StoppedError
 from tests.helpers.configs import training_options
 from tests.helpers.images import write_pairs
 from training.jobs import prepare
@@ -38,7 +39,10 @@ def tiny_data(root):
 
 
 def run(options, *, on_step=None):
-    """Train in this process; `on_step` is called with the number of steps of this call so far."""
+    """Train in this process; return whether to the end, and the number of steps of this call.
+
+    `on_step` is called with the number of steps so far.
+    """
     steps = []
 
     def progress(*_):
@@ -49,7 +53,11 @@ def run(options, *, on_step=None):
 
         return advance
 
-    return prepare(options).train(progress), len(steps)
+    try:
+        prepare(options).train(progress)
+    except StoppedError:
+        return False, len(steps)
+    return True, len(steps)
 
 
 def run_folder(outdir):

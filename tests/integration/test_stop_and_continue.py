@@ -94,7 +94,7 @@ def test_a_trainer_continues_to_the_same_bytes(script, prepare, tmp_path):
     with process:
         os.killpg(process.pid, signal.SIGTERM)  # also the workers, as clusters and terminals do
         log += list(process.stderr)
-    assert process.returncode == 0, "".join(log)
+    assert process.returncode == 128 + signal.SIGTERM, "".join(log)
     assert any("the same command continues" in text for text in log)
     process, log = start(script, torn)
     with process:

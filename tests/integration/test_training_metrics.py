@@ -1,5 +1,6 @@
 """Metrics of snapshots during training: recorded once each, without a trace in what is trained."""
 
+import contextlib
 import json
 import signal
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dnnlib.options import StoppedError
 from evaluation.names import parse_metrics
 from evaluation.snapshot_metrics import prepare_snapshot_metrics
 from tests.helpers.images import write_pairs
@@ -50,7 +52,8 @@ def go(data, outdir, *, metrics=METRICS, stop_at=None, **changes):
 
     prepare_metrics = partial(prepare_snapshot_metrics, metrics, "standin", Path(data))
     plan = prepare(options, prepare_metrics if metrics else None)
-    plan.train(progress)
+    with pytest.raises(StoppedError) if stop_at else contextlib.nullcontext():
+        plan.train(progress)
     return run_folder(outdir)
 
 

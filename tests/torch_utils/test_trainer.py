@@ -9,6 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from dnnlib.options import StoppedError
 from dnnlib.runs import find_output
 from torch_utils.distributed import World
 from torch_utils.guarded_step import GuardedStep
@@ -133,8 +134,9 @@ def test_a_killed_training_continues_to_the_same_bytes(whole, tmp_path, step, mi
 def test_a_signal_ends_it_with_a_checkpoint(whole, tmp_path, number, step, caplog):
     before = signal.getsignal(number)
     handler = lambda index: signal.raise_signal(number) if index == step else None  # noqa: E731
-    with caplog.at_level("INFO"):
-        assert run(tmp_path / "out", at_step=handler) is None
+    with caplog.at_level("INFO"), pytest.raises(StoppedError) as stopped:
+        run(tmp_path / "out", at_step=handler)
+    assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
     assert f"stopped at step {step + 1};" in caplog.text
     assert not opened(tmp_path / "out").is_finished
@@ -146,7 +148,8 @@ def test_a_signal_ends_it_with_a_checkpoint(whole, tmp_path, number, step, caplo
 
 def test_a_stop_amid_bad_gradients_waits_for_their_end(tmp_path):
     at_step = lambda index: signal.raise_signal(signal.SIGTERM) if index == 2 else None  # noqa: E731
-    assert run(tmp_path / "out", at_step=at_step, spoilt=(2, 3)) is None
+    with pytest.raises(StoppedError):
+        run(tmp_path / "out", at_step=at_step, spoilt=(2, 3))
     assert torch.load(tmp_path / "out" / CHECKPOINT_FILE, weights_only=True)["step"] == 5
 
 
@@ -253,6 +256,6 @@ def test_tensorboard_shows_the_rows_that_count(tmp_path):
     cadence = Cadence(row_steps=5, checkpoint_rows=2, checkpoint_minutes=0)
     with pytest.raises(Killed):  # rows at 5 and 10, a checkpoint at 5
         Trainer(Line(at_step=kill_at(11)), tmp_path, cadence, has_tensorboard=True).run()
-    assert Trainer(Line(), tmp_path, cadence, has_tensorboard=True).run()
+    Trainer(Line(), tmp_path, cadence, has_tensorboard=True).run()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [event.step for event in events.Scalars("Loss/total")] == [5, 10, 12]
