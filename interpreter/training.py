@@ -186,7 +186,7 @@ class InterpreterTask(EnsembleTask):
         for k, sample in enumerate(self.generator_sampler.features(self.ws)):
             self.table.put(k, sample.maps)
             first = next(iter(sample.images.values()))
-            painted = sheets.overlay(first, self.annotations.masks[index], palette)
+            painted = sheets.overlay(first, self.annotations.masks[k], palette)
             cells.append((str(k), sheets.side_by_side([first, painted])))
         self._sheet = sheets.contact_sheet(cells)
 
