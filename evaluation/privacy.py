@@ -102,7 +102,7 @@ class PrivacyTopic(Topic):
         source: str,
     ) -> Section:
         copies = {name: found for name, found in all_copies.items() if found}
-        verdict = _verdict(scores, copies, has_heldout=self.heldout is not None)
+        verdict = privacy_verdict(scores, copies, has_heldout=self.heldout is not None)
         blocks: list[Block] = [Text(label="Verdict", text=verdict)]
         if copies:
             blocks.append(_copies(copies, scores))
@@ -171,7 +171,9 @@ def prepare(options: PrivacyOptions) -> ReportJob:
 # Tables and charts
 
 
-def _verdict(scores: Mapping[str, PrivacyScore], copies: Copies, *, has_heldout: bool) -> str:
+def privacy_verdict(
+    scores: Mapping[str, PrivacyScore], copies: Copies, *, has_heldout: bool
+) -> str:
     """Return what the numbers say, in sentences for readers who know none of the measures."""
     named = {sample for found in copies.values() for sample, _, _ in found}
     if named:
@@ -183,6 +185,17 @@ def _verdict(scores: Mapping[str, PrivacyScore], copies: Copies, *, has_heldout:
         for name, score in scores.items()
         if (excess := score.statistics["mean"].excess) is not None and (excess.low or 0) > 0
     ]
+    members = [
+        f"{name} (AUC {found.value:.2f} [{found.low:.2f}, {found.high:.2f}])"
+        for name, score in scores.items()
+        if (found := score.membership_auc) and found.high is not None and (found.low or 0) > 0.5
+    ]
+    if members:
+        lines.append(
+            "Training images are nearer to samples than held-out images are, by "
+            f"{', '.join(members)}; 0.5 is chance, and one of forty such tests is above it without"
+            f" a leak, {len(scores)} were made."
+        )
     if not has_heldout:
         lines.append(
             "Whether samples are nearer to training identities than strangers are was not measured:"
