@@ -136,7 +136,7 @@ STEPS = (
         title="Generate new identities for recognition, unlike every training identity",
         command="generate_recognition_data.py --gen-model={net} --rec-model={model}"
         " --training-ids={features} --outdir={outdir}/identities --ids=20 --samples-per-id=8"
-        " --identity-source=interpolate --audit-model={auditor} --device={device}",
+        " --identity-source=interpolate --rules=varied --audit-model={auditor} --device={device}",
         fills="identities",
         shows="{outdir}/identities/overview.png",
     ),
