@@ -122,14 +122,13 @@ def test_what_the_data_do_not_allow_is_a_gap(places, tmp_path):
     check_refusal(CliRunner().invoke(main, [*line, "--metrics=fid8_full_NIR"]), reason)
 
 
-@DRY
 @pytest.mark.parametrize("command", LINES)
 @pytest.mark.usefixtures("_no_work")
-def test_outdir_is_a_file(places, tmp_path, command, dry):
+def test_outdir_is_a_file(places, tmp_path, command):
     place = tmp_path / "file"
     place.touch()
     for outdir in (place, place / "below"):
-        result = run(places, command, *dry, f"--outdir={outdir}")
+        result = run(places, command, f"--outdir={outdir}")
         check_refusal(
             result, f"--outdir {outdir}: must be a folder or absent, {place} is no folder"
         )
@@ -154,7 +153,6 @@ def test_outdir_may_be_absent(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [link]
 
 
-@DRY
 @pytest.mark.parametrize(
     ("command", "options", "message"),
     [
@@ -179,7 +177,7 @@ def test_outdir_may_be_absent(tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.usefixtures("_no_work")
-def test_small_files_are_read_first(places, tmp_path, command, options, message, dry):
-    result = run(places, command, *options, *dry, f"--outdir={tmp_path / 'out'}")
+def test_small_files_are_read_first(places, tmp_path, command, options, message):
+    result = run(places, command, *options, f"--outdir={tmp_path / 'out'}")
     check_refusal(result, message)
     assert not (tmp_path / "out").exists()
