@@ -38,8 +38,7 @@ def paint_background(canvas: Canvas, sample: Sample) -> None:
 
 def paint_neck(canvas: Canvas, subject: Identity, sample: Sample) -> None:
     """Paint the neck; clothes and head are painted over it."""
-    x, y = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
-    px = canvas.px / sample.pose.scale
+    x, y, px = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
     chin, half = subject.head.chin, subject.neck_half_width
     lean = 0.30 * sample.pose.yaw * _NECK_FOLLOWS - 0.5 * sample.pose.roll
     centre = lean * smoothstep(chin + 0.35, 0.2, y)
@@ -58,8 +57,7 @@ def paint_neck(canvas: Canvas, subject: Identity, sample: Sample) -> None:
 
 def paint_clothes(canvas: Canvas, subject: Identity, sample: Sample) -> None:
     """Paint the clothes with their pattern and collar."""
-    x, y = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
-    px = canvas.px / sample.pose.scale
+    x, y, px = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
     surroundings, chin, half = sample.surroundings, subject.head.chin, subject.neck_half_width
     side = np.abs(x)
     slope = 0.30 * np.maximum(side - half, 0)
@@ -85,8 +83,7 @@ def paint_clothes(canvas: Canvas, subject: Identity, sample: Sample) -> None:
 def paint_ears(canvas: Canvas, subject: Identity, pose: Pose) -> None:
     """Paint the ears at the sides of the head, behind it; turning the head moves them."""
     turn = rotation(pose)
-    image_x, image_y = upright_coordinates(canvas, pose)
-    px = canvas.px / pose.scale
+    image_x, image_y, px = upright_coordinates(canvas, pose)
     for side in (-1.0, 1.0):
         place = turn @ np.array([side * 0.985 * subject.head.half_width, 0.075, -0.02])
         u = (image_x - float(place[0])) * (side / 0.062)

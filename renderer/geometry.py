@@ -27,10 +27,12 @@ def rotation(pose: Pose) -> Array:
     return roll @ pitch @ yaw
 
 
-def upright_coordinates(canvas: Canvas, pose: Pose, follow: float = 1.0) -> tuple[Array, Array]:
-    """Return x, y [S, S] in the head's units; of the head's shift in x, `follow` counts."""
+def upright_coordinates(
+    canvas: Canvas, pose: Pose, follow: float = 1.0
+) -> tuple[Array, Array, float]:
+    """Return x, y [S, S] and a subpixel in the head's units; `follow` of its shift in x counts."""
     x, y = canvas.x - follow * pose.shift_x, canvas.y - pose.shift_y
-    return x * (1 / pose.scale), y * (1 / pose.scale)
+    return x * (1 / pose.scale), y * (1 / pose.scale), canvas.px / pose.scale
 
 
 def grown(head: Head, by: float) -> Head:
@@ -57,7 +59,7 @@ def cast_head(canvas: Canvas, head: Head, pose: Pose, noise: Array | float = 0.0
     positive the outline grows.
     """
     turn = rotation(pose)
-    image_x, image_y = upright_coordinates(canvas, pose)
+    image_x, image_y, px = upright_coordinates(canvas, pose)
     start = [image_x * float(turn[0, i]) + image_y * float(turn[1, i]) for i in range(3)]
     along = [float(turn[2, i]) for i in range(3)]
     t = np.full_like(image_x, head.depth)
@@ -83,7 +85,7 @@ def cast_head(canvas: Canvas, head: Head, pose: Pose, noise: Array | float = 0.0
         z=point[2],
         alpha=np.clip(level / slope + 0.5, 0, 1),
         normal=normal,
-        px=canvas.px / pose.scale,
+        px=px,
     )
 
 

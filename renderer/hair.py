@@ -140,10 +140,10 @@ def _curls(shell: Surface, table: Array) -> Array:
 
 def _hair_coordinates(canvas: Canvas, sample: Sample) -> tuple[Array, Array, float]:
     """Return x, y that roll with the head near it and hang straight below, and a subpixel."""
-    x, y = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
+    x, y, px = upright_coordinates(canvas, sample.pose, BODY_FOLLOWS)
     x = x + sample.pose.roll * smoothstep(0.9, -0.7, y) * y
     x = x - 0.08 * sample.surroundings.hair_phase * smoothstep(0.1, 1.0, y) * 0.4
-    return x, y, canvas.px / sample.pose.scale
+    return x, y, px
 
 
 def _paint_hanging(
