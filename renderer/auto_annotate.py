@@ -53,8 +53,6 @@ class AnnotatorOptions:
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution)
-        if self.classes not in CLASSES:
-            raise ValueError(f"classes: must be 10 or 4, got {self.classes}")
 
 
 class MaterialNetwork(nn.Module):

@@ -51,7 +51,6 @@ def test_building_leaves_the_global_random_state_alone(tmp_path):
     assert torch.equal(torch.rand(2), expected)
 
 
-@pytest.mark.parametrize("changes", [{"resolution": 48}, {"classes": 5}])
-def test_wrong_options_are_refused(changes):
-    with pytest.raises(ValueError, match="resolution|classes"):
-        AnnotatorOptions(**{**TINY, **changes})
+def test_a_resolution_that_is_not_rendered_is_refused():
+    with pytest.raises(ValueError, match="resolution"):
+        AnnotatorOptions(**{**TINY, "resolution": 48})
