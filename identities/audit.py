@@ -32,17 +32,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Auditor:
-    """A second recogniser that knows the training identities.
-
-    Attributes:
-        embedder: the recogniser.
-        training: identities, by its features.
-        privacy: threshold at DEFAULT_FMR, calibrated on these features; None where they are too
-            few.
-    """
+    """A second recogniser that knows the training identities."""
 
     embedder: Embedder
-    training: TrainingIdentities
+    training: TrainingIdentities  # identities, by its features
+    # Threshold at DEFAULT_FMR, calibrated on these features; None where they are too few.
     privacy: float | None
 
     def report(self, folder: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -16,42 +16,26 @@ SCORE_DIGITS = 6  # scores are rounded before they are compared, so that what is
 
 
 class Candidate(NamedTuple):
-    """A sample that can be generated.
+    """A sample that can be generated."""
 
-    Attributes:
-        identity: number of the new identity.
-        attempt: number of the candidate of that identity.
-        vector: number of the identity's feature vector.
-    """
-
-    identity: int
-    attempt: int
-    vector: int
+    identity: int  # number of the new identity
+    attempt: int  # number of the candidate of that identity
+    vector: int  # number of the identity's feature vector
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a sample; all but `reasons` and `face` is known of new identities alone.
+    """What became of a sample; all but `reasons` and `face` is known of new identities alone."""
 
-    Attributes:
-        candidate: what it was generated from.
-        sample: its number among the identity's samples; None where it was not accepted.
-        reasons: why it was rejected, in the order of `Reason`.
-        face: what a face check found wrong.
-        own: cosine to the identity's first sample; None for the first.
-        own_nearest: highest cosine to a sample of the identity.
-        other: highest cosine to another new identity; None where there was none.
-        other_identity: that identity.
-    """
-
-    candidate: Candidate = Candidate(0, 0, 0)
+    candidate: Candidate = Candidate(0, 0, 0)  # what it was generated from
+    # Its number among the identity's samples; None where it was not accepted.
     sample: int | None = None
-    reasons: tuple[Reason, ...] = ()
-    face: FaceReason | None = None
-    own: float | None = None
-    own_nearest: float | None = None
-    other: float | None = None
-    other_identity: int | None = None
+    reasons: tuple[Reason, ...] = ()  # why it was rejected, in the order of `Reason`
+    face: FaceReason | None = None  # what a face check found wrong
+    own: float | None = None  # cosine to the identity's first sample; None for the first
+    own_nearest: float | None = None  # highest cosine to a sample of the identity
+    other: float | None = None  # highest cosine to another new identity; None where there was none
+    other_identity: int | None = None  # that identity
 
     @property
     def is_surplus(self) -> bool:
@@ -77,18 +61,13 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class PairScores:
-    """What is known of N samples before any is compared with another.
+    """What is known of N samples before any is compared with another."""
 
-    Attributes:
-        vectors: [N, E] float32 embeddings of the first modality that is there.
-        training: nearest images of training identities, by modality that is checked.
-        agreement: [N] float32 cosine between RGB and NIR; NaN where one is not there.
-        faces: by modality that is checked: what is wrong with each image, or None.
-    """
-
-    vectors: np.ndarray
+    vectors: np.ndarray  # [N, E] float32 embeddings of the first modality that is there
+    # Nearest images of training identities, by modality that is checked.
     training: Mapping[str, Nearest]
-    agreement: np.ndarray
+    agreement: np.ndarray  # [N] float32 cosine between RGB and NIR; NaN where one is not there
+    # By modality that is checked: what is wrong with each image, or None.
     faces: Mapping[str, Sequence[FaceReason | None]]
 
     def __len__(self) -> int:

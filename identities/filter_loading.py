@@ -34,22 +34,15 @@ class LoadedFilter:
     """A filter and its parts; drops samples that show a training identity, or no face.
 
     By `identity` and `__call__` it is the interpreter's `SampleFilter`.
-
-    Attributes:
-        scorer: of images, with the rules.
-        features: of the training identities.
-        features_sha256: of their files, by modality.
-        thresholds: that the rules come from; None for published constants.
-        calibrated: file that the thresholds are to be written to; None for those of a file.
-        auditor: second recogniser, which measures the result; None for none.
     """
 
-    scorer: PairScorer
-    features: IdentityFeatures
-    features_sha256: dict[str, str]
-    thresholds: Thresholds | None
+    scorer: PairScorer  # of images, with the rules
+    features: IdentityFeatures  # of the training identities
+    features_sha256: dict[str, str]  # of their files, by modality
+    thresholds: Thresholds | None  # that the rules come from; None for published constants
+    # File that the thresholds are to be written to; None for those of a file.
     calibrated: Path | None = None
-    auditor: Auditor | None = None
+    auditor: Auditor | None = None  # second recogniser, which measures the result; None for none
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the answers, as plain JSON values."""

@@ -43,16 +43,10 @@ class _Loaded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FolderFilterJob(FolderJob):
-    """A view of a folder, to be made.
-
-    Attributes:
-        options: as checked.
-        samples: of the folder.
-        loaded: the filter.
-    """
+    """A view of a folder, to be made."""
 
     options: FolderFilterOptions
-    samples: SampleIndex
+    samples: SampleIndex  # of the folder
     loaded: LoadedFilter
 
     def work(self, progress: Progress) -> str:

@@ -34,12 +34,7 @@ ATTEMPTS_PER_SAMPLE = 20
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationJob(Job):
-    """Thresholds of a recogniser, to be written with their plot.
-
-    Attributes:
-        path: file of the thresholds.
-        thresholds: calibrated ones.
-    """
+    """Thresholds of a recogniser, to be written with their plot."""
 
     path: Path
     thresholds: Thresholds

@@ -207,16 +207,10 @@ class DatasetSink:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdentityDataJob(FolderJob):
-    """A data set of new identities, to be written or continued.
-
-    Attributes:
-        options: as checked.
-        sampler: of candidates.
-        loaded: the filter.
-    """
+    """A data set of new identities, to be written or continued."""
 
     options: IdentityDataOptions
-    sampler: CandidateSampler
+    sampler: CandidateSampler  # of candidates
     loaded: LoadedFilter
 
     def run(self, progress: Progress) -> str | None:

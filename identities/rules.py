@@ -36,42 +36,29 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class FilterRules:
-    """Limits and what they are held against. A score at a limit counts as above it.
+    """Limits and what they are held against. A score at a limit counts as above it."""
 
-    Attributes:
-        privacy: a sample whose cosine to a training image is this or more shows that identity.
-        uniqueness: a sample whose cosine to another new identity is this or more shows that one.
-        same_identity: a sample of an identity has at least this cosine to that identity's others.
-        too_similar: and less than this, so that samples differ; None takes any.
-        min_agreement: cosine between the RGB and the NIR image of a pair; None takes any.
-        training: the first image of each training identity is compared, or all.
-        own: a sample is compared with the first one of its identity, or with all.
-        others: other new identities are known by their first sample, or by all.
-        is_nearest: a sample must be nearer to some sample of its identity than to all samples of
-            others that it is compared with.
-        faces: which samples of an identity must show a face.
-        check_nir: the NIR image too must show a face and no training identity.
-        privacy_nir: instead of `privacy` for NIR images; None is the same.
-        is_absolute: cosines lose their sign.
-        max_attempts: maximum number of candidates per identity.
-        vector_attempts: candidates per feature vector before the first is accepted: of those that
-            pass, the one that is most like the others. Where none does, the vector is replaced.
-    """
-
-    privacy: float
+    privacy: float  # a sample whose cosine to a training image is this or more shows that identity
+    # A sample whose cosine to another new identity is this or more shows that one.
     uniqueness: float
+    # A sample of an identity has at least this cosine to that identity's others.
     same_identity: float
-    too_similar: float | None
+    too_similar: float | None  # and less than this, so that samples differ; None takes any
+    # Cosine between the RGB and the NIR image of a pair; None takes any.
     min_agreement: float | None = None
-    training: Which = Which.ALL
-    own: Which = Which.FIRST
-    others: Which = Which.ALL
+    training: Which = Which.ALL  # the first image of each training identity is compared, or all
+    own: Which = Which.FIRST  # a sample is compared with the first one of its identity, or with all
+    others: Which = Which.ALL  # other new identities are known by their first sample, or by all
+    # A sample must be nearer to some sample of its identity than to all samples of others that it
+    # is compared with.
     is_nearest: bool = True
-    faces: Which = Which.ALL
-    check_nir: bool = False
-    privacy_nir: float | None = None
-    is_absolute: bool = False
-    max_attempts: int = 2500
+    faces: Which = Which.ALL  # which samples of an identity must show a face
+    check_nir: bool = False  # the NIR image too must show a face and no training identity
+    privacy_nir: float | None = None  # instead of `privacy` for NIR images; None is the same
+    is_absolute: bool = False  # cosines lose their sign
+    max_attempts: int = 2500  # maximum number of candidates per identity
+    # Candidates per feature vector before the first is accepted: of those that pass, the one that
+    # is most like the others. Where none does, the vector is replaced.
     vector_attempts: int = 8
 
     def __post_init__(self) -> None:

@@ -28,21 +28,13 @@ _LOWEST_RATE = 0.1  # of accepted candidates that is expected at least
 
 @dataclass
 class _Identity:
-    """Where a new identity stands.
+    """Where a new identity stands."""
 
-    Attributes:
-        vector: number of the present feature vector.
-        attempts: candidates so far.
-        since_vector: those of the present vector that were judged.
-        samples: number of accepted ones.
-        vectors: embeddings of the accepted ones.
-    """
-
-    vector: int = 0
-    attempts: int = 0
-    since_vector: int = 0
-    samples: int = 0
-    vectors: list[np.ndarray] = field(default_factory=list)
+    vector: int = 0  # number of the present feature vector
+    attempts: int = 0  # candidates so far
+    since_vector: int = 0  # those of the present vector that were judged
+    samples: int = 0  # number of accepted ones
+    vectors: list[np.ndarray] = field(default_factory=list)  # embeddings of the accepted ones
 
 
 class Selection:

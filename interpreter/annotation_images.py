@@ -32,18 +32,12 @@ _STREAM = "annotation"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AnnotationImagesJob(FolderJob):
-    """Images to be generated for annotation, and proposals which of them to annotate.
+    """Images to be generated for annotation, and proposals which of them to annotate."""
 
-    Attributes:
-        sampler: of the images.
-        count: number of samples.
-        select: number of proposals; None for none.
-        interpreter: makes the proposals; None takes images that are spread widely.
-    """
-
-    sampler: IndexedSampler
-    count: int
-    select: int | None = None
+    sampler: IndexedSampler  # of the images
+    count: int  # number of samples
+    select: int | None = None  # number of proposals; None for none
+    # Makes the proposals; None takes images that are spread widely.
     interpreter: NativeInterpreter | None = None
 
     def work(self, progress: Progress) -> str:

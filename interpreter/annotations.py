@@ -32,23 +32,14 @@ _ENDINGS = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """One annotated sample.
+    """One annotated sample."""
 
-    Attributes:
-        number: of the image among those that were generated.
-        source: file of the annotation; None for one that was computed.
-        mask: [H, W] uint8.
-        images: image files by modality; RGB is always there.
-        latent: its z (or w), as stored.
-        condition: [c_dim] float32, or None.
-    """
-
-    number: int
-    source: Path | None
-    mask: np.ndarray
-    images: dict[str, Path]
-    latent: np.ndarray
-    condition: np.ndarray | None
+    number: int  # of the image among those that were generated
+    source: Path | None  # file of the annotation; None for one that was computed
+    mask: np.ndarray  # [H, W] uint8
+    images: dict[str, Path]  # image files by modality; RGB is always there
+    latent: np.ndarray  # its z (or w), as stored
+    condition: np.ndarray | None  # [c_dim] float32, or None
 
 
 def collect_annotations(options: AnnotationOptions, classes: ClassList) -> list[AnnotatedImage]:
@@ -185,15 +176,10 @@ def annotations_identity(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AnnotationsJob(FolderJob):
-    """Annotations to be written in the published layout.
+    """Annotations to be written in the published layout."""
 
-    Attributes:
-        collected: annotated images, in numeric order.
-        classes: of the masks.
-    """
-
-    collected: list[AnnotatedImage]
-    classes: ClassList
+    collected: list[AnnotatedImage]  # annotated images, in numeric order
+    classes: ClassList  # of the masks
 
     def work(self, progress: Progress) -> str:
         """Write masks, images, latents and a check sheet."""

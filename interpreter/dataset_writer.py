@@ -60,23 +60,14 @@ class SampleFilter(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DatasetJob(FolderJob):
-    """A labelled data set to be generated and written, by one process or several.
+    """A labelled data set to be generated and written, by one process or several."""
 
-    Attributes:
-        sampler: of the samples.
-        interpreter: for its features.
-        options: what to write.
-        classes: names and colours, as many as the models know.
-        sample_filter: drops samples; None keeps all.
-        world: processes of which each writes every `size`-th batch.
-    """
-
-    sampler: IndexedSampler
-    interpreter: NativeInterpreter
-    options: DatasetOptions
-    classes: ClassList
-    sample_filter: SampleFilter | None = None
-    world: World = World()
+    sampler: IndexedSampler  # of the samples
+    interpreter: NativeInterpreter  # for its features
+    options: DatasetOptions  # what to write
+    classes: ClassList  # names and colours, as many as the models know
+    sample_filter: SampleFilter | None = None  # drops samples; None keeps all
+    world: World = World()  # processes of which each writes every `size`-th batch
 
     @property
     def batches(self) -> range:

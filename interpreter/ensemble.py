@@ -207,15 +207,10 @@ def _check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], where
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedInterpreter:
-    """What a folder of models holds.
+    """What a folder of models holds."""
 
-    Attributes:
-        ensemble: in evaluation mode.
-        identity: options that they were trained with; empty for published folders.
-    """
-
-    ensemble: PixelEnsemble
-    identity: dict[str, Any]
+    ensemble: PixelEnsemble  # in evaluation mode
+    identity: dict[str, Any]  # options that they were trained with; empty for published folders
 
 
 def save_models(folder: Path, ensemble: PixelEnsemble, batches: int) -> None:

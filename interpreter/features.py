@@ -18,17 +18,11 @@ from torch_utils.checks import check_shape
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """Channels and sides of a network's feature maps, in the order of concatenation.
+    """Channels and sides of a network's feature maps, in the order of concatenation."""
 
-    Attributes:
-        resolution: side of the images in pixels.
-        channels: of each map.
-        sides: of each map, in pixels; `resolution` divided by a power of two.
-    """
-
-    resolution: int
-    channels: tuple[int, ...]
-    sides: tuple[int, ...]
+    resolution: int  # side of the images in pixels
+    channels: tuple[int, ...]  # of each map
+    sides: tuple[int, ...]  # of each map, in pixels; `resolution` divided by a power of two
 
     @property
     def total(self) -> int:

@@ -141,16 +141,11 @@ def _from_greys(values: np.ndarray, classes: ClassList, path: Path) -> np.ndarra
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer that GIMP shows.
+    """One layer that GIMP shows."""
 
-    Attributes:
-        name: as in GIMP.
-        pixels: [h, w, 4] uint8: red, green, blue, alpha.
-        left, top: position of its first pixel in the image.
-    """
-
-    name: str
-    pixels: np.ndarray
+    name: str  # as in GIMP
+    pixels: np.ndarray  # [h, w, 4] uint8: red, green, blue, alpha
+    # Position of its first pixel in the image.
     left: int
     top: int
 

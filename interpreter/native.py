@@ -25,51 +25,31 @@ _STRIP_BYTES = 6 << 20  # of the first hidden layer of a strip of pixel rows
 
 @dataclass(frozen=True)
 class Labelling:
-    """What the ensemble says about one image.
+    """What the ensemble says about one image."""
 
-    Attributes:
-        labels: [R, R] uint8, class of each pixel.
-        divergence: [R, R] float32, Jensen-Shannon uncertainty, >= 0 up to rounding.
-        score: mean of the largest 10 % of `divergence`.
-    """
-
-    labels: Tensor
-    divergence: Tensor
-    score: float
+    labels: Tensor  # [R, R] uint8, class of each pixel
+    divergence: Tensor  # [R, R] float32, Jensen-Shannon uncertainty, >= 0 up to rounding
+    score: float  # mean of the largest 10 % of `divergence`
 
 
 @dataclass(frozen=True)
 class _Members:
-    """Some members, folded for evaluation; m members, H1 and H2 hidden widths, K classes.
+    """Some members, folded for evaluation; m members, H1 and H2 hidden widths, K classes."""
 
-    Attributes:
-        projections: for each group of maps [channels, m * H1].
-        bias: [m * H1].
-        second: weight [m, H1, H2] and bias [m, 1, H2] behind the first ReLU.
-        third: weight [m, K, H2] and bias [m, K, 1] behind the second.
-    """
-
-    projections: tuple[Tensor, ...]
-    bias: Tensor
-    second: tuple[Tensor, Tensor]
-    third: tuple[Tensor, Tensor]
+    projections: tuple[Tensor, ...]  # for each group of maps [channels, m * H1]
+    bias: Tensor  # [m * H1]
+    second: tuple[Tensor, Tensor]  # weight [m, H1, H2] and bias [m, 1, H2] behind the first ReLU
+    third: tuple[Tensor, Tensor]  # weight [m, K, H2] and bias [m, K, 1] behind the second
 
 
 @dataclass(frozen=True)
 class _Rise:
-    """Something small that is upsampled to [R, R, n].
+    """Something small that is upsampled to [R, R, n]."""
 
-    Attributes:
-        samples: [side, side, n].
-        row_weights: [R, side], weights of its rows in each row of the result.
-        inside: columns of the result among `full` upsampled ones.
-        full: width that `samples` are upsampled to.
-    """
-
-    samples: Tensor
-    row_weights: Tensor
-    inside: slice
-    full: int
+    samples: Tensor  # [side, side, n]
+    row_weights: Tensor  # [R, side], weights of its rows in each row of the result
+    inside: slice  # columns of the result among `full` upsampled ones
+    full: int  # width that `samples` are upsampled to
 
 
 class NativeInterpreter:

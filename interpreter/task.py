@@ -25,15 +25,10 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PixelSplit:
-    """Pixels by their index, image * R**2 + row * R + column, in [n] int64 each.
+    """Pixels by their index, image * R**2 + row * R + column, in [n] int64 each."""
 
-    Attributes:
-        train: pixels to learn from.
-        heldout: pixels to stop by; empty under the published rule.
-    """
-
-    train: Tensor
-    heldout: Tensor
+    train: Tensor  # pixels to learn from
+    heldout: Tensor  # pixels to stop by; empty under the published rule
 
 
 def split_pixels(images: int, resolution: int, experiment: Experiment) -> PixelSplit:

@@ -29,23 +29,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingAnnotations:
-    """What training reads of a processed folder.
+    """What training reads of a processed folder."""
 
-    Attributes:
-        masks: [n, R, R] uint8.
-        names: n files of the masks.
-        latents: [n, ...] as stored.
-        conditions: [n, c_dim] float32 or None.
-        classes: the class list as JSON values; None for a published folder.
-        drawn_with: record of the drawn images, empty for a published folder.
-    """
-
-    masks: np.ndarray
-    names: list[str]
-    latents: np.ndarray
-    conditions: np.ndarray | None
+    masks: np.ndarray  # [n, R, R] uint8
+    names: list[str]  # n files of the masks
+    latents: np.ndarray  # [n, ...] as stored
+    conditions: np.ndarray | None  # [n, c_dim] float32 or None
+    # The class list as JSON values; None for a published folder.
     classes: list[dict[str, Any]] | None
-    drawn_with: dict[str, Any]
+    drawn_with: dict[str, Any]  # record of the drawn images, empty for a published folder
 
 
 def load_annotations(experiment: Experiment) -> TrainingAnnotations:

@@ -19,17 +19,11 @@ Shown = tuple[tuple[str, float], ...]  # identities and their shares, which sum 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceSource:
-    """Samples of known identities.
+    """Samples of known identities."""
 
-    Attributes:
-        samples: their files.
-        shown: whom each sample shows.
-        fingerprint: 64 hex digits that other samples or identities change.
-    """
-
-    samples: SampleIndex
-    shown: tuple[Shown, ...]
-    fingerprint: str
+    samples: SampleIndex  # their files
+    shown: tuple[Shown, ...]  # whom each sample shows
+    fingerprint: str  # 64 hex digits that other samples or identities change
 
 
 def open_faces(path: Path, labels: LabelKind = LabelKind.PEOPLE) -> FaceSource:

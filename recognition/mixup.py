@@ -33,14 +33,10 @@ class DomainMixup:
 
     Each image of the training set meets one of these, which go round in their own order: the two
     sets may have any sizes. Their identities are further classes.
-
-    Attributes:
-        faces: the real images, of the training set's modalities.
-        share: of the training set's images that are mixed, in 0..1.
     """
 
-    faces: FaceSet
-    share: float = 1.0
+    faces: FaceSet  # the real images, of the training set's modalities
+    share: float = 1.0  # of the training set's images that are mixed, in 0..1
 
 
 class IdentityMixup:

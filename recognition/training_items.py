@@ -20,25 +20,15 @@ from torch_utils.trainer import ignore_stop_signals
 
 @dataclass(frozen=True)
 class Item:
-    """An image of a training step before it is mixed.
+    """An image of a training step before it is mixed."""
 
-    Attributes:
-        position: in the run; image `batch` x step + i of it.
-        image: [C, H, W] uint8.
-        target: whom it shows.
-        column: number of its modality.
-        real: [C, H, W] uint8 image to mix in; None for none.
-        psi: share of `image` in the mixture.
-        mixed_in: whom `real` shows, who has a share of `target`; None for none.
-    """
-
-    position: int
-    image: Tensor
-    target: Target
-    column: int
-    real: Tensor | None = None
-    psi: float = 1.0
-    mixed_in: Target | None = None
+    position: int  # in the run; image `batch` x step + i of it
+    image: Tensor  # [C, H, W] uint8
+    target: Target  # whom it shows
+    column: int  # number of its modality
+    real: Tensor | None = None  # [C, H, W] uint8 image to mix in; None for none
+    psi: float = 1.0  # share of `image` in the mixture
+    mixed_in: Target | None = None  # whom `real` shows, who has a share of `target`; None for none
 
     def showing(self, image: Tensor, target: Target) -> "Item":
         """Return the item with another image of other identities; what is mixed in stays."""
@@ -49,17 +39,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """The images of a step of one process.
+    """The images of a step of one process."""
 
-    Attributes:
-        images: [N, C, S, S] float32 in -1..1.
-        identities: [N, K] int64.
-        weights: [N, K] float32 that sum to 1.
-    """
-
-    images: Tensor
-    identities: Tensor
-    weights: Tensor
+    images: Tensor  # [N, C, S, S] float32 in -1..1
+    identities: Tensor  # [N, K] int64
+    weights: Tensor  # [N, K] float32 that sum to 1
 
 
 class TrainingItems(Dataset[Item]):

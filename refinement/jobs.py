@@ -25,13 +25,9 @@ from torch_utils.trainer import TrainingJob
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RefiningJob(FolderJob):
-    """A data set to be refined.
+    """A data set to be refined."""
 
-    Attributes:
-        dataset: what is read and what becomes of it.
-    """
-
-    dataset: RefinedDataset
+    dataset: RefinedDataset  # what is read and what becomes of it
 
     def work(self, progress: Progress) -> str:
         """Write the refined data set."""

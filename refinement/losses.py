@@ -125,16 +125,11 @@ def _difference(a: Tensor, b: Tensor, norm: Norm) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """Terms of the loss.
+    """Terms of the loss."""
 
-    Attributes:
-        config: weights and measures.
-        channels: of each modality in turn.
-        network: images -> features, where features are compared.
-    """
-
-    config: RefinementConfig
-    channels: tuple[int, ...]
+    config: RefinementConfig  # weights and measures
+    channels: tuple[int, ...]  # of each modality in turn
+    # Images -> features, where features are compared.
     network: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:

@@ -21,17 +21,11 @@ MICRO_BATCH = 16
 
 @dataclass(frozen=True, eq=False)
 class TrainedRefiner:
-    """A refiner and what it is for.
+    """A refiner and what it is for."""
 
-    Attributes:
-        network: in evaluation mode.
-        modalities: whose channels it takes, in order.
-        sha256: of its file.
-    """
-
-    network: Refiner
-    modalities: tuple[Modality, ...]
-    sha256: str
+    network: Refiner  # in evaluation mode
+    modalities: tuple[Modality, ...]  # whose channels it takes, in order
+    sha256: str  # of its file
 
     def refine(self, images: Tensor) -> Tensor:
         """Return refined pixels.

@@ -19,15 +19,10 @@ _NO_CLASS = -1
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMerge:
-    """A map from the numbers in masks to the classes that are learned.
+    """A map from the numbers in masks to the classes that are learned."""
 
-    Attributes:
-        classes: that are learned.
-        numbers: of each old class, in order; IGNORED where its pixels do not count.
-    """
-
-    classes: ClassList
-    numbers: tuple[int, ...]
+    classes: ClassList  # that are learned
+    numbers: tuple[int, ...]  # of each old class, in order; IGNORED where its pixels do not count
 
 
 EXAMPLE_MERGES = {

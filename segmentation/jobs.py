@@ -31,12 +31,7 @@ from torch_utils.trainer import TrainingJob
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationJob(FolderJob):
-    """A trained network to be measured.
-
-    Attributes:
-        segmenter: the network.
-        labelled: the test samples.
-    """
+    """A trained network to be measured."""
 
     segmenter: Segmenter
     labelled: LabelledSet

@@ -15,18 +15,12 @@ from data.samples import MANIFEST, open_samples
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledSource:
-    """A labelled data set that was found but not read.
+    """A labelled data set that was found but not read."""
 
-    Attributes:
-        samples: images, masks and, where there are some, maps of uncertainty.
-        modalities: of the images that are wanted.
-        stated: what it says of its classes.
-        scores: uncertainty of each sample, 0..1 as a share of ln(classes); None where unknown.
-    """
-
-    samples: SampleIndex
-    modalities: tuple[Modality, ...]
-    stated: StatedClasses
+    samples: SampleIndex  # images, masks and, where there are some, maps of uncertainty
+    modalities: tuple[Modality, ...]  # of the images that are wanted
+    stated: StatedClasses  # what it says of its classes
+    # Uncertainty of each sample, 0..1 as a share of ln(classes); None where unknown.
     scores: tuple[float | None, ...]
 
     def __len__(self) -> int:

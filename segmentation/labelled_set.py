@@ -27,17 +27,11 @@ _CACHE_GIB = 1.0  # decoded samples are kept in memory where all of them fit int
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """One labelled sample.
+    """One labelled sample."""
 
-    Attributes:
-        image: [C, H, W] uint8 0..255, all wanted modalities.
-        mask: [H, W] uint8, classes or IGNORED.
-        uncertainty: [H, W] float32 0..1, a share of ln(classes).
-    """
-
-    image: Tensor
-    mask: Tensor
-    uncertainty: Tensor
+    image: Tensor  # [C, H, W] uint8 0..255, all wanted modalities
+    mask: Tensor  # [H, W] uint8, classes or IGNORED
+    uncertainty: Tensor  # [H, W] float32 0..1, a share of ln(classes)
 
 
 class LabelledSet:

@@ -23,23 +23,14 @@ BATCH = 32  # fixed, so that a mask does not depend on how many are asked for
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segmenter:
-    """A network and what it needs to be used.
+    """A network and what it needs to be used."""
 
-    Attributes:
-        network: on `device`.
-        config: its shape.
-        classes: of the masks that it makes.
-        modalities: of the images that it takes.
-        side: that images are resized to; None leaves them.
-        device: where it computes.
-    """
-
-    network: nn.Module
-    config: NetworkConfig
-    classes: ClassList
-    modalities: tuple[Modality, ...]
-    side: int | None
-    device: torch.device
+    network: nn.Module  # on `device`
+    config: NetworkConfig  # its shape
+    classes: ClassList  # of the masks that it makes
+    modalities: tuple[Modality, ...]  # of the images that it takes
+    side: int | None  # that images are resized to; None leaves them
+    device: torch.device  # where it computes
 
     def __post_init__(self) -> None:
         if channels_of(self.modalities) != self.config.channels:

@@ -50,18 +50,13 @@ class OptimizerKind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(Options):
-    """A network's shape.
-
-    Attributes:
-        channels: of the input: 1 (NIR), 3 (RGB) or 4 (both).
-        classes: of the output.
-    """
+    """A network's shape."""
 
     kind: NetworkKind = option(
         NetworkKind.UNET, name="network", help="U-Net, or DeepLabV3 with one of two backbones."
     )
-    channels: int = 3
-    classes: int = 2
+    channels: int = 3  # of the input: 1 (NIR), 3 (RGB) or 4 (both)
+    classes: int = 2  # of the output
     width: int = option(16, ge=1, metavar="CHANNELS", help="Channels at full size, unet only.")
     depth: int = option(3, ge=1, le=6, metavar="N", help="How often unet halves the size.")
 
