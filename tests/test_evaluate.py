@@ -1,10 +1,6 @@
 """evaluate.py from the command line: image quality and training curves."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +12,9 @@ from networks.generator import Generator
 from networks.snapshot import Snapshot, capture, save_snapshot
 from tests.helpers.images import truncate
 from tests.helpers.measures import write_people
+from tests.helpers.processes import run_ranks, run_script
 from torch_utils import devices
 from torch_utils.distributed import local_rank
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -59,18 +54,6 @@ def refused(*arguments):
 
 def images(*arguments):
     return ["images", "--extractor=standin", "--device=cpu", *arguments]
-
-
-@pytest.mark.parametrize("command", ["", *main.commands])
-def test_help_teaches(command):
-    output = call(*command.split(), "--help")
-    assert output.count(f"python evaluate.py {command}") == 2
-
-
-def test_help_needs_no_torch():
-    code = "import sys, evaluate; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
-    assert done.returncode == 0
 
 
 class TestImages:
@@ -124,23 +107,13 @@ def test_each_process_has_its_own_gpu(monkeypatch, rank):
 
 def test_processes_share_the_work(network, data, tmp_path):
     """Numbers and page are those of one process, whose features are the same bytes."""
-    lines, found = [], []
-    for count in ("1", "2"):
-        places = [f"--network={network}", f"--data={data}", f"--outdir={tmp_path / count}"]
-        metrics = ("--metrics=fid100_full,pr1003_full_NIR", "--intervals=0", "--no-cache")
-        lines.append([*map(str, images(*metrics, *places)), f"--gpus={count}"])
-    main(lines[0], standalone_mode=False)
-    done = subprocess.run(
-        [sys.executable, "evaluate.py", *lines[1]],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wrote ") == 1
+    line = [*images("--metrics=fid100_full,pr1003_full_NIR", "--intervals=0", "--no-cache"),
+            f"--network={network}", f"--data={data}"]  # fmt: skip
+    call(*line, f"--outdir={tmp_path / '1'}")
+    written = run_ranks(2, run_script, "evaluate", *line, f"--outdir={tmp_path / '2'}", "--gpus=2")
+    assert written.count("wrote ") == 1
     assert not (tmp_path / "cache").exists()
+    found = []
     for count in ("1", "2"):
         section = json.loads((tmp_path / count / "images.json").read_text())["sections"]["quality"]
         found.append([result["values"] for result in section["results"]])

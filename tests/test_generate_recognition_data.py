@@ -1,10 +1,5 @@
 """New people from start to end, on a 16x16 network and a recogniser of random weights."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +10,7 @@ from data.pixels import decode_image
 from identities import recognition_dataset
 from identities.recognition_dataset import StepFiles
 from tests.helpers.interpreters import read_tree
+from tests.helpers.processes import run_ranks, run_script
 from tests.helpers.recognition_data import (
     IDS,
     SAMPLES,
@@ -24,9 +20,6 @@ from tests.helpers.recognition_data import (
     run,
     summary,
 )
-
-ROOT = Path(__file__).resolve().parents[1]
-
 
 # What is written
 
@@ -191,13 +184,9 @@ def raise_interrupt(*_arguments):
     raise KeyboardInterrupt
 
 
-def test_two_processes_write_the_same_bytes(shop, tmp_path, monkeypatch):
+def test_two_processes_write_the_same_bytes(shop, tmp_path):
     many = {"ids": 17, "samples_per_id": 3}  # several chunks a step
     run(shop, "--outdir", tmp_path / "one", **many)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     line = arguments(shop, "--outdir", tmp_path / "two", **many)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command += [str(ROOT / "generate_recognition_data.py"), *line]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_ranks(2, run_script, "generate_recognition_data", *line)
     assert read_tree(tmp_path / "two") == read_tree(tmp_path / "one")

@@ -16,13 +16,6 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("command", ["import", "check", "example"])
-def test_help_shows_examples(command):
-    result = run(command, "--help")
-    assert result.exit_code == 0
-    assert result.output.count("python prepare_dataset.py") >= 2
-
-
 def test_import_then_check(tmp_path):
     root = write_pairs(tmp_path / "raw", rgb="images", size=40)
     (root / "NIR" / "2_1.png").unlink()

@@ -24,9 +24,11 @@ def test_help_does_without_torch():
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_has_two_examples(name):
-    result = CliRunner().invoke(importlib.import_module(name).main, ["--help"])
-    assert result.exit_code == 0
-    assert result.output.count(f"python {name}.py ") >= 2
+    main = importlib.import_module(name).main
+    for words in ([], *([command] for command in getattr(main, "commands", ()))):
+        result = CliRunner().invoke(main, [*words, "--help"])
+        assert result.exit_code == 0
+        assert result.output.count(" ".join([f"python {name}.py", *words])) >= 2
 
 
 @pytest.mark.parametrize(("module", "name"), TARGETS)

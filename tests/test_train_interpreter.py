@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +19,7 @@ from tests.helpers.interpreters import (
     write_workshop,
 )
 from tests.helpers.people import clustered_features, save_recogniser
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.processes import run_ranks, run_script
 
 
 def run(script, *arguments, code=0):
@@ -215,23 +210,10 @@ def test_dry_runs_write_nothing(workshop, tmp_path):
 
 def test_two_processes_of_torchrun_variables_write_what_one_does(workshop, tmp_path):
     """Really two processes at once: the folder, the records and the manifest are shared."""
-    command = [sys.executable, str(ROOT / "train_interpreter.py"), "--exp",
-               str(workshop / "exp.json"), "--generate-data", "--resume",
-               str(workshop / "models"), "--num-sample", "48", "--device", "cpu"]  # fmt: skip
-    base = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
-    running = [
-        subprocess.Popen(
-            [*command, "--outdir", str(tmp_path / "two")],
-            env={**base, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for rank in range(2)
-    ]
-    for process in running:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, output.decode()
-    generate(workshop, "--num-sample", 48, "--device", "cpu", "--outdir", tmp_path / "one")
+    line = ("--num-sample", 48, "--device", "cpu", "--outdir")
+    command = ("--exp", workshop / "exp.json", "--generate-data", "--resume", workshop / "models")
+    run_ranks(2, run_script, "train_interpreter", *command, *line, tmp_path / "two")
+    generate(workshop, *line, tmp_path / "one")
     one, two = read_tree(tmp_path / "one"), read_tree(tmp_path / "two")
     assert one.pop("dataset_info.json")  # it has the command
     assert two.pop("dataset_info.json")

@@ -1,21 +1,16 @@
-"""Started by torchrun: train recognisers for some steps and save what all processes agree on."""
-
-import sys
-from pathlib import Path
+"""Trains recognisers for some steps in each of several processes, and saves what they agree on."""
 
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from dnnlib.runs import OPTIONS_FILE, find_output  # noqa: E402
-from recognition.face_sets import FaceSet  # noqa: E402
-from recognition.face_sources import open_faces  # noqa: E402
-from recognition.mixup import DomainMixup  # noqa: E402
-from recognition.options import HeadConfig, MarginKind, TrainingConfig  # noqa: E402
-from recognition.task import RecognitionTask  # noqa: E402
-from torch_utils.distributed import init_distributed  # noqa: E402
-from torch_utils.trainer import Cadence  # noqa: E402
+from dnnlib.runs import OPTIONS_FILE, find_output
+from recognition.face_sets import FaceSet
+from recognition.face_sources import open_faces
+from recognition.mixup import DomainMixup
+from recognition.options import HeadConfig, MarginKind, TrainingConfig
+from recognition.task import RecognitionTask
+from torch_utils.distributed import init_distributed
+from torch_utils.trainer import Cadence
 from torch_utils.trainer import train as run_training
 
 # sample rate, whether batches are normalised by their own statistics
@@ -62,7 +57,3 @@ def train_all(data, folder):
             out = folder / str(number)
             found = train(world, data, out, rate, has_batch_statistics=has_batch_statistics)
             torch.save(found, folder / f"{number}-{world.rank}.pt")
-
-
-if __name__ == "__main__":
-    train_all(Path(sys.argv[1]), Path(sys.argv[2]))

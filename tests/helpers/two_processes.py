@@ -1,18 +1,14 @@
-"""Started by torchrun: train four steps and save what all processes agree on."""
+"""Trains four steps in each of several processes, and saves what they agree on."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.helpers.training import tiny_options  # noqa: E402
-from torch_utils.distributed import init_distributed  # noqa: E402
-from training.jobs import prepare  # noqa: E402
-from training.options import AdaMode  # noqa: E402
-from training.task import GanTask  # noqa: E402
+from tests.helpers.training import tiny_options
+from torch_utils.distributed import init_distributed
+from training.jobs import prepare
+from training.options import AdaMode
+from training.task import GanTask
 
 
 def train_four_steps(data, target):
@@ -62,7 +58,3 @@ def flat_parameters(task):
         name: torch.cat([p.detach().flatten() for p in network.parameters()])
         for name, network in task.state.networks().items()
     }
-
-
-if __name__ == "__main__":
-    train_four_steps(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -11,10 +11,8 @@ import torch
 import train_recognition
 from biometrics.embedding import load_embedder
 from tests.helpers.images import write_pairs
+from tests.helpers.processes import run_ranks, run_script
 from tests.helpers.recognition_process import CASES, train_all
-from tests.integration.test_several_processes import ROOT, torchrun
-
-SCRIPT = ROOT / "tests" / "helpers" / "recognition_process.py"
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +23,7 @@ def folder(tmp_path_factory):
     for count in ("1", "2"):
         (folder / count).mkdir()
     train_all(folder / "data", folder / "1")
-    outcome = torchrun(2, SCRIPT, folder / "data", folder / "2")
-    assert outcome.returncode == 0, outcome.stderr
+    run_ranks(2, train_all, folder / "data", folder / "2")
     return folder
 
 
@@ -56,9 +53,7 @@ def test_the_script_trains_with_two_processes_and_one_of_them_speaks(folder, cap
     out = folder / "script"
     line = [f"--data={folder / 'data'}", "--backbone=r18", "--width=0.0625", "--embedding=8",
             "--size=16", "--batch=4", "--epochs=2", "--device=cpu", f"--outdir={out}"]  # fmt: skip
-    two = torchrun(2, ROOT / "train_recognition.py", *line)
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("Loss/total") == 1
+    assert run_ranks(2, run_script, "train_recognition", *line).count(f"{out}: ") == 1
     train_recognition.main(line, standalone_mode=False)
     assert "finished before" in capsys.readouterr().out
     rows = [json.loads(row) for row in (out / "stats.jsonl").read_text().splitlines()]

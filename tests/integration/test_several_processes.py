@@ -1,39 +1,24 @@
 """Two processes with half the batch each compute what one computes with the whole."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+import evaluate
 import train_db_stylegan2
+from tests.helpers.processes import ROOT, run_ranks, run_script
 from tests.helpers.training import run, run_folder, tiny_data, tiny_options
 from tests.helpers.two_processes import train_four_steps
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "tests" / "helpers" / "two_processes.py"
-COMMAND = [
-    "train_db_stylegan2.py",
+LINE = [
     *("--cbase=32", "--cmax=4", "--w-dim=4", "--z-dim=4", "--map-depth=2", "--batch=200"),
-    *("--mbstd-group=5", "--gamma=1", "--ema-kimg=1", "--kimg=1", "--device=cpu", "--workers=0"),
+    *("--mbstd-group=5", "--gamma=1", "--ema-kimg=1", "--device=cpu", "--workers=0"),
     *("--g-reg-interval=2", "--d-reg-interval=2"),
 ]
-
-
-def start(*words):
-    command = [sys.executable, *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def torchrun(count, *words):
-    launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}")
-    return start(*launcher, *words)
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +26,8 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     data = tiny_data(folder / "set")
     train_four_steps(data, folder / "1.pt")
-    outcome = torchrun(2, SCRIPT, data, folder / "2.pt")
-    assert outcome.returncode == 0, outcome.stderr
+    run_ranks(2, train_four_steps, data, folder / "2.pt")
     return {n: torch.load(folder / f"{n}.pt", weights_only=True) for n in (1, 2)}
-
-
-def test_nothing_holds_the_group_after_its_end():
-    """Gloo's threads end with the last holder; those that outlive Python abort the process."""
-    outcome = torchrun(2, ROOT / "tests" / "helpers" / "group_at_exit.py")
-    assert outcome.stdout.splitlines() == ["0 others hold the group"] * 2, outcome.stderr
-    assert outcome.returncode == 0, outcome.stderr
 
 
 def test_gradients_of_the_first_step_agree(results):
@@ -81,16 +58,40 @@ def test_statistics_and_strengths_are_those_of_all_images(results):
 def test_script_trains_with_two_processes_and_continues_with_one(tmp_path, caplog):
     data = tiny_data(tmp_path / "set")
     places = [f"--data={data}", f"--outdir={tmp_path / 'out'}"]
-    two = start(*COMMAND, *places, "--gpus=2")
-    assert two.returncode == 0, two.stderr
+    run_ranks(2, run_script, "train_db_stylegan2", *LINE, *places, "--kimg=1", "--gpus=2")
     folder = run_folder(tmp_path / "out")
     assert (folder / "network-snapshot-000001.pkl").is_file()
     row = json.loads((folder / "stats.jsonl").read_text())
     assert row["Loss/scores/real"]["num"] == 1000
-    more = [argument for argument in COMMAND[1:] if argument != "--kimg=1"] + ["--kimg=2"]
-    train_db_stylegan2.main([*more, *places], standalone_mode=False)
+    train_db_stylegan2.main([*LINE, *places, "--kimg=2"], standalone_mode=False)
     assert "continuing at kimg 1.0" in caplog.text
     assert (run_folder(tmp_path / "out") / "network-snapshot-000002.pkl").is_file()
+
+
+@pytest.mark.parametrize("owner", ["training.jobs", "evaluation.quality"])
+def test_more_than_one_process_is_started_by_torchrun(tmp_path, monkeypatch, owner):
+    data = tiny_data(tmp_path / "set")
+    script, line = {
+        "training.jobs": (train_db_stylegan2, LINE),
+        "evaluation.quality": (
+            evaluate,
+            ["images", f"--images={data}", "--metrics=vendi4", "--extractor=standin"],
+        ),
+    }[owner]
+    monkeypatch.setattr(f"{owner}.restart_under_torchrun", sys.exit)
+    places = [f"--data={data}", f"--outdir={tmp_path / 'out'}", "--gpus=4", "--device=cpu"]
+    result = CliRunner().invoke(script.main, [*line, *places])
+    assert result.exit_code == 4, result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_processes_of_torchrun_end_well():
+    """Gloo's threads end with the last holder; those that outlive Python abort the process."""
+    command = [sys.executable, "tests/helpers/under_torchrun.py", "a word", "--option=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = "['a word', '--option=1']: 0 others hold the group"
+    assert done.stdout.splitlines() == [said] * 2, done.stderr
 
 
 def test_wrong_number_of_processes_is_refused(tmp_path, monkeypatch):

@@ -1,20 +1,16 @@
 """Each trainer's script as users start it: SIGTERM and SIGKILL amid a run, then once more."""
 
 import importlib
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.helpers.interpreters import write_workshop
 from tests.helpers.labelled import write_generated
+from tests.helpers.processes import Fork, run_script
 from tests.helpers.refinement import write_real, write_rendered
 from tests.helpers.training import tiny_data
 
-ROOT = Path(__file__).resolve().parents[2]
 OFTEN = "--checkpoint-minutes=0.00001"  # after every step
 
 
@@ -44,7 +40,7 @@ def recognition(folder):
 def gan(folder):
     data = tiny_data(folder / "data")
     line = (f"--data={data}", "--cbase=32", "--cmax=4", "--w-dim=4", "--z-dim=4", "--map-depth=2",
-            "--batch=40", "--mbstd-group=5", "--gamma=1", "--ema-kimg=1", "--kimg=1",
+            "--batch=100", "--mbstd-group=5", "--gamma=1", "--ema-kimg=1", "--kimg=1",
             "--workers=1", "--cache=0")  # fmt: skip
     return line, ("network-snapshot-000001.pkl", "fakes000001.png")
 
@@ -54,35 +50,30 @@ def interpreter(folder):
     return (f"--exp={folder / 'exp.json'}",), ("model_0.pth", "model_1.pth")
 
 
-def start(script, line):
-    """Start a script, and return its process once the first step is done."""
-    command = [sys.executable, script, *line, OFTEN]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        text=True, start_new_session=True,
-    )  # fmt: skip
-    log = []
-    for text in process.stderr:
-        log.append(text)
-        if "first" in text and "took" in text:
-            return process, log
-    raise AssertionError("".join(log))
+def interrupt(script, line, sent):
+    """Send a script a signal after its first step; return its exit code and what it said."""
+    fork, log = Fork(run_script, script, *line, OFTEN), ""
+    while not ("first" in log and "took" in log):
+        text = fork.written.readline()
+        assert text, log
+        log += text
+    code, rest = fork.end(sent)  # also the workers, as clusters and terminals do
+    return code, log + rest
 
 
 def finish(script, line):
     """Run a script's command to its end in this process."""
-    importlib.import_module(script.removesuffix(".py")).main(list(line), standalone_mode=False)
+    importlib.import_module(script).main(list(line), standalone_mode=False)
 
 
 @pytest.mark.parametrize(
     ("script", "prepare"),
     [
-        ("train_db_stylegan2.py", gan),
-        ("train_segmentation.py", segmentation),
-        ("train_refiner.py", refiner),
-        ("train_recognition.py", recognition),
-        ("train_interpreter.py", interpreter),
+        ("train_db_stylegan2", gan),
+        ("train_segmentation", segmentation),
+        ("train_refiner", refiner),
+        ("train_recognition", recognition),
+        ("train_interpreter", interpreter),
     ],
 )
 def test_a_trainer_continues_to_the_same_bytes(script, prepare, tmp_path):
@@ -90,17 +81,12 @@ def test_a_trainer_continues_to_the_same_bytes(script, prepare, tmp_path):
     line = (*line, "--device=cpu")
     finish(script, (*line, f"--outdir={tmp_path / 'whole'}"))
     torn = (*line, f"--outdir={tmp_path / 'torn'}")
-    process, log = start(script, torn)
-    with process:
-        os.killpg(process.pid, signal.SIGTERM)  # also the workers, as clusters and terminals do
-        log += list(process.stderr)
-    assert process.returncode == 128 + signal.SIGTERM, "".join(log)
-    assert any("the same command continues" in text for text in log)
-    process, log = start(script, torn)
-    with process:
-        os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert any("continuing at" in text for text in log)
+    code, log = interrupt(script, torn, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM, log
+    assert "the same command continues" in log
+    code, log = interrupt(script, torn, signal.SIGKILL)
+    assert code == -signal.SIGKILL, log
+    assert "continuing at" in log
     assert not list((tmp_path / "torn").rglob(results[0]))
     finish(script, torn)
     for name in results:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.processes import SECONDS, Fork
 from torch_utils.ops import backends, building, cpu_kernels, cuda_kernels
 from torch_utils.ops.building import BuildError, Recipe, load
 from torch_utils.ops.cuda_kernels import CudaKernels
 from torch_utils.options import OpBackend
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCE = 'extern "C" int answer() { return 42; }\n'
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
@@ -33,19 +32,20 @@ def make_recipe(folder, text=SOURCE, **changes):
     )
 
 
-def start_building(folder, text=SOURCE):
-    """Start a process that builds and says "built" if it did, then the answer."""
-    make_recipe(folder / "src", text)
-    code = (
-        "import sys; from pathlib import Path; import torch_utils.ops.building as b\n"
-        "run, folder = b._run_loader, Path(sys.argv[1])\n"
-        "def noted(*a):\n    print('built', flush=True); run(*a)\n"
-        "b._run_loader = noted\n"
-        "r = b.Recipe(name='answer', sources=(folder / 'src' / 'answer.cpp',))\n"
-        "print(b.load(r, folder / 'cache').answer())"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def build(recipe, cache, hangs=False):
+    """Say where this process builds, if it does, and then the library's answer."""
+
+    def run_loader(order, environment):
+        place = Path(order["build_directory"])
+        (place / "lock").touch()  # as torch's loader does, which waits where it finds one
+        print(place.name, flush=True)
+        if hangs:
+            time.sleep(SECONDS)
+        command = ["g++", "-shared", "-fPIC", *order["sources"], "-o", place / "answer.so"]
+        subprocess.run(command, check=True)
+
+    building._run_loader = run_loader
+    print(load(recipe, cache).answer())
 
 
 # The cache
@@ -92,24 +92,26 @@ def test_whatever_it_depends_on_changes_the_name(tmp_path, monkeypatch):
 
 @needs_compiler
 def test_processes_that_start_together_build_once(tmp_path):
-    processes = [start_building(tmp_path) for _ in range(2)]
-    words = " ".join(process.communicate(timeout=300)[0] for process in processes).split()
-    assert sorted(words) == ["42", "42", "built"]
+    recipe = make_recipe(tmp_path / "src")
+    started = [Fork(build, recipe, tmp_path / "cache") for _ in range(3)]
+    words = " ".join(fork.end()[1] for fork in started).split()
+    assert len(words) == 4
+    assert words.count("42") == 3
 
 
 @needs_compiler
-@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_killed_build_does_no_harm(tmp_path):
-    slow = SOURCE + "#include <regex>\n"
-    killed = start_building(tmp_path, slow)
-    assert killed.stdout.readline() == "built\n"
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "cache").glob("*.part/lock")) and time.monotonic() < deadline:
-        time.sleep(0.02)  # until torch's loader has taken the lock that it would wait for
-    with killed:
-        killed.send_signal(signal.SIGKILL)
-    words = start_building(tmp_path, slow).communicate(timeout=300)[0].split()
-    assert words == ["built", "42"]
+    recipe, cache = make_recipe(tmp_path / "src"), tmp_path / "cache"
+    fork = Fork(build, recipe, cache, True)
+    first = fork.written.readline().strip()
+    assert fork.end(signal.SIGKILL) == (-signal.SIGKILL, "")
+    assert (cache / first / "lock").is_file()
+    code, written = Fork(build, recipe, cache).end()
+    assert code == 0, written
+    second, answer = written.split()
+    assert second != first
+    assert answer == "42"
+    assert {path.suffix for path in cache.iterdir()} == {".so", ".lock"}
 
 
 # Failures
