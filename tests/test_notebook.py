@@ -59,6 +59,7 @@ def place(tmp_path, monkeypatch):
     for script in ROOT.glob("*.py"):
         (tmp_path / script.name).symlink_to(script)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # processes to render with would wait for torch
     return tmp_path
 
 
