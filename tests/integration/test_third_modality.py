@@ -44,13 +44,13 @@ def source(tmp_path_factory):
 
 def test_a_third_modality_is_imported_trained_generated_and_measured(source, tmp_path):
     faces, runs, images = tmp_path / "faces", tmp_path / "runs", tmp_path / "images"
-    network = runs / "00000-faces-auto-batch100-noaug" / "network-snapshot-000001.pkl"
+    network = runs / "00000-faces-auto-batch500-noaug" / "network-snapshot-000001.pkl"
     shown = run(
         ("prepare_dataset", "import", f"--source={source}", f"--outdir={faces}",
-         "--resolution=16"),
+         "--resolution=8"),
         ("prepare_dataset", "check", str(faces)),
-        ("train_db_stylegan2", f"--data={faces}", f"--outdir={runs}", "--batch=100", "--kimg=1",
-         "--tick=1", "--snap=1", "--cbase=64", "--cmax=4", "--z-dim=4", "--w-dim=4",
+        ("train_db_stylegan2", f"--data={faces}", f"--outdir={runs}", "--batch=500", "--kimg=1",
+         "--tick=1", "--snap=1", "--cbase=32", "--cmax=4", "--z-dim=4", "--w-dim=4",
          "--map-depth=1", "--aug=noaug", "--mbstd-group=4", "--workers=0", "--device=cpu"),
         ("generate", f"--network={network}", "--seeds=0-3", f"--outdir={images}", "--device=cpu"),
         ("evaluate", "images", f"--data={faces}", f"--images={images}", "--extractor=standin",

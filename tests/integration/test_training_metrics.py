@@ -15,12 +15,10 @@ from tests.helpers.images import write_pairs
 from tests.helpers.training import run_folder, tiny_options
 from training.jobs import prepare
 
-METRICS = parse_metrics("fid32_full,fid32_full_NIR,pr323_full,ppl2_wend_16")
+METRICS = parse_metrics("fid32_full_NIR,ppl2_wend_16")
 FILES = [
-    "metric-fd32_full.random-conv-seed0.jsonl",
     "metric-fd32_full_NIR.random-conv-seed0.jsonl",
     "metric-ppl2_wend_16.random-conv-seed0.jsonl",
-    "metric-pr323_full.random-conv-seed0.jsonl",
 ]
 
 
