@@ -22,8 +22,7 @@ inline Place grid_size;
 inline std::barrier<>* meeting = nullptr;
 
 // Run a kernel's body for all threads of a block at once, and for one block after the other.
-template <class Body>
-void launch(int blocks, int threads, Body body) {
+inline void run(int blocks, int threads, void (*call)(void*), void* body) {
     std::barrier<> barrier(threads);
     meeting = &barrier;
     grid_size.x = unsigned(blocks);
@@ -33,10 +32,16 @@ void launch(int blocks, int threads, Body body) {
             thread_place.x = unsigned(thread);
             for (int block = 0; block < blocks; block++) {
                 block_place.x = unsigned(block);
-                body();
+                call(body);
                 barrier.arrive_and_wait();
             }
         });
+}
+
+// There are hundreds of bodies: the code of threads is compiled once.
+template <class Body>
+void launch(int blocks, int threads, Body body) {
+    run(blocks, threads, [](void* pointer) { (*static_cast<Body*>(pointer))(); }, &body);
 }
 
 }  // namespace on_host
