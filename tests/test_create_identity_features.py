@@ -15,6 +15,7 @@ from data.dataset import PairDataset
 from data.sample_index import SampleIndex
 from recognition.task import MODEL_FILE
 from tests.helpers.images import write_pairs
+from tests.helpers.people import save_recogniser
 from torch_utils import devices
 
 STEMS = ["1_0", "1_1", "2_0", "2_1", "3_0", "3_1"]
@@ -77,9 +78,7 @@ def test_those_of_another_recogniser_are_replaced_only_when_asked_to(people, fac
     embed(people, faces)
     place = faces / "identity_features.json"
     before = place.read_bytes()
-    outdir = tmp_path / "other"
-    run(train_recognition, "--data", people / "faces", "--outdir", outdir, *SMALL, "--seed=1")
-    other = f"--rec_model={outdir / MODEL_FILE}"
+    other = f"--rec_model={save_recogniser(tmp_path / 'other.pth')}"
     output = embed(people, faces, other, code=2)
     assert "(recogniser " in output
     assert "--fresh replaces" in output

@@ -11,7 +11,7 @@ from biometrics.embedding import load_embedder
 from data.pixels import decode_image
 from tests.helpers.people import save_recogniser, save_varied_snapshot, write_people
 
-IDS, SAMPLES = 5, 6
+IDS, SAMPLES = 4, 4
 LIMITS = {"privacy": 0.999, "same-identity": 0.5, "too-similar": 0.9999}
 
 

@@ -19,16 +19,14 @@ from tests.helpers.networks import (
     small_generator_config,
 )
 
-SIZE = {"resolution": 8}  # every kind of layer is there
-
 
 @pytest.fixture(scope="module")
 def snapshot():
     networks = {
-        "G": random_network(small_generator_config(**SIZE, c_dim=3), 0),
-        "G_ema": random_network(small_generator_config(**SIZE, c_dim=3), 1),
-        "D": random_network(small_discriminator_config(**SIZE, c_dim=3, conv_clamp=256.0), 2),
-        "D_NIR": random_network(small_discriminator_config(**SIZE, channels=1), 3),
+        "G": random_network(small_generator_config(c_dim=3), 0),
+        "G_ema": random_network(small_generator_config(c_dim=3), 1),
+        "D": random_network(small_discriminator_config(c_dim=3, conv_clamp=256.0), 2),
+        "D_NIR": random_network(small_discriminator_config(channels=1), 3),
     }
     return Snapshot(
         networks={name: capture(network) for name, network in networks.items()},
@@ -190,7 +188,7 @@ def test_onnx_draws_the_same_images(tmp_path):
 def test_onnx_of_an_unconditional_single_branch_generator(tmp_path):
     pytest.importorskip("onnxscript", reason="onnx and onnxscript are optional packages")
     config = small_generator_config(
-        **SIZE, heads={"rgb": 3}, architecture=Architecture.RESNET, num_fp16_res=2
+        heads={"rgb": 3}, architecture=Architecture.RESNET, num_fp16_res=2, resolution=8
     )
     network = random_network(config, 1).eval().requires_grad_(False)
     save_snapshot(tmp_path / "a.pkl", Snapshot(networks={"G_ema": capture(network)}))
