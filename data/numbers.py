@@ -1,4 +1,4 @@
-"""Numbers in files: rows, identity features, and both as conditions of a generator.
+"""Numbers in files: rows, and identity features as rows.
 
 Nothing in a file is executed, and a header that lies allocates nothing.
 """
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dnnlib import files
 
@@ -110,29 +108,3 @@ def save_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file atomically."""
     with files.atomic_write(path) as file:
         np.save(file, array)
-
-
-def load_conditions(path: Path | None, option: str, scale: float | None) -> Tensor | None:
-    """Read conditions from a .npy file, or from identity features by sorted file names.
-
-    Args:
-        path: .npy file of [N, c_dim] numbers, or JSON object {file name: [numbers]}; None gives
-            no conditions.
-        option: named in messages.
-        scale: length that identity features get, see `Snapshot.feature_scale`; None leaves them as
-            they are. A .npy file has conditions as they are.
-    Returns: [N, c_dim] float32.
-    Raises: FileNotFoundError; ValueError naming option and file.
-    """
-    if path is None:
-        return None
-    if path.suffix.lower() != ".json":
-        rows = load_rows(path, option)
-        if rows.ndim != 2:
-            raise ValueError(f"{option} {path}: shape must be [N, c_dim], got {list(rows.shape)}")
-        return torch.from_numpy(rows.astype(np.float32))
-    content = files.read_json(path)
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{option} {path}: expected an object of file names and numbers")
-    named = {name: content[name] for name in sorted(content)}
-    return torch.from_numpy(rows_of(named, f"{option} {path}", scale))

@@ -14,14 +14,13 @@ from typing import Any
 
 from torch import Tensor
 
-from data.numbers import load_conditions
 from dnnlib import config as configs
 from dnnlib import files
 from dnnlib.options import KEY, option
 from interpreter.options import ExperimentOptions
 from networks.generator import Generator
 from networks.options import Truncation
-from networks.sampling import IndexedSampler
+from networks.sampling import IndexedSampler, load_conditions
 from networks.snapshot import Snapshot, load_generator
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_repeatable

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.numbers import load_conditions, load_rows
+from data.numbers import load_rows
 from data.pixels import to_uint8
 from data.sheets import Pixels, image_grid, save_image, side_by_side
 from dnnlib import files
@@ -24,6 +24,7 @@ from networks.sampling import (
     check_conditions,
     check_layers,
     latents_of_seeds,
+    load_conditions,
     replace_layers,
 )
 from networks.snapshot import load_generator

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from data.labels import load_labels
+from data.numbers import load_rows, rows_of
 from data.pairs import open_pairs
 from data.pixels import to_uint8
+from dnnlib import files
 from networks.generator import Generator
 from networks.options import NoiseMode, Truncation
 from networks.snapshot import load_generator
@@ -267,6 +269,32 @@ def check_conditions(c_dim: int, conditions: Tensor | None, where: str) -> None:
     if c_dim and (len(shape) != 2 or shape[0] == 0 or shape[1] != c_dim):
         found = "none" if conditions is None else str(list(shape))
         raise ValueError(f"{where}: the network needs conditions [N, {c_dim}], got {found}")
+
+
+def load_conditions(path: Path | None, option: str, scale: float | None) -> Tensor | None:
+    """Read conditions from a .npy file, or from identity features by sorted file names.
+
+    Args:
+        path: .npy file of [N, c_dim] numbers, or JSON object {file name: [numbers]}; None gives
+            no conditions.
+        option: named in messages.
+        scale: length that identity features get, see `Snapshot.feature_scale`; None leaves them as
+            they are. A .npy file has conditions as they are.
+    Returns: [N, c_dim] float32.
+    Raises: FileNotFoundError; ValueError naming option and file.
+    """
+    if path is None:
+        return None
+    if path.suffix.lower() != ".json":
+        rows = load_rows(path, option)
+        if rows.ndim != 2:
+            raise ValueError(f"{option} {path}: shape must be [N, c_dim], got {list(rows.shape)}")
+        return torch.from_numpy(rows.astype(np.float32))
+    content = files.read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{option} {path}: expected an object of file names and numbers")
+    named = {name: content[name] for name in sorted(content)}
+    return torch.from_numpy(rows_of(named, f"{option} {path}", scale))
 
 
 def load_sampler(

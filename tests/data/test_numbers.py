@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.numbers import load_conditions, load_rows, open_numbers
+from data.numbers import load_rows, open_numbers
+from networks.sampling import load_conditions
 
 FEATURES = {"b_0.png": [3.0, 4.0], "a_0.png": [0.0, -2.0]}
 
