@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dnnlib.processes import restart_under_torchrun  # noqa: E402
+from dnnlib.cli import restart_under_torchrun  # noqa: E402
 
 OURS = 2  # references to the group: the name in the function, and the argument of getrefcount
 

@@ -68,19 +68,22 @@ def test_script_trains_with_two_processes_and_continues_with_one(tmp_path, caplo
     assert (run_folder(tmp_path / "out") / "network-snapshot-000002.pkl").is_file()
 
 
-@pytest.mark.parametrize("owner", ["training.jobs", "evaluation.quality"])
-def test_more_than_one_process_is_started_by_torchrun(tmp_path, monkeypatch, owner):
+IMAGES = ["images", "--metrics=vendi4", "--extractor=standin"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "script", "line"),
+    [
+        ("dnnlib.cli", train_db_stylegan2, LINE),
+        ("evaluation.quality", evaluate, IMAGES),
+    ],
+)
+def test_more_than_one_process_is_started_by_torchrun(tmp_path, monkeypatch, owner, script, line):
     data = tiny_data(tmp_path / "set")
-    script, line = {
-        "training.jobs": (train_db_stylegan2, LINE),
-        "evaluation.quality": (
-            evaluate,
-            ["images", f"--images={data}", "--metrics=vendi4", "--extractor=standin"],
-        ),
-    }[owner]
     monkeypatch.setattr(f"{owner}.restart_under_torchrun", sys.exit)
     places = [f"--data={data}", f"--outdir={tmp_path / 'out'}", "--gpus=4", "--device=cpu"]
-    result = CliRunner().invoke(script.main, [*line, *places])
+    more = [f"--images={data}"] if script is evaluate else []
+    result = CliRunner().invoke(script.main, [*line, *places, *more])
     assert result.exit_code == 4, result.output
     assert not (tmp_path / "out").exists()
 
