@@ -1,32 +1,31 @@
 """Recognisers trained on real and on generated identities, tested on others; with replicates.
 
-benchmarks/study.py says what a study is; a grid of widths and depths is a part of this one.
+benchmarks/study.py says what a study is; a grid of widths and depths is a part of this one, which
+also draws mds.svg.
 """
 
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import click
 import numpy as np
-import torch
 
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import train_recognition
-from benchmarks.common import describe_machine, format_table
+from benchmarks.common import format_table
 from benchmarks.study import (
     DRAWS,
     Row,
     Study,
     cell,
-    check_names,
     format_study,
     read_studies,
+    study_command,
     summarise,
     train_cell,
 )
@@ -34,76 +33,20 @@ from biometrics.comparisons import Side, compare
 from biometrics.embedding import Embedder, load_embedder
 from biometrics.verification import equal_error_rate, error_rates
 from data.plots import plot_scatter, to_svg
-from dnnlib import cli, files
 from metrics.estimates import Floats, multiplicities
 from recognition.face_sets import FaceSet
 from recognition.face_sources import open_faces
 from recognition.verification import verification_numbers
 from torch_utils.devices import resolve_device
 
-PATH = click.Path(path_type=Path)
 MODEL = "recogniser.pth"
 MDS_IDENTITIES, MDS_SAMPLES = 12, 5
 EXACT = 5_000_000  # comparisons that are kept as they are
-_EXTRA_KEYS = ("grid", "distances")
 
 
-@click.command(context_settings=cli.CONTEXT)
-@click.argument("config", type=PATH)
-@click.option(
-    "--set",
-    "places",
-    multiple=True,
-    metavar="NAME=PATH",
-    help="A place of the config; given several times, replicates take them in turn.",
-)
-@click.option("--outdir", type=PATH, required=True, metavar="DIR", help="Of cells and results.")
-@click.option("--only", multiple=True, metavar="NAME", help="Train only these, test nothing.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-def main(
-    config: Path,
-    places: tuple[str, ...],
-    outdir: Path,
-    only: tuple[str, ...],
-    device: str,
-    threads: int | None,
-) -> None:
-    """Train all cells of a study, test them, and write table.md, results.json and mds.svg.
-
-    Intervals and p-values are of a bootstrap that draws test identities, the same ones for all
-    training sets, and replicates; p-values of all comparisons are adjusted together (Holm).
-
-    \b
-    Examples:
-      python -m benchmarks.recognition_study EXPERIMENTS/recognition_example/mixups.json \\
-          --set real=DATASETS/example_32 --set synthetic=new_1 --set synthetic=new_2 --outdir=study
-      python -m benchmarks.recognition_study study.json --set real=faces --outdir=study --only=real
-    """
-    cli.start_logging()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with cli.friendly_errors():
-        studies = with_grids(read_studies(config, places, _EXTRA_KEYS))
-        check_names(studies, only)
-        for study in studies:
-            for name in only or study["train"]:
-                if not (cell(outdir, name, study["seed"]) / MODEL).is_file():
-                    train_cell(study, name, outdir, train_recognition.main, device)
-        if only:
-            return
-        results = _test(studies, outdir, device)
-        results["distances"] = _distances(studies[0], outdir, device)
-        results["machine"] = describe_machine(torch.device("cpu" if device == "auto" else device))
-        results["config"] = studies
-        files.write_json(outdir / "results.json", results)
-        text = format_results(results)
-        (outdir / "table.md").write_text(text, encoding="utf-8")
-    click.echo(text)
-
-
-def with_grids(studies: Sequence[Study]) -> list[Study]:
-    """Return studies with their grids as further trainings."""
+def read_grids(path: Path, words: Iterable[str]) -> list[Study]:
+    """Read a study, with its grids as further trainings."""
+    studies = read_studies(path, words, ("grid", "distances"))
     return [{**study, "train": {**study["train"], **_grid_trainings(study)}} for study in studies]
 
 
@@ -141,7 +84,8 @@ def _test(studies: Sequence[Study], outdir: Path, device: str) -> dict[str, Any]
                 row, rates = _verify(embedder, place)
                 numbers.append({"train": name, "seed": study["seed"], "test": test, **row})
                 drawn[test][name].append(rates)
-    return {"numbers": numbers, **summarise(studies, drawn)}
+    distances = _distances(studies[0], outdir, device)
+    return {"numbers": numbers, **summarise(studies, drawn), "distances": distances}
 
 
 def _verify(embedder: Embedder, about: Mapping[str, Any]) -> tuple[Row, Floats]:
@@ -276,6 +220,17 @@ def format_results(results: Mapping[str, Any]) -> str:
         parts.append(format_table(rows))
     return "\n\n".join(parts) + "\n"
 
+
+def _train(study: Study, name: str, outdir: Path, device: str) -> None:
+    train_cell(study, name, outdir, train_recognition.main, device)
+
+
+EXAMPLES = """
+  python -m benchmarks.recognition_study EXPERIMENTS/recognition_example/mixups.json \\
+      --set real=DATASETS/example_32 --set synthetic=new_1 --set synthetic=new_2 --outdir=study
+  python -m benchmarks.recognition_study study.json --set real=faces --outdir=study --only=real
+"""
+main = study_command(_train, _test, format_results, model=MODEL, read=read_grids, examples=EXAMPLES)
 
 if __name__ == "__main__":
     main()

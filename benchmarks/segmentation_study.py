@@ -8,10 +8,10 @@ baseline of everything that makes many labels out of few.
 import os
 import sys
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import torch
 
@@ -19,71 +19,31 @@ if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import train_segmentation
-from benchmarks.common import describe_machine
 from benchmarks.study import (
     DRAWS,
     Row,
     Study,
     cell,
-    check_names,
     format_study,
     read_studies,
+    study_command,
     summarise,
     train_cell,
 )
 from data.class_list import class_list_as_json
 from data.info import INFO_FILE
 from data.sample_index import identity_of
-from dnnlib import cli, files
+from dnnlib import files
 from metrics.estimates import Floats, group_numbers, multiplicities
 from metrics.segmentation import confusion_matrix, intersection_over_union
 from segmentation.classes import load_merge
+from segmentation.evaluation import predicted_masks, save_masks
 from segmentation.labelled_files import open_source
 from segmentation.labelled_set import LabelledSet
-from segmentation.model_files import Segmenter, load_segmenter, predicted_masks, save_masks
+from segmentation.model_files import Segmenter, load_segmenter
 from torch_utils.devices import resolve_device
 
-PATH = click.Path(path_type=Path)
 MODEL = "segmenter.pth"
-
-
-@click.command(context_settings=cli.CONTEXT)
-@click.argument("config", type=PATH)
-@click.option(
-    "--set",
-    "places",
-    multiple=True,
-    metavar="NAME=PATH",
-    help="A place of the config; given several times, replicates take them in turn.",
-)
-@click.option("--outdir", type=PATH, required=True, metavar="DIR", help="Of cells and results.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-def main(config: Path, places: tuple[str, ...], outdir: Path, device: str) -> None:
-    """Train all cells of a study, test them, and write table.md and results.json.
-
-    Intervals and p-values are of a bootstrap that draws test identities, the same ones for all
-    training sets, and replicates; p-values of all comparisons are adjusted together (Holm).
-
-    \b
-    Example:
-      python -m benchmarks.segmentation_study EXPERIMENTS/segmentation_example/study.json \\
-          --set real=DATASETS/example_32 --set generated=out/models/samples_3200 --outdir=study
-    """
-    cli.start_logging()
-    with cli.friendly_errors():
-        studies = read_studies(config, places)
-        check_names(studies, ())
-        for study in studies:
-            for name in study["train"]:
-                if not (cell(outdir, name, study["seed"]) / MODEL).is_file():
-                    _train(study, name, outdir, device)
-        results: dict[str, Any] = _test(studies, outdir, device)
-        results["machine"] = describe_machine(torch.device("cpu" if device == "auto" else device))
-        results["config"] = studies
-        files.write_json(outdir / "results.json", results)
-        text = "\n\n".join(format_study(results, "mean_iou", "mean IoU")) + "\n"
-        (outdir / "table.md").write_text(text, encoding="utf-8")
-    click.echo(text)
 
 
 def _train(study: Study, name: str, outdir: Path, device: str) -> None:
@@ -125,7 +85,7 @@ def open_set(segmenter: Segmenter, data: Path, merge: str | None) -> LabelledSet
     return labelled
 
 
-def _test(studies: list[Study], outdir: Path, device: str) -> dict[str, Any]:
+def _test(studies: Sequence[Study], outdir: Path, device: str) -> dict[str, Any]:
     numbers: list[Row] = []
     drawn: dict[str, dict[str, list[Floats]]] = defaultdict(lambda: defaultdict(list))
     for study in studies:
@@ -155,6 +115,19 @@ def score(segmenter: Segmenter, labelled: LabelledSet) -> tuple[Row, Floats]:
     row = {"mean_iou": float(np.nanmean(ious)), **dict(zip(names, ious.tolist(), strict=True))}
     return row, np.array(drawn)
 
+
+def format_results(results: Mapping[str, Any]) -> str:
+    """Return Markdown: training sets, then their differences."""
+    return "\n\n".join(format_study(results, "mean_iou", "mean IoU")) + "\n"
+
+
+EXAMPLES = """
+  python -m benchmarks.segmentation_study EXPERIMENTS/segmentation_example/study.json \\
+      --set real=DATASETS/example_32 --set generated=out/models/samples_3200 --outdir=study
+"""
+main = study_command(
+    _train, _test, format_results, model=MODEL, read=read_studies, examples=EXAMPLES
+)
 
 if __name__ == "__main__":
     main()

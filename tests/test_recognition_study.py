@@ -11,9 +11,9 @@ from benchmarks.recognition_study import (
     classical_mds,
     cosine_distances,
     intra_class,
-    with_grids,
+    read_grids,
 )
-from benchmarks.study import DRAWS, difference, holm, read_studies, replicate_means
+from benchmarks.study import DRAWS, difference, holm, replicate_means
 from tests.helpers.images import write_json, write_pairs
 from tests.helpers.people import save_recogniser
 
@@ -89,7 +89,7 @@ def test_distances_within_identities():
 def test_replicates_take_their_places_in_turn(tmp_path):
     path = write_json(tmp_path / "study.json", {**STUDY, "seeds": [3, 4, 5]})
     places = ["faces=F", "faces=G", "others=O", "recogniser=R"]
-    studies = with_grids(read_studies(path, places, ("grid", "distances")))
+    studies = read_grids(path, places)
     assert [study["seed"] for study in studies] == [3, 4, 5]
     assert [study["train"]["joint"]["data"] for study in studies] == ["F", "G", "F"]
     assert all(study["test"]["RGB"] == {"data": ["O"]} for study in studies)
