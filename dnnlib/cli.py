@@ -71,18 +71,28 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def start_logging(log_file: Path | None = None) -> None:
-    """Show log messages on standard error, and from here on also append them to a file."""
+def start_logging() -> None:
+    """Show log messages on standard error."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     if not root.handlers:
         console = logging.StreamHandler()
         console.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(console)
-    if log_file is not None:
-        handler = logging.FileHandler(log_file, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        root.addHandler(handler)
+
+
+@contextlib.contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Also append log messages to a file while the block runs."""
+    start_logging()
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def progress_bar(done: int, total: int, unit: str = "img") -> Callable[[int], None]:

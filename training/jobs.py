@@ -90,7 +90,7 @@ class TrainingRun(Job):
             if world.is_first:
                 folder = self._find_folder(fresh=self.options.fresh)
                 stack.enter_context(folder.at_work())
-                cli.start_logging(folder.path / "log.txt")
+                stack.enter_context(cli.log_to(folder.path / "log.txt"))
                 world.barrier()
             else:
                 world.barrier()

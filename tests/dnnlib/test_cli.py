@@ -116,13 +116,13 @@ def test_messages_go_to_standard_error_once_and_behind_those_in_the_file(
     root_logger.handlers.clear()  # pytest's own
     (tmp_path / "log.txt").write_text("earlier\n")
     cli.start_logging()
-    cli.start_logging(tmp_path / "log.txt")
-    logging.getLogger("training.x").info("tick %d", 3)
-    logging.getLogger("training.x").debug("quiet")
+    with cli.log_to(tmp_path / "log.txt"):
+        logging.getLogger("training.x").info("tick %d", 3)
+        logging.getLogger("training.x").debug("quiet")
+    logging.getLogger("training.x").info("another run's")
     captured = capsys.readouterr()
-    assert captured.err == "tick 3\n"
+    assert captured.err == "tick 3\nanother run's\n"
     assert captured.out == ""
-    assert len(root_logger.handlers) == 2
     first, second = (tmp_path / "log.txt").read_text().splitlines()
     assert first == "earlier"
     assert second.endswith(" tick 3")
