@@ -95,20 +95,22 @@ def _prepare_training(options: SegmentationOptions) -> TrainingJob:
 def _open_sets(options: SegmentationOptions) -> tuple[LabelledSet, Mapping[str, LabelledSet]]:
     """Return the training samples, and those that are measured on, by "val" and "test".
 
-    Raises: ValueError for a set that is learned from twice, or measured on as well.
+    Raises: ValueError for a set that is learned from twice, or measured on as well, and for a test
+        set by which the best weights are chosen.
     """
     modalities, sources = choose_modalities(options.modalities), []
-    learned: dict[str, SampleIndex] = {}
+    known: dict[str, SampleIndex] = {}
     for path in options.data:
         source = open_source(path, modalities)
-        check_disjoint(f"--data {path}", source.samples, learned)
-        learned[f"--data {path}"] = source.samples
+        check_disjoint(f"--data {path}", source.samples, known)
+        known[f"--data {path}"] = source.samples
         sources.append(drop_most_uncertain(source, options.drop_uncertain))
     others = {}
     for name, path in (("val", options.val), ("test", options.test)):
         if path is not None:
             others[name] = open_source(path, modalities)
-            check_disjoint(f"--{name} {path}", others[name].samples, learned)
+            check_disjoint(f"--{name} {path}", others[name].samples, known)
+            known[f"--{name} {path}"] = others[name].samples
     merge = None if options.merge is None else load_merge(options.merge)
     given = None if options.classes is None else load_class_list(options.classes)
     classes = choose_classes(given, merge, [source.stated for source in sources])

@@ -26,6 +26,7 @@ def sets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
     write_generated(folder / "generated", 8)
     write_real(folder / "real", 4)
+    write_real(folder / "chosen", 4, first=4)
     (folder / "classes.json").write_text(json.dumps(CLASSES))
     return folder
 
@@ -38,7 +39,7 @@ def arguments(sets, outdir, *more):
 @pytest.fixture(scope="module")
 def trained(sets, tmp_path_factory):
     outdir = tmp_path_factory.mktemp("trained") / "out"
-    more = ("--val", sets / "real", "--uncertainty=pixel", "--dice=0.5", "--modality=rgb",
+    more = ("--val", sets / "chosen", "--uncertainty=pixel", "--dice=0.5", "--modality=rgb",
             "--modality=nir")  # fmt: skip
     output = run(*arguments(sets, outdir, *more))
     assert "mean IoU 0." in output
@@ -156,6 +157,8 @@ def test_what_is_learned_from_comes_once_and_is_not_measured_on(sets, tmp_path):
             text = run(f"--data={sets / name}", more, "--subset=3", *line, code=2)
             reason = f"must hold other samples than --data {sets / name}, got the same"
             assert f"{more.replace('=', ' ')}: {reason}" in " ".join(text.split())
+    text = run(*arguments(sets, tmp_path / "out", f"--val={sets / 'real'}"), code=2)
+    assert f"--test {sets / 'real'}: must hold other samples than --val" in " ".join(text.split())
     assert not (tmp_path / "out").exists()
 
 
