@@ -161,13 +161,17 @@ def test_a_signal_at_the_last_step_changes_nothing(whole, tmp_path):
 
 def test_a_later_signal_ends_the_process_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("torch_utils.trainer._SAME_REQUEST_SEC", -1.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
 
     def at_step(_):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "out", at_step=at_step)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "out", at_step=at_step)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_kill_between_export_and_record_exports_again(whole, tmp_path, monkeypatch):
