@@ -217,7 +217,7 @@ def origin_of(generator: Generator, experiment: Experiment) -> dict[str, Any]:
 
 
 def check_origin(
-    recorded: Mapping[str, Any],
+    recorded: Mapping[str, Any] | None,
     origin: Mapping[str, Any],
     what: str,
     may_differ: Collection[str] = (),
@@ -233,9 +233,10 @@ def check_origin(
     """
     if not recorded:
         _logger.warning("%s with a network that no record names, as in published folders", what)
+        return
     for key, value in origin.items():
-        found = recorded.get(key, value)
-        if found == value:
+        found = recorded.get(key)
+        if found == value or (key == "network" and key not in recorded):  # as models were recorded
             continue
         message = f"stylegan_checkpoint: {what} with {key} {_short(found)}, this is {_short(value)}"
         if key not in may_differ:
@@ -245,7 +246,9 @@ def check_origin(
 
 def conditions_sha256(conditions: Tensor | None) -> str | None:
     """Return 64 hex digits of the conditions that samples take; None for none."""
-    return None if conditions is None else hashlib.sha256(conditions.numpy()).hexdigest()
+    if conditions is None:
+        return None
+    return hashlib.sha256(conditions.contiguous().numpy()).hexdigest()
 
 
 def _short(value: Any) -> str:

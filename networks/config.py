@@ -64,7 +64,7 @@ class MappingConfig:
     w_avg_beta: float = 0.995
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check(self, "mapping ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,12 +203,12 @@ def block_resolutions(resolution: int) -> tuple[int, ...]:
     return tuple(2**k for k in range(2, resolution.bit_length()))
 
 
-def _check(config: Any) -> None:
+def _check(config: Any, prefix: str = "") -> None:
     """Raise ValueError for a number outside its range or an unknown activation."""
     for name, limits in _RANGES.items():
         value = getattr(config, name, None)
         if value is not None:
-            _check_range(name, value, *limits)
+            _check_range(prefix + name, value, *limits)
     if config.activation not in ACTIVATIONS:
         known, got = ", ".join(ACTIVATIONS), repr(config.activation[:80])
         raise ValueError(f"activation must be one of {known}, got {got}")

@@ -277,7 +277,7 @@ def find_checkpoint(snapshot: Snapshot, path: Path) -> dict[str, Any] | None:
         return None
     content = load_checkpoint(place)
     kind = content.get("format"), content.get("version")
-    if kind == (CHECKPOINT_FORMAT, CHECKPOINT_VERSION):
+    if kind == (CHECKPOINT_FORMAT, CHECKPOINT_VERSION) and isinstance(content.get("task"), dict):
         state = content["task"]
     elif kind == ("biface-checkpoint", 1):  # written before the common trainer
         state = content

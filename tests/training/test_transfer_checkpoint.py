@@ -131,9 +131,17 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
         begin_from(path)
 
 
-def test_a_checkpoint_of_another_format_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"format": "biface-checkpoint", "version": 2},
+        {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION},
+        {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, "task": 3},
+    ],
+)
+def test_a_checkpoint_of_another_format_is_named(tmp_path, content):
     path = write_run(tmp_path, trained_state(small_training_config()))
-    save_checkpoint(tmp_path / "checkpoint.pt", {"format": "biface-checkpoint", "version": 2})
+    save_checkpoint(tmp_path / "checkpoint.pt", content)
     with pytest.raises(ValueError, match="checkpoint.pt: not a biface-training"):
         begin_from(path)
 
