@@ -141,27 +141,46 @@ class Directory(Folder):
         return Directory(self.path / folder)
 
 
+class _Handle:
+    """An archive, opened once a process: workers share no file position."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: zipfile.ZipFile | None = None
+        self._process = 0
+
+    def __reduce__(self) -> tuple[type["_Handle"], tuple[Path]]:
+        return _Handle, (self.path,)
+
+    def read(self, member: zipfile.ZipInfo) -> bytes:
+        """Return the content of a member."""
+        if self._file is None or self._process != os.getpid():
+            self._file, self._process = zipfile.ZipFile(self.path), os.getpid()
+        return self._file.read(member)
+
+
 class ZipArchive(Folder):
-    """A folder in a zip archive, with a handle a process: forked workers share no file position.
+    """A folder in a zip archive.
 
     Args:
         path: of the archive.
         prefix: "" or the folder's path with a closing "/".
         members: of the archive, name -> entry; None reads them.
+        handle: that its folders share.
     Raises: ValueError where a member's name leaves the archive or two members share a name.
     """
 
     def __init__(
-        self, path: Path, prefix: str = "", members: Mapping[str, zipfile.ZipInfo] | None = None
+        self,
+        path: Path,
+        prefix: str = "",
+        members: Mapping[str, zipfile.ZipInfo] | None = None,
+        handle: _Handle | None = None,
     ) -> None:
         self.name = PurePosixPath(prefix).name or path.stem
         self._path, self._prefix = path, prefix
         self._members = _read_members(path) if members is None else members
-        self._handle: zipfile.ZipFile | None = None
-        self._process = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        self._handle = handle or _Handle(path)
 
     def describe(self, name: str = "") -> str:
         """Return "archive.zip:folder/name"."""
@@ -186,14 +205,13 @@ class ZipArchive(Folder):
         """Open a file for reading. Raises: ValueError, FileNotFoundError."""
         if not self.exists(name):
             raise FileNotFoundError(f"{self.describe(name)}: no such file")
-        if self._handle is None or self._process != os.getpid():
-            self._handle, self._process = zipfile.ZipFile(self._path), os.getpid()
         with _named_zip_errors(self.describe(name)):
             return io.BytesIO(self._handle.read(self._members[f"{self._prefix}{name}"]))
 
     def enter(self, folder: str) -> "ZipArchive":
         """Return the folder of that name."""
-        return ZipArchive(self._path, f"{self._prefix}{folder}/", self._members)
+        inside = f"{self._prefix}{folder}/"
+        return ZipArchive(self._path, inside, self._members, self._handle)
 
 
 class Mounts(Storage):

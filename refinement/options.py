@@ -155,6 +155,8 @@ class RefinementConfig(RefinerShape):
             steps = 0 if self.starts_as_identity else PUBLISHED_REFINER_WARMUP
             object.__setattr__(self, "refiner_warmup", steps)
         super().__post_init__()
+        if any(not 0 <= factor < math.inf for _, factor in self.region_weights):
+            raise ValueError("--region-weight: factors must be finite and at least 0")
         if self.region_weights and self.measure is Measure.FEATURES:
             raise ValueError(
                 "--region-weight needs a regularisation in the image: --measure must be image or"

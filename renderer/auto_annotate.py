@@ -53,6 +53,9 @@ class AnnotatorOptions:
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution)
+        if self.classes not in CLASSES:
+            known = " or ".join(map(str, CLASSES))
+            raise ValueError(f"classes: the annotator knows {known}, got {self.classes}")
 
 
 class MaterialNetwork(nn.Module):

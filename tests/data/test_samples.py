@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -84,6 +85,17 @@ def test_archives_hold_what_their_folder_holds(tmp_path):
     assert packed.fingerprint() == samples.fingerprint()
     assert packed.content_hash() == samples.content_hash()
     assert (packed.image("rgb", 2) == random_pixels(2).transpose(2, 0, 1)).all()
+
+
+def test_an_archive_is_opened_once_for_all_its_folders(tmp_path, monkeypatch):
+    archive = zip_folder(write_pairs(tmp_path / "set"), tmp_path / "set.zip")
+    opened, whole = [], zipfile.ZipFile
+    monkeypatch.setattr(zipfile, "ZipFile", lambda path: (opened.append(path), whole(path))[1])
+    samples = open_samples(archive)
+    opened.clear()  # the names were read
+    for one in (samples, pickle.loads(pickle.dumps(samples))):
+        assert [one.image(kind, 0).shape[0] for kind in ("rgb", "nir", "rgb")] == [3, 1, 3]
+    assert opened == [archive, archive]
 
 
 def test_folders_of_identities(tmp_path):

@@ -1,5 +1,7 @@
 """Training: phases, what each updates, continuation, regions, bad input."""
 
+import math
+
 import pytest
 import torch
 
@@ -219,6 +221,12 @@ def test_weights_are_looked_at_before_a_checkpoint(sides, tmp_path):
     with pytest.raises(FloatingPointError, match=r"refiner: .* at step 1: lower --lr \(0.01\)"):
         trainer.run()
     assert not trainer.checkpoint_path.exists()
+
+
+@pytest.mark.parametrize("factor", [-1.0, math.nan, math.inf])
+def test_factors_of_regions_are_finite_and_not_negative(factor):
+    with pytest.raises(ValueError, match="--region-weight"):
+        small_config(region_weights=(("hair", factor),))
 
 
 def test_sides_must_fit(tmp_path, sides):

@@ -51,6 +51,11 @@ def test_building_leaves_the_global_random_state_alone(tmp_path):
     assert torch.equal(torch.rand(2), expected)
 
 
+def test_only_classes_that_renders_have_are_learned():
+    with pytest.raises(ValueError, match="classes: .* 10 or 4, got 6"):
+        AnnotatorOptions(resolution=32, classes=6)
+
+
 def test_a_resolution_that_is_not_rendered_is_refused():
     with pytest.raises(ValueError, match="resolution"):
         AnnotatorOptions(**{**TINY, "resolution": 48})
