@@ -41,7 +41,6 @@ from torch_utils.devices import resolve_device
 
 MODEL = "recogniser.pth"
 MDS_IDENTITIES, MDS_SAMPLES = 12, 5
-EXACT = 5_000_000  # comparisons that are kept as they are
 
 
 def read_grids(path: Path, words: Iterable[str]) -> list[Study]:
@@ -94,8 +93,7 @@ def _verify(embedder: Embedder, about: Mapping[str, Any]) -> tuple[Row, Floats]:
     The second value holds the EER of each draw of test identities, [DRAWS]; NaN where it has none.
     """
     vectors, identities = _embed(embedder, about["data"], about.get("modality", "rgb"))
-    side = Side(vectors=vectors.numpy(), identities=identities)
-    comparisons = compare(side, exact_limit=EXACT)
+    comparisons = compare(Side(vectors=vectors.numpy(), identities=identities))
     drawn = np.full(DRAWS, np.nan)
     for b, draw in enumerate(multiplicities(comparisons.clusters, 0, DRAWS)):
         tally = comparisons.tally(draw)
