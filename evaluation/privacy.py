@@ -190,12 +190,6 @@ def privacy_verdict(
         for name, score in scores.items()
         if (found := score.membership_auc) and found.high is not None and (found.low or 0) > 0.5
     ]
-    if members:
-        lines.append(
-            "Training images are nearer to samples than held-out images are, by "
-            f"{', '.join(members)}; 0.5 is chance, and one of forty such tests is above it without"
-            f" a leak, {len(scores)} were made."
-        )
     if not has_heldout:
         lines.append(
             "Whether samples are nearer to training identities than strangers are was not measured:"
@@ -206,10 +200,16 @@ def privacy_verdict(
             "On average, samples are nearer to training identities than identities that were never"
             f" seen, by {', '.join(near)}."
         )
-    else:
+    elif not members:
         lines.append(
             "On average, no sign that samples are nearer to training identities than identities"
             " that were never seen; this shows no leak, and cannot show that there is none."
+        )
+    if members:
+        lines.append(
+            "Training images are nearer to samples than held-out images are, by "
+            f"{', '.join(members)}: a sign of memory. 0.5 is chance; without a leak one test in "
+            f"forty is as far above it, and {len(scores)} were made."
         )
     return "\n".join(lines)
 

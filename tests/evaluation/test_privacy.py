@@ -23,6 +23,7 @@ def test_memory_without_copies_is_said():
     text = verdict_of(0.6)
     assert "No sample is named" in text
     assert "Training images are nearer to samples than held-out images are, by auditor" in text
+    assert "no sign" not in text
 
 
 def test_no_memory_is_no_sign():
