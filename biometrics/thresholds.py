@@ -151,26 +151,8 @@ def calibrate(
         rate by p with 95 % confidence. Comparisons of the same two identities are not independent,
         so pairs of identities are counted.
     """
-    if not 0 < fmr < 1:  # it may come from a file
-        raise ValueError(f"--calibrate: FMR must be between 0 and 1, got {fmr}")
-    if features.info is not None and features.info.vectors == "one":
-        raise NotMeasuredError(
-            "--calibrate: these features have one vector per identity; make them with "
-            "--all-or-one=all"
-        )
-    groups, _ = group_numbers(features.identities)
-    chosen = groups % math.ceil(len(groups) / _MAX_IMAGES) == 0
-    vectors, groups = unit_rows(features.vectors[chosen]), groups[chosen]
+    vectors, groups = _compared_images(features, fmr)
     identities = len(np.unique(groups))
-    _check_identities(identities, fmr)
-    images = np.bincount(groups)
-    mated_pairs, needed = int((images * (images - 1) // 2).sum()), math.ceil(RULE_OF_3 / FNMR)
-    if mated_pairs < needed:
-        raise NotMeasuredError(
-            f"--calibrate: a false non-match rate of {FNMR:g} needs at least {needed} mated "
-            f"comparisons, got {mated_pairs}; features of one image per identity cannot be "
-            "calibrated"
-        )
     side = Side(vectors=vectors, identities=groups.astype(str).tolist())
     scores = count_comparisons(side, groups=1, device=device).tally()
     known = References(vectors, groups, device=device)
@@ -206,6 +188,30 @@ def calibrate(
     )
     _check_order(thresholds)
     return thresholds
+
+
+def _compared_images(features: IdentityFeatures, fmr: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit vectors and the identity number of each, if they are enough for these rates."""
+    if not 0 < fmr < 1:  # it may come from a file
+        raise ValueError(f"--calibrate: FMR must be between 0 and 1, got {fmr}")
+    if features.info is not None and features.info.vectors == "one":
+        raise NotMeasuredError(
+            "--calibrate: these features have one vector per identity; make them with "
+            "--all-or-one=all"
+        )
+    groups, _ = group_numbers(features.identities)
+    chosen = groups % math.ceil(len(groups) / _MAX_IMAGES) == 0
+    vectors, groups = unit_rows(features.vectors[chosen]), groups[chosen]
+    _check_identities(len(np.unique(groups)), fmr)
+    images = np.bincount(groups)
+    mated_pairs, needed = int((images * (images - 1) // 2).sum()), math.ceil(RULE_OF_3 / FNMR)
+    if mated_pairs < needed:
+        raise NotMeasuredError(
+            f"--calibrate: a false non-match rate of {FNMR:g} needs at least {needed} mated "
+            f"comparisons, got {mated_pairs}; features of one image per identity cannot be "
+            "calibrated"
+        )
+    return vectors, groups
 
 
 def summarise(scores: Scores) -> ScoreSummary:
