@@ -22,6 +22,7 @@ from benchmarks.study import (
     DRAWS,
     Row,
     Study,
+    StudyKind,
     cell,
     format_study,
     read_studies,
@@ -228,7 +229,8 @@ EXAMPLES = """
       --set real=DATASETS/example_32 --set synthetic=new_1 --set synthetic=new_2 --outdir=study
   python -m benchmarks.recognition_study study.json --set real=faces --outdir=study --only=real
 """
-main = study_command(_train, _test, format_results, model=MODEL, read=read_grids, examples=EXAMPLES)
+KIND = StudyKind(read=read_grids, train=_train, model=MODEL, measure=_test, show=format_results)
+main = study_command(KIND, EXAMPLES)
 
 if __name__ == "__main__":
     main()

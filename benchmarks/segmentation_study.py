@@ -23,6 +23,7 @@ from benchmarks.study import (
     DRAWS,
     Row,
     Study,
+    StudyKind,
     cell,
     format_study,
     read_studies,
@@ -125,9 +126,8 @@ EXAMPLES = """
   python -m benchmarks.segmentation_study EXPERIMENTS/segmentation_example/study.json \\
       --set real=DATASETS/example_32 --set generated=out/models/samples_3200 --outdir=study
 """
-main = study_command(
-    _train, _test, format_results, model=MODEL, read=read_studies, examples=EXAMPLES
-)
+KIND = StudyKind(read=read_studies, train=_train, model=MODEL, measure=_test, show=format_results)
+main = study_command(KIND, EXAMPLES)
 
 if __name__ == "__main__":
     main()

@@ -6,9 +6,11 @@ wrote a data set each, the spread over replicates holds that of generators and d
 training's seed alone.
 """
 
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -21,6 +23,7 @@ from benchmarks.common import describe_machine, format_table
 from dnnlib import cli, files
 from dnnlib.runs import slug
 from metrics.estimates import Floats, percentile_interval
+from torch_utils.devices import resolve_device
 
 PATH = click.Path(path_type=Path)
 DRAWS = 500  # of the bootstrap
@@ -58,73 +61,79 @@ def read_studies(path: Path, words: Iterable[str], extra_keys: Iterable[str] = (
     ]
 
 
-def study_command(
-    train: Callable[[Study, str, Path, str], None],
-    measure: Callable[[Sequence[Study], Path, str], dict[str, Any]],
-    show: Callable[[Mapping[str, Any]], str],
-    *,
-    model: str,
-    read: Callable[[Path, Iterable[str]], list[Study]],
-    examples: str,
-) -> click.Command:
-    """Return the command line of a kind of studies.
+@dataclass(frozen=True, kw_only=True)
+class StudyKind:
+    """What one kind of studies trains and measures."""
 
-    Args:
-        train: trains one cell: (study, training set, folder of all cells, device).
-        measure: (studies, folder of all cells, device) -> results.
-        show: results -> Markdown.
-        model: file of a cell that is trained.
-        read: (config, NAME=PATH words) -> studies, one a replicate.
-        examples: for --help.
-    """
+    read: Callable[[Path, Iterable[str]], list[Study]]  # config, NAME=PATH words; one a replicate
+    train: Callable[[Study, str, Path, str], None]  # study, training set, folder of cells, device
+    model: str  # file of a cell that is trained
+    measure: Callable[[Sequence[Study], Path, str], dict[str, Any]]  # studies, folder, device
+    show: Callable[[Mapping[str, Any]], str]  # what `measure` found, as Markdown
 
-    @click.command(context_settings=cli.CONTEXT, epilog=f"\b\nExamples:{examples.rstrip()}")
-    @click.argument("config", type=PATH)
-    @click.option(
-        "--set",
-        "places",
-        multiple=True,
-        metavar="NAME=PATH",
-        help="A place of the config; given several times, replicates take them in turn.",
+
+def study_command(kind: StudyKind, examples: str) -> click.Command:
+    """Return the command line of a kind of studies; examples are for --help."""
+    return click.Command(
+        None,
+        callback=functools.partial(run_study, kind),
+        help=run_study.__doc__,
+        epilog=f"\b\nExamples:{examples.rstrip()}",
+        context_settings=cli.CONTEXT,
+        params=[
+            click.Argument(["config"], type=PATH),
+            click.Option(
+                ["--set", "places"],
+                multiple=True,
+                metavar="NAME=PATH",
+                help="A place of the config; given several times, replicates take them in turn.",
+            ),
+            click.Option(["--outdir"], type=PATH, required=True, help="Of cells and results."),
+            click.Option(
+                ["--only"],
+                multiple=True,
+                metavar="NAME",
+                help="Train only these, test nothing.",
+            ),
+            click.Option(["--device"], type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+            click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads."),
+        ],
     )
-    @click.option("--outdir", type=PATH, required=True, metavar="DIR", help="Of cells and results.")
-    @click.option("--only", multiple=True, metavar="NAME", help="Train only these, test nothing.")
-    @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-    @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-    def main(
-        config: Path,
-        places: tuple[str, ...],
-        outdir: Path,
-        only: tuple[str, ...],
-        device: str,
-        threads: int | None,
-    ) -> None:
-        """Train all cells of a study, test them, and write table.md and results.json.
 
-        Intervals and p-values are of a bootstrap that draws test identities, the same ones for all
-        training sets, and replicates; p-values of all comparisons are adjusted together (Holm).
-        """
-        cli.start_logging()
-        if threads is not None:
-            torch.set_num_threads(threads)
-        with cli.friendly_errors():
-            studies = read(config, places)
-            check_names(studies, only)
-            for study in studies:
-                for name in only or study["train"]:
-                    if not (cell(outdir, name, study["seed"]) / model).is_file():
-                        train(study, name, outdir, device)
-            if only:
-                return
-            results = measure(studies, outdir, device)
-            machine = torch.device("cpu" if device == "auto" else device)
-            results |= {"machine": describe_machine(machine), "config": list(studies)}
-            files.write_json(outdir / "results.json", results)
-            text = show(results)
-            (outdir / "table.md").write_text(text, encoding="utf-8")
-        click.echo(text)
 
-    return main
+def run_study(
+    kind: StudyKind,
+    config: Path,
+    places: tuple[str, ...],
+    outdir: Path,
+    only: tuple[str, ...],
+    device: str,
+    threads: int | None,
+) -> None:
+    """Train all cells of a study, test them, and write table.md and results.json.
+
+    Intervals and p-values are of a bootstrap that draws test identities, the same ones for all
+    training sets, and replicates; p-values of all comparisons are adjusted together (Holm).
+    """
+    cli.start_logging()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with cli.friendly_errors():
+        studies = kind.read(config, places)
+        check_names(studies, only)
+        for study in studies:
+            for name in only or study["train"]:
+                if not (cell(outdir, name, study["seed"]) / kind.model).is_file():
+                    kind.train(study, name, outdir, device)
+        if only:
+            return
+        results = kind.measure(studies, outdir, device)
+        machine = describe_machine(torch.device(resolve_device(device)))
+        results |= {"machine": machine, "config": studies}
+        files.write_json(outdir / "results.json", results)
+        text = kind.show(results)
+        (outdir / "table.md").write_text(text, encoding="utf-8")
+    click.echo(text)
 
 
 def check_names(studies: Sequence[Study], only: Sequence[str]) -> None:
