@@ -51,7 +51,7 @@ class ClassList:
     """All classes, class 0 first."""
 
     classes: tuple[AnnotationClass, ...] = OCULAR_CLASSES  # with names and colours of their own
-    # Euclidean, in RGB or grey values: up to which another colour counts as the nearest class's.
+    # Euclidean, in RGB: up to which another colour counts as the nearest class's.
     max_distance: float = DEFAULT_MAX_DISTANCE
     _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
 
@@ -115,22 +115,50 @@ class ClassList:
         Returns: [n] uint8.
         Raises: ValueError that lists colours that are too far from all classes.
         """
-        return self._nearest(pixels, self.palette(), where)
-
-    def classes_of_greys(self, values: np.ndarray, where: str) -> np.ndarray:
-        """Return the classes of grey values [n] uint8, as `classes_of_colours` does."""
-        table = np.array([[entry.grey_value] for entry in self.classes], np.uint8)
-        return self._nearest(values[:, None], table, where)
-
-    def _nearest(self, pixels: np.ndarray, table: np.ndarray, where: str) -> np.ndarray:
         if len(pixels) == 0:
             return np.zeros(0, np.uint8)
         unique, inverse, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
-        squared = ((unique[:, None].astype(np.int64) - table) ** 2).sum(axis=2)
+        squared = ((unique[:, None].astype(np.int64) - self.palette()) ** 2).sum(axis=2)
         is_far = squared.min(axis=1) > self.max_distance**2
         if is_far.any():
-            raise ValueError(_unknown_colours(unique[is_far], counts[is_far], where))
+            found = _counted(unique[is_far], counts[is_far])
+            raise ValueError(f"{where}: colours that are no class's and near none: {found}")
         return squared.argmin(axis=1).astype(np.uint8)[inverse.ravel()]
+
+    def classes_of_greys(self, values: np.ndarray, where: str) -> np.ndarray:
+        """Return the classes of grey values [n] uint8: [n] uint8.
+
+        Where all values are classes' greys, they are these classes; else, where all are below the
+        number of classes, they are class numbers; else greys that another program rounded to a
+        neighbouring value.
+
+        Raises: ValueError that lists values which fit neither way, or says that all fit both ways.
+        """
+        if len(values) == 0:
+            return np.zeros(0, np.uint8)
+        greys = np.array([entry.grey_value for entry in self.classes])
+        used, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+        distances = np.abs(used[:, None].astype(int) - greys)
+        found, is_number = distances.argmin(axis=1), used < len(self)
+        rounding = np.where((greys > 0) & (greys < 255), min(1, self.max_distance), 0)[found]
+        is_exact, is_near = distances.min(axis=1) == 0, distances.min(axis=1) <= rounding
+        if not is_exact.all() and is_number.all():
+            found = used
+        elif len(np.unique(greys)) < len(self):
+            raise ValueError(f"{where}: two classes have the same grey value; give each its own")
+        elif is_number.all() and (found != used).any():
+            raise ValueError(
+                f"{where}: the values {used.tolist()} are other classes as class numbers than as "
+                "greys; save class numbers as .npy, or give the classes other greys"
+            )
+        elif not is_near.all():
+            fits = is_near if counts[is_near].sum() > counts[is_number].sum() else is_number
+            raise ValueError(
+                f"{where}: values that are no class's: {_counted(used[~fits], counts[~fits])}; a "
+                f"grey mask holds class numbers, 0 to {len(self) - 1}, or the classes' greys, "
+                f"{', '.join(map(str, greys))}"
+            )
+        return found.astype(np.uint8)[inverse.ravel()]
 
 
 def load_class_list(path: Path, max_distance: float = DEFAULT_MAX_DISTANCE) -> ClassList:
@@ -204,8 +232,6 @@ def _is_byte(value: Any) -> bool:
     return type(value) is int and 0 <= value <= 255
 
 
-def _unknown_colours(colours: np.ndarray, counts: np.ndarray, where: str) -> str:
-    shown = colours.tolist() if colours.shape[1] > 1 else colours[:, 0].tolist()
+def _counted(values: np.ndarray, counts: np.ndarray) -> str:
     order = np.argsort(-counts, kind="stable")
-    found = [f"{shown[i]} ({counts[i]} pixels)" for i in order]
-    return f"{where}: colours that are no class's and near none: {shorten(found)}"
+    return shorten([f"{values[i].tolist()} ({counts[i]} pixels)" for i in order])

@@ -1,6 +1,7 @@
 """Annotated images: from what was painted to the folder that training reads."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from data.class_list import OCULAR_CLASSES, ClassList, class_list_as_json, load_
 from data.modalities import MODALITIES
 from data.numbers import load_rows, save_array
 from data.pixels import decode_image
+from data.sample_index import shorten
 from dnnlib import files
 from dnnlib.options import Job, Progress
 from dnnlib.runs import FolderJob, find_output
@@ -27,6 +29,7 @@ from renderer.classes import CLASSES as EXAMPLE_CLASSES
 RECORD = "annotations.json"
 CLASSES_FILE = "classes.json"
 CHECK_SHEET = "check_sheet.jpg"
+_logger = logging.getLogger(__name__)
 _ENDINGS = (".jpg", ".jpeg", ".png")
 
 
@@ -271,7 +274,23 @@ def prepare(options: AnnotationOptions) -> Job:
 def _write_job(
     options: AnnotationOptions, collected: list[AnnotatedImage], classes: ClassList
 ) -> AnnotationsJob:
+    _log_classes(collected, classes)
     record = None if options.drawn is None else options.drawn / TRAINING_DATA_RECORD
     identity = annotations_identity(collected, classes, record)
     output = find_output(options.outdir, RECORD, identity, fresh=options.fresh)
     return AnnotationsJob(output=output, collected=collected, classes=classes)
+
+
+def _log_classes(collected: Sequence[AnnotatedImage], classes: ClassList) -> None:
+    """Say how much of each mask each class has, and warn where that is probably a mistake."""
+    counts = [np.bincount(item.mask.ravel(), minlength=len(classes)) for item in collected]
+    for item, count in zip(collected, counts, strict=True):
+        name = f"image {item.number}" if item.source is None else item.source.name
+        present = [f"{classes.names[k]} {count[k] / count.sum():.1%}" for k in count.nonzero()[0]]
+        if len(present) == 1:
+            _logger.warning("%s: the whole mask is one class: %s", name, present[0])
+        else:
+            _logger.info("%s: %s", name, ", ".join(present))
+    absent = [classes.names[k] for k in np.flatnonzero(np.sum(counts, axis=0) == 0)]
+    if absent:
+        _logger.warning("no mask has the classes %s", shorten(absent))

@@ -70,9 +70,10 @@ def read_mask(path: Path, classes: ClassList) -> np.ndarray:
     - .xcf: see `read_xcf_mask`.
     - .npy: [H, W] class numbers.
     - indexed PNG: by its colours where all of them are classes' colours, else indices are classes.
-    - grey PNG: by the classes' grey values where all are among them; else, where all are below the
-      number of classes, values are classes; else by the nearest grey value.
-    - colour PNG: by colour; where alpha is below 128, class 0.
+    - grey PNG: by `ClassList.classes_of_greys`; 16-bit values are classes.
+    - colour PNG: by colour; where red, green and blue are equal everywhere and not all are
+      classes' colours, as grey.
+    Where a PNG's alpha is below 128, class 0.
 
     Returns: [H, W] uint8, below the number of classes.
     Raises: FileNotFoundError; ValueError naming the file for a class beyond the list, unknown
@@ -107,33 +108,51 @@ def _checked(values: np.ndarray, classes: ClassList, path: Path) -> np.ndarray:
 
 def _read_png(path: Path, classes: ClassList) -> np.ndarray:
     with open_image(path, kind="PNG") as image:
+        # Of 16-bit colour Pillow keeps the upper byte.
+        is_wide = any(str(tile.args).endswith("16B") for tile in image.tile)
         picture = image.copy()
-    if picture.mode == "P" and not _has_class_palette(picture, classes):
+    if picture.mode == "P" and not _has_class_palette(picture, classes, path):
         return _checked(np.asarray(picture), classes, path)
-    if picture.mode in ("1", "L"):
-        return _from_greys(np.asarray(picture.convert("L")), classes, path)
     if picture.mode.startswith("I"):
         return _checked(np.asarray(picture), classes, path)
     pixels = np.asarray(picture.convert("RGBA"))
+    if is_wide and not pixels[..., :3].any():
+        raise ValueError(f"{path}: 16-bit colours without an upper byte; save 8 bits, or grey")
     mask = np.zeros(pixels.shape[:2], np.uint8)
     is_opaque = pixels[..., 3] >= _OPAQUE
-    mask[is_opaque] = classes.classes_of_colours(pixels[..., :3][is_opaque], str(path))
+    mask[is_opaque] = _classes_of(pixels[..., :3][is_opaque], picture.mode, classes, str(path))
     return mask
 
 
-def _has_class_palette(image: Image.Image, classes: ClassList) -> bool:
-    colours = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    return bool(classes.is_class_colour(np.unique(colours, axis=0)).all())
+def _classes_of(colours: np.ndarray, mode: str, classes: ClassList, where: str) -> np.ndarray:
+    """Return the classes of a PNG's colours [n, 3] uint8; `mode` is Pillow's: [n] uint8."""
+    is_grey = mode in ("1", "L", "LA")
+    if not is_grey and (colours == colours[:, :1]).all():
+        is_grey = not classes.is_class_colour(np.unique(colours, axis=0)).all()
+    if is_grey:
+        return classes.classes_of_greys(colours[:, 0], where)
+    if 0 < colours.max(initial=0) < len(classes):
+        raise ValueError(f"{where}: class numbers in one channel of a colour PNG; save it as grey")
+    return classes.classes_of_colours(colours, where)
 
 
-def _from_greys(values: np.ndarray, classes: ClassList, path: Path) -> np.ndarray:
-    used = set(np.unique(values).tolist())
-    greys = {entry.grey_value for entry in classes.classes}
-    if used - greys and max(used) < len(classes):
-        return values.astype(np.uint8)
-    if len(greys) < len(classes):
-        raise ValueError(f"{path}: two classes have the same grey value; give each its own grey")
-    return classes.classes_of_greys(values.ravel(), str(path)).reshape(values.shape)
+def _has_class_palette(image: Image.Image, classes: ClassList, path: Path) -> bool:
+    """Tell whether the palette's used colours are all classes' colours, so that they decide."""
+    indices, first = np.unique(np.asarray(image), return_index=True)
+    colours = np.asarray(image.convert("RGB")).reshape(-1, 3)[first]
+    if classes.is_class_colour(colours).all():
+        return True
+    try:
+        nearest = classes.classes_of_colours(colours, "")
+    except ValueError:
+        return False
+    is_one_each = 1 < len(nearest) == len(np.unique(nearest))
+    if is_one_each and (nearest != indices).any():
+        raise ValueError(
+            f"{path}: palette indices {indices.tolist()}, by their colours classes "
+            f"{nearest.tolist()}; save it in RGB, or with exactly the classes' colours"
+        )
+    return False
 
 
 # GIMP
@@ -187,6 +206,8 @@ def flatten_layers(
             continue
         region, pixels = _clipped(layer, size)
         is_opaque = pixels[..., 3] >= _OPAQUE
+        if not is_opaque.any():
+            _logger.warning("%s: layer %r covers no pixel of the image", where, layer.name)
         if number is None:
             colours = pixels[..., :3][is_opaque]
             mask[region][is_opaque] = classes.classes_of_colours(

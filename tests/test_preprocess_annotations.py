@@ -65,6 +65,15 @@ def test_far_colours_can_be_let_in(painted, tmp_path):
     assert int(np.load(tmp_path / "out" / "image_mask1.npy").max()) == 0
 
 
+def test_classes_are_counted_and_a_mask_of_one_class_is_a_warning(painted, tmp_path, caplog):
+    Image.fromarray(np.zeros([16, 16], np.uint8)).save(painted / "image_0_mask.png")
+    process(painted, tmp_path / "out")
+    (alone,) = [r for r in caplog.records if "image_0_mask.png" in r.getMessage()]
+    (several,) = [r for r in caplog.records if "image_1_mask.png" in r.getMessage()]
+    assert (alone.levelname, several.levelname) == ("WARNING", "INFO")
+    assert "background 100.0%" in alone.getMessage()
+
+
 def test_automatic_annotation_of_drawn_faces(tmp_path, monkeypatch):
     from renderer import auto_annotate  # noqa: PLC0415  # torch after the script's --help
 

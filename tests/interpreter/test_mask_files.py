@@ -1,4 +1,8 @@
+import re
+import struct
 import sys
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +54,77 @@ def test_grey_png_with_the_published_values(tmp_path):
 def test_grey_png_with_class_numbers(tmp_path):
     path = saved(tmp_path, Image.fromarray(MASK))
     assert np.array_equal(read_mask(path, CLASSES), MASK)
+
+
+TWO = ClassList(
+    (AnnotationClass(name="a", colour=(0, 0, 0)), AnnotationClass(name="b", colour=(255,) * 3))
+)
+IN_STEPS = MASK * 10  # values of an own scale
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_class_numbers_in_any_mode(tmp_path, mode):
+    path = saved(tmp_path, Image.fromarray(MASK).convert(mode))
+    assert np.array_equal(read_mask(path, CLASSES), MASK)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize(
+    ("values", "classes", "listed"),
+    [
+        (MASK + 1, CLASSES, "4 (1 pixels);"),
+        (np.where(MASK == 3, 7, MASK), CLASSES, "7 (1 pixels);"),
+        (IN_STEPS, CLASSES, "10 (2 pixels), 20 (2 pixels);"),  # 30 is nearly 29
+        (np.array([[0, 29, 76, 40]]), CLASSES, "40 (1 pixels);"),
+        (np.array([[1, 2]]), TWO, "2 (1 pixels);"),
+        (np.array([[0, 0, 9]]), TWO, "9 (1 pixels);"),
+    ],
+)
+def test_grey_values_that_are_no_class_are_refused(tmp_path, mode, values, classes, listed):
+    path = saved(tmp_path, Image.fromarray(values.astype(np.uint8)).convert(mode))
+    with pytest.raises(ValueError, match=r"image_3_mask\.png: values.*" + re.escape(listed)):
+        read_mask(path, classes)
+
+
+def test_own_greys_can_be_declared(tmp_path):
+    path = saved(tmp_path, Image.fromarray(IN_STEPS))
+    own = [replace(entry, grey=10 * number) for number, entry in enumerate(OCULAR_CLASSES)]
+    assert np.array_equal(read_mask(path, ClassList(tuple(own))), MASK)
+
+
+def test_values_that_are_other_classes_as_numbers_than_as_greys_are_refused(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.array([[0, 2]], np.uint8)))
+    classes = ClassList((*OCULAR_CLASSES, AnnotationClass(name="x", colour=(9, 0, 0), grey=2)))
+    with pytest.raises(ValueError, match="as class numbers than as greys"):
+        read_mask(path, classes)
+
+
+def test_class_numbers_in_one_channel_are_refused(tmp_path):
+    pixels = np.zeros([2, 3, 3], np.uint8)
+    pixels[..., 0] = MASK
+    with pytest.raises(ValueError, match="one channel"):
+        read_mask(saved(tmp_path, Image.fromarray(pixels)), CLASSES)
+
+
+def test_16_bit_colours_without_an_upper_byte_are_refused(tmp_path):
+    rows = b"".join(b"\0" + row.astype(">u2").repeat(3).tobytes() for row in MASK)
+    header = struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    (tmp_path / "mask_1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    with pytest.raises(ValueError, match=r"mask_1\.png: 16-bit colours"):
+        read_mask(tmp_path / "mask_1.png", CLASSES)
+
+
+def test_a_palette_of_other_classes_by_colour_than_by_index_is_refused(tmp_path):
+    image = Image.fromarray(MASK)
+    nearly = CLASSES.palette()[[0, 2, 1, 3]].astype(int)
+    image.putpalette(np.abs(nearly - 1).ravel().tolist())
+    with pytest.raises(ValueError, match=r"indices \[0, 1, 2, 3\], .*classes \[0, 2, 1, 3\]"):
+        read_mask(saved(tmp_path, image), CLASSES)
 
 
 def test_indexed_png_by_number_and_by_colour(tmp_path):
@@ -161,6 +236,13 @@ def test_layers_that_reach_over_the_edge_are_clipped():
         layer((0, 0, 255), np.full([3, 3], 255), left=5, top=5),
     ]
     assert flatten_layers((2, 2), layers, CLASSES, "x").tolist() == [[2, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("empty", [{"alpha": [[127]]}, {"alpha": [[255]], "left": 9}])
+def test_a_layer_that_covers_nothing_is_said(caplog, empty):
+    layers = [layer((255, 0, 0), [[255]]), layer((0, 0, 255), name="ring", **empty)]
+    assert flatten_layers((1, 1), layers, CLASSES, "x.xcf").tolist() == [[2]]
+    assert [record.getMessage() for record in caplog.records if "ring" in record.getMessage()]
 
 
 def test_a_layer_named_like_a_class_takes_it_whatever_its_colour():
