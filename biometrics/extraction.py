@@ -20,7 +20,7 @@ from biometrics.features import (
 from biometrics.options import FeatureOptions
 from data.labels import IDENTITY_FILE
 from data.pairs import open_pairs
-from data.sample_index import SampleIndex, identity_of
+from data.sample_index import SampleIndex, describe_unnamed, identity_of
 from dnnlib.options import Job, Progress
 from torch_utils.devices import resolve_repeatable
 
@@ -69,6 +69,9 @@ class ExtractionJob(Job):
             name, reason = next(iter(found.failures.items()))
             count = len(found.failures)
             _logger.warning("%d images gave no features, %s first: %s", count, name, reason)
+        unnamed = describe_unnamed(found.features.stems, found.features.identities)
+        if unnamed:
+            _logger.warning("%s", unnamed)
         write_identity_features(self.target, found.features, found.file_names)
         images = Counter(found.features.identities).values()
         return (

@@ -11,8 +11,9 @@ from PIL import Image
 
 from data import labels, pixels
 from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
+from data.numbers import DEFAULT_FEATURE_SCALE
 from data.pairs import find_layout, index_matching, list_stems, match_stems
-from data.sample_index import SampleIndex, shorten
+from data.sample_index import SampleIndex, describe_unnamed, shorten
 from data.storage import map_in_threads
 from dnnlib.options import Job, Options, Progress, option
 
@@ -96,6 +97,8 @@ def check_pairs(
     except ValueError as error:
         lines.append("labels: unusable")
         problems.append(str(error))
+    unnamed = describe_unnamed(samples.stems, samples.identities)
+    lines += [f"identities: {unnamed}"] * bool(unnamed)
     ignored = sum(len(f.names()) - len(names[name]) for name, f in layout.folders.items())
     lines += [f"{ignored} other files are ignored"] * (ignored > 0)
     return [*lines, *_check_pairing(edges)], problems
@@ -188,7 +191,8 @@ def _describe_labels(samples: SampleIndex) -> str:
     tables = labels.read_label_tables(samples)
     if not tables or not len(samples):
         return "none"
-    count, width = labels.load_labels(samples).shape
+    # With a length as training asks for, which a vector of zeros cannot have.
+    count, width = labels.load_labels(samples, DEFAULT_FEATURE_SCALE).shape
     return f"{tables[0].file}: {count} of {width} numbers"
 
 

@@ -219,6 +219,17 @@ def identity_of(stem: str) -> str:
     return prefix if prefix and sample else path.name
 
 
+def describe_unnamed(stems: Sequence[str], identities: Sequence[str]) -> str:
+    """Say which images are identities of their own as their names tell none; "" for no image."""
+    unnamed = [stem for stem, identity in zip(stems, identities, strict=True) if stem == identity]
+    if not unnamed:
+        return ""
+    return (
+        f"{len(unnamed)} of {len(stems)} images are identities of their own, as no folder and no "
+        f'"_" in their names tells any: {shorten(unnamed)}'
+    )
+
+
 def hash_rows(rows: Iterable[Any]) -> str:
     """Return the SHA-256 of plain JSON values as 64 hex digits."""
     digest = hashlib.sha256()

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import shutil
 import zipfile
@@ -70,10 +69,7 @@ class Folder(Storage):
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file. Raises: ValueError that names it."""
-        try:
-            return json.loads(self.read(name).decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.describe(name)}: not valid JSON: {error}") from error
+        return files.parse_json(self.read(name), self.describe(name))
 
 
 def open_storage(path: str | os.PathLike[str]) -> "Directory | ZipArchive":

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -108,29 +109,44 @@ def parse_json_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
         if not text.strip():
             continue
         try:
-            yield json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+            yield json.loads(text, object_pairs_hook=_unrepeated)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: not valid JSON, line {number}: {error}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Raises: FileNotFoundError; ValueError with file, line and column where the text is no JSON.
-    """
+    """Read a JSON file. Raises: FileNotFoundError; ValueError as `parse_json`."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(content: bytes, where: str) -> Any:
+    """Return what a JSON text says; of a key that stands twice, one value would be lost.
+
+    Raises: ValueError with `where`, line and column for a text that is no JSON, or names the key.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unrepeated)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        raise ValueError(f"{where}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{path}: not valid JSON: {error.msg}, line {error.lineno}, column {error.colno}"
+            f"{where}: not valid JSON: {error.msg}, line {error.lineno}, column {error.colno}"
         ) from error
     except RecursionError as error:
-        raise ValueError(f"{path}: JSON is nested too deeply") from error
+        raise ValueError(f"{where}: JSON is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        (key, count), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key!r:.80} stands {count} times in one object")
+    return content
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

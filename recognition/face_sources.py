@@ -1,5 +1,6 @@
 """Data sets of faces, and whom each sample shows."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, TypeVar
 import torch
 
 from data.modalities import MODALITIES
-from data.sample_index import SampleIndex, hash_rows, identity_of
+from data.sample_index import SampleIndex, describe_unnamed, hash_rows, identity_of
 from data.samples import MANIFEST, open_samples
 from recognition.options import LabelKind
 from torch_utils.seeding import generator_for
 
+_log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Shown = tuple[tuple[str, float], ...]  # identities and their shares, which sum to 1
 
@@ -46,6 +48,9 @@ def open_faces(path: Path, labels: LabelKind = LabelKind.PEOPLE) -> FaceSource:
     else:
         known = {name: ((name, 1.0),) for name in samples.identities}  # one object an identity
         shown = tuple(known[name] for name in samples.identities)
+        unnamed = describe_unnamed(samples.stems, samples.identities)
+        if unnamed:
+            _log.warning("%s: %s", path, unnamed)
         if path.is_dir():
             _check_empty_folders(path)
     fingerprint = hash_rows([samples.fingerprint(), labels.value])

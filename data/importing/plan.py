@@ -209,7 +209,10 @@ def _list_names(
 
 
 def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int], list[Skipped]]:
-    """Return pair -> side of its crop in pixels, and the pairs that have none or a small one."""
+    """Return pair -> side of its crop in pixels, and the pairs that have none or a small one.
+
+    Raises: ValueError where --resolution fits no pair.
+    """
     # The size of an aligned face is found later.
     least = 0 if options.align != "none" else options.resolution or 0
 
@@ -220,16 +223,22 @@ def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int]
                 with skip_unreadable(pairs, pair, modality), pairs.open(modality, pair) as file:
                     header = pixels.read_header(file, pairs.describe(modality, pair))
                 sizes.append((header.width, header.height))
-            side = find_square(sizes, options.crop)[2]
-            if side < least:
-                raise SkipPair(Reason.TOO_SMALL, f"{side} of {least} pixels")
-            return side
+            return find_square(sizes, options.crop)[2]
         except SkipPair as why:
             return Skipped.of(pairs, pair, why)
 
     results = dict(enumerate(map_in_threads(measure, range(len(pairs)), options.workers)))
     sides = {pair: found for pair, found in results.items() if isinstance(found, int)}
-    return sides, [found for found in results.values() if isinstance(found, Skipped)]
+    bad = [found for found in results.values() if isinstance(found, Skipped)]
+    if sides and max(sides.values()) < least:
+        fitting = 1 << (min(sides.values()).bit_length() - 1)
+        raise ValueError(
+            f"--resolution {least}: no pair has so many pixels a side; {fitting} fits all of them"
+        )
+    for pair in [pair for pair, side in sides.items() if side < least]:
+        why = SkipPair(Reason.TOO_SMALL, f"{sides.pop(pair)} of {least} pixels")
+        bad.append(Skipped.of(pairs, pair, why))
+    return sides, bad
 
 
 def _find_labels(table: labels.LabelTable, pairs: SampleIndex) -> dict[str, Any]:

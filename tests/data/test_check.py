@@ -44,6 +44,8 @@ def test_good_data(tmp_path, archived):
         f"rgb: {inside}VIS{'/' * archived}: 12 PNG RGB 16x16",
         f"nir: {inside}NIR{'/' * archived}: 12 PNG L 16x16",
         f"labels: {inside}identity_features.json: 12 of 2 numbers",
+        'identities: 12 of 12 images are identities of their own, as no folder and no "_" in their '
+        "names tells any: 00, 01, 02, 03, 04 and 7 more",
         "1 other files are ignored",
     ]
     assert problems == []
@@ -71,6 +73,13 @@ def test_every_problem_is_listed(tmp_path):
     for problem, part in zip(problems, parts, strict=True):
         assert part in problem
     assert (lines[0], lines[3]) == ("faces: 10 pairs", "labels: unusable")
+
+
+def test_features_of_zeros_are_a_problem(tmp_path):
+    write_alike(tmp_path)
+    write_json(tmp_path / IDENTITY_FILE, {stem: [float(stem), 0.0] for stem in STEMS})
+    (problem,) = check_pairs(str(tmp_path), quiet)[1]
+    assert "identity_features.json: '00'" in problem
 
 
 def test_empty_folder_is_a_problem(tmp_path):

@@ -78,6 +78,8 @@ def test_resolution_is_the_largest_that_fits_all(tmp_path):
     plan = plan_of(source=str(root), resolution=64)
     assert (plan.resolution, plan.smallest, len(plan.pairs)) == (64, "", 4)
     assert reasons(plan.skipped) == {"small.png": Reason.TOO_SMALL}
+    with pytest.raises(ValueError, match="--resolution 128: .* 32 fits all"):
+        plan_of(source=str(root), resolution=128)
 
 
 def test_all_reasons_are_reported(tmp_path):

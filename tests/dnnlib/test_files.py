@@ -187,6 +187,7 @@ def test_json_round_trip_is_readable_text(tmp_path):
         (b'{"a": 1', "not valid JSON: .*line 1, column 8"),
         (b'{"a": 1} x', "not valid JSON: Extra data, line 1, column 10"),
         (b'"\xff"', r"file.json: not UTF-8 text \(byte 1\)"),
+        (b'[{"b": {"a": 1, "c": 1, "a": 2}}]', "file.json: the key 'a' stands 2 times"),
         (b"[" * 200_000, "file.json: JSON is nested too deeply"),
     ],
 )
@@ -210,6 +211,9 @@ def test_lines_of_json_come_back(tmp_path):
     assert list(read_json_lines(tmp_path / "a.jsonl")) == entries
     write_json_lines(tmp_path / "b.jsonl", [])
     assert list(read_json_lines(tmp_path / "b.jsonl")) == []
+    (tmp_path / "b.jsonl").write_text('{"a": 1}\n{"a": 1, "a": 2}\n')
+    with pytest.raises(ValueError, match=r"b\.jsonl: .*line 2: the key 'a' stands 2 times"):
+        list(read_json_lines(tmp_path / "b.jsonl"))
     with pytest.raises(ValueError, match="Out of range float"):
         write_json_lines(tmp_path / "c.jsonl", [float("nan")])
     assert not (tmp_path / "c.jsonl").exists()

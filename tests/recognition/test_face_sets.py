@@ -85,6 +85,13 @@ def test_archives_of_pairs_hold_what_their_folder_holds(tmp_path):
     assert both[0].fingerprints == both[1].fingerprints
 
 
+def test_names_that_tell_no_identity_are_said(tmp_path, caplog):
+    open_faces(write_pairs(tmp_path / "told", ["1_0", "1_1"]))
+    assert not caplog.records
+    open_faces(write_pairs(tmp_path / "untold", ["1_0", "one", "two"]))
+    assert "2 of 3 images are identities of their own" in caplog.text
+
+
 def test_folders_inside_pair_folders_of_the_data_set_do_not_count(tmp_path):
     root = write_pairs(tmp_path / "pairs")
     write_pairs(root / "heldout", ["8_0", "9_0"])
