@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data.modalities import MODALITIES
 from networks.generator import Images
+from torch_utils.ops import backends
 from training.augmentation.pipe import AugmentPipe
 from training.config import LossConfig
 from training.latents import Latents, mixed_ws
@@ -104,12 +105,13 @@ class LossTerms:
         """
         count = max(len(latents.z) // self.loss.pl_batch_shrink, 1)
         ws, _ = mixed_ws(self.state.generator, latents.part(slice(count)))
-        images = self.state.generator.synthesis(ws, generator=rngs.noise)
-        directions = {
-            name: torch.randn(image.shape, generator=rngs.noise, device=image.device)
-            for name, image in images.items()
-        }
-        lengths = path_lengths(images, ws, directions)
+        with backends.no_weight_gradients():
+            images = self.state.generator.synthesis(ws, generator=rngs.noise)
+            directions = {
+                name: torch.randn(image.shape, generator=rngs.noise, device=image.device)
+                for name, image in images.items()
+            }
+            lengths = path_lengths(images, ws, directions)
         with torch.no_grad():
             self.state.pl_mean.lerp_(self.state.world.mean(lengths.mean()), self.loss.pl_decay)
         penalty = (lengths - self.state.pl_mean).square()
@@ -124,7 +126,8 @@ class LossTerms:
         from ever doing so.
         """
         images = images.detach().requires_grad_(True)
-        penalty = r1_penalty(self._discriminate(name, images, c, rngs), images)
+        with backends.no_weight_gradients():
+            penalty = r1_penalty(self._discriminate(name, images, c, rngs), images)
         weighted = penalty * (self.loss.gammas[name] / 2)
         self.state.statistics.report(f"Loss/r1_penalty{SUFFIXES[name]}", penalty)
         self.state.statistics.report(f"Loss/D/reg{SUFFIXES[name]}", weighted)

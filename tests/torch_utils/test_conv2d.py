@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from tests.helpers.tensors import random
 from torch_utils.ops import backends
-from torch_utils.ops.conv2d import conv2d, conv_transpose2d
+from torch_utils.ops.conv2d import _Convolution, _NativeMaps, conv2d, conv_transpose2d
 
 FIRST_TO_SECOND = [  # name, our function, PyTorch's, images, kernels
     ("same", lambda x, w: conv2d(x, w, padding=1), lambda x, w: F.conv2d(x, w, padding=1)),
@@ -131,3 +131,48 @@ def test_the_plain_form_can_be_chosen(used):
     with backends.using("plain"):
         assert torch.equal(conv2d(x, weight, padding=1), F.conv2d(x, weight, padding=1))
     assert used == []
+
+
+# What CUDA takes for gradient penalties; the sizes leave rows over where strides do not divide.
+@pytest.mark.parametrize("is_adjoint", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "size"),
+    [(3, 1, 1, (5, 4)), (1, 1, 0, (4, 3)), (3, 2, 0, (7, 6)), (5, 3, 2, (8, 9))],
+)
+def test_native_maps_are_derivatives_of_one_another(kernel, stride, padding, size, is_adjoint):
+    large, weight = random(2, 3, *size).double(), random(4, 3, kernel, kernel, seed=1).double()
+    maps = _NativeMaps(padding, size, tuple(weight.shape))
+    small = F.conv2d(large, weight, stride=stride, padding=padding)
+
+    def ours(x, weight):
+        return _Convolution.apply(x, weight, stride, is_adjoint, maps)
+
+    def plain(x, weight):
+        if not is_adjoint:
+            return F.conv2d(x, weight, stride=stride, padding=padding)
+        return torch.nn.grad.conv2d_input(large.shape, weight, x, stride, padding)
+
+    x = small if is_adjoint else large
+    for value, expected in zip(
+        derivatives(ours, x, weight), derivatives(plain, x, weight), strict=True
+    ):
+        assert_close(value, expected)
+    inputs = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    assert torch.autograd.gradcheck(ours, inputs)
+    assert torch.autograd.gradgradcheck(ours, inputs)
+
+
+def test_a_penalty_s_first_pass_takes_no_derivative_by_kernels(used):
+    x = random(4, 32, 8, 8).requires_grad_()
+    weight = random(32, 32, 3, 3, seed=1).requires_grad_()
+
+    def penalty():
+        y = conv2d(x, weight, padding=1).square().sum()
+        return torch.autograd.grad(y, x, create_graph=True)[0].square().sum()
+
+    (expected,) = torch.autograd.grad(penalty(), weight)
+    used.clear()
+    with backends.no_weight_gradients():
+        value = penalty()
+    assert used == ["convolve", "convolve"]
+    assert torch.equal(torch.autograd.grad(value, weight)[0], expected)

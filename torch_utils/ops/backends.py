@@ -65,6 +65,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.backend = OpBackend.AUTO
+        self.has_weight_gradients = True
         self.cpu = _Lazy("cpu", CpuKernels.built)
         self.cuda = _Lazy("cuda", CudaKernels.built)
 
@@ -95,6 +96,26 @@ def using(backend: OpBackend | str) -> Iterator[None]:
         yield
     finally:
         _PROCESS.backend = before
+
+
+@contextlib.contextmanager
+def no_weight_gradients() -> Iterator[None]:
+    """Take derivatives by images or styles alone, to be differentiated again, while a block runs.
+
+    A gradient penalty needs no derivative by kernels and biases in its first backward pass. The
+    forward pass belongs into the block, too: there, convolutions on CUDA become those whose second
+    derivatives are again convolutions with small kernels.
+    """
+    _PROCESS.has_weight_gradients = False
+    try:
+        yield
+    finally:
+        _PROCESS.has_weight_gradients = True
+
+
+def has_weight_gradients() -> bool:
+    """Tell whether derivatives by kernels and biases are wanted."""
+    return _PROCESS.has_weight_gradients
 
 
 def kernels_for(x: Tensor) -> Kernels | None:

@@ -175,9 +175,8 @@ class _BiasAct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         known, bias = ctx.saved_tensors
-        grad_x, sums = _Slopes.apply(
-            grad, None, known, bias, ctx.setting, ctx.kernels, ctx.needs_input_grad[1]
-        )
+        has_sums = ctx.needs_input_grad[1] and backends.has_weight_gradients()
+        grad_x, sums = _Slopes.apply(grad, None, known, bias, ctx.setting, ctx.kernels, has_sums)
         return grad_x, sums, None, None
 
 

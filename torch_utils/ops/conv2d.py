@@ -3,11 +3,13 @@
 Plain form: the functions of the same names in torch.nn.functional, which also compute on CUDA.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from torch_utils.ops import backends
 from torch_utils.ops.cpu_kernels import (
@@ -38,6 +40,9 @@ def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tens
             return _Convolution.apply(x, weight, stride, False, kernels)
     if weight.shape[2:] == (1, 1) and (stride, padding) == (1, 0) and x.device.type == "cpu":
         return _matrix_product(x, weight)
+    if _needs_second_derivatives(x):
+        maps = _NativeMaps(padding, tuple(x.shape[2:]), tuple(weight.shape))
+        return _Convolution.apply(x, weight, stride, False, maps)
     return F.conv2d(x, weight, stride=stride, padding=padding)
 
 
@@ -54,6 +59,13 @@ def conv_transpose2d(x: Tensor, weight: Tensor, stride: int) -> Tensor:
         kernels = _fast_kernels(x, weight, x.shape[2], x.shape[3])
         if kernels is not None:
             return _Convolution.apply(x, weight, stride, True, kernels)
+    if _needs_second_derivatives(x):
+        height, width = (
+            (side - 1) * stride + taps
+            for side, taps in zip(x.shape[2:], weight.shape[2:], strict=True)
+        )
+        maps = _NativeMaps(0, (height, width), tuple(weight.shape))
+        return _Convolution.apply(x, weight, stride, True, maps)
     return F.conv_transpose2d(x, weight, stride=stride)
 
 
@@ -81,6 +93,50 @@ def _fast_kernels(x: Tensor, weight: Tensor, height: int, width: int) -> CpuKern
     return None
 
 
+def _needs_second_derivatives(x: Tensor) -> bool:
+    """Tell whether PyTorch's own second derivative must be kept out.
+
+    It convolves with whole feature maps as kernels, for which cuDNN has nothing fast. Elsewhere its
+    first derivatives, which cost no call of Python, are as good.
+    """
+    return x.device.type == "cuda" and not backends.has_weight_gradients()
+
+
+@dataclass(frozen=True)
+class _NativeMaps:
+    """PyTorch's convolutions with the methods of CpuKernels; any kernel, stride and padding.
+
+    Attributes:
+        padding: pixels of zeros on each side of the large images.
+        large: (H, W) of those.
+        weight: shape of the kernels, [O, I, K, K].
+    """
+
+    padding: int
+    large: tuple[int, ...]
+    weight: tuple[int, ...]
+
+    def convolve(self, x: Tensor, weight: Tensor, stride: int, *, is_adjoint: bool) -> Tensor:
+        if not is_adjoint:
+            return F.conv2d(x, weight, stride=stride, padding=self.padding)
+        spread = [(side - 1) * stride - 2 * self.padding for side in x.shape[2:]]
+        rest = [
+            side - other - taps
+            for side, other, taps in zip(self.large, spread, self.weight[2:], strict=True)
+        ]
+        return F.conv_transpose2d(
+            x, weight, stride=stride, padding=self.padding, output_padding=rest
+        )
+
+    def convolve_kernels(
+        self, large: Tensor, small: Tensor, stride: int, *, is_swapped: bool
+    ) -> Tensor:
+        return conv2d_weight(large, self.weight, small, stride=stride, padding=self.padding)
+
+
+Maps = CpuKernels | _NativeMaps
+
+
 class _Convolution(torch.autograd.Function):
     """Correlation with kernels, or its adjoint.
 
@@ -90,7 +146,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, stride: int, is_adjoint: bool, kernels: CpuKernels
+        ctx: Any, x: Tensor, weight: Tensor, stride: int, is_adjoint: bool, kernels: Maps
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.is_adjoint, ctx.kernels = stride, is_adjoint, kernels
@@ -102,7 +158,7 @@ class _Convolution(torch.autograd.Function):
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_x = _Convolution.apply(grad, weight, ctx.stride, not ctx.is_adjoint, ctx.kernels)
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1] and backends.has_weight_gradients():
             sides = (grad, x) if ctx.is_adjoint else (x, grad)
             is_swapped = is_swapped_in_memory(weight)
             grad_weight = _Kernels.apply(*sides, ctx.stride, is_swapped, ctx.kernels)
@@ -114,7 +170,7 @@ class _Kernels(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, large: Tensor, small: Tensor, stride: int, is_swapped: bool, kernels: CpuKernels
+        ctx: Any, large: Tensor, small: Tensor, stride: int, is_swapped: bool, kernels: Maps
     ) -> Tensor:
         ctx.save_for_backward(large, small)
         ctx.stride, ctx.kernels = stride, kernels
