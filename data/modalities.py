@@ -20,6 +20,7 @@ class Modality:
 RGB = Modality("rgb", 3, ("VIS", "images"), "")
 NIR = Modality("nir", 1, ("NIR",), "_NIR")
 MODALITIES = (RGB, NIR)
+JOINT = "joint"  # all of them at once, in this order
 
 MIN_RESOLUTION = 8
 

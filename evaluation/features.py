@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.modalities import JOINT
 from data.sample_index import SampleIndex
 from data.storage import map_in_threads
 from dnnlib import downloads, files
 from dnnlib.runs import slug
 from evaluation.extractors import Extractor
-from evaluation.names import JOINT
 from evaluation.topic import damage_is_unmeasured
 from metrics import NotMeasuredError
 from metrics.statistics import Features

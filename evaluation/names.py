@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from data.modalities import MODALITIES, RGB
+from data.modalities import JOINT, MODALITIES, RGB
 from dnnlib.config import suggest
 from metrics import NotMeasuredError
 
-JOINT = "joint"  # features of all modalities, side by side
 EXAMPLES = ("fid50k_full", "kid50k_full", "pr50k3_full", "dc50k5_full", "is50k", "vendi50k")
 EXAMPLES += ("ppl2_wend", "ppl_zfull", "ppl_wfull", "ppl_zend")
 EXTRACTORS = "reference[:DIR], torch-fidelity[:FILE], standin, torchscript:FILE, recogniser:FILE"
 _PPL_COUNT = 50_000
-_SUFFIXES = {**{modality.suffix: modality.name for modality in MODALITIES}, "_joint": JOINT}
+_SUFFIXES = {**{modality.suffix: modality.name for modality in MODALITIES}, f"_{JOINT}": JOINT}
 _VIEW = "(?P<view>" + "|".join(sorted(filter(None, _SUFFIXES))) + ")?"
 _COUNT = r"(?P<count>[1-9]\d{0,6}k?)"
 _PATTERNS = (

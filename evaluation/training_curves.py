@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data.modalities import MODALITIES
+from data.modalities import JOINT, MODALITIES
 from data.plots import Line, plot_lines, to_svg
 from dnnlib import files
 from dnnlib.options import Job, Progress
@@ -52,7 +52,12 @@ class ChartPlan:
     has_band: bool = False
 
 
-_SCORES = {"Loss/scores/real": "real", "Loss/scores/fake": "generated"}
+_SUFFIXES = {modality.name: modality.suffix for modality in MODALITIES} | {JOINT: f"_{JOINT}"}
+_SCORES = {
+    "Loss/scores/real": "real",
+    "Loss/scores/fake": "generated",
+    "Loss/scores/mismatch": "mismatched",
+}
 _SIGNS = {"Loss/signs/real": "real", "Loss/signs/fake": "generated"}
 _GIB = {"Resources/cpu_mem_gb": "CPU, peak", "Resources/peak_gpu_mem_gb": "GPU, peak"}
 MEMORY_CHART = ChartPlan("Memory", "GiB", _GIB)
@@ -262,13 +267,14 @@ def _plans(runs: Sequence[RunCurves], *, is_alone: bool) -> Iterator[ChartPlan]:
 
 def _lines(plan: ChartPlan, run: RunCurves, *, is_alone: bool) -> Iterator[Line]:
     for statistic, label in plan.statistics.items():
-        for modality in MODALITIES:
-            points = run.statistics.get(f"{statistic}{modality.suffix}")
-            if not points or not any(mean for _, mean, _ in points):
+        present = [name for name in _SUFFIXES if f"{statistic}{_SUFFIXES[name]}" in run.statistics]
+        for name in present:
+            points = run.statistics[f"{statistic}{_SUFFIXES[name]}"]
+            if not any(mean for _, mean, _ in points):
                 continue
             parts = [] if is_alone else [run.name]
             parts += [label] if len(plan.statistics) > 1 or is_alone else []
-            parts += [modality.name] * (f"{statistic}{MODALITIES[-1].suffix}" in run.statistics)
+            parts += [name] * (present != [MODALITIES[0].name])
             yield _line(" · ".join(parts), points, has_band=is_alone and plan.has_band)
 
 

@@ -3,14 +3,15 @@
 TrainingConfig identifies a run, RunConfig does not.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from data.modalities import MODALITIES, NIR
+from data.modalities import JOINT, MODALITIES, NIR
 from networks.config import Architecture, DiscriminatorConfig, GeneratorConfig, MappingConfig
 from training.ada import AdaConfig
 from training.augmentation.config import AUGPIPES, AugmentConfig
-from training.options import RunOptions, TrainingOptions
+from training.options import PairCritic, RunOptions, TrainingOptions
 from training.presets import Preset, find_preset
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ RESUME_ADA_KIMG = 100.0
 FULL_CHANNEL_BASE = 32768
 HALF_RESOLUTIONS = 4
 CONV_CLAMP = 256.0
+MISMATCH = "mismatch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +47,12 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the losses, a value a modality where it says so.
+    """Weights of the losses, a value a discriminator where it says so.
 
     Attributes:
-        weights: modality -> weight of its term in the generator's loss.
-        gammas: modality -> R1 weight; 0 is no R1.
+        weights: discriminator -> weight of its term in the generator's loss; MISMATCH -> weight of
+            mismatched pairs in the joint discriminator's.
+        gammas: discriminator -> R1 weight; 0 is no R1.
         pl_weight: of path length regularisation; 0 is none.
         pl_batch_shrink: the batch is divided by this for path lengths.
         pl_decay: of the running mean of path lengths.
@@ -73,10 +76,10 @@ class TrainingConfig:
 
     Attributes:
         data: the pairs.
-        generator, discriminators: the networks, discriminators by modality.
+        generator, discriminators: the networks, discriminators by modality or JOINT.
         loss: weights.
         augment: what augmentation does; its strength comes from `ada`.
-        ada: control of the strength, one controller a modality.
+        ada: control of the strength, one controller a discriminator.
         batch: images an iteration over all processes.
         g_lr, d_lr: learning rates.
         ema_kimg: half-life of the generator's average, thousands of images.
@@ -153,7 +156,7 @@ def resolve(
         data=data,
         generator=generator,
         discriminators=discriminators,
-        loss=_loss(options, preset),
+        loss=_loss(options, preset, discriminators),
         augment=AUGPIPES[options.augpipe],
         ada=AdaConfig(
             mode=options.aug,
@@ -218,15 +221,28 @@ def _networks(
     if options.nir_cond and c_dim == 0:
         raise ValueError("--nir-cond=1 needs labels, which --cond=1 takes from the data")
     is_nir_conditional = options.nir_cond is not False
-    widths = {m.name: c_dim for m in MODALITIES} | {NIR.name: c_dim if is_nir_conditional else 0}
+    own: dict[str, dict[str, Any]] = {m.name: {"channels": m.channels} for m in MODALITIES}
+    own[NIR.name]["c_dim"] = c_dim if is_nir_conditional else 0
+    if options.pair_critic is PairCritic.ALONE:
+        own.clear()
+    if options.pair_critic is not PairCritic.NONE:
+        channel_base = int(common["channel_base"] * options.pair_width)
+        if channel_base < resolution:
+            raise ValueError(
+                f"--pair-width must leave each block a channel, --cbase times it at least the"
+                f" resolution ({resolution}), got {options.pair_width}"
+            )
+        if options.pair_mismatch > 0 and batch_gpu == 1:
+            raise ValueError("--pair-mismatch needs two images at once on a device, got one")
+        channels = sum(modality.channels for modality in MODALITIES)
+        own[JOINT] = {"channels": channels, "channel_base": channel_base}
     discriminators = {
-        modality.name: DiscriminatorConfig(
-            **{**common, "c_dim": widths[modality.name]},
-            channels=modality.channels,
+        name: DiscriminatorConfig(
+            **{**common, **values},
             architecture=Architecture(preset.discriminator),
             mbstd_group_size=_mbstd_group(options, preset, batch_gpu),
         )
-        for modality in MODALITIES
+        for name, values in own.items()
     }
     return generator, discriminators
 
@@ -244,12 +260,15 @@ def _mbstd_group(options: TrainingOptions, preset: Preset, batch_gpu: int) -> in
     return options.mbstd_group
 
 
-def _loss(options: TrainingOptions, preset: Preset) -> LossConfig:
+def _loss(options: TrainingOptions, preset: Preset, discriminators: Iterable[str]) -> LossConfig:
     gamma = _or(options.gamma, preset.gamma)
     gamma_nir = _or(options.gamma_nir, gamma) if options.nir_r1 else 0.0
+    weights = {NIR.name: options.nir_loss_weight, JOINT: options.pair_weight}
+    gammas = {NIR.name: gamma_nir}
+    mismatch = {MISMATCH: options.pair_mismatch} if options.pair_mismatch > 0 else {}
     return LossConfig(
-        weights={m.name: 1.0 for m in MODALITIES} | {NIR.name: options.nir_loss_weight},
-        gammas={m.name: gamma for m in MODALITIES} | {NIR.name: gamma_nir},
+        weights={name: weights.get(name, 1.0) for name in discriminators} | mismatch,
+        gammas={name: gammas.get(name, gamma) for name in discriminators},
         pl_weight=_or(options.pl_weight, preset.pl_weight),
         style_mixing=_or(options.style_mixing, preset.style_mixing),
         g_reg_interval=options.g_reg_interval,

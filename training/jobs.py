@@ -209,6 +209,7 @@ def _run_name(options: TrainingOptions, name: str, batch: int) -> str:
     parts += ["mirror"] if options.mirror else []
     parts += [options.cfg, f"batch{batch}"]
     parts += [f"subset{options.subset}"] if options.subset else []
+    parts += [f"pair-{options.pair_critic.value}"] if options.pair_critic.value != "none" else []
     parts += [options.aug.value] if options.aug is not AdaMode.ADAPTIVE else []
     parts += [f"resume{Path(options.resume).stem}"] if options.resume else []
     parts += [options.desc] if options.desc else []

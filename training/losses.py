@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.modalities import MODALITIES
+from data.modalities import JOINT, MODALITIES
 from networks.generator import Images
 from torch_utils.ops import backends
 from training.augmentation.pipe import AugmentPipe
@@ -16,7 +16,23 @@ from training.config import LossConfig
 from training.latents import Latents, mixed_ws
 from training.state import TrainingState
 
-SUFFIXES = {modality.name: modality.suffix for modality in MODALITIES}
+SUFFIXES = {modality.name: modality.suffix for modality in MODALITIES} | {JOINT: f"_{JOINT}"}
+_CHANNELS = tuple(modality.channels for modality in MODALITIES)
+
+
+def discriminator_input(name: str, images: Mapping[str, Tensor]) -> Tensor:
+    """Return what a discriminator sees of a batch: one modality, or all as [N, sum of C, R, R]."""
+    return torch.cat(list(images.values()), dim=1) if name == JOINT else images[name]
+
+
+def mismatched_pairs(pairs: Tensor) -> Tensor:
+    """Return pairs, as the joint discriminator sees them, with the images of other samples.
+
+    Sample n has the first modality of n, the second of n - 1 and so on.
+    Source: Reed et al. 2016 (arXiv:1605.05396), matching-aware discriminator.
+    """
+    parts = pairs.split(_CHANNELS, dim=1)
+    return torch.cat([part.roll(shift, 0) for shift, part in enumerate(parts)], dim=1)
 
 
 def loss_as_real(logits: Tensor) -> Tensor:
@@ -89,11 +105,12 @@ class LossTerms:
         self.loss, self.state, self.augment = loss, state, augment
 
     def generator(self, latents: Latents, rngs: Rngs) -> Tensor:
-        """Return the generator's adversarial loss, the modalities' weighted sum."""
+        """Return the generator's adversarial loss, the discriminators' weighted sum."""
         images = self.draw(latents, rngs, updates_w_avg=True)
         total = torch.zeros([], device=self.state.device)
-        for name, image in images.items():
-            logits = self.score("fake", name, image, latents.c, rngs)
+        for name in self.state.discriminators:
+            seen = discriminator_input(name, images)
+            logits = self.score("fake", name, seen, latents.c, rngs)
             total = total + loss_as_real(logits) * self.loss.weights[name]
         self.state.statistics.report("Loss/G/loss", total)
         return total
@@ -141,12 +158,16 @@ class LossTerms:
         return self.state.generator.synthesis(ws, generator=rngs.noise)
 
     def score(self, kind: str, name: str, images: Tensor, c: Tensor, rngs: Rngs) -> Tensor:
-        """Return and report a discriminator's logits of "real" or "fake" images [N, C, R, R]."""
+        """Return and report a discriminator's logits of images [N, C, R, R].
+
+        `kind` is "real" or "fake", or MISMATCH for real images that are no pairs.
+        """
         logits = self._discriminate(name, images, c, rngs)
         self.state.statistics.report(f"Loss/scores/{kind}{SUFFIXES[name]}", logits)
         self.state.statistics.report(f"Loss/signs/{kind}{SUFFIXES[name]}", logits.sign())
         return logits
 
     def _discriminate(self, name: str, images: Tensor, c: Tensor, rngs: Rngs) -> Tensor:
-        augmented = self.augment(images, self.state.ada[name].p, rngs.augment)
+        channels = _CHANNELS if name == JOINT else ()
+        augmented = self.augment(images, self.state.ada[name].p, rngs.augment, channels)
         return self.state.discriminators[name](augmented, c)

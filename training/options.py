@@ -31,6 +31,14 @@ class AdaMode(Enum):
     FIXED = "fixed"
 
 
+class PairCritic(Enum):
+    """Which discriminators see what: each modality alone, both at once, or either way."""
+
+    NONE = "none"
+    BESIDE = "beside"
+    ALONE = "alone"
+
+
 def parse_preset(text: str) -> str:
     """Return a preset's name. Raises: ValueError for another, such as a StyleGAN3 one."""
     if text.startswith("stylegan3"):
@@ -141,6 +149,23 @@ class TrainingOptions(Options):
     nir_loss_weight: float = option(
         1.0, ge=0, help="Weight of the NIR term in the generator's loss."
     )
+    pair_critic: PairCritic = option(
+        PairCritic.NONE,
+        help="A discriminator of both images at once: none, as published; beside those of one"
+        " modality each; or alone, in their place.",
+    )
+    pair_weight: float = option(
+        1.0, gt=0, help="Weight of the joint discriminator's term in the generator's loss."
+    )
+    pair_width: float = option(
+        1.0, gt=0, le=4, metavar="FACTOR", help="Factor on --cbase in the joint discriminator."
+    )
+    pair_mismatch: float = option(
+        0.0,
+        ge=0,
+        help="Weight of mismatched pairs, a real RGB with the real NIR of another sample, which"
+        " the joint discriminator learns to take for fake.",
+    )
     pl_weight: float | None = option(
         None, ge=0, help="Weight of path length regularisation; 0 for none."
     )
@@ -233,3 +258,10 @@ class TrainingOptions(Options):
             raise ValueError("--aug=fixed needs --p, the strength")
         if self.target is not None and self.aug is not AdaMode.ADAPTIVE:
             raise ValueError(f"--target goes with --aug=ada only, got --aug={self.aug.value}")
+        changed = [
+            "--" + name.replace("_", "-")
+            for name in ("pair_weight", "pair_width", "pair_mismatch")
+            if getattr(self, name) != getattr(TrainingOptions, name)
+        ]
+        if changed and self.pair_critic is PairCritic.NONE:
+            raise ValueError(f"{changed[0]} needs --pair-critic=beside or --pair-critic=alone")

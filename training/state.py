@@ -28,9 +28,9 @@ class TrainingState:
 
     Attributes:
         generator, ema: the generator and its running average.
-        discriminators: by modality.
-        optimizers: "G" and one a modality.
-        ada: strength of the augmentation by modality.
+        discriminators: by modality or JOINT.
+        optimizers: "G" and one a discriminator.
+        ada: strength of the augmentation by discriminator.
         pl_mean: [] float32, running mean of path lengths.
         statistics: gathered since the last tick.
         nimg: images shown.
@@ -59,7 +59,7 @@ class TrainingState:
         self.nimg, self.step, self.tick = 0, 0, 0
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return all networks under their published snapshot names: G, G_ema, D, D_NIR."""
+        """Return all networks under their snapshot names: G, G_ema, D, D_NIR, D_JOINT."""
         named: dict[str, nn.Module] = {"G": self.generator, "G_ema": self.ema}
         for name, network in self.discriminators.items():
             named[snapshot_name(name)] = network
@@ -151,10 +151,10 @@ def update_ema(ema: Generator, generator: Generator, beta: float) -> None:
 
 
 def snapshot_name(modality: str) -> str:
-    """Return the published name of a modality's discriminator.
+    """Return the name of a discriminator in snapshots; published ones for modalities.
 
-    >>> snapshot_name("rgb"), snapshot_name("nir")
-    ('D', 'D_NIR')
+    >>> snapshot_name("rgb"), snapshot_name("nir"), snapshot_name("joint")
+    ('D', 'D_NIR', 'D_JOINT')
     """
     return "D" if modality == RGB.name else f"D_{modality.upper()}"
 

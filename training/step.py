@@ -8,14 +8,23 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
+from data.modalities import JOINT
 from data.pixels import to_float
 from networks.generator import Images
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
 from training.augmentation.pipe import AugmentPipe
-from training.config import LossConfig, TrainingConfig
+from training.config import MISMATCH, LossConfig, TrainingConfig
 from training.latents import Latents, draw_latents
-from training.losses import SUFFIXES, LossTerms, Rngs, loss_as_fake, loss_as_real
+from training.losses import (
+    SUFFIXES,
+    LossTerms,
+    Rngs,
+    discriminator_input,
+    loss_as_fake,
+    loss_as_real,
+    mismatched_pairs,
+)
 from training.state import TrainingState, ema_beta, update_ema
 
 Fakes = list[tuple[Images, Tensor]]
@@ -40,7 +49,7 @@ class Phase:
 
     Attributes:
         kind: what is computed.
-        modality: whose discriminator steps; None where the generator does.
+        modality: whose discriminator steps, or JOINT; None where the generator does.
         interval: iterations from one such step to the next; the loss is scaled by it.
     """
 
@@ -108,7 +117,11 @@ class Iteration:
                 float32, on the CPU.
         """
         names = tuple(self.state.discriminators)
-        reals = {name: to_float(self._moved(batch[name])) for name in names}
+        images = {
+            modality: to_float(self._moved(batch[modality]))
+            for modality in self.state.generator.config.heads
+        }
+        reals = {name: discriminator_input(name, images) for name in names}
         labels = self._moved(batch["label"])
         self.signs = {name: torch.zeros([], device=self.device) for name in names}
         phases = [phase for phase in self.phases if phase.runs_at(self.state.step)]
@@ -147,13 +160,22 @@ class Iteration:
         self, name: str, real: Tensor, c: Tensor, fake: tuple[Images, Tensor], rngs: Rngs
     ) -> None:
         images, fake_c = fake
-        fake_loss = loss_as_fake(self.terms.score("fake", name, images[name], fake_c, rngs))
+        seen = discriminator_input(name, images)
+        fake_loss = loss_as_fake(self.terms.score("fake", name, seen, fake_c, rngs))
         self._backward(fake_loss)
         logits = self.terms.score("real", name, real, c, rngs)
         real_loss = loss_as_real(logits)
         self._backward(real_loss)
         self.signs[name] += logits.detach().sign().sum()
         total = (fake_loss + real_loss).detach()
+        weight = self.config.loss.weights.get(MISMATCH, 0.0)
+        if name == JOINT and weight > 0:
+            logits = self.terms.score(MISMATCH, name, mismatched_pairs(real), c, rngs)
+            mismatch_loss = loss_as_fake(logits) * weight
+            if c.shape[1] > 0:  # images of one identity may be a pair
+                mismatch_loss = mismatch_loss * (c != c.roll(1, 0)).any(dim=1, keepdim=True)
+            self._backward(mismatch_loss)
+            total = total + mismatch_loss.detach()
         self.state.statistics.report(f"Loss/D/loss{SUFFIXES[name]}", total)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.modalities import NIR, RGB
+from data.modalities import JOINT, MODALITIES, NIR, RGB
 from dnnlib import downloads
 from networks.config import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from networks.snapshot import NetworkState, Snapshot, expected_shapes
@@ -101,6 +101,11 @@ def plan_start(config: TrainingConfig, snapshot: Snapshot, path: Path) -> Start:
     is_luma = config.nir_init != "random"
     states = {}
     for name, network_config in configs.items():
+        if name == snapshot_name(JOINT) and name not in snapshot.networks:
+            states[name] = join_first_layers(snapshot.networks, expected_shapes(network_config))
+            count = f"{len(states[name])} of {len(expected_shapes(network_config))} tensors"
+            _log.info("%s: %s from D and D_NIR, the rest starts random", name, count)
+            continue
         stand_in = name if name in snapshot.networks else _STAND_INS[name]
         source = snapshot.networks.get(stand_in)
         if source is None:
@@ -241,6 +246,38 @@ def sum_over_colors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return changed
 
 
+def join_first_layers(
+    networks: Mapping[str, NetworkState], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """Return tensors of a joint discriminator, as far as those of other ones give any.
+
+    It answers to the mean of what the first layers of all modalities give as D does. The runtime
+    gain of a first layer is 1 / sqrt(channels), hence the roots.
+
+    Args:
+        networks: of a snapshot; for a modality that has none, D serves, summed over colours.
+        shapes: of the joint discriminator's tensors by name; others are left out.
+    """
+    if "D" not in networks:
+        return {}
+    grey = sum_over_colors(networks["D"].state)
+    names = [snapshot_name(modality.name) for modality in MODALITIES]
+    states = [networks[name].state if name in networks else grey for name in names]
+    joined = dict(states[0])
+    for key in joined:
+        if key.endswith("from_image.weight"):
+            weights = [state[key] / state[key].shape[1] ** 0.5 for state in states]
+            total = torch.cat(weights, dim=1)
+            joined[key] = total * (total.shape[1] ** 0.5 / len(states))
+        elif key.endswith("from_image.bias"):
+            joined[key] = torch.stack([state[key] for state in states]).mean(dim=0)
+    return {key: joined[key] for key, shape in shapes.items() if _has_shape(joined.get(key), shape)}
+
+
+def _has_shape(tensor: Tensor | None, shape: tuple[int, ...]) -> bool:
+    return tensor is not None and tuple(tensor.shape) == shape
+
+
 def add_condition(
     state: Mapping[str, Tensor], config: NetworkConfig
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -304,11 +341,13 @@ def begin(state: TrainingState, start: Start) -> None:
         return
     trained = {"G": state.generator, **state.discriminators}
     for name, optimizer in state.optimizers.items():
+        if name not in start.checkpoint["optimizers"]:  # a joint discriminator that is new
+            continue
         kept = start.checkpoint["optimizers"][name]["state"]
         is_taken = _take_moments(optimizer, list(trained[name].parameters()), kept)
         _log.info("Adam of %s: %s", name, "taken over" if is_taken else "starts anew")
     for name, controller in state.ada.items():
-        if controller.config.mode is AdaMode.ADAPTIVE:
+        if controller.config.mode is AdaMode.ADAPTIVE and name in start.checkpoint["ada"]:
             controller.p = min(max(float(start.checkpoint["ada"][name]["p"]), 0.0), 1.0)
             _log.info("augmentation of %s: starts at %.3f", name, controller.p)
     state.pl_mean.copy_(start.checkpoint["pl_mean"])

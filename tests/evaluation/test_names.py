@@ -2,7 +2,8 @@
 
 import pytest
 
-from evaluation.names import JOINT, Kind, Role, parse_metric, parse_metrics
+from data.modalities import JOINT
+from evaluation.names import Kind, Role, parse_metric, parse_metrics
 
 PUBLISHED = {
     "fid50k_full": (Kind.FID, 50_000, True, 0),

@@ -28,8 +28,8 @@ class FixedDraws(Draws):
         self._normal_scale = 1.0
 
 
-def augment(images, percentile=None, p=1.0, seed=0, **config):
+def augment(images, percentile=None, p=1.0, seed=0, channels=(), **config):
     pipe = AugmentPipe(AugmentConfig(**config))
     if percentile is None:
-        return pipe(images, p, seeded(seed))
+        return pipe(images, p, seeded(seed), channels)
     return pipe.change(images, FixedDraws(len(images), seeded(seed), percentile), p)

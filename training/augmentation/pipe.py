@@ -1,6 +1,6 @@
 """The augmentation pipe: geometry, colour, frequency bands, noise and cutout, in this order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -33,28 +33,45 @@ class AugmentPipe(torch.nn.Module):
         self.register_buffer("wavelet", setup_filter(SYM6, separable=True), persistent=False)
         self.register_buffer("bands", band_filters(), persistent=False)
 
-    def forward(self, images: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        p: float,
+        generator: torch.Generator,
+        channels: Sequence[int] = (),
+    ) -> Tensor:
         """Return the batch with random changes.
 
         Args:
-            images: [N, C, H, W] float32 in -1..1 (beyond is fine), C 1 or 3, H and W at least 2.
+            images: [N, C, H, W] float32 in -1..1 (beyond is fine), C 1 or 3, H and W at least 2;
+                or several images of a sample one behind the other, as `channels` says.
             p: strength, 0..1; 0 returns `images` itself and draws nothing.
             generator: on the CPU, wherever the images are. Two calls with halves of a batch draw
                 what one call with the whole draws.
+            channels: 1 or 3 for each image of a sample; () for a single one. All of them are
+                changed alike, each colour by what has been drawn for the sample.
         Returns: [N, C, H, W], dtype and device of `images`, twice differentiable.
         Raises: ValueError for another shape, p out of range, or a generator that is not on
             the CPU.
         """
-        _check_arguments(images, p, generator)
-        return images if p == 0 else self.change(images, Draws(len(images), generator), p)
+        channels = channels or (images.shape[1:2] if images.ndim == 4 else ())
+        _check_arguments(images, p, generator, channels)
+        return images if p == 0 else self.change(images, Draws(len(images), generator), p, channels)
 
-    def change(self, images: Tensor, draws: Draws, p: float) -> Tensor:
+    def change(
+        self, images: Tensor, draws: Draws, p: float, channels: Sequence[int] = ()
+    ) -> Tensor:
         """Return the batch with the changes that have been drawn for it."""
         config = self.config
         if config.has_geometry:
             images = self._move(images, draws, p)
         if config.has_color:
-            images = apply_color(images, color_transforms(draws, config, p))
+            transforms = color_transforms(draws, config, p)
+            if len(channels) > 1:
+                parts = images.split(list(channels), dim=1)
+                images = torch.cat([apply_color(part, transforms) for part in parts], dim=1)
+            else:
+                images = apply_color(images, transforms)
         if config.imgfilter > 0:
             images = self._filter(images, draws, p)
         if config.noise > 0:
@@ -91,10 +108,17 @@ def _replace_some(
     return images.index_copy(0, place, run(images.index_select(0, place), index))
 
 
-def _check_arguments(images: Tensor, p: float, generator: torch.Generator) -> None:
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[2:]) < 2:
+def _check_arguments(
+    images: Tensor, p: float, generator: torch.Generator, channels: Sequence[int]
+) -> None:
+    if (
+        images.ndim != 4
+        or sum(channels) != images.shape[1]
+        or not set(channels) <= {1, 3}
+        or min(images.shape[2:]) < 2
+    ):
         raise ValueError(
-            "images must be [N, C, H, W] with 1 or 3 channels and at least 2 pixels a side, "
+            "images must be [N, C, H, W] with 1 or 3 channels each and at least 2 pixels a side, "
             f"got {list(images.shape)}"
         )
     if not images.is_floating_point():
