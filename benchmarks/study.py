@@ -67,7 +67,7 @@ class StudyKind:
 
     read: Callable[[Path, Iterable[str]], list[Study]]  # config, NAME=PATH words; one a replicate
     train: Callable[[Study, str, Path, str], None]  # study, training set, folder of cells, device
-    model: str  # file of a cell that is trained
+    model: str  # file of a cell that is trained; "" where `train` is to find out by itself
     measure: Callable[[Sequence[Study], Path, str], dict[str, Any]]  # studies, folder, device
     show: Callable[[Mapping[str, Any]], str]  # what `measure` found, as Markdown
 
@@ -182,7 +182,9 @@ def train_cell(
     line = [word for key, value in options.items() for word in _words(key, value)]
     line += [f"--outdir={cell(outdir, name, study['seed'])}", f"--seed={study['seed']}"]
     click.echo(f"{name}, seed {study['seed']}", err=True)
-    script.main([*line, f"--device={device}"], standalone_mode=False)
+    code = script.main([*line, f"--device={device}"], standalone_mode=False)
+    if code:  # stopped by a signal: the cells that follow are not for now
+        raise click.exceptions.Exit(code)
 
 
 def _words(key: str, value: Any) -> list[str]:

@@ -1,0 +1,51 @@
+"""The study of pairs: cells that go on, a table of arms, and what it leaves out."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import pair_critic
+from tests.helpers.images import write_json
+from tests.helpers.training import tiny_data
+
+TINY = {
+    **{"cbase": 32, "cmax": 4, "w-dim": 4, "z-dim": 4, "map-depth": 1, "batch": 250},
+    **{"mbstd-group": 5, "d-reg-interval": 2, "aug": "noaug", "workers": 0, "snap": 0},
+}
+STUDY = {
+    "places": ["real", "kimg"],
+    "seeds": [0, 1],
+    "samples": 12,
+    "base": {**TINY, "data": "{real}", "kimg": "{kimg}"},
+    "train": {"independent": {}, "alone": {"pair-critic": "alone"}},
+    "test": {"others": "{real}"},
+}
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(pair_critic.main, [str(word) for word in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def line(tmp_path, monkeypatch):
+    monkeypatch.setattr(pair_critic, "REGRESSOR_STEPS", 5)
+    monkeypatch.setattr(pair_critic, "TIMED_ITERATIONS", 1)
+    data = tiny_data(tmp_path / "set")
+    config = write_json(tmp_path / "study.json", STUDY)
+    return (config, f"--set=real={data}", "--set=kimg=1", "--outdir", tmp_path / "out",
+            "--device=cpu")  # fmt: skip
+
+
+def test_arms_are_trained_and_compared(line, tmp_path):
+    run(*line, "--only=independent")
+    table = run(*line)
+    numbers = json.loads((tmp_path / "out/results.json").read_text())["numbers"]
+    assert [(row["train"], row["seed"]) for row in numbers] == [
+        *(("independent", 0), ("alone", 0)),
+        *(("independent", 1), ("alone", 1)),
+        *((pair_critic.SEPARATE, 0), (pair_critic.SEPARATE, 1)),
+    ]
+    assert pair_critic.REAL in table
