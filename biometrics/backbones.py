@@ -1,8 +1,9 @@
 """Backbones by name, and their shape read from published or own weights."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from biometrics.backbone_networks import (
     MobileFaceNet,
 )
 from dnnlib.config import suggest
-from torch_utils.safe_pickle import load_archive
 
 SIZE_KEY = "input_size"  # of backbones for other images; insightface's have no such entry
 
@@ -29,7 +29,9 @@ _IRESNET_CHANNELS = (64, 64, 128, 256, 512)
 _MOBILE = ("mobilefacenet", "mbf")
 _MOBILE_BLOCKS = (4, 6, 2)
 _MOBILE_WIDTH = 128
-_WRAPPERS = ("module.", "backbone.")
+# An entry that only an iresnet, and one that only a mobilefacenet has.
+_MARKS = ("layer1.0.prelu.weight", "conv_sep.layers.0.weight")
+_UNKNOWN = "not the weights of an iresnet or a mobilefacenet of insightface's names"
 
 
 def named_backbone(
@@ -93,17 +95,33 @@ def config_of_state(state: Mapping[str, Tensor]) -> BackboneConfig:
             return _mobile_config(state)
     except (KeyError, IndexError) as error:
         raise ValueError(f"weights of an incomplete backbone: no {error.args[0]}") from None
-    raise ValueError("not the weights of an iresnet or a mobilefacenet of insightface's names")
+    raise ValueError(_UNKNOWN)
 
 
-def load_backbone(path: Path) -> tuple[nn.Module, BackboneConfig]:
-    """Read a .pth file of weights; return the backbone in evaluation mode, and its shape.
+def backbone_of(content: object, path: Path) -> tuple[nn.Module, BackboneConfig]:
+    """Return the backbone whose weights a file holds, in evaluation mode, and its shape.
 
-    Entries below "state_dict" or "model", and the prefixes "module." and "backbone.", are found.
+    The weights may lie below other keys ("state_dict", "state_dict_backbone", ...), their names
+    behind any prefix ("module.", "model.backbone.", ...) and beside those of other modules, in any
+    precision.
 
-    Raises: FileNotFoundError; ValueError naming the file for everything that is no backbone.
+    Args:
+        content: plain containers and tensors, as read.
+        path: the file, for messages.
+    Raises: ValueError naming the file for everything that is no backbone.
     """
-    state = _tensors_of(load_archive(path), path)
+    found = [*_states_in(content, "")]
+    if len(found) != 1:
+        where = ", ".join(repr(key or "the whole") for key, _ in found)
+        raise ValueError(
+            f"{path}: holds several backbones ({where}): save one of them alone"
+            if found
+            else f"{path}: {_UNKNOWN}; other networks are read as ONNX or TorchScript"
+        )
+    state = found[0][1]
+    bad = next((k for k, v in state.items() if not isinstance(v, Tensor)), None)
+    if bad is not None:
+        raise ValueError(f"{path}: expected named tensors, got {bad!r:.60}")
     try:
         config = config_of_state(state)
         backbone = build_backbone(config)
@@ -117,21 +135,18 @@ def load_backbone(path: Path) -> tuple[nn.Module, BackboneConfig]:
     return backbone.eval().requires_grad_(False), config
 
 
-def _tensors_of(content: object, path: Path) -> dict[str, Tensor]:
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{path}: expected a dictionary of weights, got {type(content).__name__}")
-    state = {}
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path}: expected named tensors, got {name!r:.60}")
-        inner = name
-        for prefix in _WRAPPERS:
-            inner = inner.removeprefix(prefix)
-        state[inner] = value
-    return state
+def _states_in(content: object, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each backbone's weights under the backbone's own names, and where they were."""
+    if not isinstance(content, Mapping):
+        return
+    names = [name for name in content if isinstance(name, str)]
+    for mark in (name for name in names if name.endswith(_MARKS)):
+        prefix = next(mark.removesuffix(end) for end in _MARKS if mark.endswith(end))
+        if not prefix or prefix.endswith("."):
+            inner = {n.removeprefix(prefix): content[n] for n in names if n.startswith(prefix)}
+            yield f"{key}{prefix}", inner
+    for name in names:
+        yield from _states_in(content[name], f"{key}{name}.")
 
 
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from biometrics.alignment import Aligner, build_aligner
-from biometrics.backbones import load_backbone
 from biometrics.comparisons import Side
 from biometrics.detection import FaceMethod
+from biometrics.recognisers import ChannelOrder, InputFormat, load_recogniser
 from data.pixels import to_float
 from data.sample_index import SampleIndex
-from dnnlib.files import sha256_file
 from metrics import NotMeasuredError
 from metrics.nearest import unit_rows
 
@@ -26,18 +25,14 @@ _LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing:
+class Preprocessing(InputFormat):
     """What happens to an image before the backbone.
 
     Attributes:
-        size: width and height that images are resized to: bilinear, antialiased.
-        channels: 3 repeats grey, 1 takes the luma of colour.
         flip: add the embedding of the mirrored image, as LFW's protocol does.
         align: whether the face is first found and moved to ArcFace's template.
     """
 
-    size: int
-    channels: int = 3
     flip: bool = False
     align: FaceMethod = FaceMethod.NONE
 
@@ -46,13 +41,15 @@ class Embedder:
     """A backbone with its preprocessing.
 
     Args:
-        backbone: [N, C, S, S] float32 in -1..1 -> [N, E].
+        backbone: [N, C, S, S] float32 as of `preprocessing`, by default in -1..1 -> [N, E].
         preprocessing: of the images.
         hash: SHA-256 of the weights' file; says whose embeddings these are.
         width: E.
         device: where the backbone computes.
         micro_batch: images computed together.
         aligner: moves the face of an image to its place; None for aligned images.
+        centre: [E], subtracted from embeddings of unit length, which are then made so again; for
+            recognisers whose embeddings all lie on one side.
     """
 
     def __init__(
@@ -65,10 +62,12 @@ class Embedder:
         device: torch.device,
         micro_batch: int = MICRO_BATCH,
         aligner: Aligner | None = None,
+        centre: Tensor | None = None,
     ) -> None:
         self.backbone = backbone.to(device).eval()
         self.preprocessing, self.hash, self.width = preprocessing, hash, width
         self.device, self.micro_batch, self.aligner = device, micro_batch, aligner
+        self.centre = None if centre is None else centre.to(device)
 
     def embed(self, images: Tensor | Iterable[Tensor]) -> Tensor:
         """Return embeddings of unit length; which images come together does not change them.
@@ -122,11 +121,8 @@ class Embedder:
         vectors = self.backbone(x)
         if self.preprocessing.flip:
             vectors = vectors + self.backbone(x.flip(3))
-        vectors = vectors[: len(images)].float()
-        lengths = vectors.norm(dim=1, keepdim=True)
-        if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
-            raise ValueError("the recogniser gives embeddings that are zero or not finite")
-        return (vectors / lengths).cpu()
+        vectors = _unit_length(vectors[: len(images)].float())
+        return (vectors if self.centre is None else _unit_length(vectors - self.centre)).cpu()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,7 +217,7 @@ def embed_samples(
 
 
 def preprocess(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return what the backbone sees: [N, channels, size, size] float32 in -1..1.
+    """Return what the backbone sees: [N, channels, size, size] float32, by default in -1..1.
 
     Args:
         images: [N, C, H, W] uint8.
@@ -230,9 +226,15 @@ def preprocess(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """
     x = _with_channels(to_float(images), preprocessing.channels)
     size = [preprocessing.size, preprocessing.size]
-    if list(x.shape[2:]) == size:
+    if list(x.shape[2:]) != size:
+        x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    if preprocessing.order is ChannelOrder.BGR:
+        x = x.flip(1)
+    mean, std = preprocessing.mean, preprocessing.std
+    if mean == std == (127.5,):
         return x
-    return functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    mean, std = (x.new_tensor(numbers)[:, None, None] for numbers in (mean, std))
+    return ((x + 1) * 127.5 - mean) / std
 
 
 def load_embedder(
@@ -242,21 +244,29 @@ def load_embedder(
     flip: bool = False,
     align: FaceMethod = FaceMethod.NONE,
 ) -> Embedder:
-    """Read a backbone's .pth file.
+    """Read a recogniser's file, see `load_recogniser`.
 
-    Raises: FileNotFoundError; ValueError, naming the file, where it is no backbone, or where the
+    Raises: FileNotFoundError; ValueError, naming the file, where it is no recogniser, or where the
         detector of `align` is not installed.
     """
-    backbone, config = load_backbone(path)
+    found = load_recogniser(path, device=device)
     align = FaceMethod(align)  # options have its value
     return Embedder(
-        backbone,
-        Preprocessing(size=config.size, channels=config.in_channels, flip=flip, align=align),
-        hash=sha256_file(path),
-        width=config.embedding,
+        found.network,
+        Preprocessing(**vars(found.takes), flip=flip, align=align),
+        hash=found.hash,
+        width=found.width,
         device=torch.device(device),
-        aligner=build_aligner(align, config.size, device),
+        aligner=build_aligner(align, found.takes.size, device),
+        centre=found.centre,
     )
+
+
+def _unit_length(vectors: Tensor) -> Tensor:
+    lengths = vectors.norm(dim=1, keepdim=True)
+    if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
+        raise ValueError("the recogniser gives embeddings that are zero or not finite")
+    return vectors / lengths
 
 
 def _checked_shape(image: Tensor) -> torch.Size:

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: atomic writes, JSON with good errors, hashes."""
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -147,6 +148,21 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         (key, count), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {key!r:.80} stands {count} times in one object")
     return content
+
+
+def check_content(path: str | os.PathLike[str]) -> None:
+    """Refuse what stands in the place of a binary file when its download failed.
+
+    Raises: ValueError, naming the file, for a git-LFS pointer or an HTML page.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(512).removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    if head.startswith(b"version https://git-lfs."):
+        raise ValueError(
+            f"{path}: a git-LFS pointer in the place of the file; `git lfs pull` fetches the file"
+        )
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise ValueError(f"{path}: an HTML page in the place of the file; download it again")
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

@@ -30,6 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnnlib.files import check_content
+
 Types = type | tuple[type, ...]
 
 MAX_FILE_BYTES = 8 << 30
@@ -139,6 +141,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"{path}: no such file")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path}: larger than {MAX_FILE_BYTES >> 30} GiB")
+    check_content(path)
     return path
 
 
@@ -452,15 +455,26 @@ _CLASSES: dict[str, type] = {
 # Files of torch.save
 
 
+def check_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the entries that every reader of an archive finds under these names.
+
+    Raises: RefusedError where PyTorch's reader might find others than Python's.
+    """
+    listed = archive.infolist()
+    entries = {entry.filename: entry for entry in listed}
+    # PyTorch looks names up in any case, and knows nothing of what zipfile corrects in them.
+    is_corrected = any(entry.filename != entry.orig_filename for entry in listed)
+    if is_corrected or len({name.lower() for name in entries}) != len(listed):
+        raise RefusedError("two readers might find different entries under one name")
+    if archive.comment or min((entry.header_offset for entry in listed), default=0):
+        raise RefusedError("it is not an archive alone")
+    return entries
+
+
 def _check_zip(path: Path, budget: _Budget, keys: Types) -> None:
     """Compare an archive's entries with their checksums and with what its pickle declares."""
     with zipfile.ZipFile(path) as archive:
-        listed = archive.infolist()
-        entries = {entry.filename: entry for entry in listed}
-        # PyTorch looks names up in any case, and knows nothing of what zipfile corrects in them.
-        is_corrected = any(entry.filename != entry.orig_filename for entry in listed)
-        if is_corrected or len({name.lower() for name in entries}) != len(listed):
-            raise RefusedError("two readers might find different entries under one name")
+        entries = check_entries(archive)
         names = [name for name in entries if name.endswith("/data.pkl")]
         if len(names) != 1:
             raise RefusedError("it has no data.pkl or two, so torch.save did not write it")
@@ -468,8 +482,6 @@ def _check_zip(path: Path, budget: _Budget, keys: Types) -> None:
             raise RefusedError("an entry is compressed, which torch.save never does")
         if sum(entry.file_size for entry in entries.values()) > budget.size:
             raise RefusedError("its entries overlap")
-        if archive.comment or min(entry.header_offset for entry in entries.values()):
-            raise RefusedError("it is not an archive alone")  # two readers might see two archives
         if damaged := archive.testzip():
             raise RefusedError(f"{damaged} is damaged")
         sizes: dict[str, int] = {}

@@ -1,28 +1,68 @@
 """Networks from TorchScript files.
 
-Such a file is a program of PyTorch's own operations; nothing of Python is run.
+Such a file is a program of PyTorch's own operations; nothing of Python is run. Before it is loaded,
+its source is searched for what would run at loading, and for operations that touch files.
 """
 
+import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
+
+from dnnlib.files import check_content
+from torch_utils.safe_pickle import RefusedError, check_entries
+
+_MAX_SOURCE_BYTES = 64 << 20
+_FORBIDDEN = re.compile(rb"\b(?:__setstate__|save|from_file)\b")
+_NAMESPACE = re.compile(rb"\bops\s*\.\s*(\w+)")
+_NAMESPACES = {b"prim", b"aten", b"quantized"}
+
+
+def is_torchscript(path: Path) -> bool:
+    """Tell whether a file is an archive with the source of a program, as torch.jit.save writes."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
 
 
 def load_torchscript(path: Path, device: torch.device | str) -> torch.jit.ScriptModule:
     """Read a module that is only used, not trained.
 
-    Raises: FileNotFoundError; ValueError where the file is no TorchScript module.
+    Raises: FileNotFoundError; ValueError where the file is no TorchScript module, or one that runs
+        something at loading or has operations on files.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    check_content(path)
     try:
+        _check_source(path)
         with warnings.catch_warnings():
             # PyTorch wants other formats for new networks; published ones are in this one.
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(str(path), map_location=device)
-    except (RuntimeError, ValueError) as error:
+    except RefusedError as error:
+        raise ValueError(f"{path}: the TorchScript module is refused: {error}") from error
+    except (RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a TorchScript module") from error
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module.eval()
+
+
+def _check_source(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        source = [
+            entry
+            for entry in check_entries(archive).values()
+            if entry.filename.lower().endswith(".py")
+        ]
+        if sum(entry.file_size for entry in source) > _MAX_SOURCE_BYTES:
+            raise RefusedError(f"its source is larger than {_MAX_SOURCE_BYTES >> 20} MiB")
+        for entry in source:
+            text = archive.read(entry)
+            used = {name for name in _NAMESPACE.findall(text) if name not in _NAMESPACES}
+            if found := [*_FORBIDDEN.findall(text), *used]:
+                raise RefusedError(f"it uses {found[0].decode()!r}")

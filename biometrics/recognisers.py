@@ -1,0 +1,293 @@
+"""Recognisers as files: weights of our backbones, ONNX, TorchScript, and what images they take.
+
+What a file does not say stands beside it, in FILE.json (see `RecogniserSettings`), so that every
+command takes the same images for the same network. Nothing in a file is executed as Python.
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from biometrics.backbone_networks import PUBLISHED_SIZE
+from biometrics.backbones import backbone_of
+from biometrics.onnx_network import OnnxNetwork
+from dnnlib import config as configs
+from dnnlib import files
+from torch_utils.safe_pickle import load_archive
+from torch_utils.torchscript import is_torchscript, load_torchscript
+
+FORMAT = "biface-recogniser"
+COMMAND = "evaluate.py recogniser"
+_HALF_RANGE = (127.5,)
+_logger = logging.getLogger(__name__)
+
+
+class ChannelOrder(StrEnum):
+    """What the channels of an image are to a network."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+    GREY = "grey"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFormat:
+    """The images that a network takes.
+
+    Attributes:
+        size: width and height that images are resized to: bilinear, antialiased.
+        channels: 3 repeats grey, 1 takes the luma of colour.
+        order: of three channels.
+        mean, std: of pixels 0..255, one number or one a channel; x becomes (x - mean) / std.
+    """
+
+    size: int
+    channels: int = 3
+    order: ChannelOrder = ChannelOrder.RGB
+    mean: tuple[float, ...] = _HALF_RANGE
+    std: tuple[float, ...] = _HALF_RANGE
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+        for name in ("mean", "std"):
+            numbers = getattr(self, name)
+            if len(numbers) not in (1, self.channels):
+                raise ValueError(f"{name} must be 1 number or {self.channels}, got {len(numbers)}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {min(self.std):g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecogniserSettings:
+    """What stands beside a recogniser's file; None is as the file says, else ArcFace's convention.
+
+    Attributes:
+        size, order, mean, std: as of InputFormat; grey is one channel.
+        centre: mean embedding of unit length that is subtracted, [E]; empty for none.
+        centred_on: name of the data set whose mean it is.
+    """
+
+    size: int | None = None
+    order: ChannelOrder | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    centre: tuple[float, ...] = ()
+    centred_on: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recogniser:
+    """A network and what it takes.
+
+    Attributes:
+        network: [N, C, S, S] float32 as of `takes` -> [N, E].
+        takes: the images.
+        width: E.
+        hash: SHA-256 of the file, and of the settings beside it where there are some.
+        kind: form of the file.
+        centre: [E] float32, subtracted from embeddings of unit length; None for none.
+        assumed: what neither the file nor settings say.
+    """
+
+    network: nn.Module
+    takes: InputFormat
+    width: int
+    hash: str
+    kind: str
+    centre: Tensor | None = None
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Content:
+    """A file as it was read; None for what it does not say."""
+
+    network: nn.Module
+    kind: str
+    hash: str
+    size: int | None = None
+    channels: int | None = None
+    width: int | None = None
+    scaling: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std
+    missing: tuple[str, ...] = field(default=("size", "order", "mean", "std"))
+
+
+class ScriptNetwork(nn.Module):
+    """The first output of a TorchScript module; computes alike each time."""
+
+    def __init__(self, script: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.script = script
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [N, C, S, S] float32 -> [N, E] float32."""
+        with torch.jit.optimized_execution(False):  # the first runs would differ from later ones
+            answer = self.script(x)
+        first = answer[0] if isinstance(answer, tuple | list) and answer else answer
+        return cast(Tensor, first).flatten(1).float()
+
+
+def settings_path(path: Path) -> Path:
+    """Return the file of the settings of a recogniser."""
+    return path.with_name(f"{path.name}.json")
+
+
+def read_settings(path: Path) -> RecogniserSettings:
+    """Return what stands beside a recogniser's file. Raises: ValueError naming the settings."""
+    place = settings_path(path)
+    if not place.is_file():
+        return RecogniserSettings()
+    content = files.read_json(place)
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise ValueError(f"{place}: not the settings of a recogniser: its format is not {FORMAT!r}")
+    return configs.from_dict(RecogniserSettings, content, str(place))
+
+
+def write_settings(path: Path, settings: RecogniserSettings) -> Path:
+    """Write the settings beside a recogniser's file; return where."""
+    place = settings_path(path)
+    files.write_json(place, {"format": FORMAT, **configs.to_dict(settings)})
+    return place
+
+
+def load_recogniser(
+    path: Path, *, device: str = "cpu", settings: RecogniserSettings | None = None
+) -> Recogniser:
+    """Read a recogniser of any form: .pth, .safetensors, .onnx or TorchScript.
+
+    Args:
+        path: of the file; TorchScript is known by its content.
+        device: that computes.
+        settings: instead of those beside the file.
+    Raises: FileNotFoundError; ValueError naming the file, or the settings that do not fit it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    files.check_content(path)
+    settings = read_settings(path) if settings is None else settings
+    content = _read(path, device)
+    if settings.size is not None and content.size not in (None, settings.size):
+        raise ValueError(
+            f"{settings_path(path)}: size must be {content.size}, as the network has it, "
+            f"got {settings.size}"
+        )
+    mean, std = content.scaling or (_HALF_RANGE, _HALF_RANGE)
+    is_grey = settings.order is ChannelOrder.GREY
+    try:
+        takes = InputFormat(
+            size=settings.size or content.size or PUBLISHED_SIZE,
+            channels=1 if is_grey else content.channels or 3,
+            order=ChannelOrder.RGB if is_grey else settings.order or ChannelOrder.RGB,
+            mean=settings.mean or mean,
+            std=settings.std or std,
+        )
+    except ValueError as error:
+        raise ValueError(f"{settings_path(path)}: {error}") from None
+    assumed = tuple(name for name in content.missing if getattr(settings, name) is None)
+    width = content.width or _probe(content.network, takes, path, device)
+    if settings.centre and len(settings.centre) != width:
+        raise ValueError(
+            f"{settings_path(path)}: centre must be {width} numbers, got {len(settings.centre)}"
+        )
+    if assumed:
+        _logger.info(
+            "%s: takes %dx%d %s, (x - %s) / %s; %s is not in the file but assumed: %s sets it",
+            *(path.name, takes.size, takes.size, takes.order),
+            *("/".join(f"{v:g}" for v in numbers) for numbers in (takes.mean, takes.std)),
+            *(", ".join(assumed), COMMAND),
+        )
+    return Recogniser(
+        network=content.network,
+        takes=takes,
+        width=width,
+        hash=_hash(content.hash, settings),
+        kind=content.kind,
+        centre=torch.tensor(settings.centre) if settings.centre else None,
+        assumed=assumed,
+    )
+
+
+def _hash(content: str, settings: RecogniserSettings) -> str:
+    """Return whose embeddings these are: other settings make other embeddings."""
+    if settings == RecogniserSettings():
+        return content
+    stated = json.dumps(configs.to_dict(settings), sort_keys=True)
+    return hashlib.sha256(f"{content} {stated}".encode()).hexdigest()
+
+
+def _read(path: Path, device: str) -> _Content:
+    if path.suffix.lower() == ".onnx":
+        network = OnnxNetwork(path, device)
+        missing = [
+            *(() if network.size else ("size",)),
+            *(("order",) if network.channels != 1 else ()),
+            *(() if network.takes_bytes else ("mean", "std")),
+        ]
+        return _Content(
+            network=network,
+            kind="ONNX",
+            hash=network.hash,
+            size=network.size,
+            channels=network.channels,
+            scaling=((0.0,), (1.0,)) if network.takes_bytes else None,
+            missing=tuple(missing),
+        )
+    content_hash = files.sha256_file(path)
+    if is_torchscript(path):
+        script = ScriptNetwork(load_torchscript(path, device))
+        return _Content(network=script, kind="TorchScript", hash=content_hash)
+    is_safe = path.suffix.lower() == ".safetensors"
+    backbone, config = backbone_of(_load_safetensors(path) if is_safe else load_archive(path), path)
+    return _Content(
+        network=backbone,
+        kind=config.kind,
+        hash=content_hash,
+        size=config.size,
+        channels=config.in_channels,
+        width=config.embedding,
+        missing=(),
+    )
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    if importlib.util.find_spec("safetensors") is None:
+        raise ValueError(f"{path}: needs safetensors: pip install -r requirements-extras.txt")
+    from safetensors import SafetensorError  # noqa: PLC0415  # optional
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+
+
+@torch.no_grad()
+def _probe(network: nn.Module, takes: InputFormat, path: Path, device: str) -> int:
+    """Return the width of the embeddings of two empty images."""
+    images = torch.zeros([2, takes.channels, takes.size, takes.size], device=device)
+    try:
+        answer = network(images)
+    except Exception as error:  # whatever a network does with images that it was not made for
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{path}: takes no {takes.size}x{takes.size} images of {takes.channels} channels "
+            f"({reason:.200}); {COMMAND} --size or --order says what it takes"
+        ) from None
+    if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != 2:
+        shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ValueError(f"{path}: [N, E] embeddings are needed, got {shape} for 2 images")
+    return int(answer.shape[1])
+
+
+def with_centre(settings: RecogniserSettings, centre: Tensor, name: str) -> RecogniserSettings:
+    """Return settings with a mean embedding [E] of a data set."""
+    return replace(settings, centre=tuple(round(v, 7) for v in centre.tolist()), centred_on=name)
