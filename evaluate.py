@@ -1,5 +1,6 @@
 """Says how good, aligned, separable and private generated images and data sets are."""
 
+from biometrics.options import RecogniserOptions
 from dnnlib.command import command, command_group, lazy
 from evaluation.options import (
     CurveOptions,
@@ -40,6 +41,14 @@ main = command_group(
   python evaluate.py verification --data=DATASETS/example_dataset/heldout \\
       --rec-model=recogniser.pth --outdir=EXPERIMENTS/verification
   python evaluate.py verification --bin=lfw.bin --rec-model=recogniser.pth --outdir=out
+""",
+        ),
+        "recogniser": command(
+            RecogniserOptions,
+            lazy("biometrics.recogniser_settings:prepare"),
+            examples="""
+  python evaluate.py recogniser --rec-model=w600k_r50.onnx --data=DATASETS/faces
+  python evaluate.py recogniser --rec-model=facenet.pt --size=160 --order=bgr --mean=127.5 --std=128
 """,
         ),
         "dataset": command(

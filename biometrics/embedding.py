@@ -69,6 +69,17 @@ class Embedder:
         self.device, self.micro_batch, self.aligner = device, micro_batch, aligner
         self.centre = None if centre is None else centre.to(device)
 
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "Embedder":
+        """Return an embedder of aligned images with other preprocessing, without a centre."""
+        return Embedder(
+            self.backbone,
+            preprocessing,
+            hash=self.hash,
+            width=self.width,
+            device=self.device,
+            micro_batch=self.micro_batch,
+        )
+
     def embed(self, images: Tensor | Iterable[Tensor]) -> Tensor:
         """Return embeddings of unit length; which images come together does not change them.
 

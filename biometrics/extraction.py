@@ -17,6 +17,7 @@ from biometrics.features import (
     check_writable,
     write_identity_features,
 )
+from biometrics.input_check import check_samples
 from biometrics.options import FeatureOptions
 from data.labels import IDENTITY_FILE
 from data.pairs import open_pairs
@@ -72,6 +73,9 @@ class ExtractionJob(Job):
         unnamed = describe_unnamed(found.features.stems, found.features.identities)
         if unnamed:
             _logger.warning("%s", unnamed)
+        check = check_samples(self.embedder, self.source, self.options.modality)
+        if check is not None and check.warning is not None:
+            _logger.warning("%s: %s", self.options.rec_model, check.warning)
         write_identity_features(self.target, found.features, found.file_names)
         images = Counter(found.features.identities).values()
         return (

@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import json
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -174,11 +174,11 @@ def load_recogniser(
         raise FileNotFoundError(f"{path}: no such file")
     files.check_content(path)
     settings = read_settings(path) if settings is None else settings
+    where = f"{path} with {settings_path(path).name}"
     content = _read(path, device)
     if settings.size is not None and content.size not in (None, settings.size):
         raise ValueError(
-            f"{settings_path(path)}: size must be {content.size}, as the network has it, "
-            f"got {settings.size}"
+            f"{where}: size must be {content.size}, as the network has it, got {settings.size}"
         )
     mean, std = content.scaling or (_HALF_RANGE, _HALF_RANGE)
     is_grey = settings.order is ChannelOrder.GREY
@@ -191,13 +191,11 @@ def load_recogniser(
             std=settings.std or std,
         )
     except ValueError as error:
-        raise ValueError(f"{settings_path(path)}: {error}") from None
+        raise ValueError(f"{where}: {error}") from None
     assumed = tuple(name for name in content.missing if getattr(settings, name) is None)
     width = content.width or _probe(content.network, takes, path, device)
     if settings.centre and len(settings.centre) != width:
-        raise ValueError(
-            f"{settings_path(path)}: centre must be {width} numbers, got {len(settings.centre)}"
-        )
+        raise ValueError(f"{where}: centre must be {width} numbers, got {len(settings.centre)}")
     if assumed:
         _logger.info(
             "%s: takes %dx%d %s, (x - %s) / %s; %s is not in the file but assumed: %s sets it",
@@ -286,8 +284,3 @@ def _probe(network: nn.Module, takes: InputFormat, path: Path, device: str) -> i
         shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise ValueError(f"{path}: [N, E] embeddings are needed, got {shape} for 2 images")
     return int(answer.shape[1])
-
-
-def with_centre(settings: RecogniserSettings, centre: Tensor, name: str) -> RecogniserSettings:
-    """Return settings with a mean embedding [E] of a data set."""
-    return replace(settings, centre=tuple(round(v, 7) for v in centre.tolist()), centred_on=name)

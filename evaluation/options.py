@@ -28,7 +28,7 @@ def parse_threshold(text: str) -> tuple[float, float]:
 
 
 def _recogniser(*default: None) -> Path:
-    text = "Weights of a recogniser, such as an ArcFace backbone's .pth."
+    text = "Recogniser: weights of an ArcFace backbone (.pth, .safetensors), .onnx or TorchScript."
     return option(*default, metavar="FILE", help=text)
 
 

@@ -22,8 +22,11 @@ from identities.filtering import PairScorer, TrainingIdentities, check_features
 from identities.options import LIMITS, AuditOptions, FilterOptions
 from identities.reports import describe_thresholds, write_thresholds_and_plot
 from identities.rules import FilterRules, Preset, Which, published_rules, strict_rules
+from metrics.estimates import group_numbers
+from metrics.nearest import unit_rows
 
 _MANY = 0.5
+_COMPARED = 2000  # identities, at most, that constants are tried on
 _RULES_ALONE = ["privacy", "privacy_nir", "training", "is_absolute", "check_nir", "min_agreement"]
 _TOLERANCE = 1.5  # of the share of mated pairs that was asked for
 _logger = logging.getLogger(__name__)
@@ -111,7 +114,9 @@ def load_filter(options: FilterOptions, audit: AuditOptions | None = None) -> Lo
             describe_thresholds(thresholds),
         )
     rules = _make_rules(options, thresholds)
-    if thresholds is not None and "same_identity" in options.limits():
+    if thresholds is None:
+        _warn_of_strangers(rules, features)
+    elif "same_identity" in options.limits():
         _tell_costs(rules, thresholds)
     hashes = {RGB.name: sha256_file(options.training_ids)}
     training_nir = None
@@ -160,6 +165,25 @@ def _tell_costs(rules: FilterRules, thresholds: Thresholds) -> None:
         "none" if rules.too_similar is None else f"{rules.too_similar:.4f}",
         100 * asked,
     )
+
+
+def _warn_of_strangers(rules: FilterRules, features: IdentityFeatures) -> None:
+    """Warn where constants that nobody calibrated would call most strangers known."""
+    groups, count = group_numbers(features.identities)
+    firsts = [int(row) for row in np.unique(groups, return_index=True)[1][:_COMPARED]]
+    vectors = unit_rows(features.vectors[firsts])
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -1 if not rules.is_absolute else 0)
+    nearest = (abs(cosines) if rules.is_absolute else cosines).max(axis=1)
+    known = float((nearest >= rules.privacy).mean())
+    if count > 1 and known > _MANY:
+        _logger.warning(
+            "privacy %.3f is not calibrated for this recogniser: %.0f %% of training identities "
+            "reach it with another one (median cosine of the nearest: %.3f), so most strangers "
+            "would be called known; --calibrate finds a threshold, and `evaluate.py recogniser "
+            "--centre` helps where all cosines are high",
+            *(rules.privacy, 100 * known, float(np.median(nearest))),
+        )
 
 
 def load_identities(

@@ -48,7 +48,7 @@ class FilterOptions(Options):
     """What a filter of samples that stand alone is made of."""
 
     rec_model: Path = option(
-        metavar="PTH", heading="Training identities", help="Weights of the recogniser."
+        metavar="FILE", heading="Training identities", help="Weights of the recogniser."
     )
     training_ids: Path = option(
         metavar="JSON", help="Features of the training identities, made with --rec-model."
@@ -129,7 +129,7 @@ class AuditOptions(Options):
     """The second recogniser, which measures the result."""
 
     audit_model: Path | None = option(
-        None, metavar="PTH", help="Weights of a second recogniser that measures the result."
+        None, metavar="FILE", help="Weights of a second recogniser that measures the result."
     )
     audit_features: Path | None = option(
         None,

@@ -286,7 +286,7 @@ class TestSettings:
     )
     def test_settings_that_do_not_fit(self, tmp_path, settings, message):
         path, _ = self.save(tmp_path, **settings)
-        with pytest.raises(ValueError, match=rf"x\.pth\.json: {message}"):
+        with pytest.raises(ValueError, match=rf"x\.pth with x\.pth\.json: {message}"):
             load_recogniser(path)
 
     def test_other_files_beside_it(self, tmp_path):

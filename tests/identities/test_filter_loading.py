@@ -13,6 +13,7 @@ from identities.filter_loading import load_filter
 from identities.options import FilterOptions, IdentityFilterOptions
 from identities.reports import describe_thresholds
 from identities.rules import Preset, Which
+from tests.helpers.images import write_json
 from tests.helpers.people import clustered_features, save_recogniser
 
 PEOPLE = 90
@@ -83,6 +84,18 @@ def test_published_rules_take_the_same_quantities_of_the_thresholds(shop):
     constants = load(shop, rules=Preset.PUBLISHED, thresholds=None).scorer.rules
     assert (constants.privacy, constants.too_similar) == (0.622, 0.853)
     assert len(load(shop, rules=Preset.PUBLISHED).scorer.training.stems) == PEOPLE
+
+
+@pytest.mark.parametrize(("offset", "warns"), [(3.0, True), (0.0, False)])
+def test_constants_that_would_call_strangers_known(shop, tmp_path, caplog, offset, warns):
+    features = clustered_features(20, 2, width=6, spread=0.1)
+    rows = np.eye(6)[np.arange(40) // 2 % 6] + 0.01 * features.vectors + offset
+    write_json(
+        tmp_path / "x.json",
+        {f"{s}.png": row.tolist() for s, row in zip(features.stems[:12], rows, strict=False)},
+    )
+    load(shop, rules=Preset.PUBLISHED, thresholds=None, training_ids=tmp_path / "x.json")
+    assert ("not calibrated for this recogniser" in caplog.text) == warns
 
 
 def test_changes_replace_single_rules(shop):
