@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from networks.config import Architecture, DiscriminatorConfig
 from networks.layers import SQRT_HALF, Convolution, FullyConnected, Mapping
 from torch_utils.checks import check_shape
+from torch_utils.ops.layout import is_channels_last
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter
 
 
@@ -69,7 +70,10 @@ class DiscriminatorBlock(nn.Module):
         dtype = self.config.dtype_at(self.resolution, self.resample_filter.device)
         x = None if x is None else x.to(dtype)
         if image is not None:
-            y = self.from_image(image.to(dtype))
+            # A 1x1 kernel lies in both orders at once, and so would not pass on its own.
+            is_nhwc = is_channels_last(self.conv0.weight)
+            layout = torch.channels_last if is_nhwc else torch.preserve_format
+            y = self.from_image(image.to(dtype, memory_format=layout))
             x = y if x is None else x + y
             is_skip = self.architecture is Architecture.SKIP
             image = downsample2d(image, self.resample_filter) if is_skip else None

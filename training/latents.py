@@ -55,9 +55,9 @@ def draw_latents(
     is_mixed = float(torch.rand([], generator=random)) < style_mixing
     device = labels.device
     return Latents(
-        z=world.shard(z).to(device),
-        z_mix=world.shard(z_mix).to(device),
-        c=labels[world.shard(index).to(device)],
+        z=world.shard(z).to(device, non_blocking=True),
+        z_mix=world.shard(z_mix).to(device, non_blocking=True),
+        c=labels[world.shard(index).to(device, non_blocking=True)],
         cutoff=cutoff if is_mixed else generator.num_ws,
     )
 

@@ -22,28 +22,33 @@ _TILE = 4  # pixels that the kernels compute at once, along each axis
 _MIN_TILES = 16  # fewer do not pay for transforming the weights
 
 
-def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
     """Correlate images with kernels.
 
     Args:
         x: [N, I, H, W] floating point.
-        weight: [O, I, K, K] in the dtype of `x`.
+        weight: [O, I / groups, K, K] in the dtype of `x`.
         stride: of the kernel's places.
         padding: pixels of zeros on each side.
+        groups: of channels that are convolved apart.
     Returns: [N, O, H', W'], differentiable any number of times.
     """
-    is_same = (stride, padding) == (1, 1)
-    is_halving = (stride, padding) == (2, 0) and x.shape[2] % 2 == x.shape[3] % 2 == 1
+    is_same = (stride, padding, groups) == (1, 1, 1)
+    is_halving = (stride, padding, groups) == (2, 0, 1) and x.shape[2] % 2 == x.shape[3] % 2 == 1
     if is_same or is_halving:
         kernels = _fast_kernels(x, weight, x.shape[2] // stride, x.shape[3] // stride)
         if kernels is not None:
             return _Convolution.apply(x, weight, stride, False, kernels)
-    if weight.shape[2:] == (1, 1) and (stride, padding) == (1, 0) and x.device.type == "cpu":
+    if (
+        weight.shape[2:] == (1, 1)
+        and (stride, padding, groups) == (1, 0, 1)
+        and x.device.type == "cpu"
+    ):
         return _matrix_product(x, weight)
     if _needs_second_derivatives(x):
-        maps = _NativeMaps(padding, tuple(x.shape[2:]), tuple(weight.shape))
+        maps = _NativeMaps(padding, tuple(x.shape[2:]), tuple(weight.shape), groups)
         return _Convolution.apply(x, weight, stride, False, maps)
-    return F.conv2d(x, weight, stride=stride, padding=padding)
+    return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
 
 
 def conv_transpose2d(x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -109,29 +114,31 @@ class _NativeMaps:
     Attributes:
         padding: pixels of zeros on each side of the large images.
         large: (H, W) of those.
-        weight: shape of the kernels, [O, I, K, K].
+        weight: shape of the kernels, [O, I / groups, K, K].
+        groups: see `conv2d`.
     """
 
     padding: int
     large: tuple[int, ...]
     weight: tuple[int, ...]
+    groups: int = 1
 
     def convolve(self, x: Tensor, weight: Tensor, stride: int, *, is_adjoint: bool) -> Tensor:
         if not is_adjoint:
-            return F.conv2d(x, weight, stride=stride, padding=self.padding)
+            return F.conv2d(x, weight, stride=stride, padding=self.padding, groups=self.groups)
         spread = [(side - 1) * stride - 2 * self.padding for side in x.shape[2:]]
         rest = [
             side - other - taps
             for side, other, taps in zip(self.large, spread, self.weight[2:], strict=True)
         ]
         return F.conv_transpose2d(
-            x, weight, stride=stride, padding=self.padding, output_padding=rest
+            x, weight, None, stride, self.padding, output_padding=rest, groups=self.groups
         )
 
     def convolve_kernels(
         self, large: Tensor, small: Tensor, stride: int, *, is_swapped: bool
     ) -> Tensor:
-        return conv2d_weight(large, self.weight, small, stride=stride, padding=self.padding)
+        return conv2d_weight(large, self.weight, small, stride, self.padding, groups=self.groups)
 
 
 Maps = CpuKernels | _NativeMaps
