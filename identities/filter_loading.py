@@ -80,6 +80,23 @@ class LoadedFilter:
             reasons.append(first if decision.face is None else f"{first}: {decision.face.value}")
         return reasons
 
+    def card_sections(self, audit: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return what a data set's card says of rules, thresholds and audit, by heading.
+
+        Args:
+            audit: what `Auditor.report` found; None without an auditor.
+        """
+        known = (*sorted(LIMITS), "fmr", "measured_fmr", "measured_fnmr", "images", "identities")
+        return {
+            "Rules": self.describe(),
+            "Thresholds": "Constants of the published filter, or given by options."
+            if self.thresholds is None
+            else {name: getattr(self.thresholds, name) for name in known},
+            "Audit": "None: no second recogniser looked at the samples (`--audit-model`)."
+            if audit is None
+            else {name: value for name, value in audit.items() if name != "highest"},
+        }
+
     def save_calibration(self) -> None:
         """Write thresholds that --calibrate asked for, and their plot."""
         if self.calibrated is not None and self.thresholds is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data.dataset_card import CARD_FILE, write_card
 from data.sample_index import SampleIndex, hash_rows
 from data.samples import MANIFEST, open_samples
 from data.storage import link_or_copy, map_in_threads
@@ -27,6 +28,7 @@ from torch_utils.devices import resolve_repeatable
 RECORD = "filter_summary.json"
 SCORES = "filter_scores.jsonl"
 REJECTED = "rejected.jsonl"
+KEPT_LIST = "kept.txt"
 _BATCH = 64
 _COPIED = ("dataset_info.json",)
 Entry = dict[str, Any]
@@ -63,7 +65,7 @@ class FolderFilterJob(FolderJob):
             files.write_json_lines(target / SCORES, (entries[i] for i in kept))
             rejected = [entry for entry in entries if entry["reasons"]]
             files.write_json_lines(target / REJECTED, rejected)
-            with files.atomic_write(target / "kept.txt", "w") as file:
+            with files.atomic_write(target / KEPT_LIST, "w") as file:
                 file.writelines(f"{name}\n" for name in names)
             if kept and samples.entries:
                 files.write_json_lines(target / MANIFEST, (samples.entries[i] for i in kept))
@@ -82,10 +84,25 @@ class FolderFilterJob(FolderJob):
                 "audit": self._audit(kept),
             }
             files.remove_parts(target)
+            self._write_card(summary)
             self.output.finish(summary)
         reasons = rejections["by_first_reason"].items()
         why = ", ".join(f"{reason} {count}" for reason, count in reasons) or "none"
         return f"{target}: {len(kept)} of {len(entries)} samples kept; rejected: {why}"
+
+    def _write_card(self, summary: Mapping[str, Any]) -> None:
+        counts = {name: summary[name] for name in ("samples", "kept")}
+        sections = {
+            "Source": {
+                "folder": self.options.data.resolve().name,
+                "files_sha256": self.output.identity["files_sha256"],
+                "has_its_own_card": (self.options.data / CARD_FILE).is_file(),
+            },
+            "Samples": {**counts, "rejected_first_by": summary["rejected"]["by_first_reason"]},
+            **self.loaded.card_sections(summary["audit"]),
+        }
+        title = "What a filter of training identities keeps of a data set"
+        write_card(self.output.path, title, sections, papers=("identities",), cited_file=KEPT_LIST)
 
     def _audit(self, kept: Sequence[int]) -> dict[str, Any] | None:
         if self.loaded.auditor is None:

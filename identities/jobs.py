@@ -93,6 +93,7 @@ def prepare(options: IdentityDataOptions) -> Job:
         options=options,
         sampler=sampler,
         loaded=loaded,
+        source=snapshot.describe_origin(options.gen_model),
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from biometrics.faces import FaceReason
 from biometrics.thresholds import THRESHOLDS_FILE, write_thresholds
+from data.dataset_card import write_card
 from data.info import SUMMARY
 from data.modalities import MODALITIES
 from data.numbers import save_array
@@ -212,6 +213,7 @@ class IdentityDataJob(FolderJob):
     options: IdentityDataOptions
     sampler: CandidateSampler  # of candidates
     loaded: LoadedFilter
+    source: Mapping[str, Any]  # of the generator, for the data set's card
 
     def run(self, progress: Progress) -> str | None:
         """Write what is missing; a finished data set is told of again."""
@@ -254,6 +256,7 @@ class IdentityDataJob(FolderJob):
         surplus = sum(d.is_surplus for _, decisions in results for d in decisions)
         summary = summarise_dataset(entries, rejected, counts, samples, surplus)
         summary |= self._describe(entries)
+        self._write_card(summary)
         files.remove_parts(folder)
         self.output.finish(summary)
         shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
@@ -270,6 +273,31 @@ class IdentityDataJob(FolderJob):
         names = [next(iter(entry["files"].values()))["name"] for entry in entries]
         audit = None if loaded.auditor is None else loaded.auditor.report(folder, names)
         return {"rules": configs.to_dict(rules), "audit": audit}
+
+    def _write_card(self, summary: Mapping[str, Any]) -> None:
+        identity, counts = self.output.identity, dict(summary["identities"])
+        counts["incomplete"] = len(counts["incomplete"])
+        counts["failed_to_enrol"] = len(counts["failed_to_enrol"])
+        decisive = ("network_sha256", "truncation", "modalities", "people")
+        sections = {
+            "Source": {**self.source, **{name: identity[name] for name in decisive}},
+            "Samples": {
+                "identities": counts,
+                "accepted": summary["accepted"],
+                "rejected": summary["rejected"]["total"],
+                "rejected_first_by": summary["rejected"]["by_first_reason"],
+            },
+            **self.loaded.card_sections(summary["audit"]),
+            "Attributes": "None are known.",
+        }
+        papers = ("generator", "identities")
+        write_card(
+            self.output.path,
+            "Images of new identities",
+            sections,
+            papers=papers,
+            cited_file=MANIFEST,
+        )
 
     def _tell(self, summary: dict[str, Any]) -> str:
         found = summary["identities"]

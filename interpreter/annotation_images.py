@@ -113,7 +113,7 @@ def prepare(options: AnnotationImageOptions) -> AnnotationImagesJob:
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
     experiment = load_experiment(options.exp)
-    sampler = load_sampler(options, experiment, stream=_STREAM, seed=options.seed)
+    sampler, _ = load_sampler(options, experiment, stream=_STREAM, seed=options.seed)
     interpreter = None
     if options.interpreter is not None:
         ensemble = load_models(options.interpreter).ensemble.to(sampler.device)

@@ -9,7 +9,8 @@ import hashlib
 import json
 import math
 import zipfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from data import sheets
 from data.class_list import ClassList, class_list_as_json
+from data.dataset_card import write_card
 from data.shards import Sample, write_shard
 from data.sheets import encode_png
 from dnnlib import config as configs
@@ -66,6 +68,7 @@ class DatasetJob(FolderJob):
     interpreter: NativeInterpreter  # for its features
     options: DatasetOptions  # what to write
     classes: ClassList  # names and colours, as many as the models know
+    source: Mapping[str, Any]  # of the networks, for the data set's card
     sample_filter: SampleFilter | None = None  # drops samples; None keeps all
     world: World = World()  # processes of which each writes every `size`-th batch
 
@@ -188,8 +191,29 @@ class DatasetJob(FolderJob):
             "classes": class_list_as_json(self.classes),
             "threads": torch.get_num_threads(),
         }
+        self._write_card(folder, kept, dropped)
         self.output.finish(info)
         return info
+
+    def _write_card(self, folder: Path, kept: Sequence[Entry], dropped: Sequence[Entry]) -> None:
+        identity = self.output.identity
+        pixels = sum((np.array(e["histogram"]) for e in kept), np.zeros(len(self.classes)))
+        shares = zip(self.classes.names, pixels / max(pixels.sum(), 1), strict=True)
+        rules = identity["filter"]
+        decisive = ("network_sha256", "models_sha256", "members", "seed", "truncation", "start")
+        sections = {
+            "Source": {**self.source, **{name: identity[name] for name in decisive}},
+            "Samples": {
+                "kept": len(kept),
+                "dropped": {"all": len(dropped), **Counter(entry["dropped"] for entry in dropped)},
+            },
+            "Classes, as shares of all pixels": {name: f"{s:.2%}" for name, s in shares},
+            "Filter": rules or "None: no sample was compared with the training identities.",
+            "Audit": "None by the command that made it: `filter_dataset.py --audit-model` does it.",
+        }
+        title, papers = "Labelled images of a generator", ["generator", "interpreter"]
+        papers += ["identities"] * (rules is not None)
+        write_card(folder, title, sections, papers=papers, cited_file=MANIFEST)
 
 
 def dataset_identity(

@@ -188,16 +188,25 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
 def load_network(options: ExperimentOptions, experiment: Experiment) -> tuple[Generator, Snapshot]:
     """Return the generator of the experiment's snapshot, or of --network, and that snapshot."""
     device = resolve_repeatable(options.device, local_rank())
-    path = options.network or experiment.path("stylegan_checkpoint")
-    return load_generator(path, device, use_raw_g=experiment.use_raw_g)
+    return load_generator(
+        snapshot_path(options, experiment), device, use_raw_g=experiment.use_raw_g
+    )
+
+
+def snapshot_path(options: ExperimentOptions, experiment: Experiment) -> Path:
+    """Return the file of the snapshot."""
+    return options.network or experiment.path("stylegan_checkpoint")
 
 
 def load_sampler(
     options: ExperimentOptions, experiment: Experiment, *, stream: str, seed: int
-) -> IndexedSampler:
-    """Return the samples of the network, with --labels as conditions; see `IndexedSampler`."""
+) -> tuple[IndexedSampler, Snapshot]:
+    """Return the samples of the network, with --labels as conditions, and the snapshot.
+
+    See `IndexedSampler`.
+    """
     generator, snapshot = load_network(options, experiment)
-    return IndexedSampler(
+    sampler = IndexedSampler(
         generator,
         load_conditions(options.labels, "--labels", snapshot.feature_scale),
         name="--labels",
@@ -205,6 +214,7 @@ def load_sampler(
         truncation=experiment.truncation,
         seed=seed,
     )
+    return sampler, snapshot
 
 
 def origin_of(generator: Generator, experiment: Experiment) -> dict[str, Any]:

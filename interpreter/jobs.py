@@ -15,6 +15,7 @@ from interpreter.experiment import (
     load_network,
     load_sampler,
     origin_of,
+    snapshot_path,
 )
 from interpreter.features import feature_layout
 from interpreter.native import NativeInterpreter
@@ -65,7 +66,9 @@ def _prepare_dataset(
 ) -> DatasetJob:
     assert options.resume is not None, "the options say so"
     wanted = replace(options.dataset, seed=experiment.seed, truncation=experiment.truncation)
-    sampler = load_sampler(options, experiment, stream=dataset_writer.STREAM, seed=wanted.seed)
+    sampler, snapshot = load_sampler(
+        options, experiment, stream=dataset_writer.STREAM, seed=wanted.seed
+    )
     config, origin = sampler.generator.config, origin_of(sampler.generator, experiment)
     models = ensemble.load_models(options.resume, experiment.model_num)
     check_origin(models.identity, origin, "the models were trained", may_differ=TRUNCATION_KEYS)
@@ -89,6 +92,7 @@ def _prepare_dataset(
         interpreter=interpreter,
         options=wanted,
         classes=class_list_of(models.identity.get("classes"), interpreter.classes),
+        source=snapshot.describe_origin(snapshot_path(options, experiment)),
         sample_filter=sample_filter,
         world=launched_world(),
     )

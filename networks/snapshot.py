@@ -95,6 +95,26 @@ class Snapshot:
             )
         return round(float(np.linalg.norm(features, axis=1).mean()), 6)
 
+    def describe_origin(self, path: Path) -> dict[str, Any]:
+        """Return, for the card of a data set, what its file says of where its networks come from.
+
+        Args:
+            path: of the snapshot, of which the name is told.
+        """
+        data, start = self.options.get("data"), self.options.get("resume")
+        if self.origin != "biface":
+            weights = "published, under the licence that they came with"
+        elif start:
+            weights = f"trained from those of the snapshot {start}, whose licence holds as well"
+        else:
+            weights = "trained from scratch"
+        return {
+            "snapshot": path.name,
+            "training_set": data.get("name") if isinstance(data, Mapping) else None,
+            "images_shown_in_training": self.nimg or None,
+            "weights": weights,
+        }
+
 
 # Files
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from data.dataset import PairDataset
+from data.dataset_card import CARD_FILE, write_card
 from data.info import FACE_CHECK_KEY, INFO_FILE, read_classes
 from data.modalities import MODALITIES
 from data.sheets import before_after, encode_png, save_image, spread_indices
@@ -24,7 +25,7 @@ from refinement.model_files import MICRO_BATCH, TrainedRefiner
 RECORD = INFO_FILE
 SHEET_FILE = "contact_sheet_refined.png"
 # What is told of the images themselves: sums of files, pictures, features.
-_STALE = ("contact_sheet", "identity_features", "manifest.", INFO_FILE)
+_STALE = ("contact_sheet", "identity_features", "manifest.", INFO_FILE, CARD_FILE)
 _SHOWN = 12
 _KEPT_KEYS = ("classes", FACE_CHECK_KEY, "images", "people")
 _IMAGE_FOLDERS = frozenset(name for modality in MODALITIES for name in modality.folders)
@@ -92,6 +93,7 @@ class RefinedDataset:
                     progress(len(indices))
             self._copy_others(output.path)
             save_image(output.path / SHEET_FILE, self._sheet())
+            self._write_card(output)
             output.finish(self._info())
 
     def refine(self, folder: str, indices: Sequence[int]) -> list[dict[str, Any]]:
@@ -144,6 +146,22 @@ class RefinedDataset:
         before = [{name: pairs[index][name].numpy() for name in known} for index in indices]
         after = [{name: sample[name] for name in known} for sample in self.refine("", indices)]
         return before_after(before, after)
+
+    def _write_card(self, output: OutputFolder) -> None:
+        identity = output.identity
+        sections = {
+            "Source": {
+                "data_set": self._base.name,
+                "has_its_own_card": self._base.exists(CARD_FILE),
+                "refiner_sha256": identity["refiner_sha256"],
+            },
+            "Samples": {
+                "pairs": {folder or "all others": len(p) for folder, p in self._parts.items()},
+                "refined_modalities": identity["modalities"],
+                "classes_left_as_they_were": identity["keep"],
+            },
+        }
+        write_card(output.path, "Refined images", sections, papers=("refiner",))
 
     def _info(self) -> dict[str, Any]:
         content = self._base.read_json(INFO_FILE) if self._base.exists(INFO_FILE) else {}

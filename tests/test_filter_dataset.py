@@ -83,7 +83,8 @@ def test_training_images_are_left_out_with_all_their_files(shop, images, tmp_pat
     assert read_tree(images) == before
     view = tmp_path / "view"
     kept = {f"{p}/s{i}.png" for p in ("VIS", "NIR", "masks") for i in (0, 1, 2, 4)}
-    ours = {"filter_scores.jsonl", "filter_summary.json", "kept.txt", "rejected.jsonl"}
+    ours = {"dataset_card.md", "filter_scores.jsonl", "filter_summary.json", "kept.txt"}
+    ours |= {"rejected.jsonl"}
     assert set(read_tree(view)) == kept | ours
     assert (view / "VIS" / "s0.png").samefile(images / "VIS" / "s0.png")
     assert set((view / "kept.txt").read_text().split()) == kept

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 from biometrics.features import read_identity_features
+from data.dataset_card import CARD_FILE
 from data.pixels import decode_image
+from dnnlib.files import sha256_file
 from identities import recognition_dataset
 from identities.recognition_dataset import StepFiles
 from tests.helpers.interpreters import read_tree
@@ -33,7 +35,7 @@ def test_the_layout_is_the_published_one(shop):
         for place in ("VIS", "NIR")
     }
     expected |= {f"id_{k}_samples_{place}.png" for k in range(IDS) for place in ("VIS", "NIR")}
-    ours = {"manifest.jsonl", "rejected.jsonl", "summary.json", "features.npy"}
+    ours = {"dataset_card.md", "manifest.jsonl", "rejected.jsonl", "summary.json", "features.npy"}
     assert names == expected | ours | {"overview.png", "scores.png"}
     with Image.open(shop / "out" / "id_0" / "VIS" / "sample_0_VIS.png") as image:
         assert (image.mode, image.size) == ("RGB", (16, 16))
@@ -84,9 +86,20 @@ def test_counts_agree(shop):
     assert all(entry["reasons"] for entry in rejected)
 
 
-def test_every_file_has_its_hash(shop):
-    from dnnlib.files import sha256_file  # noqa: PLC0415
+def test_the_card_says_what_the_records_say(shop):
+    content, out = summary(shop / "out"), shop / "out"
+    card = (out / CARD_FILE).read_text(encoding="utf-8")
+    rules = content["rules"]
+    for row in (
+        f"| network sha256 | {content['identity']['network_sha256']} |",
+        f"| accepted | {content['accepted']} |",
+        f"| rules, privacy | {rules['privacy']:.6g} |",
+        f"manifest.jsonl is {sha256_file(out / 'manifest.jsonl')}",
+    ):
+        assert row in card
 
+
+def test_every_file_has_its_hash(shop):
     for entry in lines(shop / "out" / "manifest.jsonl"):
         for file in entry["files"].values():
             assert sha256_file(shop / "out" / file["name"]) == file["sha256"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data.dataset_card import CARD_FILE
 from data.info import parse_classes
 from dnnlib import files
 from dnnlib.files import read_json_lines
@@ -38,6 +39,7 @@ def write(folder, options, world=None, c_dim=0, conditions=None, **changes):
         ),
         interpreter=NativeInterpreter(ensemble, layout),
         options=options,
+        source={"snapshot": "net.pkl"},
         world=world or World(),
         **{"classes": class_list_of(None, 3), **changes},
     )
@@ -76,6 +78,20 @@ def test_files_and_manifest(tmp_path):
         values = raw / 65535 * math.log(3)
         assert np.abs(values - found.divergence.numpy()).max() < 1e-3
         assert (tmp_path / "vis" / f"vis_{index}.png").is_file()
+
+
+def test_the_card_counts_samples_and_classes(tmp_path):
+    write(tmp_path, DatasetOptions(count=4, drop_uncertain=0.25))
+    card = (tmp_path / CARD_FILE).read_text(encoding="utf-8")
+    entries = list(read_json_lines(tmp_path / "manifest.jsonl"))
+    share = sum(entry["histogram"][0] for entry in entries) / (3 * 16 * 16)
+    for row in (
+        "| snapshot | net.pkl |",
+        "| dropped, uncertain | 1 |",
+        f"| {class_list_of(None, 3).names[0]} | {share:.2%} |",
+        "no sample was compared",
+    ):
+        assert row in card
 
 
 def test_any_split_of_the_work_gives_the_same_files(tmp_path):

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +138,21 @@ def test_the_length_of_conditions(options, scale, new):
     if scale is None:
         with pytest.raises(ValueError, match="--feature-scale"):
             snapshot.new_feature_scale(None)
+
+
+@pytest.mark.parametrize(
+    ("origin", "options", "weights"),
+    [
+        ("pytorch", {}, "published"),
+        ("biface", {"resume": "ab12"}, "ab12, whose licence"),
+        ("biface", {"resume": None, "data": {"name": "faces"}}, "from scratch"),
+    ],
+)
+def test_a_card_is_told_whose_licence_holds(snapshot, origin, options, weights):
+    told = replace(snapshot, origin=origin, options=options).describe_origin(Path("a/b.pkl"))
+    assert weights in told["weights"]
+    assert told["snapshot"] == "b.pkl"
+    assert told["training_set"] == options.get("data", {}).get("name")
 
 
 def test_a_generator_is_loaded_by_name(path, snapshot, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from data.dataset import PairDataset
+from data.dataset_card import CARD_FILE
 from data.pixels import to_float, to_uint8
 from dnnlib.runs import find_output
 from refinement.dataset_writer import RECORD, SHEET_FILE, RefinedDataset, find_parts
@@ -72,7 +73,7 @@ def test_labels_stay_and_what_tells_of_the_images_does_not(source, refiner, tmp_
     assert len(masks) == len(STEMS) + 2
     assert same == masks | {"attributes.json"}
     images = {name for name in old if name.split("/")[-2:-1] in (["VIS"], ["NIR"])}
-    assert set(found) == masks | images | {"attributes.json", RECORD, SHEET_FILE}
+    assert set(found) == masks | images | {"attributes.json", RECORD, SHEET_FILE, CARD_FILE}
 
 
 def test_record_says_where_it_comes_from(source, refiner, tmp_path):
