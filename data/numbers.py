@@ -5,6 +5,7 @@ Nothing in a file is executed, and a header that lies allocates nothing.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -107,4 +108,6 @@ def _floats(values: Sequence[float]) -> list[float]:
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file atomically."""
     with files.atomic_write(path) as file:
-        np.save(file, array)
+        # By `write` alone: NumPy's own way to a file on disk says of a full disk no more than that
+        # some numbers were not written.
+        np.save(SimpleNamespace(write=file.write), array)

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from dnnlib import files
 from dnnlib.options import JobError, StoppedError
 
 # Of OSError, those that another option cures; a full disk is none of them.
@@ -40,8 +41,8 @@ CONTEXT = {
 def friendly_errors() -> Iterator[None]:
     """Turn errors that packages raise into one line: exit code 2 for bad input.
 
-    A computation that fails on good input (numbers that are not finite, a full GPU) ends with exit
-    code 1.
+    A computation that fails on good input (numbers that are not finite, a full GPU or disk) ends
+    with exit code 1.
     """
     try:
         yield
@@ -58,12 +59,18 @@ def friendly_errors() -> Iterator[None]:
         ) from error
     except (ValueError, *WRONG_PLACES) as error:
         raise click.UsageError(_one_line(error)) from error
+    except OSError as error:
+        if error.errno not in files.NO_ROOM:
+            raise
+        advice = "what was there before is whole, so make room and repeat the command"
+        raise click.ClickException(f"{_one_line(error)}; {advice}") from error
 
 
 def _one_line(error: Exception) -> str:
     """Return the sentence of an error; the system's own are put as ours are, the file first."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror.lower()}"
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror.lower()
+        return reason if error.filename is None else f"{error.filename}: {reason}"
     text = str(error)
     if text.startswith(f"Caught {type(error).__name__} in DataLoader worker process"):
         # PyTorch puts the worker's whole traceback there; its last line is what the worker said.
@@ -85,7 +92,7 @@ def start_logging() -> None:
 def log_to(path: Path) -> Iterator[None]:
     """Also append log messages to a file while the block runs."""
     start_logging()
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
@@ -93,6 +100,18 @@ def log_to(path: Path) -> Iterator[None]:
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves incomplete: the run ends at the next file that counts."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Print no traceback."""
+
+    def close(self) -> None:
+        """Close the file, also where its last lines have no room."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def progress_bar(done: int, total: int, unit: str = "img") -> Callable[[int], None]:

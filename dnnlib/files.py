@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+# Of OSError: a full disk, a used up quota, a file larger than the file system takes.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _HASH_BLOCK_BYTES = 1 << 20
 
 
@@ -25,7 +27,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     Args:
         path: final name; missing parent folders are made.
         mode: "wb" or "w" (UTF-8).
-    Raises: ValueError for another mode; OSError where no file can have that name.
+    Raises: ValueError for another mode; OSError where no file can have that name, and, of an errno
+        in NO_ROOM, where the disk is full, whatever a library made of that.
     """
     if mode not in ("wb", "w"):
         raise ValueError(f"atomic_write: mode must be 'wb' or 'w', got {mode!r}")
@@ -42,9 +45,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
             os.fsync(file.fileno())
         with _naming(path):
             temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+        full = _find_full_disk(error)
+        if full is not None:
+            raise OSError(full.errno, full.strerror, str(path)) from error
         raise
 
 
@@ -172,6 +178,14 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         while block := file.read(_HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _find_full_disk(error: BaseException) -> OSError | None:
+    """Return what says that the disk is full: an error, or one during whose handling it came."""
+    found: BaseException | None = error
+    while found is not None and getattr(found, "errno", None) not in NO_ROOM:
+        found = found.__cause__ or found.__context__
+    return found if isinstance(found, OSError) else None
 
 
 @contextlib.contextmanager

@@ -1,14 +1,20 @@
 """Numbers in files: what is taken as rows and conditions, and what is refused unexecuted."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from data.numbers import load_rows, open_numbers
+from data.numbers import load_rows, open_numbers, save_array
+from dnnlib.files import NO_ROOM
 from networks.sampling import load_conditions
 
+ROOT = Path(__file__).parents[2]
 FEATURES = {"b_0.png": [3.0, 4.0], "a_0.png": [0.0, -2.0]}
 
 
@@ -16,6 +22,27 @@ def write(tmp_path, content):
     path = tmp_path / "identity_features.json"
     path.write_text(json.dumps(content))
     return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of file sizes are POSIX")
+def test_an_array_that_the_disk_has_no_room_for(tmp_path):
+    code = (
+        "import resource, sys, pathlib, numpy, data.numbers as n\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: n.save_array(pathlib.Path(sys.argv[1]), numpy.zeros(1000))\n"
+        "except OSError as error: sys.exit(error.errno)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.npy")]
+    result = subprocess.run(command, cwd=ROOT, check=False)
+    assert result.returncode in NO_ROOM
+    assert not list(tmp_path.iterdir())
+
+
+def test_arrays_are_what_numpy_writes(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(3, 2)[::-1]
+    save_array(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "theirs.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
 
 
 def test_rows_in_the_order_of_names(tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -10,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from torch.utils.data import DataLoader, Dataset
 
-from dnnlib import cli
+from dnnlib import cli, files
 from dnnlib.options import JobError
 
 # Errors
@@ -45,6 +46,28 @@ def test_errors_of_the_system_read_like_ours(number, rule):
     result = failing(OSError(number, os.strerror(number), "runs"))
     assert result.exit_code == 2
     assert result.output.splitlines()[-1] == f"Error: runs: {rule}"
+
+
+@pytest.mark.parametrize("number", sorted(files.NO_ROOM))
+@pytest.mark.parametrize("named", [("runs/a.pt",), ()])
+def test_a_full_disk_is_one_line(number, named):
+    result = failing(OSError(number, os.strerror(number), *named))
+    assert result.exit_code == 1
+    (line,) = result.output.splitlines()
+    assert os.strerror(number).lower() in line
+    assert ("runs/a.pt" in line) == bool(named)
+
+
+def test_a_log_on_a_full_disk_says_nothing(tmp_path, capsys):
+    def full(*_text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with cli.log_to(tmp_path / "log.txt"):
+        log = logging.getLogger().handlers[-1]
+        log.stream.close()
+        log.stream = SimpleNamespace(write=full, flush=full, close=full)
+        logging.getLogger("x").warning("line")
+    assert "Traceback" not in capsys.readouterr().err
 
 
 class Broken(Dataset):

@@ -1,5 +1,6 @@
 """The training loop: equal bytes after any interruption, records, signals, bad gradients."""
 
+import errno
 import json
 import math
 import signal
@@ -114,6 +115,23 @@ def test_rows_have_one_schema(whole):
     last = json.loads((whole / "record.json").read_text())["result"]
     assert last["Loss/total"] == found[-1]["Loss/total"]["mean"]
     assert last["Timing/total_sec"] > 0
+
+
+def test_a_full_disk_loses_nothing(whole, tmp_path, monkeypatch):
+    def full(_file):
+        raise OSError(errno.ENOSPC, "no room")
+
+    def fill_at(index):
+        if index == 7:
+            monkeypatch.setattr("dnnlib.files.os.fsync", full)
+
+    with pytest.raises(OSError, match=CHECKPOINT_FILE):
+        run(tmp_path / "out", at_step=fill_at, minutes=1e-9)
+    monkeypatch.undo()
+    began = []
+    run(tmp_path / "out", progress=lambda done, *_: began.append(done))
+    assert_same(tmp_path / "out", whole)
+    assert began == [7]
 
 
 @pytest.mark.parametrize("step", [0, 3, 5, 7, 11])
