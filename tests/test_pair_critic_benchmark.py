@@ -18,7 +18,7 @@ STUDY = {
     "seeds": [0, 1],
     "samples": 12,
     "base": {**TINY, "data": "{real}", "kimg": "{kimg}"},
-    "train": {"independent": {}, "alone": {"pair-critic": "alone"}},
+    "train": {"alone": {"pair-critic": "alone"}},
     "test": {"others": "{real}"},
 }
 
@@ -39,13 +39,18 @@ def line(tmp_path, monkeypatch):
             "--device=cpu")  # fmt: skip
 
 
-def test_arms_are_trained_and_compared(line, tmp_path):
-    run(*line, "--only=independent")
+def test_cells_are_trained_once_and_judged(line, tmp_path):
+    out = tmp_path / "out"
+    run(*line, "--only=alone")
+    snapshots = {path: path.stat().st_mtime_ns for path in out.rglob("network-snapshot-*.pkl")}
+    assert len(snapshots) == 2
     table = run(*line)
-    numbers = json.loads((tmp_path / "out/results.json").read_text())["numbers"]
-    assert [(row["train"], row["seed"]) for row in numbers] == [
-        *(("independent", 0), ("alone", 0)),
-        *(("independent", 1), ("alone", 1)),
+    assert {path: path.stat().st_mtime_ns for path in snapshots} == snapshots
+    results = json.loads((out / "results.json").read_text())
+    assert [(row["train"], row["seed"]) for row in results["numbers"]] == [
+        *(("alone", 0), ("alone", 1)),
         *((pair_critic.SEPARATE, 0), (pair_critic.SEPARATE, 1)),
     ]
-    assert pair_critic.REAL in table
+    assert results["real"]["FD joint"] == pytest.approx(0, abs=1e-3)  # judged against themselves
+    assert results["seconds_per_kimg"]["alone"] > 0
+    assert all(name in table for name in ("alone", pair_critic.SEPARATE, pair_critic.REAL))

@@ -7,14 +7,15 @@ import torch
 from tests.helpers.training import tiny_options
 from torch_utils.distributed import init_distributed
 from training.jobs import prepare
-from training.options import AdaMode
+from training.options import AdaMode, PairCritic
 from training.task import GanTask
 
 
 def train_four_steps(data, target):
     """No augmentation, noise or path length: what is left is a function of the whole batch."""
     options = tiny_options(data, target.parent, batch=40, mbstd_group=5, pl_weight=0.0, gamma=1.0)
-    options = dataclasses.replace(options, aug=AdaMode.ADAPTIVE, p=None, resume=None)
+    changes = {"aug": AdaMode.ADAPTIVE, "p": None, "pair_critic": PairCritic.BESIDE}
+    options = dataclasses.replace(options, **changes)
     plan = prepare(options)
     generator = dataclasses.replace(plan.config.generator, use_noise=False)
     ada = dataclasses.replace(plan.config.ada, interval=2)
