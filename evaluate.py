@@ -3,6 +3,7 @@
 from biometrics.options import RecogniserOptions
 from dnnlib.command import command, command_group, lazy
 from evaluation.options import (
+    ComparisonOptions,
     CurveOptions,
     IdentityOptions,
     MaskOptions,
@@ -41,6 +42,15 @@ main = command_group(
   python evaluate.py verification --data=DATASETS/example_dataset/heldout \\
       --rec-model=recogniser.pth --outdir=EXPERIMENTS/verification
   python evaluate.py verification --bin=lfw.bin --rec-model=recogniser.pth --outdir=out
+""",
+        ),
+        "compare": command(
+            ComparisonOptions,
+            lazy("evaluation.comparison:prepare"),
+            examples="""
+  python evaluate.py compare one.png other.png --rec-model=r100.pth --align=mtcnn
+  python evaluate.py compare generated DATASETS/faces --rec-model=r100.pth \\
+      --thresholds=DATASETS/faces/thresholds.json
 """,
         ),
         "recogniser": command(

@@ -4,6 +4,7 @@ from data.check import CheckJob, CheckOptions
 from data.importing.job import ImportJob, prepare
 from data.importing.options import ImportOptions
 from dnnlib.command import command, command_group, lazy
+from evaluation.options import PairArchiveOptions
 from renderer.writer import ExampleOptions
 
 EXAMPLES = """
@@ -21,6 +22,10 @@ IMPORT_EXAMPLES = r"""
 CHECK_EXAMPLES = """
   python prepare_dataset.py check DATASETS/faces
   python prepare_dataset.py check DATASETS/faces.zip
+"""
+BIN_EXAMPLES = """
+  python prepare_dataset.py bin --data=DATASETS/faces/heldout --out=heldout.bin
+  python prepare_dataset.py bin --data=photographs --out=own.bin --align=mtcnn --pairs=2000
 """
 EXAMPLE_EXAMPLES = """
   python prepare_dataset.py example
@@ -42,6 +47,9 @@ main = command_group(
         ),
         "example": command(
             ExampleOptions, lazy("renderer.writer:prepare"), examples=EXAMPLE_EXAMPLES
+        ),
+        "bin": command(
+            PairArchiveOptions, lazy("evaluation.pair_archive:prepare"), examples=BIN_EXAMPLES
         ),
     },
     help="Make a data set of paired RGB and NIR images, or check one.",

@@ -1,6 +1,6 @@
 """Faces moved to one place: the similarity transform of five landmarks, and its resampling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,6 +143,28 @@ def align_face(image: np.ndarray, detector: FaceDetector, side: int) -> np.ndarr
     if verdict.face is None or not verdict.is_accepted:
         return verdict.reasons[0].value
     return warp(image, fit_similarity(verdict.face.landmarks, template_points(side)), side)
+
+
+def template_offset(images: Sequence[Pixels], detector: FaceDetector) -> float | None:
+    """Return how far faces lie from ArcFace's template, as a share of the images' width.
+
+    It is the median over images of the mean distance of the five landmarks. Aligned photographs
+    have 0.04 by MTCNN, the same ones with a face not in its place 0.09 and more.
+
+    Args:
+        images: [H, H, 3] uint8, cut as the template is.
+        detector: finds the faces.
+    Returns: None where fewer than half of the images show a face.
+    """
+    detected = zip(images, detector.detect(images), strict=True)
+    found = [(image.shape[0], faces[0]) for image, faces in detected if faces]
+    if not found or 2 * len(found) < len(images):
+        return None
+    offsets = [
+        np.linalg.norm(face.landmarks - template_points(side), axis=1).mean() / side
+        for side, face in found
+    ]
+    return float(np.median(offsets))
 
 
 def build_aligner(kind: FaceMethod, side: int, device: str = "cpu") -> Aligner | None:

@@ -169,6 +169,56 @@ class VerificationOptions(EvaluationOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComparisonOptions(ThresholdOptions):
+    """Compare two images, or the images of two folders, with a recogniser.
+
+    Prints their cosine, or how cosines are distributed and the highest ones, and how many reach
+    each threshold that is given. A folder with itself is compared without an image's own self.
+    """
+
+    first: Path = option(
+        metavar="A", is_argument=True, help="An image, or a folder or archive of images (RGB)."
+    )
+    second: Path = option(metavar="B", is_argument=True, help="What it is compared with.")
+    rec_model: Path = _recogniser()
+    align: Literal["none", "mtcnn"] = option(
+        "none", help="mtcnn: find the face and align it; none: images are aligned already."
+    )
+    flip: bool = option(False, help="Add the embedding of the mirrored image.")
+    device: Device = device_option(heading="Speed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairArchiveOptions(Options):
+    """Make an LFW-style .bin of pairs of a data set's images, and the list of the pairs.
+
+    Ten folds without an identity in common, each with as many mated as non-mated pairs. Read by
+    `evaluate.py verification --bin` and by recognition code of others; the list FILE.csv beside it
+    by `evaluate.py verification --pairs`.
+    """
+
+    data: Path = option(metavar="DIR", heading="Images", help="Data set of identities.")
+    out: Path = option(metavar="FILE.bin", help="File to write.")
+    modality: Literal["rgb", "nir"] = option("rgb", help="Images to take.")
+    pairs: int = option(
+        6000, ge=20, metavar="COUNT", help="Number of pairs; fewer where the data set has not many."
+    )
+    align: Literal["none", "mtcnn"] = option(
+        "none",
+        help="mtcnn: find each face and align it to ArcFace's template; images without a face are"
+        " left out. none: the images are aligned already.",
+    )
+    size: int = option(112, ge=16, metavar="PIXELS", help="Width and height of the images.")
+    seed: int = seed_option(ge=0, help="Random seed of the choice of pairs.")
+    device: Device = device_option(help="Device of the face detector.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.out.suffix != ".bin":
+            raise ValueError(f"--out must end in .bin, got {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class IdentityOptions(ThresholdOptions, EvaluationOptions):
     """Describe the identities and pairs of data sets.
 

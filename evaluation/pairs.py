@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from biometrics.alignment import template_offset
 from biometrics.comparisons import Comparisons, exact_comparisons
+from biometrics.detection import FaceDetector
 from biometrics.embedding import Embedder, Embeddings
 from data.modalities import MODALITIES
 from data.pairs import stem_of
@@ -24,7 +26,9 @@ from metrics.estimates import Floats
 from metrics.folds import pair_distances
 from torch_utils.safe_pickle import load_pickle
 
-_FIELDS = ("first", "second", "same")
+PAIR_FIELDS = ("first", "second", "same")
+_LOOKED_AT = 24  # images of an archive, at least, whose alignment is checked
+_LARGEST_OFFSET = 0.06
 _ANSWERS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -91,9 +95,9 @@ def compare_pairs(pairs: list[Pair], embedded: Mapping[str, Embeddings]) -> Comp
 
 def _from_csv(text: str, path: Path) -> list[Pair]:
     reader = csv.DictReader(io.StringIO(text))
-    missing = [name for name in _FIELDS if name not in (reader.fieldnames or ())]
+    missing = [name for name in PAIR_FIELDS if name not in (reader.fieldnames or ())]
     if missing:
-        raise ValueError(f"{path}: the first line must name {', '.join(_FIELDS)}")
+        raise ValueError(f"{path}: the first line must name {', '.join(PAIR_FIELDS)}")
     pairs = []
     try:
         for row in reader:
@@ -157,6 +161,30 @@ def read_pair_archive(path: Path) -> tuple[list[bytes], np.ndarray]:
     except ValueError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise ValueError(f"{path}: not a .bin of pairs: {reason}") from error
+
+
+def describe_misalignment(
+    images: Sequence[bytes], where: str, detector: FaceDetector | None
+) -> str | None:
+    """Return why the images of an archive look as if they were not aligned, None for no sign of it.
+
+    Args:
+        images: encoded; some of them are looked at.
+        where: the file, for messages.
+        detector: of faces; without one only sizes are compared.
+    Raises: ValueError naming an image that is damaged.
+    """
+    chosen = range(0, len(images), max(len(images) // _LOOKED_AT, 1))
+    decoded = [decode_image(images[i], 3, f"{where}, image {i}").transpose(1, 2, 0) for i in chosen]
+    sizes = {image.shape[1::-1] for image in decoded}
+    width, height = min(sizes)
+    if len(sizes) > 1 or width != height:
+        shown = ", ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3])
+        return f"aligned faces are squares of one size, these are {shown}"
+    offset = None if detector is None else template_offset(decoded, detector)
+    if offset is None or offset < _LARGEST_OFFSET:
+        return None
+    return f"eyes, nose and mouth are {offset:.0%} of the width away from ArcFace's template"
 
 
 def embed_distances(images: Sequence[bytes], embedder: Embedder, where: str) -> Floats:

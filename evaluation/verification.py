@@ -1,5 +1,6 @@
 """Verification: can identities be distinguished, in each spectrum and across spectra."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from biometrics.comparisons import compare
+from biometrics.detection import MtcnnDetector
 from biometrics.embedding import Embeddings, load_embedder
 from biometrics.verification import OperatingPoint, VerificationScore, score_comparisons
 from data.plots import Line, plot_histograms, plot_lines, to_svg
@@ -18,6 +20,7 @@ from evaluation.pairs import (
     Pair,
     check_pairs,
     compare_pairs,
+    describe_misalignment,
     embed_distances,
     read_pair_archive,
     read_pair_list,
@@ -35,6 +38,7 @@ from metrics.estimates import Estimate, wilson
 from metrics.folds import FoldScore, score_folds
 from torch_utils.devices import resolve_repeatable
 
+_logger = logging.getLogger(__name__)
 _LEVELS = {0.01: "FMR100", 0.001: "FMR1000"}
 
 
@@ -66,7 +70,9 @@ class VerificationTopic(Topic):
 
         Raises: NotMeasuredError where nothing can be compared.
         """
-        folds = {str(path): self._score_bin(path, weights) for path, weights in self.bins}
+        scored = {str(path): self._score_bin(path, weights) for path, weights in self.bins}
+        folds = {path: fold for path, (fold, _) in scored.items()}
+        unaligned = {path: why for path, (_, why) in scored.items() if why}
         scores: dict[str, VerificationScore] = {}
         enrolments: dict[str, Estimate] = {}
         skipped: list[tuple[str, str]] = []
@@ -86,24 +92,35 @@ class VerificationTopic(Topic):
                     scores[f"{name}, {label}"] = self._score([embedded[m] for m in compared])
         if not scores and not folds:
             raise NotMeasuredError("; ".join(f"{what}: {why}" for what, why in skipped))
-        return self._section(scores, enrolments, folds, skipped)
+        return self._section(scores, enrolments, folds, unaligned, skipped)
 
     def _score(self, sides: Sequence[Embeddings]) -> VerificationScore:
         gallery, *probes = (embeddings.side() for embeddings in sides)
         comparisons = compare(gallery, *probes, device=self.faces.device, seed=self.seed)
         return score_comparisons(comparisons, seed=self.seed)
 
-    def _score_bin(self, path: Path, weights: Path) -> FoldScore:
-        """Return the ten-fold score of a .bin: f(x) + f(mirrored x), as the protocol asks."""
+    def _score_bin(self, path: Path, weights: Path) -> tuple[FoldScore, str | None]:
+        """Return the ten-fold score of a .bin, and why it looks unaligned, if it does.
+
+        Embeddings are f(x) + f(mirrored x), as the protocol asks.
+        """
         images, is_same = read_pair_archive(path)
+        try:
+            detector = MtcnnDetector(device=self.faces.device)
+        except ValueError:  # not installed
+            detector = None
+        why = describe_misalignment(images, str(path), detector)
+        if why is not None:
+            _logger.warning("%s looks unaligned: %s", path, why)
         embedder = load_embedder(weights, device=self.faces.device, flip=True)
-        return score_folds(embed_distances(images, embedder, str(path)), is_same)
+        return score_folds(embed_distances(images, embedder, str(path)), is_same), why
 
     def _section(
         self,
         scores: Mapping[str, VerificationScore],
         enrolments: Mapping[str, Estimate],
         folds: Mapping[str, FoldScore],
+        unaligned: Mapping[str, str],
         skipped: Sequence[tuple[str, str]],
     ) -> Section:
         blocks: list[Block] = []
@@ -120,7 +137,7 @@ class VerificationTopic(Topic):
                 )
             )
         if folds:
-            blocks.append(_folds(folds))
+            blocks.append(_folds(folds, unaligned))
         return Section(
             key=self.key,
             title=self.title,
@@ -132,6 +149,7 @@ class VerificationTopic(Topic):
                 "comparisons": scores,
                 "failure_to_enrol": enrolments,
                 "folds": {name: _fold_data(fold) for name, fold in folds.items()},
+                "unaligned": dict(unaligned),
             },
             headlines=tuple(
                 Headline(label=f"EER, {name}", value=score.eer, meaning="verification; 0 is best")
@@ -296,7 +314,8 @@ def _distributions(name: str, score: VerificationScore) -> Chart:
     )
 
 
-def _folds(folds: Mapping[str, FoldScore]) -> Table:
+def _folds(folds: Mapping[str, FoldScore], unaligned: Mapping[str, str]) -> Table:
+    warnings = "".join(f" {path} looks unaligned: {why}." for path, why in unaligned.items())
     return Table(
         caption="Ten-fold protocol (LFW)",
         columns=("File", "Pairs (n)", "Accuracy", "TAR", "at FAR"),
@@ -310,7 +329,8 @@ def _folds(folds: Mapping[str, FoldScore]) -> Table:
             )
             for name, fold in folds.items()
         ),
-        note="Mean ± standard deviation over folds; thresholds come from the other nine.",
+        note="Mean ± standard deviation over folds; thresholds come from the other nine."
+        + warnings,
     )
 
 

@@ -89,6 +89,17 @@ def test_thresholds_of_one_person(features):
     assert found.published_too_similar == pytest.approx(mated.mean() + mated.std(), abs=1e-5)
 
 
+def test_recognisers_whose_strangers_have_high_cosines(features):
+    aside = np.eye(features.vectors.shape[1], dtype=np.float32)[0] * 2.5
+    shifted = dataclasses.replace(features, vectors=features.vectors + aside)
+    found = calibrate(shifted, fmr=0.01)
+    mated, non_mated, *_ = plain_scores(shifted)
+    assert found.privacy > non_mated.mean() > 0.85
+    assert (non_mated >= found.privacy).mean() <= 0.01
+    assert (mated < found.privacy).mean() < 0.05
+    assert found.published_same_identity > 0.85
+
+
 def test_a_strict_rate_between_identities_costs_no_mated_pairs():
     blurred = clustered_features(people=90, images=3, spread=0.9)
     found = calibrate(blurred, fmr=0.001)
