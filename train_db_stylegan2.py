@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dnnlib.command import command, lazy
 from dnnlib.options import option
-from evaluation.names import Metric, parse_metrics
+from evaluation.names import Kind, Metric, parse_metrics
 from training.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ EXAMPLES = r"""
 """
 EPILOG = """
 The same command continues a run that was stopped or killed; --fresh starts another.
-A run is known by its options without --kimg, --tick, --snap, --metrics, --workers, --cache and
---device.
+A run is known by its options without --kimg, --tick, --snap, --keep, --metrics, --workers, --cache
+and --device.
 Fetched snapshots are kept in ~/.cache/biface (BIFACE_CACHE_DIR); BIFACE_OFFLINE=1 fetches none.
 """
 
@@ -49,6 +49,16 @@ class TrainingAndMetricsOptions(TrainingOptions):
         help="Network of the metrics: reference, torch-fidelity, standin, torchscript:FILE or"
         " recogniser:FILE; see docs/metrics.md.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        distances = (Kind.FID, Kind.KID, Kind.PPL)
+        if self.run.keep == "best" and not (self.metrics and self.metrics[0].kind in distances):
+            given = self.metrics[0].name if self.metrics else "none"
+            raise ValueError(
+                "--keep=best: the first of --metrics must be one of which less is better, fid, kid"
+                f" or ppl, got {given}"
+            )
 
 
 def prepare(options: TrainingAndMetricsOptions) -> "TrainingRun":

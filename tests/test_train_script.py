@@ -150,6 +150,9 @@ def test_bad_data_is_refused_by_name(data, tmp_path, spoil):
         (["--metrics=fid5k_full", "--extractor=x"], "--extractor must be one of"),
         (["-n", "--metrics=fid5k_full", "--extractor=x"], "--extractor must be one of"),
         (["-n", "--metrics=fid1_full"], "fid1_full: needs at least 2"),
+        (["--keep=0"], "--keep"),
+        (["--keep=best"], "got none"),
+        (["--keep=best", "--metrics=is50k,fid50k_full"], "got is50k"),
         (["--config=nothing.json"], "nothing.json: no such file"),
     ],
 )

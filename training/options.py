@@ -57,6 +57,13 @@ def parse_feature_scale(text: str) -> float | None:
     return None if text == "raw" else float(text)
 
 
+def parse_keep(text: str) -> str:
+    """Return which snapshots stay. Raises: ValueError for none of all, last, best and a number."""
+    if text not in ("all", "last", "best") and not (text.isdecimal() and int(text) >= 1):
+        raise ValueError(f"expected all, last, best or a number of at least 1, got {text!r}")
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
     """How often a run writes and how it computes; changing these continues the same run."""
@@ -64,6 +71,13 @@ class RunOptions(Options):
     tick: float = option(4.0, gt=0, metavar="KIMG", help="Thousands of images per status line.")
     snap: int = option(
         50, ge=0, metavar="TICKS", help="Ticks between snapshots; 0 writes one only at the end."
+    )
+    keep: str = option(
+        "all",
+        parse=parse_keep,
+        metavar="all|last|best|N",
+        help="Snapshots that stay: all, the last ones, or the last and the one of the lowest first"
+        " metric.",
     )
     checkpoint_minutes: float = option(
         10.0,

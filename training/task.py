@@ -16,6 +16,7 @@ from data.dataset import PairDataset
 from data.sampler import InfiniteSampler
 from data.sheets import sample_grid, save_image
 from dnnlib import config as configs
+from dnnlib.files import read_json_lines
 from dnnlib.text import format_seconds
 from networks.generator import Generator
 from networks.sampling import IndexedSampler, Sampler, evaluation_seed, snapshot_sampler
@@ -86,6 +87,32 @@ class SampleGrid:
     def _save(self, path: Path, images: Mapping[str, Tensor]) -> None:
         arrays = {name: batch.cpu().numpy() for name, batch in images.items()}
         save_image(path, sample_grid(arrays, self.columns))
+
+
+def remove_snapshots(folder: Path, keep: str, metric: str | None = None) -> None:
+    """Remove the snapshots of a run that are not to be kept; the newest one always is.
+
+    Args:
+        folder: of the run.
+        keep: as --keep.
+        metric: of which the lowest value is the best, as measured in the folder's metric-*.jsonl;
+            None without metrics.
+    """
+    if keep == "all":
+        return
+    names = sorted(path.name for path in folder.glob("network-snapshot-*.pkl"))
+    kept = set(names[-int(keep) :] if keep.isdecimal() else names[-1:])
+    if keep == "best" and metric is not None:
+        rows = [row for file in folder.glob("metric-*.jsonl") for row in read_json_lines(file)]
+        values = {row["snapshot_pkl"]: row["results"].get(metric) for row in rows}
+        known = [name for name in names if _is_finite(values.get(name))]
+        kept |= {min(known, key=lambda name: values[name])} if known else set(names)
+    for name in set(names) - kept:
+        (folder / name).unlink()
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 class GanTask(Task):
@@ -184,13 +211,15 @@ class GanTask(Task):
         snap, is_last = self.run_config.snap, self.state.step >= self.steps
         if not is_last and (snap == 0 or (self.state.tick - 1) % snap != 0):
             return {}
-        path = self.save_snapshot()
-        if self.evaluate is None:
-            return {}
-        seed = evaluation_seed(self.config.seed)
-        labels = self.dataset.labels
-        sampler = snapshot_sampler(self.state.ema, labels, name=path.name, seed=seed)
-        return self.evaluate(path, sampler, self.state.nimg, self.world)
+        path, values = self.save_snapshot(), {}
+        if self.evaluate is not None:
+            seed = evaluation_seed(self.config.seed)
+            labels = self.dataset.labels
+            sampler = snapshot_sampler(self.state.ema, labels, name=path.name, seed=seed)
+            values = self.evaluate(path, sampler, self.state.nimg, self.world)
+        if self.world.is_first:
+            remove_snapshots(self.folder, self.run_config.keep, next(iter(values), None))
+        return values
 
     def status_line(self, index: int, means: Mapping[str, float]) -> str:
         """Return the published line of a tick."""

@@ -35,9 +35,9 @@ def data(tmp_path_factory):
     return write_pairs(tmp_path_factory.mktemp("data") / "set", stems, size=8)
 
 
-def go(data, outdir, *, metrics=METRICS, stop_at=None, **changes):
-    """Two kimg with a snapshot after each; optionally stopped by a signal after some steps."""
-    options = tiny_options(data, outdir, kimg=2, tick=1.0, snap=1, **changes)
+def go(data, outdir, *, metrics=METRICS, stop_at=None, kimg=2, **changes):
+    """Some kimg with a snapshot after each; optionally stopped by a signal after some steps."""
+    options = tiny_options(data, outdir, kimg=kimg, tick=1.0, snap=1, **changes)
     steps = []
 
     def progress(*_):
@@ -77,6 +77,15 @@ def test_statistics_have_the_same_numbers(whole):
         for row, (_, values) in zip(rows, results(whole, name), strict=True):
             for key, value in values.items():
                 assert row[f"Metrics/{key}"] == {"num": 1, "mean": value, "std": 0.0}
+
+
+def test_the_best_snapshot_stays(data, tmp_path):
+    folder = go(data, tmp_path, metrics=METRICS[1:], kimg=4, keep="best")
+    (key,) = results(folder, FILES[1])[0][1]
+    values = {nimg // 1000: found[key] for nimg, found in results(folder, FILES[1])}
+    assert len(values) == 4
+    left = {int(path.stem[-6:]) for path in folder.glob("network-snapshot-*.pkl")}
+    assert left == {max(values), min(values, key=values.get)}
 
 
 def test_training_is_the_same_without_metrics(data, whole, tmp_path):
