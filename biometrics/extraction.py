@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,18 +23,29 @@ from data.labels import IDENTITY_FILE
 from data.pairs import open_pairs
 from data.sample_index import SampleIndex, describe_unnamed, identity_of
 from dnnlib.options import Job, Progress
+from metrics.nearest import unit_rows
 from torch_utils.devices import resolve_repeatable
 
+_LEAST_ALIKE = 5
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extraction:
-    """Features of images of a data set, these images' files, and file -> reason of the others."""
+    """Features of images of a data set.
+
+    Attributes:
+        features: of the images.
+        file_names: of these images.
+        failures: file -> reason, of the others.
+        agreement: [N] float32, of means: cosine of each image to the mean of its identity's other
+            images, NaN for an only one.
+    """
 
     features: IdentityFeatures
     file_names: list[str]
     failures: Mapping[str, str]
+    agreement: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +87,8 @@ class ExtractionJob(Job):
         check = check_samples(self.embedder, self.source, self.options.modality)
         if check is not None and check.warning is not None:
             _logger.warning("%s: %s", self.options.rec_model, check.warning)
+        if found.agreement is not None:
+            _log_agreement(found.agreement, found.file_names)
         write_identity_features(self.target, found.features, found.file_names)
         images = Counter(found.features.identities).values()
         return (
@@ -137,7 +150,8 @@ def extract_features(
         source: the pairs.
         embedder: of the images.
         vectors: "all" gives each image its own; "one" gives all images of an identity the vector
-            of the one that is most like the others. A generator can be conditioned on either.
+            of the one that is most like the others, "mean" their mean at unit length. A generator
+            can be conditioned on each.
         modality: "rgb" or "nir".
         batch: images decoded at once.
         progress: called with further images done.
@@ -161,15 +175,18 @@ def extract_features(
     )
     kept = np.flatnonzero(found.is_enrolled).tolist()
     stems = [source.stems[index] for index in kept]
-    matrix = found.vectors[kept]
+    matrix, agreement = found.vectors[kept], None
     if vectors == "one":
         matrix = share_vectors(stems, matrix)
+    elif vectors == "mean":
+        matrix, agreement = mean_vectors(stems, matrix)
     info = describe_features(embedder, vectors, modality, len(stems))
     features = IdentityFeatures(stems=tuple(stems), vectors=matrix, info=info)
     return Extraction(
         features=features,
         file_names=[_name_of(source, modality, index) for index in kept],
         failures=named(found.failures),
+        agreement=agreement,
     )
 
 
@@ -192,14 +209,57 @@ def share_vectors(stems: Sequence[str], vectors: np.ndarray) -> np.ndarray:
         vectors: [N, E] float32 of unit length.
     Returns: [N, E] float32; of equally good ones the first is taken.
     """
-    rows: dict[str, list[int]] = {}
-    for row, stem in enumerate(stems):
-        rows.setdefault(identity_of(stem), []).append(row)
     shared = vectors.copy()
-    for own in rows.values():
+    for own in _rows_of_identities(stems):
         group = vectors[own].astype(np.float64)
         shared[own] = vectors[own[int((group @ group.sum(0)).argmax())]]
     return shared
+
+
+def mean_vectors(stems: Sequence[str], vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Replace the vectors of each identity by their mean at unit length.
+
+    Args:
+        stems: of the images.
+        vectors: [N, E] float32 of unit length.
+    Returns: [N, E] float32, and [N] float32, the cosine of each image to the mean of the others of
+        its identity (leave-one-out); NaN for an only one.
+    Raises: ValueError where the vectors of an identity cancel each other.
+    """
+    means, agreement = vectors.copy(), np.full(len(vectors), np.nan, np.float32)
+    for own in _rows_of_identities(stems):
+        group = vectors[own].astype(np.float64)
+        total, name = group.sum(axis=0), identity_of(stems[own[0]])
+        means[own] = unit_rows(total[None], f"the mean of the images of {name}")
+        if len(own) > 1:
+            others = total - group
+            lengths = np.linalg.norm(others, axis=1).clip(1e-12)
+            agreement[own] = (group * others).sum(axis=1) / lengths
+    return means, agreement
+
+
+def _rows_of_identities(stems: Sequence[str]) -> Iterable[list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, stem in enumerate(stems):
+        rows.setdefault(identity_of(stem), []).append(row)
+    return rows.values()
+
+
+def _log_agreement(agreement: np.ndarray, names: Sequence[str]) -> None:
+    """Say how like the others of their identity images are, and which ones least."""
+    known = np.flatnonzero(~np.isnan(agreement))
+    if len(known) == 0:
+        _logger.warning("no identity has several images: each mean is of one")
+        return
+    values, order = agreement[known], known[np.argsort(agreement[known], kind="stable")]
+    lowest = [f"{names[row]} ({agreement[row]:.3f})" for row in order[:_LEAST_ALIKE]]
+    _logger.info(
+        "cosine of an image to the mean of its identity's others: %.3f on average, deviation %.3f; "
+        "lowest: %s",
+        values.mean(),
+        values.std(),
+        ", ".join(lowest),
+    )
 
 
 def _name_of(source: SampleIndex, modality: str, index: int) -> str:

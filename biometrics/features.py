@@ -36,7 +36,7 @@ class FeatureInfo:
     Attributes:
         recogniser, features: SHA-256 of the weights' file, and of the features' file.
         preprocessing: of the images.
-        vectors: "all" (one per image) or "one" (one per identity).
+        vectors: "all" (one per image), or of an identity "one" (an image's) or "mean".
         modality: of the images, "rgb" or "nir".
         count: of the images.
     """

@@ -66,10 +66,11 @@ class FeatureOptions(Options):
     data_folder: Path = option(
         metavar="DIR", heading="Data", help="Data set of pairs, with the folders VIS and NIR."
     )
-    all_or_one: Literal["all", "one"] = option(
+    all_or_one: Literal["all", "one", "mean"] = option(
         "all",
         help="all: each image gets its own vector. one: all images of an identity get the vector of"
-        " the image that is most like the others.",
+        " the image that is most like the others. mean: all get the mean of their vectors, at unit"
+        " length, and images unlike the others of their identity are named.",
     )
     modality: Literal["rgb", "nir"] = option("rgb", help="Images to embed.")
     out: Path | None = option(

@@ -194,7 +194,7 @@ def _compared_images(features: IdentityFeatures, fmr: float) -> tuple[np.ndarray
     """Return unit vectors and the identity number of each, if they are enough for these rates."""
     if not 0 < fmr < 1:  # it may come from a file
         raise ValueError(f"--calibrate: FMR must be between 0 and 1, got {fmr}")
-    if features.info is not None and features.info.vectors == "one":
+    if features.info is not None and features.info.vectors != "all":
         raise NotMeasuredError(
             "--calibrate: these features have one vector per identity; make them with "
             "--all-or-one=all"

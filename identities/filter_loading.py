@@ -281,7 +281,7 @@ def _as_training(
     features: IdentityFeatures, rules: FilterRules, path: Path, device: str
 ) -> TrainingIdentities:
     info = features.info
-    if rules.training is Which.ALL and info is not None and info.vectors == "one":
+    if rules.training is Which.ALL and info is not None and info.vectors != "all":
         raise ValueError(
             f"--training_ids {path}: holds one vector an identity, but these rules compare every "
             "image; make the features with --all_or_one=all, or take --rules=published"

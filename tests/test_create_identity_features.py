@@ -74,6 +74,30 @@ def test_one_a_person(people, faces):
         assert np.array_equal(first, second)
 
 
+def test_the_mean_of_a_person(people, faces, caplog):
+    embed(people, faces)
+    rows = read_identity_features(faces / "identity_features.json").vectors.astype(float)
+    embed(people, faces, "--all_or_one", "mean", "--fresh")
+    found = read_identity_features(faces / "identity_features.json")
+    assert found.info.vectors == "mean"
+    for i in range(0, len(STEMS), 2):
+        mean = rows[i : i + 2].mean(axis=0)
+        mean /= np.linalg.norm(mean)
+        assert found.vectors[i] == pytest.approx(mean, abs=1e-6)
+        assert np.array_equal(found.vectors[i], found.vectors[i + 1])
+        # Of two images, the mean of the others is the other one.
+        assert f".png ({rows[i] @ rows[i + 1]:.3f})" in caplog.text
+
+
+def test_agreement_leaves_the_image_out():
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
+    means, agreement = extraction.mean_vectors(["a_0", "a_1", "a_2", "b_0"], vectors)
+    assert means[0] == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0, 0])
+    assert agreement == pytest.approx([0.5**0.5, 0.5**0.5, 0, np.nan], nan_ok=True)
+    with pytest.raises(ValueError, match="images of a"):
+        extraction.mean_vectors(["a_0", "a_1"], np.array([[1.0], [-1.0]], np.float32))
+
+
 def test_those_of_another_recogniser_are_replaced_only_when_asked_to(people, faces, tmp_path):
     embed(people, faces)
     place = faces / "identity_features.json"
