@@ -18,6 +18,7 @@ from data.pixels import to_float
 from data.sample_index import SampleIndex
 from metrics import NotMeasuredError
 from metrics.nearest import unit_rows
+from torch_utils.devices import upload
 
 MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 
@@ -121,7 +122,7 @@ class Embedder:
 
     def _embed_batch(self, images: list[Tensor]) -> Tensor:
         parts = [
-            preprocess(torch.stack(list(group)).to(self.device), self.preprocessing)
+            preprocess(upload(torch.stack(list(group)), self.device), self.preprocessing)
             for _, group in groupby(images, key=_checked_shape)
         ]
         size = self.preprocessing.size

@@ -20,7 +20,8 @@ from interpreter.features import FeatureLayout, check_maps, group_maps
 TOP_FRACTION = 0.1  # of an image's pixels, whose mean uncertainty is its score
 _MAX_PROJECTION_BYTES = 512 << 20  # of all upsampled projections that are kept at once
 _MAX_DIRECT = 4  # levels of a larger factor are summed at nodes before they are upsampled
-_STRIP_BYTES = 6 << 20  # of the first hidden layer of a strip of pixel rows
+# Of the first hidden layer of a strip of pixel rows: a cache's worth; a GPU wants large kernels.
+_STRIP_BYTES = {"cpu": 6 << 20, "cuda": 256 << 20}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class _Rise:
     """Something small that is upsampled to [R, R, n]."""
 
     samples: Tensor  # [side, side, n]
-    row_weights: Tensor  # [R, side], weights of its rows in each row of the result
+    row_weights: Tensor  # [R, side] on the CPU, weights of its rows in each row of the result
     inside: slice  # columns of the result among `full` upsampled ones
     full: int  # width that `samples` are upsampled to
 
@@ -115,7 +116,7 @@ class NativeInterpreter:
         size = self.layout.resolution
         native, rises = _project(group_maps(maps), part, size)
         row_bytes = size * len(part.bias) * 4
-        step = max(1, min(size, _STRIP_BYTES // row_bytes))
+        step = max(1, min(size, _STRIP_BYTES[part.bias.device.type] // row_bytes))
         for start in range(0, size, step):
             rows = slice(start, min(start + step, size))
             hidden = _native_rows(native, part.bias, rows, size)
@@ -163,7 +164,7 @@ def _project(
         projected = (maps.flatten(1).t() @ weight).view(side, side, -1)
         small[side] = small[side] + projected if side in small else projected
     direct = [small.pop(side) for side in sorted(small) if side * _MAX_DIRECT >= size]
-    rises = [_Rise(x, _row_weights(len(x), size, x), slice(0, size), size) for x in direct]
+    rises = [_Rise(x, _row_weights(len(x), size), slice(0, size), size) for x in direct]
     nodes = _sum_at_nodes(small, size)
     if nodes is not None:
         rises.append(_between_nodes(nodes, size))
@@ -196,12 +197,12 @@ def _between_nodes(nodes: Tensor, size: int) -> _Rise:
     spacing = size // (len(nodes) - 1)
     full = spacing * len(nodes)
     inside = slice(spacing // 2, spacing // 2 + size)
-    return _Rise(nodes, _row_weights(len(nodes), full, nodes)[inside], inside, full)
+    return _Rise(nodes, _row_weights(len(nodes), full)[inside], inside, full)
 
 
-def _row_weights(side: int, size: int, like: Tensor) -> Tensor:
-    """Return the matrix [size, side] of linear upsampling in one dimension."""
-    identity = torch.eye(side, device=like.device)[None]
+def _row_weights(side: int, size: int) -> Tensor:
+    """Return the matrix [size, side] of linear upsampling in one dimension, on the CPU."""
+    identity = torch.eye(side)[None]
     return F.interpolate(identity, size=size, mode="linear", align_corners=False)[0].t()
 
 
@@ -211,7 +212,8 @@ def _upsampled_rows(rise: _Rise, rows: slice) -> Tensor:
     used = weights.any(dim=0).nonzero()
     low, high = int(used[0]), int(used[-1]) + 1
     source = rise.samples[low:high]
-    lines = (weights[:, low:high] @ source.flatten(1)).view(len(weights), *source.shape[1:])
+    weights = weights[:, low:high].to(source.device, non_blocking=True)
+    lines = (weights @ source.flatten(1)).view(len(weights), *source.shape[1:])
     return _resize(lines, len(lines), rise.full)[:, rise.inside]
 
 
@@ -310,6 +312,8 @@ def uncertainty_score(divergence: Tensor) -> float:
 
 def first_argmax(values: Tensor, dim: int) -> Tensor:
     """Return the index of the largest entry of a dimension, of equal ones the smallest."""
+    if values.device.type == "cuda":  # as PyTorch promises; the loop is faster on the CPU
+        return values.argmax(dim=dim)
     best = values.select(dim, 0)
     index = torch.zeros_like(best, dtype=torch.int64)
     for k in range(1, values.shape[dim]):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from interpreter.ensemble import PixelEnsemble, hidden_widths, save_models
 from interpreter.experiment import Experiment, Stopping
 from interpreter.features import FeatureLayout, FeatureTable
+from torch_utils.devices import upload
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Task
 
@@ -141,7 +142,7 @@ class EnsembleTask(Task):
         """Train all members on pixels of their own."""
         shape = (self.experiment.model_num, self.experiment.batch_size)
         random = generator_for(self.experiment.seed, "batch", index)
-        pixels = self.sampler.sample(shape, random).to(self.device)
+        pixels = upload(self.sampler.sample(shape, random), self.device)
         features = self.table.gather(pixels.flatten()).view(*shape, -1)
         self.ensemble.train()
         losses = _member_losses(self.ensemble(features), self._labels[pixels])

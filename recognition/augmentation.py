@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recognition.options import AugmentationConfig
+from torch_utils.devices import upload
 from torch_utils.distributed import World
 
 _REACH = 3  # standard deviations of a blur that are computed
@@ -31,7 +32,7 @@ def augment(
     count = len(images) * world.size
 
     def draw(numbers: int) -> Tensor:
-        return world.shard(torch.rand([count, numbers], generator=random)).to(images.device)
+        return upload(world.shard(torch.rand([count, numbers], generator=random)), images.device)
 
     draws = draw(5)
     if config.mirror:

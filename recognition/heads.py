@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from recognition.options import HeadConfig, MarginKind
+from torch_utils.devices import upload
 
 
 def add_margin(cosines: Tensor, identities: Tensor, config: HeadConfig) -> Tensor:
@@ -169,6 +170,6 @@ def choose_identities(is_present: Tensor, rate: float, random: torch.Generator) 
     """
     identities, present = len(is_present), int(is_present.sum())
     count = min(max(present, round(rate * identities), 2), identities)
-    draws = torch.rand(identities, generator=random).to(is_present.device)
+    draws = upload(torch.rand(identities, generator=random), is_present.device)
     draws[is_present] = 2.0
     return draws.topk(count).indices.sort().values

@@ -1,9 +1,10 @@
 """What each position of a training run sees: an image, whom it shows, and a real one to mix in."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from biometrics.embedding import Preprocessing, preprocess
 from data.sampler import InfiniteSampler
 from recognition.face_sets import FaceSet, Target
 from recognition.mixup import DomainMixup, draw_mixture, shifted
+from torch_utils.devices import upload
 from torch_utils.distributed import World
 from torch_utils.seeding import generator_for
 from torch_utils.trainer import ignore_stop_signals
@@ -101,13 +103,29 @@ def read_steps(
         for step in positions:
             yield [items[position] for position in step]
         return
-    yield from DataLoader(
+    # A tensor travels from a worker as a file descriptor, of which a process has few; an array
+    # goes by value.
+    loader: DataLoader[Any] = DataLoader(
         items,
         batch_sampler=positions,
         num_workers=workers,
-        collate_fn=partial(list),
+        collate_fn=partial(_with_images, change=Tensor.numpy),
         worker_init_fn=ignore_stop_signals,
     )
+    for step in loader:
+        yield _with_images(step, torch.from_numpy)
+
+
+def _with_images(items: list[Item], change: Callable[[Any], Any]) -> list[Item]:
+    """Return items whose images are changed from tensors to arrays, or back."""
+    return [
+        replace(
+            item,
+            image=change(item.image),
+            real=None if item.real is None else change(item.real),
+        )
+        for item in items
+    ]
 
 
 def _step_positions(batch: int, start: int, world: World) -> Iterator[list[int]]:
@@ -127,13 +145,14 @@ def make_batch(items: Sequence[Item], preprocessing: Preprocessing, device: torc
     if mixed:
         reals = [item.real for item in items if item.real is not None]
         real = stack_images(reals, preprocessing, device)
-        psi = torch.tensor([items[row].psi for row in mixed], device=device)[:, None, None, None]
-        images[mixed] = psi * images[mixed] + (1 - psi) * real
+        psi = upload(torch.tensor([items[row].psi for row in mixed]), device)[:, None, None, None]
+        index = upload(torch.tensor(mixed), device)
+        images[index] = psi * images[index] + (1 - psi) * real
     width = max(len(item.target.identities) for item in items)
     rows = [item.target for item in items]
-    identities = torch.tensor([_padded(target.identities, width) for target in rows], device=device)
-    weights = torch.tensor([_padded(target.weights, width) for target in rows], device=device)
-    return Batch(images, identities, weights.float())
+    identities = torch.tensor([_padded(target.identities, width) for target in rows])
+    weights = torch.tensor([_padded(target.weights, width) for target in rows])
+    return Batch(images, upload(identities, device), upload(weights.float(), device))
 
 
 def stack_images(
@@ -142,13 +161,13 @@ def stack_images(
     """Return images of any sizes as the backbone sees them: [N, C, S, S] float32 in -1..1."""
     shapes = dict.fromkeys(image.shape for image in images)
     if len(shapes) == 1:
-        return preprocess(torch.stack(list(images)).to(device), preprocessing)
+        return preprocess(upload(torch.stack(list(images)), device), preprocessing)
     size = preprocessing.size
     result = torch.empty([len(images), preprocessing.channels, size, size], device=device)
     for shape in shapes:
         rows = [row for row, image in enumerate(images) if image.shape == shape]
-        group = torch.stack([images[row] for row in rows]).to(device)
-        result[rows] = preprocess(group, preprocessing)
+        group = upload(torch.stack([images[row] for row in rows]), device)
+        result[upload(torch.tensor(rows), device)] = preprocess(group, preprocessing)
     return result
 
 

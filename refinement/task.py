@@ -24,6 +24,7 @@ from refinement.losses import (
 from refinement.model_files import MICRO_BATCH, TrainedRefiner, save_refiner
 from refinement.networks import PatchDiscriminator, Refiner, RefinerConfig
 from refinement.options import RefinementConfig, RefinerShape
+from torch_utils.devices import upload
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
@@ -202,7 +203,7 @@ class RefinementTask(Task):
     def _mix_with_history(self, refined: Tensor, old: int) -> Tensor:
         """Return new images and `old` earlier ones; half a batch of the new ones is kept."""
         random = generator_for(self.config.seed, "history", self.drawn["real"])
-        drawn = [to_float(self.history.draw(old, random).to(self.device))] if old else []
+        drawn = [to_float(upload(self.history.draw(old, random), self.device))] if old else []
         self.history.add(to_uint8(refined[: self.config.batch // 2]), random)
         return torch.cat([refined, *drawn])
 
@@ -212,13 +213,13 @@ class RefinementTask(Task):
     def _draw_rendered(self, count: int) -> tuple[Tensor, Tensor | None]:
         """Return the next images in -1..1, and the weights of their pixels."""
         indices = self._next_indices("rendered", count)
-        x = to_float(self.rendered.batch(indices).to(self.device))
+        x = to_float(upload(self.rendered.batch(indices), self.device))
         if self.masks is None or self.class_weights is None:
             return x, None
-        return x, region_weights(self.masks.batch(indices).to(self.device), self.class_weights)
+        return x, region_weights(upload(self.masks.batch(indices), self.device), self.class_weights)
 
     def _draw_real(self, count: int) -> Tensor:
-        return to_float(self.real.batch(self._next_indices("real", count)).to(self.device))
+        return to_float(upload(self.real.batch(self._next_indices("real", count)), self.device))
 
     def _next_indices(self, side: str, count: int) -> list[int]:
         start = self.drawn[side]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segmentation.options import AugmentationConfig
+from torch_utils.devices import upload
 
 _DRAWS = 6
 
@@ -29,14 +30,14 @@ def augment(
         mirrored: number of each class in a flipped image.
         random: draws the same numbers whatever is switched on.
     """
-    draws = torch.rand([len(images), _DRAWS], generator=random).to(images.device)
+    draws = upload(torch.rand([len(images), _DRAWS], generator=random), images.device)
     flips = (draws[:, 0] < 0.5) & config.mirror
     signed = draws * 2 - 1
     contrast, brightness = (signed[:, 4:6] * config.light).t()[:, :, None, None, None]
     images = (images * (1 + contrast) + brightness).clamp(-1, 1)
     images, uncertainty = _flip(images, flips), _flip(uncertainty, flips)
-    swapped = torch.arange(256, device=masks.device)
-    swapped[: len(mirrored)] = torch.tensor(mirrored, device=masks.device)
+    rest = range(len(mirrored), 256)
+    swapped = upload(torch.tensor([*mirrored, *rest]), masks.device)
     masks = torch.where(flips[:, None, None], swapped[masks.flip(2)], masks)
     if config.shift == 0 and config.scale == 0:
         return images, masks, uncertainty
@@ -62,7 +63,7 @@ def _grid(factors: Tensor, shifts: Tensor, images: Tensor) -> Tensor:
         shifts: [N, 2] right and down, in pixels.
     """
     height, width = images.shape[2:]
-    sides = torch.tensor([width, height], device=images.device)
+    sides = upload(torch.tensor([width, height]), images.device)
     theta = images.new_zeros([len(images), 2, 3])
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / factors
     theta[:, :, 2] = -2 * shifts / sides / factors[:, None]

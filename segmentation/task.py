@@ -30,6 +30,7 @@ from segmentation.model_files import (
 )
 from segmentation.networks import build_network
 from segmentation.options import OptimizerKind, TrainingConfig
+from torch_utils.devices import upload
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.precision import Precision
 from torch_utils.seeding import derive_seed, generator_for
@@ -161,12 +162,15 @@ class SegmentationTask(Task):
         samples = [self.labelled[self._sampler.index_at(start + k)] for k in range(config.batch)]
         return augment(
             config.augmentation,
-            to_float(torch.stack([sample.image for sample in samples]).to(self.device)),
-            torch.stack([sample.mask for sample in samples]).to(self.device).long(),
-            torch.stack([sample.uncertainty for sample in samples]).to(self.device),
+            to_float(self._stacked([sample.image for sample in samples])),
+            self._stacked([sample.mask for sample in samples]).long(),
+            self._stacked([sample.uncertainty for sample in samples]),
             self.labelled.classes.mirrored(),
             generator_for(config.seed, "augment", index),
         )
+
+    def _stacked(self, tensors: list[Tensor]) -> Tensor:
+        return upload(torch.stack(tensors), self.device)
 
     def _loss(self, logits: Tensor, masks: Tensor, uncertainty: Tensor) -> Tensor:
         config = self.config.loss

@@ -1,6 +1,7 @@
 """The choice of a device by its name on the command line, and arithmetic that repeats on it."""
 
 import torch
+from torch import Tensor
 
 DEVICE_NAMES = ("auto", "cpu", "cuda")
 
@@ -32,6 +33,16 @@ def resolve_repeatable(device: str, number: int | None = None) -> str:
     if name != "cpu":
         use_repeatable_arithmetic()
     return name
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device, without waiting for what a GPU was given before.
+
+    The GPU reads pinned memory by itself; other memory has the host wait for its turn.
+    """
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def use_repeatable_arithmetic() -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from networks.generator import Generator
+from torch_utils.devices import upload
 from torch_utils.distributed import World
 
 
@@ -55,9 +56,9 @@ def draw_latents(
     is_mixed = float(torch.rand([], generator=random)) < style_mixing
     device = labels.device
     return Latents(
-        z=world.shard(z).to(device, non_blocking=True),
-        z_mix=world.shard(z_mix).to(device, non_blocking=True),
-        c=labels[world.shard(index).to(device, non_blocking=True)],
+        z=upload(world.shard(z), device),
+        z_mix=upload(world.shard(z_mix), device),
+        c=labels[upload(world.shard(index), device)],
         cutoff=cutoff if is_mixed else generator.num_ws,
     )
 

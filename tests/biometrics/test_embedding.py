@@ -15,6 +15,7 @@ from biometrics.embedding import (
 )
 from metrics import NotMeasuredError
 from tests.biometrics.test_backbones import randomised, tiny
+from tests.helpers.pretend_gpu import CUDA, pretend_gpu
 
 
 class Pixels(nn.Module):
@@ -207,3 +208,11 @@ class TestAlignment:
         assert model.align(x[1]) == "no face"
         assert torch.equal(model.align(x[0]), x[0, :, 4:36, 4:36])
         assert torch.equal(embedder().align(x[1]), x[1])
+
+
+def test_a_gpu_is_waited_for_at_the_end_of_a_micro_batch(monkeypatch):
+    with pretend_gpu(monkeypatch) as record:
+        model = embedder(network().to(CUDA), size=32, width=16, device=CUDA)
+        record.clear()
+        model.embed(images(2 * model.micro_batch, size=20))
+        assert record.waits.total() == 2 * 2, "whether lengths are finite, and the vectors"

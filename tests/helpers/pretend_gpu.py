@@ -27,6 +27,7 @@ WAITING = {
 }  # fmt: skip
 _CONVOLUTIONS = {"convolution": slice(0, 2), "convolution_backward": slice(0, 3)}
 _LARGEST_KERNEL = 8
+_HOST_READS = (Tensor.cpu, Tensor.tolist)
 _SMALL = 4  # channels or pixels a side, whose conversion costs nothing
 
 
@@ -214,33 +215,31 @@ class _Mode(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         first = args[0] if args else None
-        if isinstance(first, PretendTensor):
-            if func in (Tensor.cpu, Tensor.tolist):
-                _RECORD.wait(func.__name__)
-                real = first.detach().real_tensor
-                return real.clone() if func is Tensor.cpu else real.tolist()
-            if func is Tensor.numpy:
-                raise TypeError("can't convert cuda:0 device type tensor to numpy")
-        if func in (Tensor.to, Tensor.cuda):
-            return _move(first, *([CUDA] if func is Tensor.cuda else args[1:]), **kwargs)
+        if isinstance(first, PretendTensor) and func in _HOST_READS:
+            _RECORD.wait(func.__name__)
+            return func(first.detach().real_tensor.clone())
+        if func is Tensor.pin_memory:
+            return first
+        if func is Tensor.to:
+            return _move(first, *args[1:], **kwargs)
         if func is torch.as_tensor and isinstance(first, Tensor):
             return _move(first, kwargs.get("device", first.device), kwargs.get("dtype"))
         device = kwargs.get("device")
         is_made = device is not None and torch.device(device).type == "cuda"
-        generator = kwargs.get("generator")
-        if generator is not None:
-            is_here = is_made or isinstance(first, PretendTensor)
-            if generator.device.type != ("cuda" if is_here else "cpu"):
-                raise RuntimeError(f"{func.__name__}: generator on {generator.device}")
+        is_here = is_made or isinstance(first, PretendTensor)
+        _check_generator(func, kwargs.get("generator"), "cuda" if is_here else "cpu")
         if not is_made or func is torch._C._nn._parse_to:
             return func(*args, **kwargs)
         del kwargs["device"]
         if func in (torch.tensor, torch.as_tensor):
             _RECORD.wait("numbers from the host")
-        wants_grad = kwargs.pop("requires_grad", False)
         made = func(*args, **kwargs)
-        made = made if isinstance(made, PretendTensor) else PretendTensor(made)
-        return made.requires_grad_() if wants_grad else made
+        return made if isinstance(made, PretendTensor) else PretendTensor(made)
+
+
+def _check_generator(func, generator, wanted):
+    if generator is not None and generator.device.type != wanted:
+        raise RuntimeError(f"{func.__name__}: generator on {generator.device}, not on {wanted}")
 
 
 def _move(tensor, *args, **kwargs):
@@ -264,6 +263,11 @@ def _move(tensor, *args, **kwargs):
         return tensor.to(dtype, copy=is_copy, **options)
 
 
+def _no_grad(inference_mode):
+    inference_mode.held = torch.no_grad()
+    return inference_mode.held
+
+
 @contextlib.contextmanager
 def pretend_gpu(monkeypatch):
     """Let PyTorch find one GPU while the block runs; yields the Record, empty."""
@@ -275,6 +279,7 @@ def pretend_gpu(monkeypatch):
         "get_device_capability": (9, 0), "get_device_properties": properties,
         "mem_get_info": (80 << 30, 80 << 30), "max_memory_allocated": 0, "empty_cache": None,
         "reset_peak_memory_stats": None, "is_current_stream_capturing": False,
+        "get_rng_state": torch.empty(0), "set_rng_state": None, "manual_seed_all": None,
     }  # fmt: skip
     _RECORD.clear()
     with monkeypatch.context() as patch:
@@ -282,7 +287,9 @@ def pretend_gpu(monkeypatch):
             patch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
         patch.setattr(torch.cuda, "synchronize", lambda *_: _RECORD.wait("synchronize"))
         patch.setattr(torch, "Generator", PretendGenerator)
-        patch.setattr(torch, "inference_mode", torch.no_grad)  # wrappers are no inference tensors
+        # Wrappers cannot be inference tensors.
+        patch.setattr(torch.inference_mode, "__enter__", lambda self: _no_grad(self).__enter__())
+        patch.setattr(torch.inference_mode, "__exit__", lambda self, *a: self.held.__exit__(*a))
         # A module's parameters become others, and do not take over the data of the new ones.
         patch.setattr(torch, "_has_compatible_shallow_copy_type", lambda a, b: type(a) is type(b))
         with _Mode():

@@ -17,6 +17,7 @@ from tests.helpers.pixel_classifiers import (
     random_maps,
     small_layout,
 )
+from tests.helpers.pretend_gpu import CUDA, pretend_gpu
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
@@ -58,13 +59,28 @@ def test_strips_and_member_groups_change_nothing(monkeypatch):
     _, ensemble = build(layout)
     maps = random_maps(layout)
     whole = NativeInterpreter(ensemble, layout)
-    monkeypatch.setattr(native, "_STRIP_BYTES", 1)
+    monkeypatch.setattr(native, "_STRIP_BYTES", {"cpu": 1})
     monkeypatch.setattr(native, "_MAX_PROJECTION_BYTES", 1)
     parts = NativeInterpreter(ensemble, layout)
     torch.testing.assert_close(parts.logits(maps), whole.logits(maps), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(parts.label(maps).divergence, whole.label(maps).divergence)
     assert torch.equal(parts.label(maps).labels, whole.label(maps).labels)
     assert parts.label(maps).score == pytest.approx(whole.label(maps).score, rel=1e-4)
+
+
+def test_a_gpu_labels_alike_and_waits_once(monkeypatch):
+    layout = small_layout(32)
+    _, ensemble = build(layout)
+    maps = random_maps(layout)
+    expected = NativeInterpreter(ensemble, layout).label(maps)
+    with pretend_gpu(monkeypatch) as record:
+        interpreter = NativeInterpreter(ensemble.to(CUDA), layout)
+        on_gpu = [m.to(CUDA) for m in maps]
+        record.clear()
+        found = interpreter.label(on_gpu)
+        assert record.waits.total() == 1, "for the score, a number"
+        assert torch.equal(found.labels.cpu(), expected.labels)
+    assert found.score == pytest.approx(expected.score, rel=1e-5)
 
 
 def test_each_level_goes_straight_to_full_size():

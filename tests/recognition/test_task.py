@@ -19,6 +19,7 @@ from recognition.options import AugmentationConfig, HeadConfig, MarginKind, Trai
 from recognition.task import MODEL_FILE, RecognitionTask, rate_at
 from tests.helpers.images import write_image, write_pairs
 from tests.helpers.interrupting import interrupt_at
+from tests.helpers.pretend_gpu import CUDA, pretend_gpu
 from tests.recognition.test_mixup import DirectGenerator
 from torch_utils.distributed import World
 from torch_utils.trainer import CHECKPOINT_FILE, Cadence, train
@@ -264,3 +265,13 @@ class TestAugmentation:
             world = World(rank=rank, size=2)
             part = augment(config, world.shard(x), torch.Generator().manual_seed(1), world)
             torch.testing.assert_close(part, whole[rank::2])
+
+
+def test_a_step_never_waits_for_a_gpu(faces, monkeypatch):
+    with pretend_gpu(monkeypatch) as record:
+        task = RecognitionTask(faces, small(), CUDA)
+        task.begin(0)
+        task.step(0)  # the first one sets up what stays
+        record.clear()
+        task.step(1)
+        assert record.waits == {}

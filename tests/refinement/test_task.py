@@ -9,6 +9,7 @@ from refinement.images import Masks, weight_table
 from refinement.options import Measure, Norm
 from refinement.task import MODEL_FILE, Phase, RefinementTask
 from tests.helpers.images import write_pairs
+from tests.helpers.pretend_gpu import CUDA, pretend_gpu
 from tests.helpers.refinement import CPU, joint, run, small_config, write_real, write_rendered
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.trainer import Cadence, Trainer
@@ -257,3 +258,13 @@ def test_a_network_goes_with_features(sides):
         RefinementTask(*sides, small_config(measure=Measure.FEATURES), CPU)
     with pytest.raises(ValueError, match="got --measure=image"):
         RefinementTask(*sides, small_config(), CPU, feature_network=lambda x: x)
+
+
+def test_a_step_waits_for_a_gpu_only_to_keep_images(sides, monkeypatch):
+    with pretend_gpu(monkeypatch) as record:
+        task = RefinementTask(*sides, small_config(), CUDA)
+        for index in range(task.steps):
+            record.clear()
+            phase = task.phase_at(index)
+            task.update(index)
+            assert record.waits.total() <= (phase is not Phase.REFINER_WARMUP)

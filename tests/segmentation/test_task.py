@@ -30,6 +30,7 @@ from segmentation.task import (
 )
 from tests.helpers.interrupting import interrupt_at
 from tests.helpers.labelled import CLASSES, write_generated
+from tests.helpers.pretend_gpu import CUDA, pretend_gpu
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint
 from torch_utils.trainer import CHECKPOINT_FILE, STATS_FILE, Cadence, train
 
@@ -266,3 +267,13 @@ def test_damaged_weights_are_refused(labelled, tmp_path):
     (tmp_path / "s.pth").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match=r"s\.pth: not a readable checkpoint"):
         load_segmenter(tmp_path / "s.pth", CPU)
+
+
+def test_a_step_never_waits_for_a_gpu(labelled, monkeypatch):
+    with pretend_gpu(monkeypatch) as record:
+        changed = AugmentationConfig(mirror=True, shift=0.1, scale=0.1, light=0.1)
+        task = SegmentationTask(labelled, config(augmentation=changed), device=CUDA)
+        task.step(0)
+        record.clear()
+        task.step(1)
+        assert record.waits == {}
