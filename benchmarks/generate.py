@@ -80,7 +80,7 @@ def measure(
 @click.option("--batches", default="1,4,16", help="Batch sizes.")
 @click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--fp32", type=bool, default=False, help="No 16-bit blocks on CUDA.")
-@click.option("--nhwc", type=bool, default=True, help="Channels innermost in memory.")
+@click.option("--nhwc", type=bool, default=False, help="Channels innermost; not in generate.py.")
 @click.option("--ops", default="auto,plain", help="Op backends to compare, measured in turn.")
 @click.option("--threads", default=None, type=int, help="CPU threads; default: PyTorch's.")
 @click.option("--repeats", default=5, help="Rounds; the median counts.")

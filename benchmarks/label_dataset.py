@@ -22,7 +22,7 @@ import torch.nn.functional as F
 if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.common import upsample_and_concatenate
+from benchmarks.common import synchronize, upsample_and_concatenate
 from interpreter.ensemble import PixelEnsemble, hidden_widths
 from interpreter.features import feature_layout
 from interpreter.native import Consensus, NativeInterpreter
@@ -39,9 +39,11 @@ Row = dict[str, Any]
 @click.option("--classes", default=4)
 @click.option("--images", default=5, help="Timed after one that is not.")
 @click.option("--threads", default=2, help="CPU threads.")
+@click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
+@click.option("--cbase", default=16384, help="Channels of a block: cbase / resolution.")
 @click.option("--plain/--no-plain", default=True, help="Also time the plain definition.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file of the results.")
-def main(plain: bool, out: Path | None, **given: int) -> None:
+def main(plain: bool, out: Path | None, **given: Any) -> None:
     """Print a table of seconds an image and peak memory.
 
     \b
@@ -69,7 +71,7 @@ def main(plain: bool, out: Path | None, **given: int) -> None:
         out.write_text(json.dumps({"options": given, "results": rows}, indent=2) + "\n")
 
 
-def _in_process(function: Callable[[Any, dict[str, int]], None], given: dict[str, int]) -> Row:
+def _in_process(function: Callable[[Any, dict[str, int]], None], given: dict[str, Any]) -> Row:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=function, args=(sender, given))
@@ -79,15 +81,16 @@ def _in_process(function: Callable[[Any, dict[str, int]], None], given: dict[str
     return row
 
 
-def _build(given: dict[str, int]) -> tuple[Any, Any, Any]:
+def _build(given: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Return generator, ensemble and the layout of features."""
     torch.set_num_threads(given["threads"])
     torch.manual_seed(0)
-    config = GeneratorConfig(resolution=given["resolution"], channel_base=16384)
-    generator = Generator(config).eval().requires_grad_(False)
+    config = GeneratorConfig(resolution=given["resolution"], channel_base=given["cbase"])
+    generator = Generator(config).eval().requires_grad_(False).to(given["device"])
     layout = feature_layout(config)
     widths = (layout.total, hidden_widths(given["classes"]), given["classes"])
     ensemble = PixelEnsemble(*widths, given["members"]).eval().requires_grad_(False)
+    ensemble = ensemble.to(given["device"])
     return generator, ensemble, layout
 
 
@@ -98,14 +101,16 @@ def _draw(generator: Any, index: int) -> list[Any]:
     return next(sampler.features(sampler.ws([index]))).maps
 
 
-def _measure(way: str, given: dict[str, int], generator: Any, label: Callable[[Any], Any]) -> Row:
+def _measure(way: str, given: dict[str, Any], generator: Any, label: Callable[[Any], Any]) -> Row:
     times = []
     cpu = 0.0
     for index in range(given["images"] + 1):
         start, cpu_start = time.perf_counter(), time.process_time()
         maps = _draw(generator, index)
+        synchronize(maps[0].device)
         drawn = time.perf_counter()
         label(maps)
+        synchronize(maps[0].device)
         times.append((drawn - start, time.perf_counter() - drawn))
         cpu += (time.process_time() - cpu_start) * (index > 0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -118,13 +123,13 @@ def _measure(way: str, given: dict[str, int], generator: Any, label: Callable[[A
     }
 
 
-def _measure_native(sender: Any, given: dict[str, int]) -> None:
+def _measure_native(sender: Any, given: dict[str, Any]) -> None:
     generator, ensemble, layout = _build(given)
     interpreter = NativeInterpreter(ensemble, layout)
     sender.send(_measure("native", given, generator, interpreter.label))
 
 
-def _measure_plain(sender: Any, given: dict[str, int]) -> None:
+def _measure_plain(sender: Any, given: dict[str, Any]) -> None:
     generator, ensemble, layout = _build(given)
     sender.send(
         _measure("plain", given, generator, lambda maps: _plain_labels(ensemble, layout, maps))
@@ -137,7 +142,7 @@ def _plain_labels(ensemble: Any, layout: Any, maps: list[Any]) -> Any:
         full = upsample_and_concatenate([m[None] for m in maps], layout.resolution)
         features = full[0].flatten(1).t().contiguous()
         del full
-        result = Consensus(len(features), ensemble.widths[3])
+        result = Consensus(len(features), ensemble.widths[3], features.device)
         logits = [_member(ensemble, member, features) for member in range(ensemble.members)]
         result.add(torch.stack(logits).transpose(1, 2), slice(0, len(features)))
         result.divergence()
@@ -154,7 +159,7 @@ def _member(ensemble: Any, member: int, x: Any) -> Any:
     return x
 
 
-def _compare(sender: Any, given: dict[str, int]) -> None:
+def _compare(sender: Any, given: dict[str, Any]) -> None:
     generator, ensemble, layout = _build(given)
     maps = _draw(generator, 0)
     labels = NativeInterpreter(ensemble, layout).label(maps).labels.flatten()

@@ -17,6 +17,7 @@ from torch_utils.devices import resolve_device
 from torch_utils.ops import backends
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.layout import is_channels_last
 from torch_utils.ops.upfirdn2d import (
     downsample2d,
     filter2d,
@@ -32,6 +33,11 @@ Examples:
 TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
+def layout_of(x: torch.Tensor) -> torch.memory_format:
+    """Return whether channels are innermost."""
+    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
+
+
 def make_cases(
     x: torch.Tensor,
 ) -> dict[str, tuple[Callable[..., torch.Tensor], list[torch.Tensor]]]:
@@ -40,7 +46,7 @@ def make_cases(
     channels = x.shape[1]
     bias = torch.randn([channels], device=x.device, dtype=x.dtype)
     weight = torch.randn([channels, channels, 3, 3], device=x.device, dtype=x.dtype)
-    weight = weight.to(memory_format=torch.channels_last) / channels
+    weight = weight.contiguous(memory_format=layout_of(x)) / channels
 
     def convolution(**options: int) -> Callable[..., torch.Tensor]:
         return lambda x, w: conv2d_resample(x, w, f, padding=1, **options)
@@ -60,7 +66,7 @@ def make_cases(
 def make_runs(
     function: Callable[..., torch.Tensor], inputs: list[torch.Tensor], backend: str
 ) -> dict[str, Callable[[], None]]:
-    """Return calls that compute the result, first derivatives, and second derivatives."""
+    """Return calls that compute the result, its derivatives, and a gradient penalty's."""
     free = [tensor.detach().clone().requires_grad_() for tensor in inputs]
 
     def forward() -> None:
@@ -73,8 +79,10 @@ def make_runs(
 
     def second() -> None:
         with backends.using(backend):
-            grads = torch.autograd.grad(function(*free).square().sum(), free, create_graph=True)
-            torch.autograd.grad(sum(grad.square().sum() for grad in grads), free)
+            with backends.no_weight_gradients():
+                y = function(*free).square().sum()
+                (grad,) = torch.autograd.grad(y, free[:1], create_graph=True)
+            torch.autograd.grad(grad.square().sum(), free)
 
     return {"forward": forward, "1st": first, "2nd": second}
 

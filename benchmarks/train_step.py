@@ -1,6 +1,7 @@
 """Seconds of a training iteration by phase, for one or several op backends."""
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from networks.options import HalfPrecision
 from torch_utils.devices import resolve_device
 from torch_utils.ops import backends
 from training.config import DataConfig, resolve
-from training.options import AdaMode, TrainingOptions
+from training.options import AdaMode, RunOptions, TrainingOptions
 from training.state import TrainingState
 from training.step import Iteration, Phase, PhaseKind
 from training.task import set_up_backends
@@ -46,6 +47,7 @@ class Setting:
     half: str
     nhwc: bool | None
     allow_tf32: bool
+    nobench: bool
     device: str
     seed: int
 
@@ -68,6 +70,7 @@ def build_iteration(setting: Setting) -> Iteration:
         half=HalfPrecision(setting.half),
         nhwc=setting.nhwc,
         allow_tf32=setting.allow_tf32,
+        run=RunOptions(nobench=setting.nobench),
         seed=setting.seed,
     )
     data = DataConfig(name="benchmark", fingerprint="0" * 64, cond=False, mirror=False, subset=None)
@@ -143,7 +146,11 @@ def measure(setting: Setting, backend_names: tuple[str, ...], repeats: int) -> d
         common.reset_peak_memory(device)
         for name, run in phase_runs(iteration, phases, batch, backend).items():
             runs[f"{backend} {name}"] = run
+            began = time.perf_counter()
             run()
+            common.synchronize(device)
+            # At once, in case this is cut off; the first one builds, and tries algorithms.
+            click.echo(f"first run {backend} {name}: {time.perf_counter() - began:.3f} s")
         peaks[backend] = common.peak_memory_gb(device)
     seconds = common.interleaved_medians(runs, repeats, device)
     rows = []
@@ -151,6 +158,26 @@ def measure(setting: Setting, backend_names: tuple[str, ...], repeats: int) -> d
         own = {key.split()[1]: value for key, value in seconds.items() if key.split()[0] == backend}
         rows.append({"ops": backend, **weigh(own, iteration), "peak GB": peaks[backend]})
     return {"machine": common.describe_machine(device), "setting": vars(setting), "rows": rows}
+
+
+def profile(setting: Setting, backend: str, path: Path) -> None:
+    """Write which operations take an iteration's time, all phases included.
+
+    Args:
+        setting: of the iteration.
+        backend: of the operations.
+        path: text file, a table.
+    """
+    iteration, batch = build_iteration(setting), random_batch(setting)
+    with backends.using(backend):
+        iteration.run(batch)
+        common.synchronize(iteration.device)
+        iteration.state.step = 0
+        with torch.profiler.profile() as found:  # whatever devices there are
+            iteration.run(batch)
+            common.synchronize(iteration.device)
+    order = "self_cuda_time_total" if setting.device == "cuda" else "self_cpu_time_total"
+    path.write_text(found.key_averages().table(sort_by=order, row_limit=60), encoding="utf-8")
 
 
 @click.command(epilog=EPILOG, context_settings=cli.CONTEXT)
@@ -169,16 +196,32 @@ def measure(setting: Setting, backend_names: tuple[str, ...], repeats: int) -> d
 @click.option("--half", default="float16", type=click.Choice(["float16", "bfloat16"]))
 @click.option("--nhwc", type=bool, help="Channels innermost; by default on the CPU.")
 @click.option("--allow-tf32", type=bool, default=False, help="TF32 products on CUDA.")
+@click.option("--nobench", type=bool, default=False, help="Do not search for cuDNN's fastest.")
 @click.option("--seed", default=0, help="Of networks and images.")
+@click.option(
+    "--profile",
+    "profile_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a table of operations of one iteration instead.",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write this file.")
 def main(
-    ops: str, threads: int | None, repeats: int, json_path: Path | None, **options: Any
+    ops: str,
+    threads: int | None,
+    repeats: int,
+    json_path: Path | None,
+    profile_path: Path | None,
+    **options: Any,
 ) -> None:
     """Time the phases of a training iteration: all discriminators, weighted by their intervals."""
     if threads is not None:
         torch.set_num_threads(threads)
     cli.start_logging()
     with cli.friendly_errors():
+        if profile_path is not None:
+            profile(Setting(**options), ops.split(",", maxsplit=1)[0], profile_path)
+            return
         content = measure(Setting(**options), tuple(ops.split(",")), repeats)
         common.report("Training iteration, seconds", content, json_path)
 

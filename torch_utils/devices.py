@@ -51,3 +51,10 @@ def use_repeatable_arithmetic() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    accumulate_in_float32()
+
+
+def accumulate_in_float32() -> None:
+    """Let no product of 16-bit numbers be summed in 16 bits, as PyTorch allows by default."""
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import torch
 
+from torch_utils.devices import accumulate_in_float32
+
 
 class Precision(StrEnum):
     """Arithmetic of the network; losses, weights and their changes are float32 always.
@@ -26,6 +28,7 @@ class Precision(StrEnum):
             raise ValueError(f"--precision={self} needs a GPU; the CPU takes fp32 and bf16")
         torch.backends.cudnn.allow_tf32 = self is Precision.TF32
         torch.backends.cuda.matmul.allow_tf32 = self is Precision.TF32
+        accumulate_in_float32()
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Return the context in which the network runs."""

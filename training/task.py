@@ -21,6 +21,7 @@ from dnnlib.text import format_seconds
 from networks.generator import Generator
 from networks.sampling import IndexedSampler, Sampler, evaluation_seed, snapshot_sampler
 from networks.snapshot import Snapshot, capture, save_snapshot
+from torch_utils.devices import accumulate_in_float32
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Cadence, Task, Timing, ignore_stop_signals
@@ -287,3 +288,4 @@ def set_up_backends(config: TrainingConfig, run: RunConfig) -> None:
     torch.backends.cudnn.benchmark = not run.nobench
     torch.backends.cudnn.allow_tf32 = config.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
+    accumulate_in_float32()

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ class CudaKernels:
             raise BuildError("PyTorch finds no CUDA device")
         capabilities = {torch.cuda.get_device_capability(device) for device in devices}
         archs = tuple(f"{major}.{minor}" for major, minor in sorted(capabilities))
-        return cls({name: load(recipe(name, archs)) for name in NAMES})
+        with ThreadPoolExecutor() as pool:  # each is compiled by a process of its own
+            libraries = pool.map(lambda name: load(recipe(name, archs)), NAMES)
+            return cls(dict(zip(NAMES, libraries, strict=True)))
 
     def bias_act(self, x: Tensor, bias: Tensor | None, setting: BiasActSetting) -> Tensor:
         """Return clamp(gain * act(x + bias)); see `bias_act.bias_act`."""
