@@ -21,7 +21,7 @@ if [ "${DEVICE:-cuda}" = cpu ]; then
 fi
 
 "$python" prepare_dataset.py example --outdir="$folder/data" "${data[@]}" || exit 1
-timeout --preserve-status -k 10 "$((end - SECONDS > 10 ? end - SECONDS - 5 : 10))" \
+timeout --preserve-status -k 30 "$((end - SECONDS > 10 ? end - SECONDS - 5 : 10))" \
     "$python" train_db_stylegan2.py --data="$folder/data" --outdir="$folder/runs" \
     --device="${DEVICE:-cuda}" "${options[@]}"
 code=$?
@@ -30,8 +30,9 @@ code=$?
 import json, math, sys
 from pathlib import Path
 
-(stats,) = Path(sys.argv[1]).glob("runs/*/stats.jsonl")
-last = json.loads(stats.read_text().splitlines()[-1])
+stats = sorted(Path(sys.argv[1]).glob("runs/*/stats.jsonl"))
+lines = stats[-1].read_text().splitlines() if stats else sys.exit("no tick was reached")
+last = json.loads(lines[-1])
 means = {name: entry["mean"] for name, entry in last.items() if isinstance(entry, dict)}
 print(f"kimg {means['Progress/kimg']:.2f}, sec/kimg {means['Timing/sec_per_kimg']:.2f}")
 bad = [name for name, value in means.items() if not math.isfinite(value)]
