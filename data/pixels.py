@@ -3,9 +3,10 @@
 What is scored, filtered, shown and saved is always the uint8 array that these functions make.
 """
 
+import contextlib
 import io
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,8 +23,9 @@ ImageFile = str | Path | bytes | BinaryIO
 _REFUSED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 _MODES = {1: "L", 3: "RGB"}
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-_ORIENTATION_TAG = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)
+ORIENTATION_TAG = 0x0112
+SIDEWAYS = (5, 6, 7, 8)
+_DEEP_COLOUR = re.compile("RGBA?;16[BLN]")
 _MAX_16_BIT = 65535
 
 IGNORED = 255  # of a class mask: counts neither in training nor in evaluation
@@ -38,6 +40,14 @@ class ImageHeader:
     height: int
     mode: str  # Pillow's name of the stored pixels, such as "RGB", "P" or "I;16"
     format: str  # Pillow's name of the file format, such as "PNG"
+    bits: int = 8  # of a stored number: 8, or 16 and 32 where there are more than 8
+    orientation: int = 1  # as EXIF numbers them; 1 is upright
+    frames: int = 1  # or pages
+
+    @property
+    def is_sideways(self) -> bool:
+        """Whether the stated orientation exchanges width and height."""
+        return self.orientation in SIDEWAYS
 
 
 def to_float(images: "Tensor") -> "Tensor":
@@ -76,7 +86,9 @@ def decode_image(file: ImageFile, channels: int, name: str | None = None) -> np.
     return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).copy()
 
 
-def load_image(file: ImageFile, channels: int, name: str | None = None) -> Image.Image:
+def load_image(
+    file: ImageFile, channels: int, name: str | None = None, orientation: int | None = None
+) -> Image.Image:
     """Decode an image file into 8 bits a channel.
 
     The one rule for all kinds of files, in this order:
@@ -94,6 +106,7 @@ def load_image(file: ImageFile, channels: int, name: str | None = None) -> Image
         file: path, bytes or binary file.
         channels: 3 (red, green, blue) or 1 (grey).
         name: shown in messages instead of `file`.
+        orientation: as EXIF numbers them, instead of that in the file; None takes the file's.
     Returns: an image of mode "RGB" or "L".
     Raises: ValueError that names the file where it is no image, or a damaged one.
     Source: luma of ITU-R BT.601, in Pillow's 16-bit fixed point.
@@ -101,10 +114,24 @@ def load_image(file: ImageFile, channels: int, name: str | None = None) -> Image
     if channels not in _MODES:
         raise ValueError(f"channels must be one of 1, 3, got {channels!r}")
     with open_image(file, name) as image:
-        return _to_8_bit(ImageOps.exif_transpose(image)).convert(_MODES[channels])
+        return convert(turn(image, orientation), channels)
 
 
-@contextmanager
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """Return a decoded image in mode "RGB" (3 channels) or "L" (1), by `load_image`'s rule."""
+    return _to_8_bit(image).convert(_MODES[channels])
+
+
+def turn(image: Image.Image, orientation: int | None = None) -> Image.Image:
+    """Return an opened image as EXIF says, or as another `orientation` says."""
+    if orientation is not None:
+        if image.format == "TIFF":  # turned by Pillow itself as soon as it is decoded
+            image.tag_v2[ORIENTATION_TAG] = orientation
+        image.getexif()[ORIENTATION_TAG] = orientation
+    return ImageOps.exif_transpose(image)
+
+
+@contextlib.contextmanager
 def open_image(file: ImageFile, name: str | None = None, kind: str = "") -> Iterator[Image.Image]:
     """Open an image lazily.
 
@@ -139,7 +166,7 @@ def read_header(file: ImageFile, name: str | None = None) -> ImageHeader:
     Raises: ValueError that names the file where it is no image.
     """
     with open_image(file, name) as image:
-        return _header_of(image)
+        return header_of(image)
 
 
 def verify_image(file: ImageFile, name: str | None = None) -> ImageHeader:
@@ -151,7 +178,7 @@ def verify_image(file: ImageFile, name: str | None = None) -> ImageHeader:
     Raises: ValueError that names the file where it is no image, or a truncated one.
     """
     with open_image(file, name) as image:
-        header = _header_of(image)
+        header = header_of(image)
         if not _has_last_bytes(image):
             image.load()
         return header
@@ -190,13 +217,46 @@ def _known_formats() -> dict[str, str]:
     return {suffix: kind for suffix, kind in suffixes.items() if kind in known}
 
 
-def _header_of(image: Image.Image) -> ImageHeader:
+def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader:
+    """Return the header of an opened image; `orientation` takes the place of the stored one."""
     width, height = image.size
-    # A TIFF's size is already turned; elsewhere getexif() of a file without EXIF may decode it.
-    has_exif = image.format != "TIFF" and image.info.get("exif")
-    if has_exif and image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS:
+    is_tiff = image.format == "TIFF"  # whose size is already turned
+    # Elsewhere getexif() of a file without EXIF may decode it.
+    has_exif = is_tiff or image.info.get("exif")
+    stored = image.getexif().get(ORIENTATION_TAG, 1) if has_exif else 1
+    turned = stored if orientation is None else orientation
+    if (turned in SIDEWAYS) != (is_tiff and stored in SIDEWAYS):
         width, height = height, width
-    return ImageHeader(width=width, height=height, mode=image.mode, format=image.format or "?")
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;") or has_deep_colour(image)
+    return ImageHeader(
+        width=width,
+        height=height,
+        mode=image.mode,
+        format=image.format or "?",
+        bits=16 if is_deep else 8,
+        orientation=stored,
+        frames=_count_frames(image),
+    )
+
+
+def has_deep_colour(image: Image.Image) -> bool:
+    """Return whether an image has 16-bit colours, of which Pillow decodes the upper byte."""
+    return _DEEP_COLOUR.fullmatch(raw_mode(image)) is not None
+
+
+def raw_mode(image: Image.Image) -> str:
+    """Return Pillow's name of the pixels as they are stored, "" where it is not known."""
+    arguments = image.tile[0].args if getattr(image, "tile", None) else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _count_frames(image: Image.Image) -> int:
+    if image.format == "MPO":  # a photograph with its previews
+        return 1
+    with contextlib.suppress(Exception):  # later frames may be damaged: they are not read
+        return getattr(image, "n_frames", 1)
+    return 1
 
 
 def _has_last_bytes(image: Image.Image) -> bool:
@@ -215,7 +275,9 @@ def _has_last_bytes(image: Image.Image) -> bool:
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """Return an image of mode "L" or "RGB"."""
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no stated range, save 8 or 16 bits")
+        raise ValueError(
+            "floating-point pixels have no stated range; `prepare_dataset.py import` finds it"
+        )
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.size and not 0 <= values.min() <= values.max() <= _MAX_16_BIT:

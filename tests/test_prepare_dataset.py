@@ -54,7 +54,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     [
         (["--source", "gone"], "gone: no such folder or zip archive"),
         (["--source", "raw", "--crop", "left"], "--crop must be center, none or X,Y,W,H"),
-        (["--source", "raw", "--resolution", "64"], "no pair can be imported"),
+        (["--source", "raw", "--resolution", "64"], "--resolution 64: no pair has so many pixels"),
     ],
 )
 def test_bad_imports_end_with_code_2_and_touch_nothing(tmp_path, monkeypatch, arguments, message):

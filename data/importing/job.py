@@ -135,7 +135,9 @@ class ImportJob(FolderJob):
             for name in pairs.modalities:
                 with skip_unreadable(pairs, pair, name):
                     contents[name] = pairs.read(name, pair)
-            digest = hash_rows(hashlib.sha256(c).hexdigest() for c in contents.values())
+            rows = [hashlib.sha256(content).hexdigest() for content in contents.values()]
+            record = self.plan.decided.record(stem)
+            digest = hash_rows([*rows, record] if record else rows)
             is_there = all(_has_side(path, side) for path in paths.values())
             if is_there and notes.is_made_from(stem, digest):
                 return None
@@ -151,10 +153,10 @@ class ImportJob(FolderJob):
         """Decode a pair's files and bring it to its final form. Raises: SkipPair."""
         options, side, images = self.options, self.plan.resolution, {}
         for modality in MODALITIES:
-            name = self.plan.pairs.describe(modality.name, pair)
             with skip_unreadable(self.plan.pairs, pair, modality.name):
                 content = contents[modality.name]
-                images[modality.name] = pixels.load_image(content, modality.channels, name)
+                images[modality.name] = self.plan.load(modality.name, pair, content)
+        images = self.plan.decided.register(images)
         square = find_square([image.size for image in images.values()], options.crop)
         if self.faces is not None and options.align != "none":
             final = self.faces.align(images, side)
@@ -191,6 +193,8 @@ class ImportJob(FolderJob):
             "source_fingerprint": plan.fingerprint,
             "smallest_image": plan.smallest or None,
             "found": dict(plan.num_found),
+            "reading": list(plan.decided.notes),
+            "warnings": list(plan.decided.warnings),
             "labels": {kind: self._write_labels(kind, kept) for kind in plan.labels},
             "skipped": count_reasons(skipped),
             "skipped_files": [
@@ -291,8 +295,7 @@ def _write_sheet(path: Path, plan: Plan, failed: Mapping[int, Skipped]) -> None:
 
 def _thumbnail(plan: Plan, pair: int, entry: Skipped) -> np.ndarray:
     """Return the RGB image, reduced to a square, with a frame around each face."""
-    with plan.pairs.open(RGB.name, pair) as file:
-        image = pixels.load_image(file, RGB.channels, plan.pairs.describe(RGB.name, pair))
+    image = plan.load(RGB.name, pair, plan.pairs.read(RGB.name, pair))
     scale = _THUMBNAIL_PX / max(image.size)
     image = ImageOps.pad(image, (_THUMBNAIL_PX, _THUMBNAIL_PX), color=_BACKGROUND, centering=(0, 0))
     draw = ImageDraw.Draw(image)
@@ -308,6 +311,8 @@ def _summary(folder: Path, report: Mapping[str, Any], skipped: Sequence[Skipped]
     lines = [f"{folder}: {report['pairs']} pairs of {side}x{side} pixels, from {found} images"]
     if report["smallest_image"]:
         lines.append(f"resolution {side} is the largest that fits {report['smallest_image']}")
+    lines += report.get("reading", [])  # reports of before have none
+    lines += [f"Warning: {line}" for line in report.get("warnings", [])]
     for file, counts in report["labels"].items():
         lines.append(f"{file}: {counts['kept']} labels kept, {counts['missing']} pairs without")
     if skipped:

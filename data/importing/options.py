@@ -1,13 +1,18 @@
 """Options of an import, the crop rule and the rule that names pairs."""
 
+import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from data.modalities import MIN_RESOLUTION, MODALITIES, is_resolution
+from data.modalities import MIN_RESOLUTION, MODALITIES, NIR, RGB, is_resolution
+from data.stored import ALPHA, Limits, Reading
 from dnnlib.options import Options, device_option, fresh_option, option, outdir_option
+
+# Without their defaults in what a folder is known by, as folders of before they were there.
+_LATER_OPTIONS = ("nir_from", "rgb_bands", "value_range", "exif", "register")
 
 FaceMethod = Literal["none", "mtcnn"]
 
@@ -34,6 +39,18 @@ class ImportOptions(Options):
     nir: Path | None = option(
         None, metavar="DIR|ZIP", help="Folder of NIR images, instead of --source."
     )
+    nir_from: str | None = option(
+        None,
+        metavar="alpha|band:N|page:N",
+        help="NIR is in the RGB image's file: its alpha channel, or a band or page, counted from "
+        "1. Then --source may be a folder of images, or --rgb is given alone.",
+    )
+    rgb_bands: str | None = option(
+        None,
+        metavar="R,G,B",
+        help="Bands that are red, green and blue, counted from 1, in files of several.",
+        shown_default="1,2,3 with --nir-from",
+    )
     pair_regex: str | None = option(
         None,
         metavar="REGEX",
@@ -57,6 +74,24 @@ class ImportOptions(Options):
         metavar="center|none|X,Y,W,H",
         help="Square to take: the largest in the middle, all of an image that is square, or a box "
         "in pixels.",
+    )
+    value_range: tuple[str, ...] = option(
+        (),
+        name="range",
+        metavar="[rgb=|nir=]LOW,HIGH",
+        help="Stored values that become 0 and 255, in images of more than 8 bits.",
+        shown_default="found over all images of a modality: 8, 10, 12, 14 or 16 bits, or 0..1",
+    )
+    exif: Literal["auto", "apply", "ignore", "both"] = option(
+        "auto",
+        help="Orientation that files state: applied or ignored; both turns the two images as that "
+        "one says which states one. auto: applied where a pair's files state the same, else as the "
+        "set's pairs agree better.",
+    )
+    register: bool = option(
+        False,
+        help="Correct the offset between the cameras, estimated over the set: NIR is moved by "
+        "parts of a pixel and both images are cut to what both show.",
     )
     format: Literal["png", "jpg"] = option("png", help="Format of the written images.")
     quality: int = option(95, ge=1, le=100, help="Quality of JPEG files.")
@@ -120,10 +155,53 @@ class ImportOptions(Options):
             raise ValueError(f"--align={self.align} needs --resolution, got none")
         if self.align != "none" and self.crop != "center":
             raise ValueError(f"--crop: leave it out with --align={self.align}, got {self.crop!r}")
+        if self.register and self.crop == "none":
+            raise ValueError("--register cuts borders off, which --crop=none does not allow")
+        self.parse_readings()
         given = {name for name in ("source", "rgb", "nir") if getattr(self, name) is not None}
-        if given not in ({"source"}, {m.name for m in MODALITIES}):
-            names = ", ".join(f"--{name}" for name in sorted(given)) or "none"
+        names = ", ".join(f"--{name}" for name in sorted(given)) or "none"
+        if self.nir_from is not None and given not in ({"source"}, {RGB.name}):
+            raise ValueError(f"--nir-from needs either --source or --rgb, got {names}")
+        if self.nir_from is None and given not in ({"source"}, {m.name for m in MODALITIES}):
             raise ValueError(f"either --source or --rgb and --nir must be given, got {names}")
+
+    def parse_readings(self) -> dict[str, Reading]:
+        """Return how each modality is read, as far as the options say. Raises: ValueError."""
+        readings = {m.name: Reading(limits=self._parse_range(m.name)) for m in MODALITIES}
+        if self.rgb_bands is not None or self.nir_from is not None:
+            bands = (self.rgb_bands or "1,2,3").replace(" ", "")
+            if not re.fullmatch(r"([1-9]\d{0,3},){2}[1-9]\d{0,3}", bands):
+                raise ValueError(f"--rgb-bands must be three numbers from 1, got {bands!r}")
+            numbers = tuple(map(int, bands.split(",")))
+            # A page of its own leaves those of the colours as they are.
+            if self.rgb_bands is not None or not str(self.nir_from).startswith("page"):
+                readings[RGB.name] = replace(readings[RGB.name], bands=numbers)
+        if self.nir_from is None:
+            return readings
+        match = re.fullmatch(r"(alpha)|(band|page):([1-9]\d{0,3})", self.nir_from)
+        if match is None:
+            raise ValueError(f"--nir-from must be alpha, band:N or page:N, got {self.nir_from!r}")
+        nir = readings[NIR.name]
+        if match[2] == "page":
+            readings[NIR.name] = replace(nir, page=int(match[3]))
+        else:
+            readings[NIR.name] = replace(nir, bands=(int(match[3]) if match[3] else ALPHA,))
+        return readings
+
+    def _parse_range(self, modality: str) -> Limits | None:
+        """Return the range given for a modality, None without. Raises: ValueError."""
+        found = None
+        for text in self.value_range:
+            name, _, numbers = text.rpartition("=")
+            try:
+                low, high = map(float, numbers.split(","))
+            except ValueError:
+                low = high = math.nan
+            known = ("", *(m.name for m in MODALITIES))
+            if name not in known or not (math.isfinite(high - low) and low < high):
+                raise ValueError(f"--range must be LOW,HIGH or nir=LOW,HIGH, got {text!r}")
+            found = (low, high) if name in ("", modality) else found
+        return found
 
     @property
     def needs_faces(self) -> bool:
@@ -134,6 +212,11 @@ class ImportOptions(Options):
         """Return what decides the content beside the source's files, as plain JSON values."""
         others = ("outdir", "device", "strict", "workers", "fresh")
         values = {name: value for name, value in vars(self).items() if name not in others}
+        later = {name: getattr(type(self), name) for name in _LATER_OPTIONS}
+        for name in [name for name, default in later.items() if values[name] == default]:
+            del values[name]
+        if self.value_range:
+            values["value_range"] = list(self.value_range)
         for name in ("source", "rgb", "nir"):
             path = values[name]
             values[name] = path and os.path.abspath(path)  # noqa: PTH100 - keeps links

@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from data import labels, pixels
+from PIL import Image
+
+from data import labels, stored
 from data.importing.options import ImportOptions, NameRule, parse_crop
-from data.modalities import MIN_RESOLUTION, MODALITIES
-from data.pairs import Layout, find_layout, index_matching, match_stems, need_stems, stem_of
+from data.importing.reading import Headers, SetReading, decide_reading
+from data.modalities import MIN_RESOLUTION, MODALITIES, RGB
+from data.pairs import (
+    Layout,
+    find_layout,
+    index_matching,
+    layout_in,
+    match_stems,
+    need_stems,
+    stem_of,
+)
 from data.sample_index import SampleIndex, hash_rows, shorten
 from data.storage import Directory, map_in_threads, open_storage
 
@@ -73,6 +84,7 @@ class Plan:
     num_usable: int  # pairs that could be written; more than in `pairs` with --max-images
     fingerprint: str  # 64 hex digits of the names and sizes of all image files
     labels: Mapping[str, Mapping[str, Any]]  # label file -> label by stem
+    decided: SetReading  # how the images are read
 
     def facts(self) -> dict[str, Any]:
         """Return what a dry run tells of it, as plain JSON values."""
@@ -83,7 +95,16 @@ class Plan:
             "resolution": self.resolution,
             "smallest_image": self.smallest or None,
             "skipped": count_reasons(self.skipped),
+            "reading": list(self.decided.notes),
+            "warnings": list(self.decided.warnings),
         }
+
+    def load(self, modality: str, pair: int, content: bytes) -> Image.Image:
+        """Decode the content of one of a pair's files. Raises: ValueError that names it."""
+        channels = next(m.channels for m in MODALITIES if m.name == modality)
+        reading = self.decided.reading(modality, self.pairs.stems[pair])
+        name = self.pairs.describe(modality, pair)
+        return stored.load_image(content, channels, name, reading)
 
 
 def build_plan(options: ImportOptions) -> Plan:
@@ -105,7 +126,10 @@ def build_plan(options: ImportOptions) -> Plan:
         skipped.append(Skipped(name=name, reason=Reason.SAME_NAME, detail=stem))
     pairs = index_matching(layout, matching)
     tables = labels.read_label_tables(pairs)
-    sides, bad = _measure(pairs, options)
+    headers, bad = _read_headers(pairs, options)
+    skipped += bad
+    decided = decide_reading(pairs, headers, options)
+    sides, bad = _measure(pairs, decided, headers, options)
     skipped += bad
     skipped.sort(key=lambda entry: (list(Reason).index(entry.reason), entry.name))
     if not sides:
@@ -122,6 +146,7 @@ def build_plan(options: ImportOptions) -> Plan:
         num_usable=len(sides),
         fingerprint=_fingerprint(layout, names),
         labels={table.kind: _find_labels(table, pairs) for table in tables},
+        decided=decided,
     )
 
 
@@ -178,7 +203,14 @@ def describe_skipped(skipped: Sequence[Skipped]) -> str:
 
 
 def _open_layout(options: ImportOptions, rule: NameRule) -> Layout:
-    """Return one place a modality; with groups for modalities in the regex, the same for all."""
+    """Return one place a modality; the same for all with groups for them, or NIR in RGB's file."""
+    if options.nir_from is not None:
+        if rule.modalities:
+            raise ValueError("--pair-regex: leave out groups for modalities with --nir-from")
+        base = open_storage(options.source or options.rgb)
+        inside = layout_in(base, [RGB]) if options.source is not None else None
+        folder = inside.folders[RGB.name] if inside is not None else base
+        return Layout(base=base, folders={m.name: folder for m in MODALITIES})
     if options.source is not None:
         if not rule.modalities:
             return find_layout(options.source)
@@ -208,28 +240,48 @@ def _list_names(
     return names, unnamed
 
 
-def _measure(pairs: SampleIndex, options: ImportOptions) -> tuple[dict[int, int], list[Skipped]]:
+def _read_headers(
+    pairs: SampleIndex, options: ImportOptions
+) -> tuple[dict[int, Headers], list[Skipped]]:
+    """Return the headers of each pair's images, and the pairs without."""
+    readings = options.parse_readings()
+
+    def read(pair: int) -> Headers | Skipped:
+        found = {}
+        try:
+            for modality, reading in readings.items():
+                name = pairs.describe(modality, pair)
+                with skip_unreadable(pairs, pair, modality), pairs.open(modality, pair) as file:
+                    found[modality] = stored.read_header(file, name, reading)
+        except SkipPair as why:
+            return Skipped.of(pairs, pair, why)
+        return found
+
+    results = dict(enumerate(map_in_threads(read, range(len(pairs)), options.workers)))
+    bad = [found for found in results.values() if isinstance(found, Skipped)]
+    return {p: found for p, found in results.items() if not isinstance(found, Skipped)}, bad
+
+
+def _measure(
+    pairs: SampleIndex,
+    decided: SetReading,
+    headers: Mapping[int, Headers],
+    options: ImportOptions,
+) -> tuple[dict[int, int], list[Skipped]]:
     """Return pair -> side of its crop in pixels, and the pairs that have none or a small one.
 
     Raises: ValueError where --resolution fits no pair.
     """
     # The size of an aligned face is found later.
     least = 0 if options.align != "none" else options.resolution or 0
-
-    def measure(pair: int) -> int | Skipped:
+    sides: dict[int, int] = {}
+    bad = []
+    for pair, found in headers.items():
+        sizes = decided.sizes(pairs.stems[pair], found)
         try:
-            sizes = []
-            for modality in pairs.modalities:
-                with skip_unreadable(pairs, pair, modality), pairs.open(modality, pair) as file:
-                    header = pixels.read_header(file, pairs.describe(modality, pair))
-                sizes.append((header.width, header.height))
-            return find_square(sizes, options.crop)[2]
+            sides[pair] = find_square(sizes, options.crop)[2]
         except SkipPair as why:
-            return Skipped.of(pairs, pair, why)
-
-    results = dict(enumerate(map_in_threads(measure, range(len(pairs)), options.workers)))
-    sides = {pair: found for pair, found in results.items() if isinstance(found, int)}
-    bad = [found for found in results.values() if isinstance(found, Skipped)]
+            bad.append(Skipped.of(pairs, pair, why))
     if sides and max(sides.values()) < least:
         fitting = 1 << (min(sides.values()).bit_length() - 1)
         raise ValueError(

@@ -12,7 +12,9 @@ from data.importing.plan import Reason, SkipPair, find_square
 from data.labels import CLASS_FILE, IDENTITY_FILE
 from data.pairs import open_pairs
 from tests.helpers.images import (
+    moved,
     random_pixels,
+    texture,
     truncate,
     write_image,
     write_json,
@@ -233,6 +235,13 @@ def test_another_source_is_refused(tmp_path):
         ({"source": "a", "pair_regex": "("}, "--pair-regex .*: missing \\)"),
         ({"source": "a", "pair_regex": "a+"}, "--pair-regex .* must have a group"),
         ({"source": "a", "pair_regex": "(?P<rgb>a)(b)"}, "--pair-regex .* for every modality"),
+        ({"source": "a", "value_range": ("4095",)}, "--range must be LOW,HIGH .* got '4095'"),
+        ({"source": "a", "value_range": ("5,5",)}, "--range must be LOW,HIGH .* got '5,5'"),
+        ({"source": "a", "value_range": ("uv=0,9",)}, "--range must be LOW,HIGH .* got 'uv=0,9'"),
+        ({"source": "a", "nir_from": "band:0"}, "--nir-from must be alpha, band:N or page:N"),
+        ({"rgb": "a", "nir": "b", "nir_from": "alpha"}, "--nir-from needs either --source or"),
+        ({"source": "a", "rgb_bands": "1,2"}, "--rgb-bands must be three numbers from 1"),
+        ({"source": "a", "crop": "none", "register": True}, "--register cuts borders off"),
         (
             {"source": "a", "pair_regex": "(?P<rgb>a)(?P<nir>b)"},
             "--pair-regex .* must have a group",
@@ -282,3 +291,162 @@ def test_squares():
 )
 def test_names_of_pairs(pattern, stem, expected):
     assert NameRule(pattern).apply(stem) == expected
+
+
+def checks(index, size=24):
+    """A picture with edges of its own."""
+    return texture(index, size).clip(0, 255).astype(np.uint8)
+
+
+def coloured(picture):
+    """[H, W, 3] whose first channel is the picture."""
+    return np.stack([picture, picture // 2 + 40, picture // 4 + 90], axis=2)
+
+
+def write_set(root, change):
+    """Four pairs that show the same, each file written by `change(folder, index, picture)`."""
+    for i in range(4):
+        for folder in ("VIS", "NIR"):
+            picture = checks(i)
+            path = root / folder / f"p{i}_0.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            change(path, i, coloured(picture) if folder == "VIS" else picture)
+    return root
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_the_range_is_found_over_the_set(tmp_path, bits):
+    top = 2**bits - 1
+
+    def change(path, index, picture):
+        if path.parent.name == "NIR":  # one dark image, one that reaches the top
+            picture = picture.astype(np.int64) * top // (255 if index else 2550)
+            picture = picture.astype(np.uint16)
+        write_image(path, picture)
+
+    root = write_set(tmp_path / "raw", change)
+    report = run(tmp_path / "out", source=str(root), resolution=16, crop="0,0,16,16")
+    assert any(f"0..{top} become 0..255" in note for note in report["reading"])
+    bright, dark = (pixels_of(tmp_path / f"out/NIR/p{i}_0.png").astype(int) for i in (1, 0))
+    assert np.abs(bright - checks(1)[:16, :16]).max() <= 1
+    assert np.abs(dark - checks(0)[:16, :16] // 10).max() <= 1
+    given = run(tmp_path / "given", source=str(root), resolution=16, value_range=("nir=0,65535",))
+    assert any("of more than 8 bits use a small part" in line for line in given["warnings"])
+
+
+def test_full_range_keeps_its_rule(tmp_path):
+    def change(path, _index, picture):
+        write_image(path, picture.astype(np.uint16) * 257 if picture.ndim == 2 else picture)
+
+    run(tmp_path / "out", source=str(write_set(tmp_path / "raw", change)), crop="0,0,16,16")
+    assert np.array_equal(pixels_of(tmp_path / "out/NIR/p2_0.png"), checks(2)[:16, :16])
+
+
+def test_a_range_that_is_open_must_be_given(tmp_path):
+    def change(path, _index, picture):
+        if path.parent.name == "NIR":
+            Image.fromarray(picture.astype(np.float32) - 40).save(path.with_suffix(".tif"))
+        else:
+            write_image(path, picture)
+
+    root = write_set(tmp_path / "raw", change)
+    with pytest.raises(ValueError, match="nir images: no range is known .* give --range"):
+        plan_of(source=str(root))
+    run(tmp_path / "out", source=str(root), value_range=("-40,215",), crop="0,0,16,16")
+    assert np.array_equal(pixels_of(tmp_path / "out/NIR/p2_0.png"), checks(2)[:16, :16])
+
+
+@pytest.mark.parametrize("is_true", [False, True])
+@pytest.mark.parametrize("tag", [2, 6])
+def test_orientation_in_one_file_is_decided_over_the_set(tmp_path, tag, is_true):
+    """Stale tags are ignored; where the pixels really lie as the tag says, they are turned."""
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    undo = {2: np.fliplr, 6: np.rot90}[tag]
+
+    def change(path, _index, picture):
+        if path.parent.name == "NIR":
+            return write_image(path, picture)
+        picture = undo(picture) if is_true else picture
+        return Image.fromarray(np.ascontiguousarray(picture)).save(path, exif=exif)
+
+    root = write_set(tmp_path / "raw", change)
+    report = run(tmp_path / "out", source=str(root), crop="0,0,16,16")
+    assert (": ignored, as edges" in report["reading"][0]) is not is_true
+    for name in ("VIS", "NIR"):
+        written = pixels_of(tmp_path / f"out/{name}/p1_0.png")
+        assert np.array_equal(written.reshape(16, 16, -1)[..., 0], checks(1)[:16, :16])
+    assert report["warnings"] == []
+    both = run(tmp_path / "both", source=str(root), exif="both", crop="0,0,16,16")
+    assert both["reading"] == ["orientation of one file turns both of 4 pairs"]
+    ignored = run(tmp_path / "ignored", source=str(root), exif="ignore", crop="0,0,16,16")
+    assert ignored["reading"] == ["orientation of 4 pairs ignored"]
+
+
+def test_orientation_makes_sizes_of_a_pair_agree(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    def change(path, _index, picture):
+        options = {"exif": exif} if path.parent.name == "VIS" else {}
+        Image.fromarray(picture[:16]).save(path, **options)
+
+    root = write_set(tmp_path / "raw", change)
+    assert plan_of(source=str(root)).resolution == 16
+    with pytest.raises(ValueError, match="4 images of the pair differ in size: .*16x24 and 24x16"):
+        plan_of(source=str(root), exif="apply")
+
+
+def test_nir_in_the_file_of_rgb(tmp_path):
+    for i in range(4):
+        rgb, nir = random_pixels(i), random_pixels(10 + i, channels=1)
+        write_image(tmp_path / "alpha" / f"p{i}_0.png", np.dstack([rgb, nir]))
+        path = tmp_path / "pages" / f"p{i}_0.tif"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rgb).save(path, save_all=True, append_images=[Image.fromarray(nir)])
+    for folder, words in (("alpha", "alpha"), ("alpha", "band:4"), ("pages", "page:2")):
+        out = tmp_path / words.replace(":", "")
+        out = out.with_name(f"out_{out.name}")
+        report = run(out, rgb=tmp_path / folder, nir_from=words)
+        assert report["pairs"] == 4
+        assert not any("transparent" in line or "frame" in line for line in report["warnings"])
+        assert np.array_equal(pixels_of(out / "VIS/p2_0.png"), random_pixels(2))
+        assert np.array_equal(pixels_of(out / "NIR/p2_0.png"), random_pixels(12, channels=1))
+    with pytest.raises(ValueError, match="has no band 5, but 4"):
+        run(tmp_path / "no", source=tmp_path / "alpha", nir_from="band:5")
+    swapped = run(tmp_path / "bgr", rgb=tmp_path / "alpha", nir_from="alpha", rgb_bands="3,2,1")
+    assert swapped["pairs"] == 4
+    assert np.array_equal(pixels_of(tmp_path / "bgr/VIS/p2_0.png"), random_pixels(2)[..., ::-1])
+
+
+@pytest.mark.parametrize("shift", [(0, 5), (-3, 2), (1.4, -2.6)])
+def test_a_constant_offset_is_corrected(tmp_path, shift):
+    def change(path, index, picture):
+        if path.parent.name == "NIR":
+            wide = moved(texture(index, 96), shift)
+            picture = wide[16:80, 16:80].clip(0, 255).astype(np.uint8)
+        else:
+            picture = coloured(texture(index, 96)[16:80, 16:80].clip(0, 255).astype(np.uint8))
+        write_image(path, picture)
+
+    root = write_set(tmp_path / "raw", change)
+    plain = run(tmp_path / "plain", source=str(root), resolution=32, crop="16,16,32,32")
+    assert any("NIR lies beside RGB" in line for line in plain["warnings"])
+    report = run(tmp_path / "out", source=str(root), resolution=32, register=True)
+    assert report["warnings"] == []
+    assert report["reading"][0].endswith("corrected (--register)")
+    for i in range(4):
+        nir = pixels_of(tmp_path / f"out/NIR/p{i}_0.png").astype(int)
+        rgb = pixels_of(tmp_path / f"out/VIS/p{i}_0.png")[..., 0].astype(int)
+        assert np.abs(nir - rgb).mean() < 2
+    with pytest.raises(ValueError, match="--register: 4 pairs share no offset"):
+        run(tmp_path / "no", source=str(write_pairs(tmp_path / "odd", size=64)), register=True)
+
+
+def test_new_options_leave_earlier_imports_known(tmp_path):
+    later = {"nir_from", "rgb_bands", "value_range", "exif", "register"}
+    options = ImportOptions(outdir=tmp_path, source=tmp_path)
+    assert not later & options.identity().keys()
+    chosen = {"exif": "apply", "register": True, "value_range": ("0,4095",)}
+    known = ImportOptions(outdir=tmp_path, source=tmp_path, **chosen).identity()
+    assert known.items() >= {**chosen, "value_range": ["0,4095"]}.items()

@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 
 def random_pixels(seed, size=16, channels=3):
@@ -13,6 +14,18 @@ def random_pixels(seed, size=16, channels=3):
     shape = (4, 4, 3) if channels == 3 else (4, 4)
     coarse = rng.integers(0, 256, shape, dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((size, size), Image.BILINEAR))
+
+
+def texture(seed, size=48):
+    """[size, size] float, with edges that can be registered."""
+    rng = np.random.default_rng(seed)
+    image = ndimage.gaussian_filter(rng.standard_normal((size, size)), 1.5)
+    return 127 + 100 * image / np.abs(image).max()
+
+
+def moved(image, shift):
+    """The image `shift` (down, right) pixels further, and round the border."""
+    return np.fft.ifft2(ndimage.fourier_shift(np.fft.fft2(image), shift)).real
 
 
 def write_image(path, pixels):

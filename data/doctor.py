@@ -1,0 +1,429 @@
+"""What may be wrong with pairs that can be read: pure functions of what is measured on images.
+
+Each returns a `Finding`: what was measured and, where that is a reason to look, a warning.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from PIL import Image
+
+from data.registration import displacement, edge_strength
+from data.sample_index import describe_unnamed, shorten
+from data.sheets import spread_indices
+
+COMPARED_PAIRS = 256  # whose edges are compared and registered
+_DUPLICATE_CANDIDATES = 20_000  # among which near-duplicates are looked for
+
+_EDGE_SIDE = 64  # edges of different pairs are compared at this size
+_SMALL_SIDE = 16  # near-duplicates at this one
+_REGISTERED_PX = 256  # longest side at which pairs are registered
+_MIN_COMPARED = 8
+_MIN_STANDARD_ERRORS = 2.0
+# Seen on clean sets of 16 and 160 pairs: at most 0.14. Of wrong pairs: mostly 0.2 to 0.5.
+_MISMATCH_MARGIN = 0.2
+# Seen between identities of clean sets: at most 0.84. Of copies in another format or brightness:
+# at least 0.97.
+_NEAR_DUPLICATE = 0.95
+_SHIFT_PX = 1.0
+_OFFSET_PX = 0.5
+_MIN_REGISTERED_SIDE = 64  # single pairs of smaller images may register wrongly
+_MAX_SHIFTED = 0.25
+_COLOURED, _GREY = 8.0, 2.0  # mean difference of the largest and the least channel, of 255
+_DARK, _BRIGHT, _FLAT = 20, 235, 8
+_MAX_CLIPPED = 0.5
+_MAX_PARTIAL = 0.5
+_MIN_USED_RANGE = 0.255  # 14 of 16 bits
+_BLOCK = 2048
+_MAX_COPIES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """An answer of one check.
+
+    Attributes:
+        check: its name.
+        found: what was measured.
+        warning: what may be wrong and what to do; "" where nothing is.
+        worst: pairs to look at, the worst first, each with a few words.
+    """
+
+    check: str
+    found: str
+    warning: str = ""
+    worst: Sequence[tuple[int, str]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is kept of one image.
+
+    Attributes:
+        digest: of its pixels.
+        small: [256] float32, strength of edges at 16 x 16, without mean and of unit length.
+        colour: mean difference of the largest and the least channel, 0..255.
+        low, middle, high: 5, 50 and 95 % quantiles of the luma, 0..255.
+        black, white: shares of pixels at 0 and at 255.
+    """
+
+    digest: str
+    small: np.ndarray
+    colour: float
+    low: float
+    middle: float
+    high: float
+    black: float
+    white: float
+
+
+def look_at(image: Image.Image) -> Look:
+    """Measure an image of mode "RGB" or "L"."""
+    pixels = np.asarray(image)
+    luma = image.convert("L")
+    values = np.asarray(luma)
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+    spread = np.ptp(pixels, axis=2).mean() if pixels.ndim == 3 else 0.0
+    return Look(
+        digest=hashlib.sha256(repr(values.shape).encode() + pixels.tobytes()).hexdigest(),
+        small=_unit(measure_edges(luma, _SMALL_SIDE)),
+        colour=float(spread),
+        low=float(low),
+        middle=float(middle),
+        high=float(high),
+        black=float((values == 0).mean()),
+        white=float((values == 255).mean()),
+    )
+
+
+def measure_edges(image: Image.Image, side: int = _EDGE_SIDE) -> np.ndarray:
+    """Return the strength of an image's edges at `side` x `side`: [P] float32."""
+    small = image.convert("L").resize((side, side), Image.Resampling.BOX)
+    return np.hypot(*np.gradient(np.asarray(small, dtype=np.float32))).ravel()
+
+
+def measure_shift(first: Image.Image, second: Image.Image) -> tuple[float, float]:
+    """Return the shift (down, right) in pixels from one image of a pair to the other.
+
+    Large images are reduced first. NaN where they differ in size or are too small.
+    """
+    factor = -(-max(first.size) // _REGISTERED_PX)
+    if first.size != second.size or min(first.size) < 8 * factor:
+        return np.nan, np.nan
+    images = [np.asarray(image.convert("L").reduce(factor)) for image in (first, second)]
+    down, right = displacement(*map(edge_strength, images))
+    return down * factor, right * factor
+
+
+def find_offset(shifts: np.ndarray, side: int) -> tuple[float, float] | None:
+    """Return the shift (down, right) in pixels that most pairs share, None where they do not.
+
+    Args:
+        shifts: [N, 2] float of pairs, NaN where not measured.
+        side: longest of the images, in pixels.
+    """
+    known = shifts[np.isfinite(shifts).all(axis=1)]
+    if len(known) < 3:
+        return None
+    middle = np.median(known, axis=0)
+    tolerance = max(1.0, side / _REGISTERED_PX)
+    if (np.hypot(*(known - middle).T) <= tolerance).mean() <= 0.5:
+        return None
+    return float(middle[0]), float(middle[1])
+
+
+def check_registration(shifts: np.ndarray, pairs: Sequence[int], side: int) -> Finding:
+    """Tell how far the second images are from the first ones; arguments as `find_offset`.
+
+    Args:
+        pairs: the number of each.
+    """
+    lengths = np.hypot(*shifts.T)
+    known = np.isfinite(lengths)
+    if not known.any():
+        return Finding(check="registration", found="not measured: sizes differ or are too small")
+    middle, beyond = float(np.median(lengths[known])), float((lengths[known] > _SHIFT_PX).mean())
+    offset, where = find_offset(shifts, side), ""
+    if offset is not None:
+        where = f", constant offset {offset[0]:+.2f} px down and {offset[1]:+.2f} right"
+    found = f"median {middle:.2f} px, {beyond:.0%} beyond 1 px{where}"
+    warning = ""
+    if offset is not None and np.hypot(*offset) >= _OFFSET_PX:
+        warning = f"NIR lies beside RGB{where}; `import --register` corrects that"
+    elif middle > _SHIFT_PX or (side >= _MIN_REGISTERED_SIDE and beyond > _MAX_SHIFTED):
+        warning = f"images of a pair do not lie on each other: {found}"
+    order = [i for i in np.argsort(-lengths) if known[i] and lengths[i] > _SHIFT_PX]
+    worst = [(pairs[i], f"shift {lengths[i]:.1f} px") for i in order] if warning else []
+    return Finding(check="registration", found=found, warning=warning, worst=worst)
+
+
+def pairing_score(edges: np.ndarray) -> tuple[float, float, float]:
+    """Compare how well edges agree within pairs and across pairs.
+
+    Args:
+        edges: [N, 2, P] float, N >= 2: strength of edges of both images of each pair.
+    Returns: mean correlation of the images of a pair, mean correlation of images of different
+        pairs, and the standard error of the mean of their differences (one per pair).
+    """
+    correlations = _correlations(edges)
+    count = len(edges)
+    own = np.diagonal(correlations)
+    others = (correlations.sum(axis=1) - own) / (count - 1)
+    error = float((own - others).std(ddof=1)) / count**0.5
+    return float(own.mean()), float(others.mean()), error
+
+
+def check_contents(
+    edges: np.ndarray,
+    offset: tuple[float, float] | None,
+    pairs: Sequence[int],
+    names: Sequence[str],
+) -> Finding:
+    """Tell whether images of a pair show the same, against images of other pairs.
+
+    A single pair is wrong where an image of another pair agrees by far better, for both of them.
+    Pairs that share an offset beyond a pixel show the same, though their edges do not agree.
+
+    Args:
+        edges: as `pairing_score`.
+        offset: see `find_offset`.
+        pairs: the number of each.
+        names: of all pairs, by number.
+    """
+    if len(edges) < 2:
+        return Finding(check="contents", found="not measured: fewer than two pairs")
+    own, others, error = pairing_score(edges)
+    found = f"edges correlate by {own:.3f} within pairs and by {others:.3f} across pairs"
+    correlations = _correlations(edges)
+    diagonal = np.diagonal(correlations)
+    margins = correlations - np.maximum(diagonal[:, None], diagonal[None])
+    np.fill_diagonal(margins, -1)
+    partners = margins.argmax(axis=1)
+    margin = margins.max(axis=1)
+    words: dict[int, str] = {}
+    for i in np.argsort(-margin)[: int((margin > _MISMATCH_MARGIN).sum())]:
+        pair, other = pairs[i], pairs[partners[i]]
+        words[pair] = f"shows the NIR of {names[other]}"
+        words.setdefault(other, f"its NIR is that of {names[pair]}")
+    worst = list(words.items())
+    warning = ""
+    if offset is not None and np.hypot(*offset) > _SHIFT_PX:
+        return Finding(check="contents", found=found)
+    if len(edges) >= _MIN_COMPARED and own - others <= _MIN_STANDARD_ERRORS * error:
+        warning = f"pairs may be wrongly matched: over {len(edges)} pairs, {found}"
+    elif worst:
+        listed = [f"{names[pair]} ({what})" for pair, what in worst]
+        warning = f"{len(worst)} of {len(edges)} pairs may be wrongly matched: {shorten(listed)}"
+    return Finding(check="contents", found=found, warning=warning, worst=worst)
+
+
+def check_colours(looks: Mapping[str, Sequence[Look]], names: Sequence[str]) -> Finding:
+    """Tell colour in NIR files, grey RGB files, and folders that are swapped.
+
+    Args:
+        looks: of "rgb" and "nir" by pair, at images read with three channels.
+        names: of the pairs.
+    """
+    grey = [i for i, look in enumerate(looks["rgb"]) if look.colour < _GREY and look.high > _DARK]
+    coloured = [i for i, look in enumerate(looks["nir"]) if look.colour > _COLOURED]
+    count = len(names)
+    found = f"{len(grey)} RGB files are grey, {len(coloured)} NIR files have colours"
+    warning = ""
+    if min(len(grey), len(coloured)) > count / 2:
+        warning = f"the folders look swapped: {found}, of {count}"
+    elif grey:
+        warning = f"{len(grey)} of {count} RGB files are grey: {shorten([names[i] for i in grey])}"
+    if coloured and len(grey) <= count / 2:
+        listed = shorten([names[i] for i in coloured])
+        warning += "; " * bool(warning)
+        warning += f"{len(coloured)} of {count} NIR files have colours, of which luma is taken: "
+        warning += listed
+    worst = [(i, "RGB is grey") for i in grey]
+    worst += [(i, "NIR has colours") for i in coloured]
+    return Finding(check="colours", found=found, warning=warning, worst=worst)
+
+
+def check_exposure(looks: Mapping[str, Sequence[Look]], names: Sequence[str]) -> Finding:
+    """Tell images that are black, white, flat or clipped; looks of each modality by pair."""
+    parts, worst = [], []
+    for modality, own in looks.items():
+        middle = np.median([look.middle for look in own])
+        black, white = (np.mean([getattr(look, end) for look in own]) for end in ("black", "white"))
+        parts.append(f"{modality} median {middle:.0f}, {black:.1%} at 0, {white:.1%} at 255")
+        for pair, look in enumerate(own):
+            what = _judge_exposure(look)
+            worst += [(pair, f"{modality} {what}")] * bool(what)
+    listed = [f"{names[pair]} ({what})" for pair, what in worst]
+    warning = f"{len(worst)} images are badly exposed: {shorten(listed)}" if worst else ""
+    return Finding(check="exposure", found="; ".join(parts), warning=warning, worst=worst)
+
+
+def check_range(largest: Mapping[str, float]) -> Finding:
+    """Tell images of few values, which are read too dark.
+
+    Args:
+        largest: modality -> largest stored value of the set's images with more than 8 bits, as a
+            part of what becomes 255; modalities without such images have no key.
+    """
+    found = ", ".join(f"{name} uses {share:.1%}" for name, share in largest.items())
+    few = [name for name, share in largest.items() if share < _MIN_USED_RANGE]
+    warning = ""
+    if few:
+        warning = (
+            f"images of more than 8 bits use a small part of their range ({found}) and come out "
+            "dark; `import` finds the range, and --range gives it"
+        )
+    return Finding(check="range", found=found or "8 bits", warning=warning)
+
+
+def partial_share(alpha: np.ndarray) -> float:
+    """Return the share of pixels that are neither transparent nor opaque."""
+    most = np.iinfo(alpha.dtype).max
+    return float(((alpha > 0) & (alpha < most)).mean())
+
+
+def check_layers(
+    frames: Mapping[str, Sequence[int]], alpha: Mapping[str, Sequence[float]], names: Sequence[str]
+) -> Finding:
+    """Tell files of which something is left out: further frames or pages, NIR in alpha.
+
+    Args:
+        frames: number in the files of each modality, by pair.
+        alpha: share of partly transparent pixels, likewise. Few are the border of a cut-out.
+        names: of the pairs.
+    """
+    several = [
+        (pair, f"{modality} has {count} frames")
+        for modality, counts in frames.items()
+        for pair, count in enumerate(counts)
+        if count > 1
+    ]
+    mixed = [
+        (pair, f"{modality} has alpha")
+        for modality, shares in alpha.items()
+        for pair, share in enumerate(shares)
+        if share > _MAX_PARTIAL
+    ]
+    warnings = []
+    if several:
+        listed = shorten([f"{names[pair]} ({words})" for pair, words in several])
+        warnings.append(f"only the first frame or page is taken of {len(several)} files: {listed}")
+    if mixed:
+        listed = shorten([f"{names[pair]} ({words})" for pair, words in mixed])
+        warnings.append(
+            f"{len(mixed)} files are partly transparent all over and composited over black: "
+            f"{listed}; where alpha is NIR, `import --nir-from=alpha`"
+        )
+    return Finding(
+        check="layers",
+        found=f"{len(several)} files of several frames, {len(mixed)} partly transparent all over",
+        warning="; ".join(warnings),
+        worst=[*several, *mixed],
+    )
+
+
+def check_duplicates(
+    looks: Mapping[str, Sequence[Look]],
+    names: Sequence[str],
+    identities: Sequence[str],
+    splits: Sequence[str],
+) -> Finding:
+    """Tell images that are there twice, under several identities or in several splits.
+
+    Copies are exact in at least one modality, or nearly so in all: compressed again, in another
+    size or brightness. Those of one identity in one split are counted alone.
+
+    Args:
+        looks: of each modality by pair.
+        names, identities, splits: of the pairs.
+    """
+    groups = np.unique(
+        [f"{s}\n{i}" for s, i in zip(splits, identities, strict=True)], return_inverse=True
+    )[1]
+    apart, inside = {}, set()
+    for modality, own in looks.items():
+        for i, j in _same_digests([look.digest for look in own]):
+            if groups[i] == groups[j]:
+                inside.add(j)
+            else:
+                apart[i, j] = f"same {modality}"
+    chosen = spread_indices(len(names), _DUPLICATE_CANDIDATES)
+    small = np.stack([[own[k].small for k in chosen] for own in looks.values()])
+    for i, j in islice(_near_pairs(small, groups[chosen]), _MAX_COPIES):
+        apart.setdefault((chosen[i], chosen[j]), "nearly the same")
+    across = sum(splits[i] != splits[j] for i, j in apart)
+    found = f"{len(apart)} across identities or splits, {len(inside)} exact ones within"
+    warning = ""
+    if apart:
+        listed = shorten([f"{names[i]} and {names[j]} ({what})" for (i, j), what in apart.items()])
+        warning = f"{len(apart)} pairs are there twice under other identities"
+        warning += f", {across} of them in several splits (a leak)" * bool(across)
+        warning += f": {listed}"
+    worst = [(i, f"{what}: {names[j]}") for (i, j), what in apart.items()]
+    return Finding(check="duplicates", found=found, warning=warning, worst=worst)
+
+
+def check_identities(
+    names: Sequence[str], identities: Sequence[str], splits: Sequence[str]
+) -> Finding:
+    """Tell how many images identities have, and whether splits share some."""
+    counts = sorted(Counter(identities).values())
+    found = (
+        f"{len(counts)} identities of {counts[0]} to {counts[-1]} images, "
+        f"median {counts[len(counts) // 2]}"
+    )
+    places: dict[str, set[str]] = {}
+    for identity, split in zip(identities, splits, strict=True):
+        places.setdefault(identity, set()).add(split)
+    shared = [identity for identity, where in places.items() if len(where) > 1]
+    unnamed = describe_unnamed(names, identities)
+    found += f"; {unnamed}" * bool(unnamed)
+    warning = f"{len(shared)} identities are in several splits (a leak): {shorten(shared)}"
+    return Finding(check="identities", found=found, warning=warning * bool(shared))
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Return vectors without their mean and of unit length; constant ones are zero."""
+    centred = values - values.mean(axis=-1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=-1, keepdims=True)
+    return centred / np.where(norms > 0, norms, 1)
+
+
+def _correlations(edges: np.ndarray) -> np.ndarray:
+    """Return the correlation of each first image with each second one, [N, N]."""
+    unit = _unit(edges)
+    return unit[:, 0] @ unit[:, 1].T
+
+
+def _judge_exposure(look: Look) -> str:
+    """Return what is wrong with an image's exposure, "" where nothing is."""
+    if look.high <= _DARK:
+        return "nearly black"
+    if look.low >= _BRIGHT:
+        return "nearly white"
+    if look.high - look.low <= _FLAT:
+        return "flat"
+    return "clipped" if look.white > _MAX_CLIPPED else ""
+
+
+def _same_digests(digests: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield each image that was there before, with the first of its kind."""
+    first: dict[str, int] = {}
+    for pair, digest in enumerate(digests):
+        if first.setdefault(digest, pair) != pair:
+            yield first[digest], pair
+
+
+def _near_pairs(small: np.ndarray, groups: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield pairs of different groups that agree in all modalities; `small`: [modalities, N, P]."""
+    for start in range(0, len(groups), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        agree = np.triu(groups[rows, None] != groups[start:], 1)
+        for own in small:
+            agree &= own[rows] @ own[start:].T >= _NEAR_DUPLICATE
+        for i, j in zip(*np.nonzero(agree), strict=True):
+            yield int(start + i), int(start + j)

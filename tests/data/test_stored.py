@@ -1,0 +1,205 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import pixels
+from data.stored import (
+    ALPHA,
+    AS_STORED,
+    Reading,
+    find_limits,
+    load_image,
+    read_header,
+    read_values,
+    to_8_bit,
+)
+from tests.helpers.images import random_pixels
+
+
+def deep(seed, channels, size=(7, 5)):
+    return np.random.default_rng(seed).integers(0, 65536, (*size, channels), dtype=np.uint16)
+
+
+def encode_png(values):
+    """A 16-bit PNG of [H, W, 3 or 4] uint16, which Pillow does not write."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def encode_tiff(values, **options):
+    stream = io.BytesIO()
+    pytest.importorskip("tifffile").imwrite(stream, values, **options)
+    return stream.getvalue()
+
+
+def encode(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def values_of(content, reading=AS_STORED):
+    return read_values(io.BytesIO(content), "x", reading)
+
+
+def loaded(content, channels, reading):
+    return np.asarray(load_image(content, channels, "x", reading))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_both_bytes_of_deep_colours_are_read_from_png(channels):
+    values = deep(0, channels)
+    content = encode_png(values)
+    assert np.array_equal(values_of(content), values)
+    header = read_header(io.BytesIO(content), "x", AS_STORED)
+    assert (header.width, header.height, header.bits) == (5, 7, 16)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"byteorder": ">"}, {"compression": "zlib"}, {"planarconfig": "separate"}],
+)
+def test_deep_colours_are_read_from_tiff(options):
+    values = deep(1, 3)
+    stored = np.moveaxis(values, -1, 0) if "planarconfig" in options else values
+    content = encode_tiff(stored, photometric="rgb", **options)
+    assert np.array_equal(values_of(content), values)
+    assert read_header(io.BytesIO(content), "x", AS_STORED).bits == 16
+
+
+def test_deep_grey_and_floats_are_read():
+    grey = deep(2, 1)[..., 0]
+    assert np.array_equal(values_of(encode(Image.fromarray(grey)))[..., 0], grey)
+    floats = (grey / 65535).astype(np.float32)
+    content = encode(Image.fromarray(floats), "TIFF")
+    assert np.array_equal(values_of(content)[..., 0], floats)
+    expected = np.floor(floats.astype(np.float64) * 255 + 0.5)
+    assert np.array_equal(loaded(content, 1, Reading(limits=(0, 1))), expected)
+    with pytest.raises(ValueError, match="no stated range"):
+        load_image(content, 1, "x", AS_STORED)
+
+
+def test_twelve_bits_become_eight():
+    grey = (deep(3, 1)[..., 0] >> 4).astype(np.uint16)
+    image = loaded(encode(Image.fromarray(grey)), 1, Reading(limits=(0, 4095)))
+    assert np.array_equal(image, np.floor(grey * (255 / 4095) + 0.5))
+    colours = deep(3, 3) >> 4
+    image = loaded(encode_png(colours), 3, Reading(limits=(0, 4095)))
+    assert np.array_equal(image, np.floor(colours * (255 / 4095) + 0.5))
+
+
+def test_limits_leave_images_of_eight_bits_alone():
+    picture = Image.fromarray(random_pixels(0))
+    for content in (encode(picture), encode(picture, "JPEG")):
+        expected = np.asarray(pixels.load_image(content, 3))
+        assert np.array_equal(loaded(content, 3, Reading(limits=(0, 4095))), expected)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_float", "limits"),
+    [
+        (3, 200, False, (0, 255)),
+        (0, 256, False, (0, 1023)),
+        (816, 4080, False, (0, 4095)),
+        (0, 4096, False, (0, 16383)),
+        (0, 20000, False, (0, 65535)),
+        (0.2, 1.0, True, (0, 1)),
+        (0, 250.5, True, (0, 255)),
+        (0, 3000.0, True, (0, 4095)),
+    ],
+)
+def test_ranges_of_sensors(low, high, is_float, limits):
+    assert find_limits(low, high, is_float=is_float) == limits
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_float"),
+    [(-1, 5, False), (0, 70000, False), (0, 1.3, True), (-0.1, 0.5, True), (np.nan, 1, True)],
+)
+def test_open_ranges_are_refused(low, high, is_float):
+    with pytest.raises(ValueError, match=r"no range is known .* give --range"):
+        find_limits(low, high, is_float=is_float)
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match=r"a.tif: .*finite"):
+        to_8_bit(np.array([0.5, np.nan]), (0, 1), "a.tif")
+
+
+def test_bands_of_png_and_tiff():
+    rgba = np.dstack([random_pixels(0), random_pixels(1, channels=1)])
+    for content in (encode(Image.fromarray(rgba)), encode(Image.fromarray(rgba), "TIFF")):
+        assert np.array_equal(loaded(content, 3, Reading(bands=(1, 2, 3))), rgba[..., :3])
+        assert np.array_equal(loaded(content, 1, Reading(bands=(ALPHA,))), rgba[..., 3])
+        assert np.array_equal(loaded(content, 1, Reading(bands=(4,))), rgba[..., 3])
+    with pytest.raises(ValueError, match="has no band 5, but 4"):
+        load_image(content, 1, "x", Reading(bands=(5,)))
+    with pytest.raises(ValueError, match="has no alpha, but 3 bands"):
+        load_image(encode(Image.fromarray(rgba[..., :3])), 1, "x", Reading(bands=(ALPHA,)))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_six_bands_of_a_tiff(planar):
+    bands = deep(5, 6) >> 4
+    stored = bands if planar == "contig" else np.moveaxis(bands, -1, 0)
+    content = encode_tiff(stored, photometric="minisblack", planarconfig=planar)
+    reading = Reading(bands=(3, 2, 1), limits=(0, 4095))
+    header = read_header(io.BytesIO(content), "x", reading)
+    assert (header.width, header.height, header.bits) == (5, 7, 16)
+    assert np.array_equal(values_of(content, reading), bands[..., [2, 1, 0]])
+    assert np.array_equal(loaded(content, 3, reading), to_8_bit(bands[..., [2, 1, 0]], (0, 4095)))
+    with pytest.raises(ValueError, match="damaged or unusable"):
+        load_image(content[:-100], 3, "x", reading)
+
+
+def test_a_fourth_band_that_is_no_alpha():
+    bands = random_pixels(7)[:7, :5]
+    bands = np.dstack([bands, 255 - bands[..., 1]])
+    content = encode_tiff(bands, photometric="rgb", extrasamples=["unspecified"])
+    assert np.array_equal(loaded(content, 1, Reading(bands=(4,))), bands[..., 3])
+
+
+def test_pages_of_a_tiff():
+    first, second = random_pixels(0), random_pixels(1, channels=1)
+    pages = [Image.fromarray(second)]
+    content = encode(Image.fromarray(first), "TIFF", save_all=True, append_images=pages)
+    assert np.array_equal(loaded(content, 3, AS_STORED), first)
+    assert np.array_equal(loaded(content, 1, Reading(page=2)), second)
+    assert read_header(io.BytesIO(content), "x", AS_STORED).frames == 2
+    with pytest.raises(ValueError, match="has no page 3, but 2"):
+        load_image(content, 1, "x", Reading(page=3))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_can_be_replaced(orientation):
+    picture = random_pixels(5)[:8]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.Exif()
+    turned[0x0112] = orientation
+    expected = np.asarray(pixels.load_image(encode(Image.fromarray(picture), exif=turned), 3))
+    reading = Reading(orientation=orientation)
+    for kind in ("PNG", "TIFF"):
+        content = encode(Image.fromarray(picture), kind, exif=exif)
+        assert np.array_equal(loaded(content, 3, reading), expected)
+        header = read_header(io.BytesIO(content), "x", reading)
+        assert (header.height, header.width) == expected.shape[:2]
+        assert header.orientation == 6
+    # The same turns where tifffile reads the file.
+    content = encode_tiff(
+        np.moveaxis(picture, -1, 0),
+        photometric="rgb",
+        planarconfig="separate",
+        extratags=[(274, 3, 1, orientation, True)],
+    )
+    assert np.array_equal(values_of(content), expected)
