@@ -288,9 +288,9 @@ def _log_classes(collected: Sequence[AnnotatedImage], classes: ClassList) -> Non
         name = f"image {item.number}" if item.source is None else item.source.name
         present = [f"{classes.names[k]} {count[k] / count.sum():.1%}" for k in count.nonzero()[0]]
         if len(present) == 1:
-            _logger.warning("%s: the whole mask is one class: %s", name, present[0])
+            _logger.warning("Warning: %s: the whole mask is one class: %s", name, present[0])
         else:
             _logger.info("%s: %s", name, ", ".join(present))
     absent = [classes.names[k] for k in np.flatnonzero(np.sum(counts, axis=0) == 0)]
     if absent:
-        _logger.warning("no mask has the classes %s", shorten(absent))
+        _logger.warning("Warning: no mask has the classes %s", shorten(absent))

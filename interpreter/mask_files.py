@@ -207,7 +207,7 @@ def flatten_layers(
         region, pixels = _clipped(layer, size)
         is_opaque = pixels[..., 3] >= _OPAQUE
         if not is_opaque.any():
-            _logger.warning("%s: layer %r covers no pixel of the image", where, layer.name)
+            _logger.warning("Warning: %s: layer %r covers no pixel of the image", where, layer.name)
         if number is None:
             colours = pixels[..., :3][is_opaque]
             mask[region][is_opaque] = classes.classes_of_colours(
