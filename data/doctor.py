@@ -207,7 +207,7 @@ def check_contents(
     words: dict[int, str] = {}
     for i in np.argsort(-margin)[: int((margin > _MISMATCH_MARGIN).sum())]:
         pair, other = pairs[i], pairs[partners[i]]
-        words[pair] = f"shows the NIR of {names[other]}"
+        words[pair] = f"fits the NIR of {names[other]}"
         words.setdefault(other, f"its NIR is that of {names[pair]}")
     worst = list(words.items())
     warning = ""

@@ -149,15 +149,20 @@ def open_image(file: ImageFile, name: str | None = None, kind: str = "") -> Iter
         # The usual formats are tried first; some of the others have no mark that rules them out.
         others = sorted(set(_known_formats().values()) - _LAST_BYTES.keys())
         with Image.open(stream, formats=[kind] if kind else [*_LAST_BYTES, *others]) as image:
-            limit = Image.MAX_IMAGE_PIXELS  # decoding more could exhaust the memory
-            if limit is not None and image.width * image.height > limit:
-                raise ValueError(f"at most {limit} pixels are read, got a size of {image.size}")
+            check_area(image.width, image.height)
             yield image
     except UnidentifiedImageError as error:
         what = f"a {kind} image" if kind else "an image in a format that Pillow reads"
         raise ValueError(f"{name}: not {what}") from error
     except Exception as error:  # damaged bytes raise OSError, SyntaxError, struct.error, ...
         raise ValueError(f"{name}: damaged or unusable image: {error}") from error
+
+
+def check_area(width: int, height: int) -> None:
+    """Raise ValueError for an image whose decoding could exhaust the memory."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise ValueError(f"at most {limit} pixels are read, got a size of {(width, height)}")
 
 
 def read_header(file: ImageFile, name: str | None = None) -> ImageHeader:

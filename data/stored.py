@@ -23,6 +23,7 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits of sensors
 _LEAST_OF_FLOATS = 0.25  # of a depth's range; floats that use less may be anything
 _SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION = 277, 284  # tags of TIFF
 _INSTALL_HINT = "pip install -r requirements-extras.txt"
+_MOST_COLOURS = 4  # with alpha
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Pillow's unpackers of 16 bits keep the upper byte: these keep the other one.
 _LOWER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -72,6 +73,8 @@ def load_image(file: bytes | BinaryIO, channels: int, name: str, reading: Readin
         if reading.limits is None and values.dtype.kind == "f":
             raise ValueError(f"{name}: floating-point pixels have no stated range")
         values = to_8_bit(values, reading.limits or FULL_16_BIT, name)
+    if values.shape[2] > _MOST_COLOURS:
+        raise ValueError(f"{name}: has {values.shape[2]} bands, --rgb-bands says which to take")
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     return pixels.convert(image, channels)
 
@@ -177,7 +180,9 @@ def _open(file: BinaryIO, name: str, page: int) -> Iterator[Any]:
     try:
         with TiffFile(file) as tiff:
             _check_page(page, len(tiff.pages))
-            yield tiff.pages[page - 1]
+            opened = tiff.pages[page - 1]
+            pixels.check_area(opened.imagewidth, opened.imagelength)
+            yield opened
     except Exception as error:  # damaged bytes raise struct.error, KeyError, ...
         raise ValueError(f"{name}: damaged or unusable image: {error}") from error
 

@@ -160,6 +160,15 @@ def test_six_bands_of_a_tiff(planar):
     assert np.array_equal(loaded(content, 3, reading), to_8_bit(bands[..., [2, 1, 0]], (0, 4095)))
     with pytest.raises(ValueError, match="damaged or unusable"):
         load_image(content[:-100], 3, "x", reading)
+    with pytest.raises(ValueError, match="has 6 bands, --rgb-bands says which"):
+        load_image(content, 3, "x", Reading(limits=(0, 4095)))
+
+
+def test_huge_tiffs_are_refused(monkeypatch):
+    content = encode_tiff(deep(5, 6), photometric="minisblack", planarconfig="contig")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 34)
+    with pytest.raises(ValueError, match="at most 34 pixels are read"):
+        read_header(io.BytesIO(content), "x", AS_STORED)
 
 
 def test_a_fourth_band_that_is_no_alpha():
