@@ -3,27 +3,34 @@
 import pytest
 import torch
 
+from data.modalities import JOINT
 from networks.options import HalfPrecision
-from tests.helpers.configs import small_training_config
+from tests.helpers.configs import small_loss_config, small_training_config
 from tests.helpers.networks import small_discriminator_config, small_generator_config
 from tests.helpers.pretend_gpu import CUDA, pretend_gpu
 from torch_utils.ops import backends
 from training.ada import AdaConfig
 from training.augmentation.config import AUGPIPES
+from training.config import MISMATCH
 from training.options import AdaMode
 from training.state import TrainingState
 from training.step import Iteration
 
 
-def build_iteration(device, **changes):
-    """All phases, all augmentations, two 16-bit blocks."""
+def build_iteration(device, *, joint=False, **changes):
+    """All phases, all augmentations, two 16-bit blocks; `joint` adds a discriminator of pairs."""
     common = {"num_fp16_res": 2, "conv_clamp": 256.0, "c_dim": 3, **changes.pop("networks", {})}
+    channels = {"rgb": 3, "nir": 1} | ({JOINT: 4} if joint else {})
+    weights = dict.fromkeys(channels, 1.0)
     config = small_training_config(
         generator=small_generator_config(**common),
         discriminators={
-            "rgb": small_discriminator_config(**common),
-            "nir": small_discriminator_config(channels=1, **common),
+            name: small_discriminator_config(channels=count, **common)
+            for name, count in channels.items()
         },
+        loss=small_loss_config(
+            weights=weights | ({MISMATCH: 0.3} if joint else {}), gammas=weights
+        ),
         augment=AUGPIPES["bgcfnc"],
         ada=AdaConfig(mode=AdaMode.ADAPTIVE, p=0.8, interval=2),
         batch=2,
@@ -43,10 +50,13 @@ def random_batch():
     return {**images, "label": torch.randn([2, 3], generator=random)}
 
 
-@pytest.mark.parametrize(("nhwc", "half"), [(False, "float16"), (True, "bfloat16")])
-def test_an_iteration_keeps_the_gpu_busy(nhwc, half, monkeypatch):
+@pytest.mark.parametrize(
+    ("nhwc", "half", "joint"), [(False, "float16", True), (True, "bfloat16", False)]
+)
+def test_an_iteration_keeps_the_gpu_busy(nhwc, half, joint, monkeypatch):
     with pretend_gpu(monkeypatch) as record, backends.using("plain"):
-        iteration = build_iteration(CUDA, nhwc=nhwc, networks={"half_dtype": HalfPrecision(half)})
+        networks = {"half_dtype": HalfPrecision(half)}
+        iteration = build_iteration(CUDA, joint=joint, nhwc=nhwc, networks=networks)
         record.clear()
         iteration.run(random_batch())
         assert record.waits == {}
