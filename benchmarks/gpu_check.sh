@@ -46,7 +46,7 @@ part() {
     {
         echo "## $name (exit code $code, $((SECONDS - began)) s)"
         echo
-        grep -E '^(\||first run|kimg|FAILED|ERROR|[0-9]+ (passed|failed))' "$out/$name.log"
+        grep -E "^(\\{'device|\\||first run|kimg|FAILED|ERROR|[0-9]+ (passed|failed|skipped))" "$out/$name.log"
         echo
     } >>"$out/summary.md"
     pack
