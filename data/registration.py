@@ -51,7 +51,7 @@ def displacement(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     peak = np.unravel_index(int(np.argmax(surface)), surface.shape)
     whole = [int(p) - n if p > n // 2 else int(p) for p, n in zip(peak, first.shape, strict=True)]
     # The windows of two displaced images weigh other content: look again at what both show.
-    down, right = _refine(_phases(*_overlap(first, second, whole)))
+    down, right = _refine(_phases(*overlap(first, second, whole)))
     return whole[0] + down, whole[1] + right
 
 
@@ -70,6 +70,17 @@ def common_box(size: tuple[int, int], shift: tuple[float, float]) -> tuple[int, 
         for n, s in zip(size, reversed(shift), strict=True)
     ]
     return box[0][0], box[1][0], box[0][1], box[1][1]
+
+
+def overlap(
+    first: np.ndarray, second: np.ndarray, shift: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the parts of two images that show the same, up to less than a pixel."""
+    places = [
+        (slice(max(-s, 0), n - max(s, 0)), slice(max(s, 0), n - max(-s, 0)))
+        for s, n in zip(shift, first.shape, strict=True)
+    ]
+    return first[places[0][0], places[1][0]], second[places[0][1], places[1][1]]
 
 
 def edge_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -101,17 +112,6 @@ def _phases(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     if size.max() <= _SMALLEST_SIGNAL:
         return np.ones_like(product)  # nothing to see: no displacement
     return product / np.maximum(size, 1e-9 * size.max()) * _low_pass(first.shape)
-
-
-def _overlap(
-    first: np.ndarray, second: np.ndarray, shift: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the parts of two images that show the same, up to less than a pixel."""
-    places = [
-        (slice(max(-s, 0), n - max(s, 0)), slice(max(s, 0), n - max(-s, 0)))
-        for s, n in zip(shift, first.shape, strict=True)
-    ]
-    return first[places[0][0], places[1][0]], second[places[0][1], places[1][1]]
 
 
 def _refine(phases: np.ndarray) -> tuple[float, float]:

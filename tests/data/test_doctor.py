@@ -58,6 +58,10 @@ def scatter_nir(pairs):
     }
 
 
+def mirror_nir(pairs):
+    return {stem: (rgb, nir[::-1]) for stem, (rgb, nir) in pairs.items()}
+
+
 def permute_nir(pairs):
     own = list(pairs.values())
     return {stem: (own[i][0], own[i - SAMPLES][1]) for i, stem in enumerate(pairs)}
@@ -122,8 +126,9 @@ def test_an_undamaged_set_is_clean(tmp_path, side):
     [
         (swap_folders, {"colours"}, "folders look swapped"),
         (shift_nir, {"registration"}, "right; `import --register` corrects that"),
+        (mirror_nir, {"registration"}, "do not lie on each other"),
         (scatter_nir, {"contents", "registration"}, "do not lie on each other"),
-        (permute_nir, {"contents", "registration"}, "wrongly matched: over 10 pairs"),
+        (permute_nir, {"contents"}, "wrongly matched: over 10 pairs"),
         (exchange_two, {"contents"}, "2 of 10 pairs may be wrongly matched"),
         (colour_nir, {"colours"}, "1 of 10 NIR files have colours, of which luma is taken: 01_0"),
         (grey_rgb, {"colours"}, "1 of 10 RGB files are grey: 02_1"),
