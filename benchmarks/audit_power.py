@@ -17,6 +17,7 @@ if not __package__:  # started as a file: the packages lie beside this folder
 
 from benchmarks import common
 from biometrics.embedding import Embedder, load_embedder
+from data.modalities import MODALITIES
 from data.sample_index import SampleIndex
 from data.samples import open_samples
 from dnnlib import cli
@@ -33,9 +34,10 @@ Example:
 
 \b
 The identities of --data, of whom the recogniser must have learnt none, are divided at random into
-"training", "held-out" and "samples". None of the latter is a copy: every alarm is false. Then some
-samples are replaced by training images, as they are or after JPEG compression, which the evaluation
-must name. A share has its 95 % interval over divisions (Wilson)."""
+"training", "held-out" and "samples", for which images of a generator can stand (--samples) that has
+seen none of them. None of the samples is a copy: every alarm is false. Then some are replaced by
+training images, as they are or after JPEG compression, which the evaluation must name. A share has
+its 95 % interval over divisions (Wilson)."""
 
 # Share of the samples that are replaced, at least one where it is not 0; whether by JPEG images.
 CASES = {
@@ -57,9 +59,11 @@ def compress(image: np.ndarray) -> np.ndarray:
     return decoded.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
 
 
-def embed(samples: SampleIndex, embedder: Embedder, *, compressed: bool) -> np.ndarray:
-    """Return the embeddings of the RGB images: [N, E] float32."""
-    images = (samples.image("rgb", index) for index in range(len(samples)))
+def embed(
+    samples: SampleIndex, embedder: Embedder, modality: str, *, compressed: bool = False
+) -> np.ndarray:
+    """Return the embeddings of images of one modality: [N, E] float32."""
+    images = (samples.image(modality, index) for index in range(len(samples)))
     changed = map(compress, images) if compressed else images
     return embedder.embed(map(torch.from_numpy, changed)).numpy()
 
@@ -71,10 +75,18 @@ class Pool:
         names: identity of each image.
         vectors: [N, E] of the images as they are.
         compressed: [N, E] of the images after JPEG.
+        generated: samples that none of the identities had a part in; None takes identities.
     """
 
-    def __init__(self, names: np.ndarray, vectors: np.ndarray, compressed: np.ndarray) -> None:
+    def __init__(
+        self,
+        names: np.ndarray,
+        vectors: np.ndarray,
+        compressed: np.ndarray,
+        generated: Group | None = None,
+    ) -> None:
         self.names, self.vectors, self.compressed = names, vectors, compressed
+        self.generated = generated
 
     def try_once(
         self, seed: int, shares: tuple[float, float], copies: float, *, compressed: bool
@@ -92,19 +104,20 @@ class Pool:
         order = rng.permutation(np.unique(self.names))
         ends = np.cumsum([round(share * len(order)) for share in shares])
         groups = [np.flatnonzero(np.isin(self.names, part)) for part in np.split(order, ends)]
-        training, _, samples = groups
-        count = math.ceil(copies * len(samples))
-        planted = rng.choice(len(samples), count, replace=False)
-        vectors = self.vectors[samples].copy()
-        source = self.compressed if compressed else self.vectors
-        vectors[planted] = source[rng.choice(training, count, replace=False)]
-        known, strangers, generated = (
+        known, strangers, others = (
             Group(vectors=self.vectors[rows], identities=self.names[rows].tolist())
             for rows in groups
         )
-        score = score_privacy(replace(generated, vectors=vectors), known, strangers, {})
-        excess, test, auc = score.statistics["mean"].excess, score.copy_test, score.membership_auc
-        for measured in (excess, test, auc):
+        samples = self.generated or others
+        count = math.ceil(copies * len(samples.vectors))
+        planted = rng.choice(len(samples.vectors), count, replace=False)
+        vectors = samples.vectors.copy()
+        source = self.compressed if compressed else self.vectors
+        vectors[planted] = source[rng.choice(groups[0], count, replace=False)]
+        score = score_privacy(replace(samples, vectors=vectors), known, strangers, {})
+        excess, test = score.statistics["mean"].excess, score.copy_test
+        nearer, auc = score.nearer_training, score.membership_auc
+        for measured in (excess, test, nearer, auc):
             assert measured is not None, "there are held-out identities"
         named = set(score.copies.rows)
         return {
@@ -112,6 +125,7 @@ class Pool:
             "others named": bool(named - set(planted.tolist())),
             "excess above 0": (excess.low or 0) > 0,
             "C_T below -3": test.c_t < -3,
+            "nearer above 0.5": (nearer.low or 0) > 0.5,
             "AUC above 0.5": (auc.low or 0) > 0.5,
         }
 
@@ -135,6 +149,9 @@ def measure(pool: Pool, divisions: int, shares: tuple[float, float]) -> list[dic
               help="Images of identities that the recogniser has not learnt.")  # fmt: skip
 @click.option("--rec-model", type=click.Path(path_type=Path), required=True, metavar="FILE",
               help="The recogniser that audits.")  # fmt: skip
+@click.option("--samples", type=click.Path(path_type=Path), metavar="DIR",
+              help="Generated images that stand for samples; else some identities do.")  # fmt: skip
+@click.option("--modality", default="rgb", type=click.Choice([m.name for m in MODALITIES]))
 @click.option("--divisions", default=200, help="Random divisions of the identities.")
 @click.option("--training", default=0.7, help="Share of identities that stand for training ones.")
 @click.option("--heldout", default=0.2, help="Share of identities that are held out.")
@@ -143,6 +160,8 @@ def measure(pool: Pool, divisions: int, shares: tuple[float, float]) -> list[dic
 def main(
     data: Path,
     rec_model: Path,
+    samples: Path | None,
+    modality: str,
     divisions: int,
     training: float,
     heldout: float,
@@ -153,15 +172,20 @@ def main(
     with cli.friendly_errors():
         if training + heldout >= 1:
             raise ValueError(f"--training and --heldout must leave some, got {training}, {heldout}")
-        samples = open_samples(data)
+        real = open_samples(data)
         embedder = load_embedder(rec_model, device=resolve_device(device))
-        found = [embed(samples, embedder, compressed=flag) for flag in (False, True)]
-        pool = Pool(np.asarray(samples.identities), *found)
+        found = [embed(real, embedder, modality, compressed=flag) for flag in (False, True)]
+        generated = None
+        if samples is not None:
+            drawn = open_samples(samples)
+            vectors = embed(drawn, embedder, modality)
+            generated = Group(vectors=vectors, identities=drawn.identities)
+        pool = Pool(np.asarray(real.identities), *found, generated)
         rows = measure(pool, divisions, (training, heldout))
     content = {
         "machine": common.describe_machine(torch.device(device)),
-        "identities": samples.num_identities,
-        "images": len(samples),
+        "identities": real.num_identities,
+        "images": len(real),
         "divisions": divisions,
         "shares": [training, heldout],
         "rows": rows,

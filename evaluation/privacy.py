@@ -13,6 +13,7 @@ from evaluation.options import PrivacyOptions
 from evaluation.pictures import neighbour_panels
 from evaluation.report import Block, Cell, Chart, Headline, Panels, Section, Table, Text
 from evaluation.topic import ReportJob, Topic, describe_sets, open_sets
+from metrics.estimates import Estimate
 from metrics.privacy import ALARM_RATE, Group, PrivacyScore, check_strangers, score_privacy
 from torch_utils.devices import resolve_repeatable
 
@@ -114,7 +115,7 @@ class PrivacyTopic(Topic):
             key=self.key,
             title=self.title,
             lead="Do samples show training identities. The nearest of many images is always "
-            "somewhat similar; the leak is what exceeds real identities that were held out.",
+            "somewhat similar, so real identities that were held out stand beside.",
             blocks=(*blocks, *panels),
             alarm=verdict if copies else "",
             data={
@@ -180,38 +181,44 @@ def privacy_verdict(
         lines = [f"Copies of training images: {len(named)} samples, which are named below."]
     else:
         lines = ["No sample is named as a copy of a training image."]
-    near = [
-        name
-        for name, score in scores.items()
-        if (excess := score.statistics["mean"].excess) is not None and (excess.low or 0) > 0
-    ]
-    members = [
-        f"{name} (AUC {found.value:.2f} [{found.low:.2f}, {found.high:.2f}])"
-        for name, score in scores.items()
-        if (found := score.membership_auc) and found.high is not None and (found.low or 0) > 0.5
-    ]
+    near = _above_chance({name: score.nearer_training for name, score in scores.items()})
+    members = _above_chance({name: score.membership_auc for name, score in scores.items()})
     if not has_heldout:
         lines.append(
             "Whether samples are nearer to training identities than strangers are was not measured:"
             " that needs --heldout."
         )
-    elif near:
+    elif not near and not members:
         lines.append(
-            "On average, samples are nearer to training identities than identities that were never"
-            f" seen, by {', '.join(near)}."
+            "There is no sign that samples are nearer to training identities than to as many"
+            " identities that were never seen; this shows no leak, and cannot show that there is"
+            " none."
         )
-    elif not members:
+    if near:
         lines.append(
-            "On average, no sign that samples are nearer to training identities than identities"
-            " that were never seen; this shows no leak, and cannot show that there is none."
+            "More samples are nearer to training identities than to as many identities that were"
+            f" never seen, by {', '.join(near)}: a sign of memory."
         )
     if members:
         lines.append(
             "Training images are nearer to samples than held-out images are, by "
-            f"{', '.join(members)}: a sign of memory. 0.5 is chance; without a leak one test in "
-            f"forty is as far above it, and {len(scores)} were made."
+            f"{', '.join(members)}: a sign of memory."
+        )
+    if near or members:
+        lines.append(
+            "0.5 is chance; without a leak one test in forty is as far above it, and "
+            f"{2 * len(scores)} were made."
         )
     return "\n".join(lines)
+
+
+def _above_chance(found: Mapping[str, Estimate | None]) -> list[str]:
+    """Return the names and numbers of those that are above 0.5 by their intervals."""
+    return [
+        f"{name} ({entry.value:.2f} [{entry.low:.2f}, {entry.high:.2f}])"
+        for name, entry in found.items()
+        if entry and entry.high is not None and (entry.low or 0) > 0.5
+    ]
 
 
 def _copies(copies: Copies, scores: Mapping[str, PrivacyScore]) -> Table:
@@ -232,15 +239,15 @@ def _copies(copies: Copies, scores: Mapping[str, PrivacyScore]) -> Table:
 
 
 def _headlines(name: str, score: PrivacyScore) -> list[Headline]:
-    found = []
-    excess = score.statistics["mean"].excess
-    if excess is not None:
-        label = f"Excess similarity to training identities ({name})"
-        found.append(Headline(label=label, value=excess, meaning="privacy; at most 0 is best"))
-    if score.membership_auc is not None:
-        label, meaning = f"Membership inference AUC ({name})", "privacy; 0.5 is best"
-        found.append(Headline(label=label, value=score.membership_auc, meaning=meaning))
-    return found
+    values = {
+        "Samples nearer to training than to held-out identities": score.nearer_training,
+        "Membership inference AUC": score.membership_auc,
+    }
+    return [
+        Headline(label=f"{label} ({name})", value=value, meaning="privacy; 0.5 is best")
+        for label, value in values.items()
+        if value is not None
+    ]
 
 
 def _nearest(name: str, score: PrivacyScore) -> Table:
@@ -254,10 +261,12 @@ def _nearest(name: str, score: PrivacyScore) -> Table:
     rows.append(("Highest", *shown))
     return Table(
         caption=f"Cosine to the nearest training image, by {name}",
-        columns=("Statistic", "Samples", "Held-out identities", "Excess (the leak)"),
+        columns=("Statistic", "Samples", "Held-out identities", "Excess"),
         rows=tuple(rows),
-        note="Intervals are 95 %, from resampling identities; n counts images. An excess whose "
-        "interval lies above 0 speaks for a leak; one interval in twenty does so by chance.",
+        note="Intervals are 95 %, from resampling identities; n counts images. An excess speaks "
+        "for a leak only where samples are as sharp and as varied as held-out images: blurred or "
+        "typical ones are nearer to everybody. The share of samples nearer to training than to "
+        "held-out identities, below, does not depend on that.",
     )
 
 
@@ -287,6 +296,9 @@ def _tests(name: str, score: PrivacyScore) -> Table:
     if score.authentic_identity:
         reading = "share not nearer than another training identity is"
         rows.append(("AuthPct, by identities", *vars(score.authentic_identity).values(), reading))
+    if score.nearer_training:
+        label, reading = "Share nearer to training than to held-out identities", "0.5: no memory"
+        rows.append((label, score.nearer_training, None, None, reading))
     if score.membership_auc:
         reading = "0.5: members cannot be distinguished"
         rows.append(("Membership inference AUC", score.membership_auc, None, None, reading))
@@ -295,8 +307,10 @@ def _tests(name: str, score: PrivacyScore) -> Table:
         columns=("Test", "Samples", "Held-out identities", "Excess", "Reading"),
         rows=tuple(rows),
         note="Intervals, and the deviation in C_T, are over identities. AuthPct below that of "
-        "held-out identities speaks for copies. A recogniser trained on the training identities "
-        "may recognise members for reasons of its own: use one that was not.",
+        "held-out identities speaks for copies. C_T and AuthPct compare samples with held-out "
+        "images, so that blurred samples can look like copies; the share, over as many identities "
+        "of each side, and membership inference cannot be misled so. A recogniser trained on the "
+        "training identities may recognise members for reasons of its own: use one that was not.",
     )
 
 
@@ -319,7 +333,15 @@ def _chart(name: str, score: PrivacyScore) -> Chart:
 
 def _data(score: PrivacyScore) -> dict[str, object]:
     """Return what goes into the JSON: everything but the values of single images."""
-    kept = ("statistics", "above", "copy_test", "authentic", "authentic_identity", "membership_auc")
+    kept = (
+        "statistics",
+        "above",
+        "copy_test",
+        "authentic",
+        "authentic_identity",
+        "nearer_training",
+        "membership_auc",
+    )
     highest, baseline = score.maximum
     return {
         **{name: getattr(score, name) for name in kept},

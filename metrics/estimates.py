@@ -11,7 +11,7 @@ from scipy import stats
 LEVEL = 0.95
 REPLICATES = 200
 _MIN_REPLICATES = 20
-_Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
+Z95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 _MIN_GROUPS = 4  # of half-samples
 _DEGREES = 9  # of freedom, of the ten groups that half-samples are made of
 
@@ -54,9 +54,9 @@ def wilson(hits: float, n: int) -> Estimate:
     if n < 1 or not 0 <= hits <= n:
         raise ValueError(f"a share needs 0 <= hits <= n and n >= 1, got {hits} of {n}")
     share = hits / n
-    centre = share + _Z95**2 / (2 * n)
-    spread = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
-    scale = 1 + _Z95**2 / n
+    centre = share + Z95**2 / (2 * n)
+    spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    scale = 1 + Z95**2 / n
     low = (centre - spread) / scale if hits else 0.0
     high = (centre + spread) / scale if hits < n else 1.0
     return Estimate(value=share, low=low, high=high, n=n)

@@ -1,9 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from metrics.nearest import References
-from metrics.privacy import Group, copy_test, find_copies, membership_auc, score_privacy
+from metrics.privacy import (
+    Group,
+    copy_test,
+    find_copies,
+    membership_auc,
+    nearer_training,
+    score_privacy,
+)
 
 WIDTH = 12
 
@@ -39,11 +48,55 @@ def test_strangers_are_no_leak():
         for estimate, truth in (
             (score.statistics["mean"].excess, 0),
             (score.copy_test.chance, 0.5),
+            (score.nearer_training, 0.5),
             (score.membership_auc, 0.5),
         ):
             covered.append(estimate.low <= truth <= estimate.high)
-    assert len(covered) == 45
-    assert sum(covered) >= 38
+    assert len(covered) == 60
+    assert sum(covered) >= 51
+
+
+def test_blurred_samples_are_no_leak_where_galleries_are_compared():
+    """Samples drawn to the middle are nearer to everybody, members or not."""
+    false = {"excess": 0, "nearer": 0}
+    for seed in range(200, 220):
+        training, heldout, strangers = (
+            make_group(30, k, seed=10 * seed + k, prefix=str(k)) for k in (1, 3, 2)
+        )
+        vectors = strangers.vectors + 1.5 * np.sign(np.arange(WIDTH) % 2 - 0.5).astype(np.float32)
+        real = [replace(g, vectors=g.vectors + vectors.mean(axis=0)) for g in (training, heldout)]
+        score = score_privacy(
+            replace(strangers, vectors=0.2 * vectors + vectors.mean(0)), *real, {}
+        )
+        false["excess"] += score.statistics["mean"].excess.low > 0
+        false["nearer"] += score.nearer_training.low > 0.5
+    assert false["excess"] > 15
+    assert false["nearer"] <= 3
+
+
+def nearest_share(samples, training, heldout):
+    units = [g.vectors / np.linalg.norm(g.vectors, axis=1)[:, None] for g in (training, heldout)]
+    known, others = ((samples.vectors @ unit.T).max(axis=1) for unit in units)
+    return float(np.mean(known > others))
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_share_nearer_to_training_of_equal_galleries(noise):
+    samples = copies(noise)
+    expected = nearest_share(samples, TRAINING, HELDOUT)
+    assert nearer_training(samples, TRAINING, HELDOUT).value == pytest.approx(expected)
+
+
+def test_share_nearer_to_training_takes_as_many_images_of_each_side():
+    twice = Group(
+        vectors=np.concatenate([TRAINING.vectors, *[HELDOUT.vectors] * 3]),
+        identities=[*TRAINING.identities, *(f"{k}{n}" for k in "xyz" for n in HELDOUT.identities)],
+    )
+    many = make_group(300, 4, seed=5, prefix="m")
+    for other in (twice, many):
+        score = nearer_training(STRANGERS, TRAINING, other)
+        assert score.clusters <= 40
+        assert abs(score.value - 0.5) < 0.25
 
 
 def test_copies_are_a_leak():
@@ -52,6 +105,7 @@ def test_copies_are_a_leak():
     assert score.copy_test.c_t < -8
     assert score.copy_test.chance.low > 0.95
     assert score.membership_auc.low > 0.75
+    assert score.nearer_training.low > 0.75
     assert score.authentic.samples.value < 0.1
     assert score.authentic.heldout.value > 0.3
     assert score.authentic.excess.high < 0
@@ -68,6 +122,7 @@ def test_without_heldout_people_nothing_is_called_a_leak():
     score = score_privacy(copies(), TRAINING, None, LEVELS)
     assert score.copy_test is None
     assert score.copies.threshold == 0.9995
+    assert score.nearer_training is None
     assert score.membership_auc is None
     assert score.statistics["mean"].excess is None
     assert score.above[0].heldout is None
