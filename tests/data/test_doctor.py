@@ -210,3 +210,16 @@ def test_pairing_score_is_what_a_loop_gives():
     expected = (own.mean(), others.mean(), error)
     assert doctor.pairing_score(edges) == pytest.approx(expected)
     assert doctor.pairing_score(np.ones((3, 2, 4))) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_large_clean_sets_have_no_wrong_pair(is_swapped):
+    """Among a million pairs of pairs some fit by chance."""
+    rng = np.random.default_rng(0)
+    rgb, noise = rng.standard_normal((2, 1000, 40))
+    nir = 0.5 * rgb + 0.75**0.5 * noise
+    if is_swapped:
+        nir[:2] = rgb[1::-1]
+    edges, names = np.stack([rgb, nir], axis=1), [str(i) for i in range(1000)]
+    found = doctor.check_contents(edges, None, range(1000), names)
+    assert {pair for pair, _ in found.worst} == ({0, 1} if is_swapped else set())
