@@ -12,7 +12,7 @@ import numpy as np
 
 from data import doctor, labels, pixels, stored
 from data.info import SPLITS
-from data.modalities import MIN_RESOLUTION, MODALITIES, RGB, is_resolution
+from data.modalities import MIN_RESOLUTION, MODALITIES, NIR, RGB, is_resolution
 from data.numbers import DEFAULT_FEATURE_SCALE
 from data.pairs import (
     Layout,
@@ -247,7 +247,7 @@ class View:
         used: largest stored value as a part of the range, of images with more than 8 bits.
         alpha: share of partly transparent pixels, of images with alpha over black.
         damage: what is wrong with files.
-        edges: [2, P] where pairs are compared.
+        edges: [2, P] of RGB and NIR, where pairs are compared.
         shift: see doctor.measure_shift.
     """
 
@@ -285,8 +285,9 @@ def view_pair(
     if not view.damage:
         view.looks = {name: doctor.look_at(image) for name, image in images.items()}
         if is_compared:
-            view.edges = np.stack([doctor.measure_edges(image) for image in images.values()])
-            view.shift = doctor.measure_shift(*images.values())
+            compared = [images[RGB.name], images[NIR.name]]
+            view.edges = np.stack([doctor.measure_edges(image) for image in compared])
+            view.shift = doctor.measure_shift(*compared)
     return view
 
 
