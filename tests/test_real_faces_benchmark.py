@@ -32,7 +32,7 @@ def test_absent_packages_are_named(monkeypatch):
 @pytest.fixture(scope="module")
 def photographs():
     pixels = np.zeros((1, 112, 92), np.uint8)
-    names = [f"s{person}_{number}" for person in range(1, 41) for number in range(1, 11)]
+    names = [f"s{subject}_{number}" for subject in range(1, 41) for number in range(1, 11)]
     return real_faces.Photographs(dict.fromkeys(names, pixels))
 
 

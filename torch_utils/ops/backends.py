@@ -106,11 +106,11 @@ def no_weight_gradients() -> Iterator[None]:
     forward pass belongs into the block, too: there, convolutions on CUDA become those whose second
     derivatives are again convolutions with small kernels.
     """
-    _PROCESS.has_weight_gradients = False
+    before, _PROCESS.has_weight_gradients = _PROCESS.has_weight_gradients, False
     try:
         yield
     finally:
-        _PROCESS.has_weight_gradients = True
+        _PROCESS.has_weight_gradients = before
 
 
 def has_weight_gradients() -> bool:
