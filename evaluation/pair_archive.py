@@ -25,6 +25,7 @@ from metrics.folds import FOLDS
 from torch_utils.devices import resolve_device
 
 _POOL = 2000  # images of a fold that pairs are chosen from, at least, where there are so many
+_MOST = _POOL // 4  # of one identity: others are left to compare it with
 _PROTOCOL = 4
 _logger = logging.getLogger(__name__)
 
@@ -163,8 +164,13 @@ def _pairs_of(
     numbers: np.ndarray, chosen: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[Pairs, Pairs]:
     """Return at most `count` random pairs of each kind among some identities' images."""
-    sizes = np.cumsum(np.bincount(numbers, minlength=int(numbers.max()) + 1)[chosen])
-    pool = np.flatnonzero(np.isin(numbers, chosen[: np.searchsorted(sizes, _POOL) + 1]))
+    counts = np.bincount(numbers, minlength=int(numbers.max()) + 1)
+    sizes = np.cumsum(counts[chosen].clip(max=_MOST))
+    taken = chosen[: np.searchsorted(sizes, _POOL) + 1]
+    pool = np.flatnonzero(np.isin(numbers, taken))
+    for identity in taken[counts[taken] > _MOST]:
+        own = pool[numbers[pool] == identity]
+        pool = np.setdiff1d(pool, rng.permutation(own)[_MOST:], assume_unique=True)
     first, second = np.triu_indices(len(pool), 1)
     is_mated = numbers[pool[first]] == numbers[pool[second]]
     found = []

@@ -33,6 +33,11 @@ def test_no_identity_is_in_two_folds():
     assert folds == choose_pairs(identities, 60, seed=0) != choose_pairs(identities, 60, seed=1)
 
 
+def test_identities_of_many_images():
+    folds = choose_pairs([str(p) for p in range(20) for _ in range(2000)], 60, seed=0)
+    assert [(len(a), len(b)) for a, b in folds] == [(3, 3)] * 10
+
+
 @pytest.mark.parametrize("identities", [["a", "b"] * 9, list("abcdefghijklmnopqrstuvwxyz")])
 def test_too_few_identities_or_images(identities):
     with pytest.raises(ValueError, match="ten? folds|10 folds.*two identities each"):
