@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dnnlib.options import Device, Options, device_option, option, outdir_option, seed_option
+from dnnlib.options import (
+    Device,
+    Options,
+    device_option,
+    fresh_option,
+    option,
+    outdir_option,
+    seed_option,
+)
 from evaluation.names import Metric, parse_metrics
 
 _METRICS = (
@@ -211,6 +219,7 @@ class PairArchiveOptions(Options):
     size: int = option(112, ge=16, metavar="PIXELS", help="Width and height of the images.")
     seed: int = seed_option(ge=0, help="Random seed of the choice of pairs.")
     device: Device = device_option(help="Device of the face detector.")
+    fresh: bool = fresh_option("Replace a .bin and a list that are there.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

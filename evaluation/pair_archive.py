@@ -128,6 +128,8 @@ def prepare(options: PairArchiveOptions) -> PairArchiveJob:
     """
     for path in (options.out, _list_of(options.out)):
         check_place(path)
+        if path.exists() and not options.fresh:
+            raise ValueError(f"--out {options.out}: {path} is there; --fresh replaces it")
     samples = open_samples(options.data)
     if options.modality not in samples.modalities:
         raise ValueError(f"--data {options.data}: has no {options.modality} images")

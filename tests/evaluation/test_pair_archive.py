@@ -73,7 +73,14 @@ class TestFile:
                 expected = np.asarray(shown.resize((32, 32), Image.Resampling.LANCZOS))
                 assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))), expected)
         before = out.read_bytes()
-        assert self.run(folder, f"--modality={modality}").read_bytes() == before
+        assert self.run(folder, f"--modality={modality}", "--fresh").read_bytes() == before
+
+    @pytest.mark.parametrize("name", ["own.bin", "own.csv"])
+    def test_files_that_are_there_are_kept(self, folder, name):
+        (folder.parent / name).write_text("mine")
+        self.run(folder, code=2)
+        assert [path.name for path in folder.parent.iterdir() if path.is_file()] == [name]
+        assert (folder.parent / name).read_text() == "mine"
 
     def test_damaged_images_are_left_out(self, folder):
         truncate(folder / "VIS" / "3_1.png")
