@@ -24,6 +24,8 @@ _REFUSED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "IPTC", "MPEG", "WM
 _MODES = {1: "L", 3: "RGB"}
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 ORIENTATION_TAG = 0x0112
+SAMPLES_PER_PIXEL = 277  # tag of TIFF, as these
+_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION = 258, 284
 SIDEWAYS = (5, 6, 7, 8)
 _DEEP_COLOUR = re.compile("RGBA?;16[BLN]")
 _MAX_16_BIT = 65535
@@ -247,6 +249,23 @@ def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader
 def has_deep_colour(image: Image.Image) -> bool:
     """Return whether an image has 16-bit colours, of which Pillow decodes the upper byte."""
     return _DEEP_COLOUR.fullmatch(raw_mode(image)) is not None
+
+
+def has_deep_samples(image: Image.Image) -> bool:
+    """Return whether an opened TIFF stores more than 8 bits a number."""
+    return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) > 8
+
+
+def has_deep_planes(image: Image.Image) -> bool:
+    """Return whether an opened image is a TIFF of 16-bit colours, each stored apart.
+
+    Pillow takes their bytes for pixels of 8 bits.
+    """
+    if image.format != "TIFF":
+        return False
+    is_planar = image.tag_v2.get(_PLANAR_CONFIGURATION, 1) == 2
+    is_planar &= image.tag_v2.get(SAMPLES_PER_PIXEL, 1) > 1
+    return is_planar and has_deep_samples(image)
 
 
 def raw_mode(image: Image.Image) -> str:

@@ -21,9 +21,9 @@ Limits = tuple[float, float]
 FULL_16_BIT = (0.0, 65535.0)
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of sensors
 _LEAST_OF_FLOATS = 0.25  # of a depth's range; floats that use less may be anything
-_SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION = 277, 284  # tags of TIFF
+_EXTRA_SAMPLES = 338  # tag of TIFF
+_NO_ALPHA, _ASSOCIATED_ALPHA = 0, 1  # its values; the colours are multiplied by the latter
 _INSTALL_HINT = "pip install -r requirements-extras.txt"
-_MOST_COLOURS = 4  # with alpha
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Pillow's unpackers of 16 bits keep the upper byte: these keep the other one.
 _LOWER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -73,8 +73,6 @@ def load_image(file: bytes | BinaryIO, channels: int, name: str, reading: Readin
         if reading.limits is None and values.dtype.kind == "f":
             raise ValueError(f"{name}: floating-point pixels have no stated range")
         values = to_8_bit(values, reading.limits or FULL_16_BIT, name)
-    if values.shape[2] > _MOST_COLOURS:
-        raise ValueError(f"{name}: has {values.shape[2]} bands, --rgb-bands says which to take")
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     return pixels.convert(image, channels)
 
@@ -119,7 +117,7 @@ def read_header(file: BinaryIO, name: str, reading: Reading) -> pixels.ImageHead
 
     Raises: ValueError that names the file.
     """
-    with _open(file, name, reading.page) as image:
+    with _open(file, name, reading) as image:
         if isinstance(image, Image.Image):
             return pixels.header_of(image, reading.orientation)
         height, width = image.shape[:2] if image.axes[0] == "Y" else image.shape[1:]
@@ -141,7 +139,7 @@ def read_values(file: BinaryIO, name: str, reading: Reading) -> np.ndarray:
 
     Raises: ValueError that names the file, also where it has no such band or page.
     """
-    with _open(file, name, reading.page) as image:
+    with _open(file, name, reading) as image:
         if isinstance(image, Image.Image):
             has_alpha, values = image.mode in ("LA", "RGBA"), _pillow_values(image, file, reading)
         else:
@@ -149,6 +147,10 @@ def read_values(file: BinaryIO, name: str, reading: Reading) -> np.ndarray:
             values = values if image.axes[0] == "Y" else np.moveaxis(values, 0, -1)
             values = values.reshape(*values.shape[:2], -1)
             has_alpha = values.shape[2] in (2, 4)
+            if not reading.bands and (len(image.extrasamples) > 1 or values.shape[2] > 4):
+                raise ValueError(f"has {values.shape[2]} bands, --rgb-bands says which to take")
+            if not reading.bands and image.extrasamples in ((_NO_ALPHA,), (_ASSOCIATED_ALPHA,)):
+                values = values[..., :-1]  # the colours over black
             values = _turn(values, reading.orientation or _tiff_orientation(image))
         count = values.shape[2]
         if ALPHA in reading.bands and not has_alpha:
@@ -161,12 +163,13 @@ def read_values(file: BinaryIO, name: str, reading: Reading) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _open(file: BinaryIO, name: str, page: int) -> Iterator[Any]:
-    """Open a page: Pillow's image, or tifffile's page where Pillow does not give all of it.
+def _open(file: BinaryIO, name: str, reading: Reading) -> Iterator[Any]:
+    """Open a page: Pillow's image, or tifffile's page where Pillow does not give what is read.
 
     Raises: ValueError that names the file, for whatever is raised within.
     """
-    if not _needs_tifffile(file, name):
+    page = reading.page
+    if not _needs_tifffile(file, name, reading):
         with pixels.open_image(file, name) as image:
             _check_page(page, 1 if page == 1 else getattr(image, "n_frames", 1))
             if page > 1:
@@ -192,10 +195,12 @@ def _check_page(page: int, count: int) -> None:
         raise ValueError(f"has no page {page}, but {count}")
 
 
-def _needs_tifffile(file: BinaryIO, name: str) -> bool:
-    """Return whether Pillow would leave out bands or bits of a file, which is read from its start.
+def _needs_tifffile(file: BinaryIO, name: str, reading: Reading) -> bool:
+    """Return whether Pillow would leave out or change what is read of a file, from its start.
 
     Pillow gives 8 bits of each colour, and `_pillow_values` the others where pixels lie together.
+    It leaves out bands beyond the colours, and divides the colours by associated alpha, both of
+    which is right where the colours over black are wanted.
     """
     file.seek(0)
     is_tiff, needs = file.read(4) in _TIFF_MARKS, False
@@ -203,9 +208,13 @@ def _needs_tifffile(file: BinaryIO, name: str) -> bool:
     if is_tiff:
         try:
             with pixels.open_image(file, name) as image:
-                samples = image.tag_v2.get(_SAMPLES_PER_PIXEL, 1)
-                is_planar = samples > 1 and image.tag_v2.get(_PLANAR_CONFIGURATION, 1) == 2
-                needs = is_planar or (image.mode != "P" and len(image.getbands()) < samples)
+                if 1 < reading.page <= getattr(image, "n_frames", 1):
+                    image.seek(reading.page - 1)
+                samples = image.tag_v2.get(pixels.SAMPLES_PER_PIXEL, 1)
+                needs = image.mode != "P" and len(image.getbands()) < samples
+                needs |= _ASSOCIATED_ALPHA in image.tag_v2.get(_EXTRA_SAMPLES, ())
+                needs &= bool(reading.bands) or pixels.has_deep_samples(image)
+                needs |= pixels.has_deep_planes(image)
         except ValueError:  # no kind that Pillow knows
             needs = True
         file.seek(0)

@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -10,6 +11,7 @@ from data import pixels
 from data.stored import (
     ALPHA,
     AS_STORED,
+    FULL_16_BIT,
     Reading,
     find_limits,
     load_image,
@@ -48,6 +50,10 @@ def encode(image, kind="PNG", **options):
     return stream.getvalue()
 
 
+def header_of(content, reading=AS_STORED):
+    return read_header(io.BytesIO(content), "x", reading)
+
+
 def values_of(content, reading=AS_STORED):
     return read_values(io.BytesIO(content), "x", reading)
 
@@ -75,6 +81,51 @@ def test_deep_colours_are_read_from_tiff(options):
     content = encode_tiff(stored, photometric="rgb", **options)
     assert np.array_equal(values_of(content), values)
     assert read_header(io.BytesIO(content), "x", AS_STORED).bits == 16
+
+
+@pytest.mark.parametrize(
+    ("extra", "planar"), [([], "separate"), (["unspecified"], "contig"), (["assocalpha"], "contig")]
+)
+def test_eight_bits_that_pillow_decodes_need_no_tifffile(monkeypatch, extra, planar):
+    picture = random_pixels(0)
+    bands = np.dstack([picture, *[np.full_like(picture[..., 0], 255) for _ in extra]])
+    bands = bands if planar == "contig" else np.moveaxis(bands, -1, 0)
+    content = encode_tiff(bands, photometric="rgb", planarconfig=planar, extrasamples=extra)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    assert header_of(content).bits == 8
+    assert np.array_equal(loaded(content, 3, AS_STORED), picture)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_associated_alpha_leaves_bands_as_they_are(planar, dtype):
+    """Pillow divides the colours by alpha, which may be NIR."""
+    bands = deep(4, 4).astype(dtype)
+    page = bands if planar == "contig" else np.moveaxis(bands, -1, 0)
+    options = {"photometric": "rgb", "planarconfig": planar}
+    content = encode_tiff(page, extrasamples=["assocalpha"], **options)
+    for chosen, expected in (((1, 2, 3), bands[..., :3]), ((ALPHA,), bands[..., 3:])):
+        reading = Reading(bands=chosen)
+        assert np.array_equal(values_of(content, reading), expected)
+        assert header_of(content, reading).bits == 8 * dtype().itemsize
+
+
+@pytest.mark.parametrize("extra", ["unspecified", "assocalpha"])
+def test_colours_are_not_composited_over_black_again(extra):
+    bands = deep(6, 4) >> 4
+    content = encode_tiff(bands, photometric="rgb", extrasamples=[extra])
+    image = loaded(content, 3, Reading(limits=(0, 4095)))
+    assert np.array_equal(image, to_8_bit(bands[..., :3], (0, 4095)))
+
+
+def test_the_page_that_is_taken_decides_on_the_reader():
+    first, second = random_pixels(0), deep(2, 3)
+    stream = io.BytesIO()
+    with pytest.importorskip("tifffile").TiffWriter(stream) as tiff:
+        tiff.write(first, photometric="rgb")
+        tiff.write(np.moveaxis(second, -1, 0), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(values_of(stream.getvalue()), first)
+    assert np.array_equal(values_of(stream.getvalue(), Reading(page=2)), second)
 
 
 def test_deep_grey_and_floats_are_read():
@@ -164,6 +215,12 @@ def test_six_bands_of_a_tiff(planar):
         load_image(content, 3, "x", Reading(limits=(0, 4095)))
 
 
+def test_four_bands_without_alpha_are_no_colours():
+    content = encode_tiff(deep(5, 4), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(ValueError, match="has 4 bands, --rgb-bands says which"):
+        load_image(content, 3, "x", Reading(limits=FULL_16_BIT))
+
+
 def test_huge_tiffs_are_refused(monkeypatch):
     content = encode_tiff(deep(5, 6), photometric="minisblack", planarconfig="contig")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 34)
@@ -206,7 +263,7 @@ def test_orientation_can_be_replaced(orientation):
         assert header.orientation == 6
     # The same turns where tifffile reads the file.
     content = encode_tiff(
-        np.moveaxis(picture, -1, 0),
+        np.moveaxis(picture.astype(np.uint16), -1, 0),
         photometric="rgb",
         planarconfig="separate",
         extratags=[(274, 3, 1, orientation, True)],
