@@ -45,6 +45,7 @@ class ImageHeader:
     bits: int = 8  # of a stored number: 8, or 16 and 32 where there are more than 8
     orientation: int = 1  # as EXIF numbers them; 1 is upright
     frames: int = 1  # or pages
+    has_deep_planes: bool = False  # each 16-bit colour stored apart: `load_image` refuses that
 
     @property
     def is_sideways(self) -> bool:
@@ -97,7 +98,8 @@ def load_image(
 
     1. The first frame is taken and turned as EXIF says.
     2. 16-bit grey is divided by 257 and rounded, so that 65535 becomes 255. (Of 16-bit colour
-       Pillow keeps the upper byte.) Floating-point files have no stated range and are refused.
+       Pillow keeps the upper byte, and of TIFF that stores each colour apart neither: refused.)
+       Floating-point files have no stated range and are refused.
     3. A palette is replaced by its colours; CMYK, YCbCr and others are converted to RGB.
     4. Transparency is composited over black: where nothing was drawn there is no light, the same
        in all modalities.
@@ -116,6 +118,10 @@ def load_image(
     if channels not in _MODES:
         raise ValueError(f"channels must be one of 1, 3, got {channels!r}")
     with open_image(file, name) as image:
+        if has_deep_planes(image):
+            raise ValueError(
+                "each 16-bit colour is stored apart; `prepare_dataset.py import` reads that"
+            )
         return convert(turn(image, orientation), channels)
 
 
@@ -243,6 +249,7 @@ def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader
         bits=16 if is_deep else 8,
         orientation=stored,
         frames=_count_frames(image),
+        has_deep_planes=has_deep_planes(image),
     )
 
 

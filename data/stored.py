@@ -121,6 +121,7 @@ def read_header(file: BinaryIO, name: str, reading: Reading) -> pixels.ImageHead
         if isinstance(image, Image.Image):
             return pixels.header_of(image, reading.orientation)
         height, width = image.shape[:2] if image.axes[0] == "Y" else image.shape[1:]
+        bits = 8 if image.dtype == np.uint8 else 16
         stored = _tiff_orientation(image)
         is_sideways = (reading.orientation or stored) in pixels.SIDEWAYS
         return pixels.ImageHeader(
@@ -128,9 +129,10 @@ def read_header(file: BinaryIO, name: str, reading: Reading) -> pixels.ImageHead
             height=width if is_sideways else height,
             mode=f"{image.samplesperpixel}x{image.dtype}",
             format="TIFF",
-            bits=8 if image.dtype == np.uint8 else 16,
+            bits=bits,
             orientation=stored,
             frames=len(image.parent.pages),
+            has_deep_planes=bits > 8 and image.samplesperpixel > 1 and image.planarconfig == 2,
         )
 
 

@@ -95,7 +95,7 @@ def decide_reading(
     """
     readings, notes = options.parse_readings(), []
     for modality, reading in readings.items():
-        deep = [pair for pair, found in headers.items() if found[modality].bits > 8]
+        deep = {p: found[modality] for p, found in headers.items() if found[modality].bits > 8}
         if deep:
             limits, note = _decide_range(pairs, modality, deep, reading, options)
             readings[modality] = replace(reading, limits=limits)
@@ -142,7 +142,7 @@ def _view(
 def _decide_range(
     pairs: SampleIndex,
     modality: str,
-    deep: Sequence[int],
+    deep: Mapping[int, pixels.ImageHeader],
     reading: Reading,
     options: ImportOptions,
 ) -> tuple[Limits | None, str]:
@@ -159,7 +159,7 @@ def _decide_range(
             return None
         return float(values.min()), float(values.max()), values.dtype.kind == "f"
 
-    results = [found for found in map_in_threads(measure, deep, options.workers) if found]
+    results = [found for found in map_in_threads(measure, [*deep], options.workers) if found]
     results = [found for found in results if np.isfinite(found[:2]).all()]
     if not results:
         return None, f"{modality}: no range found"
@@ -174,7 +174,9 @@ def _decide_range(
         f"{limits[0]:g}..{limits[1]:g} become 0..255 (--range)"
     )
     # The whole range has always been read so; of colours Pillow gives the upper byte.
-    return (limits if is_float or limits != FULL_16_BIT else None), note
+    is_usual = limits == FULL_16_BIT and not is_float
+    is_usual &= not any(header.has_deep_planes for header in deep.values())
+    return (None if is_usual else limits), note
 
 
 def _decide_orientations(

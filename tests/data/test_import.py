@@ -342,6 +342,22 @@ def test_full_range_keeps_its_rule(tmp_path):
     assert np.array_equal(pixels_of(tmp_path / "out/NIR/p2_0.png"), checks(2)[:16, :16])
 
 
+def test_full_range_of_colours_that_are_stored_apart(tmp_path):
+    imwrite = pytest.importorskip("tifffile").imwrite
+
+    def change(path, _index, picture):
+        if picture.ndim == 2:
+            return write_image(path, picture)
+        planes = np.moveaxis(picture.astype(np.uint16) * 257, -1, 0)
+        return imwrite(path.with_suffix(".tif"), planes, photometric="rgb", planarconfig=2)
+
+    root = write_set(tmp_path / "raw", change)
+    report = run(tmp_path / "out", source=str(root), crop="0,0,16,16")
+    assert report["warnings"] == []
+    written = pixels_of(tmp_path / "out/VIS/p2_0.png")
+    assert np.array_equal(written, coloured(checks(2))[:16, :16])
+
+
 def test_a_range_that_is_open_must_be_given(tmp_path):
     def change(path, _index, picture):
         if path.parent.name == "NIR":

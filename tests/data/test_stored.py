@@ -83,6 +83,17 @@ def test_deep_colours_are_read_from_tiff(options):
     assert read_header(io.BytesIO(content), "x", AS_STORED).bits == 16
 
 
+def test_deep_planes_are_never_taken_for_pixels():
+    values = deep(1, 3)
+    content = encode_tiff(np.moveaxis(values, -1, 0), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(loaded(content, 3, Reading(limits=FULL_16_BIT)), (values + 128.0) // 257)
+    with pytest.raises(ValueError, match="x: .*16-bit colour is stored apart"):
+        pixels.load_image(content, 3, "x")
+    headers = pixels.read_header(io.BytesIO(content)), header_of(content)
+    assert [header.has_deep_planes for header in headers] == [True, True]
+    assert not header_of(encode_tiff(values, photometric="rgb")).has_deep_planes
+
+
 @pytest.mark.parametrize(
     ("extra", "planar"), [([], "separate"), (["unspecified"], "contig"), (["assocalpha"], "contig")]
 )
