@@ -274,9 +274,9 @@ def view_pair(
             images[modality] = stored.load_image(stream, RGB.channels, name, reading)
             has_alpha = header.mode in ("LA", "RGBA") and not reading.bands
             if has_alpha or header.bits > 8:
-                values = stored.read_values(stream, name, reading)
+                values, alpha = stored.split_alpha(stored.read_values(stream, name, reading))
                 if has_alpha:
-                    view.alpha[modality] = doctor.partial_share(values[..., -1])
+                    view.alpha[modality] = doctor.partial_share(alpha)
                 if header.bits > 8:
                     limits = reading.limits or stored.FULL_16_BIT
                     view.used[modality] = float((values.max() - limits[0]) / np.ptp(limits))

@@ -27,7 +27,7 @@ ORIENTATION_TAG = 0x0112
 SAMPLES_PER_PIXEL = 277  # tag of TIFF, as these
 _BITS_PER_SAMPLE, _PLANAR_CONFIGURATION = 258, 284
 SIDEWAYS = (5, 6, 7, 8)
-_DEEP_COLOUR = re.compile("RGBA?;16[BLN]")
+_DEEP_COLOUR = re.compile("(?:LA|RGBA?);16[BLN]")
 _MAX_16_BIT = 65535
 
 IGNORED = 255  # of a class mask: counts neither in training nor in evaluation
@@ -254,7 +254,7 @@ def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader
 
 
 def has_deep_colour(image: Image.Image) -> bool:
-    """Return whether an image has 16-bit colours, of which Pillow decodes the upper byte."""
+    """Return whether an image has 16-bit colours or alpha: Pillow decodes the upper byte."""
     return _DEEP_COLOUR.fullmatch(raw_mode(image)) is not None
 
 

@@ -72,9 +72,19 @@ def load_image(file: bytes | BinaryIO, channels: int, name: str, reading: Readin
     if values.dtype != np.uint8:
         if reading.limits is None and values.dtype.kind == "f":
             raise ValueError(f"{name}: floating-point pixels have no stated range")
-        values = to_8_bit(values, reading.limits or FULL_16_BIT, name)
+        limits = reading.limits or FULL_16_BIT
+        colours, alpha = split_alpha(values)
+        # PNG's alpha uses the whole range, whatever the sensor's is.
+        own_limits = FULL_16_BIT if alpha.max(initial=0) > limits[1] else limits
+        values = np.dstack([to_8_bit(colours, limits, name), to_8_bit(alpha, own_limits, name)])
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     return pixels.convert(image, channels)
+
+
+def split_alpha(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the stored numbers of colours, [H, W, 1 or 3], and alpha, [H, W, 0 or 1]."""
+    count = values.shape[2] - (values.shape[2] in (2, 4))
+    return values[..., :count], values[..., count:]
 
 
 def to_8_bit(values: np.ndarray, limits: Limits, name: str = "image") -> np.ndarray:
@@ -225,6 +235,10 @@ def _needs_tifffile(file: BinaryIO, name: str, reading: Reading) -> bool:
 
 def _pillow_values(image: Image.Image, file: BinaryIO, reading: Reading) -> np.ndarray:
     """Return the numbers of an opened image, [H, W, B]."""
+    if pixels.raw_mode(image) == "LA;16B":  # as many bytes as RGBA has, in this order
+        image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+        found = np.asarray(pixels.turn(image, reading.orientation)).astype(np.uint16)
+        return found[..., ::2] * 256 + found[..., 1::2]
     if not pixels.has_deep_colour(image):
         values = np.asarray(pixels.turn(_without_palette(image), reading.orientation))
         return values.reshape(*values.shape[:2], -1)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from data.class_list import ClassList
 from data.numbers import open_numbers
-from data.pixels import open_image
+from data.pixels import open_image, raw_mode
 
 # Of several annotations of one image, the one with most information is taken.
 _ENDINGS = (".xcf", ".npy", ".png")
@@ -109,7 +109,7 @@ def _checked(values: np.ndarray, classes: ClassList, path: Path) -> np.ndarray:
 def _read_png(path: Path, classes: ClassList) -> np.ndarray:
     with open_image(path, kind="PNG") as image:
         # Of 16-bit colour Pillow keeps the upper byte.
-        is_wide = any(str(tile.args).endswith("16B") for tile in image.tile)
+        is_wide = raw_mode(image).endswith("16B")
         picture = image.copy()
     if picture.mode == "P" and not _has_class_palette(picture, classes, path):
         return _checked(np.asarray(picture), classes, path)

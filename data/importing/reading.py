@@ -155,6 +155,7 @@ def _decide_range(
         try:
             with pairs.open(modality, pair) as file:
                 values = stored.read_values(file, pairs.describe(modality, pair), reading)
+                values = stored.split_alpha(values)[0]
         except ValueError:  # told when the pair is written
             return None
         return float(values.min()), float(values.max()), values.dtype.kind == "f"

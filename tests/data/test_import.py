@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.check import check_pairs
 from data.dataset import PairDataset
 from data.importing.options import ImportOptions, NameRule
 from data.importing.plan import Reason, SkipPair, find_square
 from data.labels import CLASS_FILE, IDENTITY_FILE
 from data.pairs import open_pairs
 from tests.helpers.images import (
+    encode_png_16,
     moved,
     random_pixels,
     texture,
@@ -21,7 +23,7 @@ from tests.helpers.images import (
     write_pairs,
     zip_folder,
 )
-from tests.helpers.importing import plan_of, run
+from tests.helpers.importing import plan_of, quiet, run
 
 STEMS = ["1_0", "1_1", "2_0", "2_1"]
 
@@ -332,6 +334,19 @@ def test_the_range_is_found_over_the_set(tmp_path, bits):
     assert np.abs(dark - checks(0)[:16, :16] // 10).max() <= 1
     given = run(tmp_path / "given", source=str(root), resolution=16, value_range=("nir=0,65535",))
     assert any("of more than 8 bits use a small part" in line for line in given["warnings"])
+
+
+def test_alpha_is_no_part_of_the_range(tmp_path):
+    def change(path, _index, picture):
+        deep = picture.reshape(*picture.shape[:2], -1).astype(np.uint16) * 16
+        path.write_bytes(encode_png_16(np.dstack([deep, np.full_like(deep[..., 0], 65535)])))
+
+    root = write_set(tmp_path / "raw", change)
+    report = run(tmp_path / "out", source=str(root), crop="0,0,16,16")
+    assert all("0..4095 become 0..255" in note for note in report["reading"])
+    assert (len(report["reading"]), report["warnings"]) == (2, [])
+    checked = check_pairs(str(root), quiet)
+    assert "range" in {finding.check for finding in checked.findings if finding.warning}
 
 
 def test_full_range_keeps_its_rule(tmp_path):

@@ -1,7 +1,5 @@
 import io
-import struct
 import sys
-import zlib
 
 import numpy as np
 import pytest
@@ -19,23 +17,11 @@ from data.stored import (
     read_values,
     to_8_bit,
 )
-from tests.helpers.images import random_pixels
+from tests.helpers.images import encode_png_16, random_pixels
 
 
 def deep(seed, channels, size=(7, 5)):
     return np.random.default_rng(seed).integers(0, 65536, (*size, channels), dtype=np.uint16)
-
-
-def encode_png(values):
-    """A 16-bit PNG of [H, W, 3 or 4] uint16, which Pillow does not write."""
-    height, width, channels = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
 
 
 def encode_tiff(values, **options):
@@ -62,10 +48,10 @@ def loaded(content, channels, reading):
     return np.asarray(load_image(content, channels, "x", reading))
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-def test_both_bytes_of_deep_colours_are_read_from_png(channels):
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_both_bytes_of_deep_numbers_are_read_from_png(channels):
     values = deep(0, channels)
-    content = encode_png(values)
+    content = encode_png_16(values)
     assert np.array_equal(values_of(content), values)
     header = read_header(io.BytesIO(content), "x", AS_STORED)
     assert (header.width, header.height, header.bits) == (5, 7, 16)
@@ -156,8 +142,24 @@ def test_twelve_bits_become_eight():
     image = loaded(encode(Image.fromarray(grey)), 1, Reading(limits=(0, 4095)))
     assert np.array_equal(image, np.floor(grey * (255 / 4095) + 0.5))
     colours = deep(3, 3) >> 4
-    image = loaded(encode_png(colours), 3, Reading(limits=(0, 4095)))
+    image = loaded(encode_png_16(colours), 3, Reading(limits=(0, 4095)))
     assert np.array_equal(image, np.floor(colours * (255 / 4095) + 0.5))
+
+
+@pytest.mark.parametrize("opaque", [4095, 65535])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_has_a_range_of_its_own(channels, opaque):
+    values = deep(3, channels) >> 4
+    values[..., -1] = opaque
+    values[0, 0, -1] = opaque // 2
+    image = loaded(encode_png_16(values), channels - 1, Reading(limits=(0, 4095)))
+    expected = to_8_bit(values[..., :-1], (0, 4095)).reshape(image.shape)
+    assert np.array_equal(image[1:], expected[1:])
+    assert np.abs(image[0, 0].astype(float) - expected[0, 0] / 2).max() <= 1
+    if channels == 2:
+        assert np.array_equal(
+            values_of(encode_png_16(values), Reading(bands=(ALPHA,))), values[..., 1:]
+        )
 
 
 def test_limits_leave_images_of_eight_bits_alone():

@@ -1,7 +1,9 @@
 """Tiny random images and data sets of them, for tests."""
 
 import json
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -32,6 +34,18 @@ def write_image(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def encode_png_16(values):
+    """A 16-bit PNG of [H, W, 2, 3 or 4] uint16, which Pillow does not write."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
 
 
 def write_pairs(

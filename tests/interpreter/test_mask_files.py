@@ -1,7 +1,5 @@
 import re
-import struct
 import sys
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from interpreter.mask_files import (
     read_mask,
     read_xcf_mask,
 )
+from tests.helpers.images import encode_png_16
 
 CLASSES = ClassList()
 MASK = np.array([[0, 1, 2], [3, 2, 1]], np.uint8)
@@ -107,14 +106,8 @@ def test_class_numbers_in_one_channel_are_refused(tmp_path):
 
 
 def test_16_bit_colours_without_an_upper_byte_are_refused(tmp_path):
-    rows = b"".join(b"\0" + row.astype(">u2").repeat(3).tobytes() for row in MASK)
-    header = struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    content = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    (tmp_path / "mask_1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    content = encode_png_16(np.repeat(MASK[..., None], 3, axis=2))
+    (tmp_path / "mask_1.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"mask_1\.png: 16-bit colours"):
         read_mask(tmp_path / "mask_1.png", CLASSES)
 
