@@ -73,7 +73,7 @@ def read_mask(path: Path, classes: ClassList) -> np.ndarray:
     - grey PNG: by `ClassList.classes_of_greys`; 16-bit values are classes.
     - colour PNG: by colour; where red, green and blue are equal everywhere and not all are
       classes' colours, as grey.
-    Where a PNG's alpha is below 128, class 0.
+    Where a PNG's alpha is below 128, class 0, except where indices are classes.
 
     Returns: [H, W] uint8, below the number of classes.
     Raises: FileNotFoundError; ValueError naming the file for a class beyond the list, unknown
