@@ -44,7 +44,7 @@ class InputFormat:
 
     Attributes:
         size: width and height that images are resized to: bilinear, antialiased.
-        channels: 3 repeats grey, 1 takes the luma of colour.
+        channels: 3 repeats grey, 1 takes the luma of colour, 4 is RGB and NIR together.
         order: of three channels.
         mean, std: of pixels 0..255, one number or one a channel; x becomes (x - mean) / std.
     """
@@ -58,6 +58,10 @@ class InputFormat:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+        if self.channels not in (1, 3, 4):
+            raise ValueError(f"images have 1, 3 or 4 channels, the network takes {self.channels}")
+        if self.order is ChannelOrder.BGR and self.channels != 3:
+            raise ValueError(f"order bgr is of 3 channels, the network takes {self.channels}")
         for name in ("mean", "std"):
             numbers = getattr(self, name)
             if len(numbers) not in (1, self.channels):
@@ -182,10 +186,13 @@ def load_recogniser(
         )
     mean, std = content.scaling or (_HALF_RANGE, _HALF_RANGE)
     is_grey = settings.order is ChannelOrder.GREY
+    channels = content.channels or (1 if is_grey else 3)
+    if is_grey and channels != 1:
+        raise ValueError(f"{where}: order grey is of 1 channel, the network takes {channels}")
     try:
         takes = InputFormat(
             size=settings.size or content.size or PUBLISHED_SIZE,
-            channels=1 if is_grey else content.channels or 3,
+            channels=channels,
             order=ChannelOrder.RGB if is_grey else settings.order or ChannelOrder.RGB,
             mean=settings.mean or mean,
             std=settings.std or std,

@@ -282,6 +282,7 @@ class TestSettings:
             ({"centre": (1.0, 2.0)}, "centre must be 16 numbers, got 2"),
             ({"mean": (1.0, 2.0)}, "mean must be 1 number or 3, got 2"),
             ({"std": (0.0,)}, "std must be above 0"),
+            ({"order": ChannelOrder.GREY}, "order grey is of 1 channel, the network takes 3"),
         ],
     )
     def test_settings_that_do_not_fit(self, tmp_path, settings, message):
@@ -294,6 +295,15 @@ class TestSettings:
         settings_path(path).write_text(json.dumps({"size": 3}))
         with pytest.raises(ValueError, match=r"x\.pth\.json: not the settings"):
             load_recogniser(path)
+
+
+@pytest.mark.parametrize(("channels", "message"), [(1, "order bgr.*takes 1"), (2, "takes 2")])
+def test_channels_that_do_not_fit(tmp_path, channels, message):
+    config = tiny(size=32, in_channels=channels)
+    torch.save(state_of(build_backbone(config), config), tmp_path / "x.pth")
+    write_settings(tmp_path / "x.pth", RecogniserSettings(order=ChannelOrder.BGR))
+    with pytest.raises(ValueError, match=rf"x\.pth with .*{message}"):
+        load_recogniser(tmp_path / "x.pth")
 
 
 def test_grey_networks(tmp_path):
