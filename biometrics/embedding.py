@@ -25,6 +25,10 @@ MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 
 
+class NoEmbeddingError(ValueError):
+    """A recogniser gives embeddings without direction."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing(InputFormat):
     """What happens to an image before the backbone.
@@ -91,7 +95,8 @@ class Embedder:
             images: [N, C, H, W] uint8, C 1 or 3 (or what the backbone takes); or an iterable of
                 [C, H, W] of any sizes, of which `micro_batch` are held at once.
         Returns: [N, E] float32 on the CPU.
-        Raises: ValueError for another shape or dtype, or embeddings that are zero or not finite.
+        Raises: ValueError for another shape or dtype; NoEmbeddingError where embeddings are zero or
+            not finite.
         """
         return self.embed_aligned(images if self.aligner is None else map(self._aligned, images))
 
@@ -277,7 +282,7 @@ def load_embedder(
 def _unit_length(vectors: Tensor) -> Tensor:
     lengths = vectors.norm(dim=1, keepdim=True)
     if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
-        raise ValueError("the recogniser gives embeddings that are zero or not finite")
+        raise NoEmbeddingError("the recogniser gives embeddings that are zero or not finite")
     return vectors / lengths
 
 

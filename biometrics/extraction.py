@@ -84,12 +84,12 @@ class ExtractionJob(Job):
         unnamed = describe_unnamed(found.features.stems, found.features.identities)
         if unnamed:
             _logger.warning("%s", unnamed)
+        write_identity_features(self.target, found.features, found.file_names)
         check = check_samples(self.embedder, self.source, self.options.modality)
         if check is not None and check.warning is not None:
             _logger.warning("%s: %s", self.options.rec_model, check.warning)
         if found.agreement is not None:
             _log_agreement(found.agreement, found.file_names)
-        write_identity_features(self.target, found.features, found.file_names)
         images = Counter(found.features.identities).values()
         return (
             f"{self.target}: {len(found.file_names)} vectors of {self.embedder.width} numbers; "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biometrics.embedding import Embedder
+from biometrics.embedding import Embedder, NoEmbeddingError, Preprocessing
 from biometrics.recognisers import ChannelOrder
 from data.sample_index import SampleIndex
 
@@ -29,7 +29,8 @@ class InputCheck:
 
     Attributes:
         mirrored: median cosine of an image and its mirror image.
-        strangers: format -> median cosine of two images; the first is the recogniser's own.
+        strangers: format -> median cosine of two images; the first is the recogniser's own. A
+            format that gives no embeddings is left out.
     """
 
     mirrored: float
@@ -59,9 +60,10 @@ def check_inputs(embedder: Embedder, images: Tensor) -> InputCheck:
     Args:
         embedder: of them; a centre is left out.
         images: [N, C, H, W] uint8 of N different identities, aligned; N at least 3.
+    Raises: NoEmbeddingError where the recogniser's own format gives none.
     """
     own = embedder.preprocessing
-    formats = {"its own format": own}
+    formats = {}
     if own.channels == 3 and images.shape[1] == 3:
         swapped = ChannelOrder.RGB if own.order is ChannelOrder.BGR else ChannelOrder.BGR
         formats[f"--order={swapped}"] = replace(own, order=swapped)
@@ -69,19 +71,26 @@ def check_inputs(embedder: Embedder, images: Tensor) -> InputCheck:
         if (own.mean, own.std) != ((mean,), (std,)):
             label = f"--mean={mean:g} --std={std:g} ({name})"
             formats[label] = replace(own, mean=(mean,), std=(std,))
-    found = {}
-    for name, preprocessing in formats.items():
-        copy = embedder.with_preprocessing(preprocessing)
-        found[name] = copy.embed_aligned(images)
-        if preprocessing is own:
-            mirrored = (found[name] * copy.embed_aligned(images.flip(3))).sum(dim=1)
+    rows = embedder.with_preprocessing(own).embed_aligned(images)
+    mirrored = _embeddings(embedder, own, images.flip(3))
+    found = {name: _embeddings(embedder, other, images) for name, other in formats.items()}
     above = np.triu_indices(len(images), 1)
     return InputCheck(
-        mirrored=float(mirrored.median()),
+        mirrored=0.0 if mirrored is None else float((rows * mirrored).sum(dim=1).median()),
         strangers={
-            name: float(np.median((rows @ rows.T).numpy()[above])) for name, rows in found.items()
+            name: float(np.median((vectors @ vectors.T).numpy()[above]))
+            for name, vectors in {"its own format": rows, **found}.items()
+            if vectors is not None
         },
     )
+
+
+def _embeddings(embedder: Embedder, preprocessing: Preprocessing, images: Tensor) -> Tensor | None:
+    """Return [N, E], None where an embedding is zero or not finite, as in a foreign format."""
+    try:
+        return embedder.with_preprocessing(preprocessing).embed_aligned(images)
+    except NoEmbeddingError:
+        return None
 
 
 def check_samples(embedder: Embedder, samples: SampleIndex, modality: str) -> InputCheck | None:

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from biometrics.embedding import Embedder, Preprocessing
+from biometrics.embedding import Embedder, NoEmbeddingError, Preprocessing
 from biometrics.input_check import check_inputs
 from biometrics.recognisers import ChannelOrder, load_recogniser, settings_path
 from evaluate import main
@@ -65,6 +65,31 @@ def test_a_network_that_is_not_for_faces():
     )
     noise = torch.randint(256, [5, 3, 8, 8], generator=torch.Generator().manual_seed(1)).byte()
     assert "mirror image" in check_inputs(embedder, noise).warning
+
+
+class LeftOnly(ReddestPlaces):
+    """Gives nothing that can be compared unless the first image's first pixel is the darkest."""
+
+    def __init__(self, nothing):
+        super().__init__()
+        self.nothing = nothing
+
+    def forward(self, x):
+        return torch.where(x[0, 0, 0, 0] == -1, super().forward(x), self.nothing)
+
+
+@pytest.mark.parametrize("nothing", [0.0, float("nan"), float("inf")])
+def test_formats_without_embeddings_are_left_out(nothing):
+    embedder = Embedder(
+        LeftOnly(nothing), Preprocessing(size=8), hash="", width=68, device=torch.device("cpu")
+    )
+    images = faces()
+    images[0, :, 0, 0], images[0, :, 0, -1] = 0, 255
+    found = check_inputs(embedder, images)
+    assert [*found.strangers] == ["its own format", "--order=bgr"]
+    assert "mirror image" in found.warning
+    with pytest.raises(NoEmbeddingError):
+        check_inputs(embedder, images.flip(3))
 
 
 class TestCommand:
