@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dnnlib.files import sha256_file
 
 _PASSED = {"Cast", "Identity", "Transpose"}  # on the way from the input to the first arithmetic
+_NUMBERS = {"value", "value_float", "value_floats"}  # what a Constant may hold
 _logger = logging.getLogger(__name__)
 
 
@@ -134,11 +135,13 @@ def _takes_bytes(graph: Any) -> bool:
     Networks that were converted from MXNet begin so. Source: insightface decides alike, by the
     names of the first nodes.
     """
-    from onnx import numpy_helper  # noqa: PLC0415  # optional
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415  # optional
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {
-        node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"
+        node.output[0]: helper.get_attribute_value(node.attribute[0])
+        for node in graph.node
+        if node.op_type == "Constant" and node.attribute[0].name in _NUMBERS
     }
     name = next(entry.name for entry in graph.input if entry.name not in constants)
     while True:
@@ -147,6 +150,8 @@ def _takes_bytes(graph: Any) -> bool:
             return False
         if node.op_type not in _PASSED:
             other = next((constants[n] for n in node.input if n in constants), None)
-            largest = 0.0 if other is None else float(abs(numpy_helper.to_array(other)).max())
+            if isinstance(other, TensorProto):
+                other = numpy_helper.to_array(other)
+            largest = 0.0 if other is None else float(np.abs(other).max())
             return 0 < largest < 0.1 if node.op_type == "Mul" else largest > 2
         name = node.output[0]

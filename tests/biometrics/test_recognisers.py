@@ -190,6 +190,24 @@ class TestOnnx:
         assert load_recogniser(path).takes.std == (1,)
         agree(path)
 
+    @pytest.mark.parametrize(
+        "constant", [{"value_float": 127.5}, {"value_floats": [127.5]}, {"value_float": 0.5}]
+    )
+    def test_numbers_in_nodes(self, tmp_path, constant):
+        onnx = pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+        make, kind = onnx.helper.make_node, onnx.TensorProto.FLOAT
+        nodes = [make("Constant", [], ["c"], **constant), make("Sub", ["x", "c"], ["z"]),
+                 make("Flatten", ["z"], ["y"])]  # fmt: skip
+        ends = [onnx.helper.make_tensor_value_info(name, kind, shape)
+                for name, shape in (("x", ["N", 3, 4, 4]), ("y", ["N", 48]))]  # fmt: skip
+        graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:])
+        opset = onnx.helper.make_opsetid("", 17)
+        model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+        onnx.save(model, str(tmp_path / "x.onnx"))
+        takes_bytes = constant != {"value_float": 0.5}
+        assert load_recogniser(tmp_path / "x.onnx").takes.std == ((1,) if takes_bytes else (127.5,))
+
     def test_channels_last(self, tmp_path):
         class Last(nn.Module):
             def __init__(self):
