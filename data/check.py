@@ -3,12 +3,13 @@
 import io
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from data import doctor, labels, pixels, stored
 from data.info import SPLITS
@@ -37,6 +38,7 @@ _TILE_PX = 128
 _MAX_LETTERS = 40
 _IMPORT_HINT = "`prepare_dataset.py import` crops and resizes to one power of two"
 _AS_STORED = {modality.name: AS_STORED for modality in MODALITIES}
+Images = Mapping[str, Image.Image]  # modality -> image
 _log = logging.getLogger(__name__)
 RECORD_FILE, SHEET_FILE = "check.json", "worst.jpg"
 
@@ -166,10 +168,10 @@ def format_findings(findings: Sequence[doctor.Finding]) -> list[str]:
     if not findings:
         return []
     width = max(len(finding.check) for finding in findings)
-    rows = [
-        f"{finding.check:{width}}  {'look' if finding.warning else 'ok':4}  {finding.found}"
-        for finding in findings
-    ]
+    rows = []
+    for finding in findings:
+        answer = "look" if finding.warning else "ok" if finding.is_measured else "-"
+        rows.append(f"{finding.check:{width}}  {answer:4}  {finding.found}")
     return [*rows, *(f"Warning: {f.warning}" for f in findings if f.warning)]
 
 
@@ -261,9 +263,14 @@ class View:
 
 
 def view_pair(
-    samples: SampleIndex, pair: int, readings: Mapping[str, Reading], *, is_compared: bool
+    samples: SampleIndex,
+    pair: int,
+    readings: Mapping[str, Reading],
+    *,
+    is_compared: bool,
+    register: Callable[[Images], Images] = dict,
 ) -> View:
-    """Decode a pair, each modality by its reading, and measure it."""
+    """Decode a pair, each modality by its reading, and measure it as `register` moves it."""
     view, images = View(), {}
     for modality, reading in readings.items():
         name = samples.describe(modality, pair)
@@ -283,6 +290,7 @@ def view_pair(
         except ValueError as error:
             view.damage.append(str(error))
     if not view.damage:
+        images = register(images)
         view.looks = {name: doctor.look_at(image) for name, image in images.items()}
         if is_compared:
             compared = [images[RGB.name], images[NIR.name]]

@@ -55,11 +55,13 @@ class Finding:
         found: what was measured.
         warning: what may be wrong and what to do; "" where nothing is.
         worst: pairs to look at, the worst first, each with a few words.
+        is_measured: False where `found` says why not.
     """
 
     check: str
     found: str
     warning: str = ""
+    is_measured: bool = True
     worst: Sequence[tuple[int, str]] = ()
 
 
@@ -200,7 +202,7 @@ def check_contents(
     """Tell whether images of a pair show the same, against images of other pairs.
 
     A single pair is wrong where an image of another pair agrees by far better, for both of them.
-    Pairs that share an offset beyond a pixel show the same, though their edges do not agree.
+    Not measured where pairs share an offset beyond a pixel: their edges agree after `--register`.
 
     Args:
         edges: as `pairing_score`.
@@ -208,8 +210,13 @@ def check_contents(
         pairs: the number of each.
         names: of all pairs, by number.
     """
+    unmeasured = ""
     if len(edges) < 2:
-        return Finding(check="contents", found="not measured: fewer than two pairs")
+        unmeasured = "fewer than two pairs"
+    elif offset is not None and np.hypot(*offset) > _SHIFT_PX:
+        unmeasured = "NIR lies beside RGB; after `import --register`"
+    if unmeasured:
+        return Finding(check="contents", found=f"not measured: {unmeasured}", is_measured=False)
     own, others, error = pairing_score(edges)
     found = f"edges correlate by {own:.3f} within pairs and by {others:.3f} across pairs"
     correlations = _correlations(edges)
@@ -227,8 +234,6 @@ def check_contents(
         words.setdefault(other, f"its NIR is that of {names[pair]}")
     worst = list(words.items())
     warning = ""
-    if offset is not None and np.hypot(*offset) > _SHIFT_PX:
-        return Finding(check="contents", found=found)
     if len(edges) >= _MIN_COMPARED and own - others <= _MIN_STANDARD_ERRORS * error:
         warning = f"pairs may be wrongly matched: over {len(edges)} pairs, {found}"
     elif worst:

@@ -104,24 +104,25 @@ def decide_reading(
     notes += words
     decided = SetReading(readings=readings, orientations=chosen)
     sample = [list(headers)[i] for i in spread_indices(len(headers), SAMPLED_PAIRS)]
-    views = _view(pairs, sample, decided, options)
-    whole = [(pair, view) for pair, view in zip(sample, views, strict=True) if not view.damage]
-    views = [view for _, view in whole]
-    names = [pairs.stems[pair] for pair, _ in whole]
-    identities = [pairs.identities[pair] for pair, _ in whole]
+    whole = _view(pairs, sample, decided, options)
     if options.register:
-        offset, note = _decide_offset(views)
+        offset, note = _decide_offset([*whole.values()])
         decided = replace(decided, offset=offset)
         notes.append(note)
-    findings = {f.check: f for f in examine(views, names, identities, [""] * len(names))}
-    findings.pop("registration", None) if options.register else None
-    alpha = {pair: view.alpha for pair, view in whole}
+        if offset is not None:  # what is left of it, and whether the pairs then fit
+            whole = _view(pairs, [*whole], decided, options)
+    names = [pairs.stems[pair] for pair in whole]
+    identities = [pairs.identities[pair] for pair in whole]
+    found = examine([*whole.values()], names, identities, [""] * len(names))
+    findings = {finding.check: finding for finding in found}
+    alpha = {pair: view.alpha for pair, view in whole.items()}
     findings["layers"] = doctor.check_layers(
         {m: [own[m].frames for own in headers.values()] for m in readings},
         {m: [alpha.get(pair, {}).get(m, 0.0) for pair in headers] for m in readings},
         [pairs.stems[pair] for pair in headers],
     )
-    findings.pop("layers") if options.nir_from is not None else None
+    if options.nir_from is not None:
+        findings.pop("layers")
     warnings = [finding.warning for finding in findings.values() if finding.warning]
     if warnings and len(whole) < len(headers):
         warnings.append(f"these are of {len(whole)} of {len(headers)} pairs; check the written set")
@@ -130,13 +131,16 @@ def decide_reading(
 
 def _view(
     pairs: SampleIndex, sample: Sequence[int], decided: SetReading, options: ImportOptions
-) -> list[View]:
+) -> dict[int, View]:
+    """Return pair -> what is measured on it, as it is cropped, of those without damage."""
+
     def view(pair: int) -> View:
         stem = pairs.stems[pair]
         readings = {name: decided.reading(name, stem) for name in decided.readings}
-        return view_pair(pairs, pair, readings, is_compared=True)
+        return view_pair(pairs, pair, readings, is_compared=True, register=decided.register)
 
-    return list(map_in_threads(view, sample, options.workers))
+    views = map_in_threads(view, sample, options.workers)
+    return {pair: found for pair, found in zip(sample, views, strict=True) if not found.damage}
 
 
 def _decide_range(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.check import check_pairs
+from data.check import check_pairs, format_findings
 from data.dataset import PairDataset
 from data.importing.options import ImportOptions, NameRule
 from data.importing.plan import Reason, SkipPair, find_square
@@ -472,6 +472,19 @@ def test_a_constant_offset_is_corrected(tmp_path, shift):
         assert np.abs(nir - rgb).mean() < 2
     with pytest.raises(ValueError, match="--register: 4 pairs share no offset"):
         run(tmp_path / "no", source=str(write_pairs(tmp_path / "odd", size=64)), register=True)
+
+
+def test_wrong_pairs_are_found_beside_an_offset(tmp_path):
+    partners = [1, 2, 0, *range(3, 12)]
+    for i in range(12):
+        write_image(tmp_path / f"raw/VIS/p{i:02}_0.png", coloured(checks(i, 64)))
+        shown = np.roll(checks(partners[i], 64), 6, axis=1)
+        write_image(tmp_path / f"raw/NIR/p{i:02}_0.png", shown)
+    plan = plan_of(source=tmp_path / "raw", register=True)
+    assert any("3 of 12 pairs may be wrongly matched" in line for line in plan.decided.warnings)
+    checked = check_pairs(str(tmp_path / "raw"), quiet)
+    (line,) = [row for row in format_findings(checked.findings) if row.startswith("contents")]
+    assert line.split()[1:4] == ["-", "not", "measured:"]
 
 
 def test_new_options_leave_earlier_imports_known(tmp_path):
