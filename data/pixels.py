@@ -233,12 +233,13 @@ def _known_formats() -> dict[str, str]:
 def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader:
     """Return the header of an opened image; `orientation` takes the place of the stored one."""
     width, height = image.size
-    is_tiff = image.format == "TIFF"  # whose size is already turned
-    # Elsewhere getexif() of a file without EXIF may decode it.
-    has_exif = is_tiff or image.info.get("exif")
-    stored = image.getexif().get(ORIENTATION_TAG, 1) if has_exif else 1
+    is_tiff = image.format == "TIFF"
+    # PNG's own getexif() decodes a file without EXIF.
+    stored = Image.Image.getexif(image).get(ORIENTATION_TAG)
+    stored = stored if stored in range(1, 9) else 1
     turned = stored if orientation is None else orientation
-    if (turned in SIDEWAYS) != (is_tiff and stored in SIDEWAYS):
+    is_size_turned = is_tiff and image.tag_v2.get(ORIENTATION_TAG) in SIDEWAYS
+    if (turned in SIDEWAYS) != is_size_turned:
         width, height = height, width
     is_deep = image.mode in ("I", "F") or image.mode.startswith("I;") or has_deep_colour(image)
     return ImageHeader(

@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from data import pixels
 from data.stored import (
@@ -282,3 +283,37 @@ def test_orientation_can_be_replaced(orientation):
         extratags=[(274, 3, 1, orientation, True)],
     )
     assert np.array_equal(values_of(content), expected)
+
+
+def encode_turned(kind, value):
+    """An image of 8 x 16 pixels that states an orientation elsewhere than in its usual place."""
+    image = Image.fromarray(random_pixels(5)[:8])
+    if kind == "PNG":  # as ImageMagick writes it
+        exif = Image.Exif()
+        exif[0x0112] = value
+        text = PngInfo()
+        hexadecimal = exif.tobytes().hex()
+        text.add_text("Raw profile type exif", f"\nexif\n{len(hexadecimal) // 2:8}\n{hexadecimal}")
+        return encode(image, pnginfo=text)
+    xmp = f'<rdf:Description tiff:Orientation="{value}"/>'.encode()
+    if kind == "TIFF":
+        return encode(image, "TIFF", tiffinfo={700: xmp})
+    return encode(image, kind, xmp=xmp, lossless=True)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("value", [0, 1, 3, 6, 9])
+def test_headers_state_the_orientation_that_is_applied(kind, value):
+    content = encode_turned(kind, value)
+    header = header_of(content)
+    assert header.orientation == (value if 1 <= value <= 8 else 1)
+    assert (header.width, header.height) == pixels.load_image(content, 3).size
+    upright = Reading(orientation=1)
+    header = header_of(content, upright)
+    assert (header.width, header.height) == load_image(content, 3, "x", upright).size == (16, 8)
+
+
+def test_an_orientation_of_zero_is_none():
+    exif = Image.Exif()
+    exif[0x0112] = 0
+    assert header_of(encode(Image.fromarray(random_pixels(0)), exif=exif)).orientation == 1
