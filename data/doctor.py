@@ -365,26 +365,24 @@ def check_duplicates(
     groups = np.unique(
         [f"{s}\n{i}" for s, i in zip(splits, identities, strict=True)], return_inverse=True
     )[1]
-    apart, inside = {}, set()
-    for modality, own in looks.items():
-        for i, j in _same_digests([look.digest for look in own]):
-            if groups[i] == groups[j]:
-                inside.add(j)
-            else:
-                apart[i, j] = f"same {modality}"
+    exact = [c for own in looks.values() for c in _same_digests([look.digest for look in own])]
+    inside = {j for i, j in exact if groups[i] == groups[j]}
     chosen = spread_indices(len(names), _DUPLICATE_CANDIDATES)
     small = np.stack([[own[k].small for k in chosen] for own in looks.values()])
-    for i, j in islice(_near_pairs(small, groups[chosen]), _MAX_COPIES):
-        apart.setdefault((chosen[i], chosen[j]), "nearly the same")
-    across = sum(splits[i] != splits[j] for i, j in apart)
-    found = f"{len(apart)} across identities or splits, {len(inside)} exact ones within"
+    near = islice(_near_pairs(small, groups[chosen]), _MAX_COPIES)
+    pairs = [*exact, *((chosen[i], chosen[j]) for i, j in near)]
+    pairs = [(i, j) for i, j in pairs if groups[i] != groups[j]]
+    copies = {(i, j): _describe_copy(looks, i, j) for i, j in pairs}
+    count = len({j for _, j in copies})
+    leaks = len({j for i, j in copies if splits[i] != splits[j]})
+    found = f"{count} across identities or splits, {len(inside)} exact ones within"
     warning = ""
-    if apart:
-        listed = shorten([f"{names[i]} and {names[j]} ({what})" for (i, j), what in apart.items()])
-        warning = f"{len(apart)} pairs are there twice under other identities"
-        warning += f", {across} of them in several splits (a leak)" * bool(across)
+    if copies:
+        listed = shorten([f"{names[i]} and {names[j]} ({what})" for (i, j), what in copies.items()])
+        warning = f"{count} pairs are copies of pairs of other identities or splits"
+        warning += f", {leaks} of them in several splits (a leak)" * bool(leaks)
         warning += f": {listed}"
-    worst = [(i, f"{what}: {names[j]}") for (i, j), what in apart.items()]
+    worst = [(i, f"{what}: {names[j]}") for (i, j), what in copies.items()]
     return Finding(check="duplicates", found=found, warning=warning, worst=worst)
 
 
@@ -437,6 +435,12 @@ def _same_digests(digests: Sequence[str]) -> Iterator[tuple[int, int]]:
     for pair, digest in enumerate(digests):
         if first.setdefault(digest, pair) != pair:
             yield first[digest], pair
+
+
+def _describe_copy(looks: Mapping[str, Sequence[Look]], first: int, second: int) -> str:
+    """Return which images two pairs share."""
+    same = [name for name, own in looks.items() if own[first].digest == own[second].digest]
+    return f"same {' and '.join(same)}" if same else "nearly the same"
 
 
 def _near_pairs(small: np.ndarray, groups: np.ndarray) -> Iterator[tuple[int, int]]:

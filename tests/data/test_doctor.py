@@ -89,6 +89,14 @@ def copy_pair(pairs):
     return {**pairs, "99_0": pairs["03_0"]}
 
 
+def copy_thrice(pairs):
+    return {**pairs, "97_0": pairs["03_0"], "98_0": pairs["03_0"], "99_0": pairs["03_0"]}
+
+
+def copy_nir(pairs):
+    return {**pairs, "00_0": (pairs["00_0"][0], pairs["03_0"][1])}
+
+
 def copy_brighter(pairs):
     copy = []
     for image in pairs["03_0"]:
@@ -132,7 +140,9 @@ def test_an_undamaged_set_is_clean(tmp_path, side):
         (exchange_two, {"contents"}, "2 of 10 pairs may be wrongly matched"),
         (colour_nir, {"colours"}, "1 of 10 NIR files have colours, of which luma is taken: 01_0"),
         (grey_rgb, {"colours"}, "1 of 10 RGB files are grey: 02_1"),
-        (copy_pair, {"duplicates"}, "03_0 and 99_0 (same nir)"),
+        (copy_pair, {"duplicates"}, "03_0 and 99_0 (same rgb and nir)"),
+        (copy_nir, {"duplicates"}, "00_0 and 03_0 (same nir)"),
+        (copy_thrice, {"duplicates"}, "3 pairs are copies of pairs of other"),
         (copy_brighter, {"duplicates"}, "03_0 and 99_0 (nearly the same)"),
         (darken, {"exposure"}, "04_0 (rgb nearly black)"),
         (overexpose, {"exposure"}, "04_0 (nir nearly white)"),
