@@ -48,13 +48,15 @@ class Embedder:
     Args:
         backbone: [N, C, S, S] float32 as of `preprocessing`, by default in -1..1 -> [N, E].
         preprocessing: of the images.
-        hash: SHA-256 of the weights' file; says whose embeddings these are.
+        hash: of the weights and of what images they get; says whose embeddings these are.
         width: E.
         device: where the backbone computes.
         micro_batch: images computed together.
         aligner: moves the face of an image to its place; None for aligned images.
         centre: [E], subtracted from embeddings of unit length, which are then made so again; for
             recognisers whose embeddings all lie on one side.
+        file_hash: SHA-256 of the weights' file, `hash` by default; tells whether two recognisers
+            are independent.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class Embedder:
         micro_batch: int = MICRO_BATCH,
         aligner: Aligner | None = None,
         centre: Tensor | None = None,
+        file_hash: str | None = None,
     ) -> None:
         self.backbone = backbone.to(device).eval()
         self.preprocessing, self.hash, self.width = preprocessing, hash, width
+        self.file_hash = file_hash or hash
         self.device, self.micro_batch, self.aligner = device, micro_batch, aligner
         self.centre = None if centre is None else centre.to(device)
 
@@ -276,6 +280,7 @@ def load_embedder(
         device=torch.device(device),
         aligner=build_aligner(align, found.takes.size, device),
         centre=found.centre,
+        file_hash=found.file_hash,
     )
 
 

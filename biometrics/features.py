@@ -34,7 +34,8 @@ class FeatureInfo:
     """Where features come from.
 
     Attributes:
-        recogniser, features: SHA-256 of the weights' file, and of the features' file.
+        recogniser: `Recogniser.hash`.
+        features: SHA-256 of the features' file.
         preprocessing: of the images.
         vectors: "all" (one per image), or of an identity "one" (an image's) or "mean".
         modality: of the images, "rgb" or "nir".
@@ -62,7 +63,7 @@ class IdentityFeatures:
 
     @property
     def recogniser(self) -> str | None:
-        """SHA-256 of the recogniser's weights, None where it is not recorded."""
+        """Hash of the recogniser, None where it is not recorded."""
         return self.info.recogniser if self.info else None
 
     @cached_property

@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -66,6 +66,8 @@ class InputFormat:
             numbers = getattr(self, name)
             if len(numbers) not in (1, self.channels):
                 raise ValueError(f"{name} must be 1 number or {self.channels}, got {len(numbers)}")
+            if len({*numbers}) == 1:
+                object.__setattr__(self, name, numbers[:1])  # equal formats compare equal
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0, got {min(self.std):g}")
 
@@ -96,7 +98,8 @@ class Recogniser:
         network: [N, C, S, S] float32 as of `takes` -> [N, E].
         takes: the images.
         width: E.
-        hash: SHA-256 of the file, and of the settings beside it where there are some.
+        hash: the file's SHA-256; another one where the settings beside it change what is computed.
+        file_hash: SHA-256 of the file.
         kind: form of the file.
         centre: [E] float32, subtracted from embeddings of unit length; None for none.
         assumed: what neither the file nor settings say.
@@ -106,6 +109,7 @@ class Recogniser:
     takes: InputFormat
     width: int
     hash: str
+    file_hash: str
     kind: str
     centre: Tensor | None = None
     assumed: tuple[str, ...] = ()
@@ -185,24 +189,29 @@ def load_recogniser(
             f"{where}: size must be {content.size}, as the network has it, got {settings.size}"
         )
     mean, std = content.scaling or (_HALF_RANGE, _HALF_RANGE)
-    is_grey = settings.order is ChannelOrder.GREY
-    channels = content.channels or (1 if is_grey else 3)
-    if is_grey and channels != 1:
-        raise ValueError(f"{where}: order grey is of 1 channel, the network takes {channels}")
+    stated = {name: getattr(settings, name) for name in ("size", "order", "mean", "std")}
+    stated = {name: value for name, value in stated.items() if value is not None}
+    if settings.order is ChannelOrder.GREY:
+        if content.channels not in (None, 1):
+            raise ValueError(
+                f"{where}: order grey is of 1 channel, the network takes {content.channels}"
+            )
+        stated |= {"channels": 1, "order": ChannelOrder.RGB}
     try:
-        takes = InputFormat(
-            size=settings.size or content.size or PUBLISHED_SIZE,
-            channels=channels,
-            order=ChannelOrder.RGB if is_grey else settings.order or ChannelOrder.RGB,
-            mean=settings.mean or mean,
-            std=settings.std or std,
+        plain = InputFormat(
+            size=content.size or PUBLISHED_SIZE, channels=content.channels or 3, mean=mean, std=std
         )
+        takes = replace(plain, **stated)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     assumed = tuple(name for name in content.missing if getattr(settings, name) is None)
     width = content.width or _probe(content.network, takes, path, device)
     if settings.centre and len(settings.centre) != width:
         raise ValueError(f"{where}: centre must be {width} numbers, got {len(settings.centre)}")
+    own_hash = content.hash
+    if takes != plain or settings.centre:  # which make other embeddings
+        changed = json.dumps([vars(takes), settings.centre], sort_keys=True)
+        own_hash = hashlib.sha256(f"{content.hash} {changed}".encode()).hexdigest()
     if assumed:
         _logger.info(
             "%s: takes %dx%d %s, (x - %s) / %s; %s is not in the file but assumed: %s sets it",
@@ -214,19 +223,12 @@ def load_recogniser(
         network=content.network,
         takes=takes,
         width=width,
-        hash=_hash(content.hash, settings),
+        hash=own_hash,
+        file_hash=content.hash,
         kind=content.kind,
         centre=torch.tensor(settings.centre) if settings.centre else None,
         assumed=assumed,
     )
-
-
-def _hash(content: str, settings: RecogniserSettings) -> str:
-    """Return whose embeddings these are: other settings make other embeddings."""
-    if settings == RecogniserSettings():
-        return content
-    stated = json.dumps(configs.to_dict(settings), sort_keys=True)
-    return hashlib.sha256(f"{content} {stated}".encode()).hexdigest()
 
 
 def _read(path: Path, device: str) -> _Content:

@@ -98,7 +98,8 @@ class Thresholds:
         measured_fmr, measured_fnmr: at `privacy`, of the counted scores.
         refused_new_people, missed_training_people: at `privacy`, see ThresholdChoice.
         choices: other rates, as far as there are enough identities for them.
-        recogniser, features: SHA-256 of the weights, and of the features' file ("" for unknown).
+        recogniser: its hash.
+        features: SHA-256 of the features' file; both "" for unknown.
         images, identities: that are compared with each other.
         mated, non_mated: scores of two images of one identity, and of two.
     """

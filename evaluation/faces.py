@@ -54,7 +54,7 @@ def open_faces(paths: Sequence[Path | None], device: str) -> list[Faces]:
         )
         for path in given
     ]
-    if len({one.embedder.hash for one in faces}) < len(faces):
+    if len({one.embedder.file_hash for one in faces}) < len(faces):
         raise ValueError("--audit-model must be another recogniser than --rec-model")
     return faces
 

@@ -78,7 +78,7 @@ def load_auditor(audit: AuditOptions, options: FilterOptions, other_than: str) -
     Args:
         audit: what to read; without a model there is no audit.
         options: of the filter, for the training identities and the device.
-        other_than: SHA-256 of the recogniser that filters.
+        other_than: SHA-256 of the file of the recogniser that filters.
     Raises: FileNotFoundError; ValueError, naming option and file.
     """
     model, path, device = audit.audit_model, audit.audit_features, options.device
@@ -87,7 +87,7 @@ def load_auditor(audit: AuditOptions, options: FilterOptions, other_than: str) -
     known = None if path is None else read_identity_features(path)
     flip = known is not None and known.info is not None and known.info.preprocessing.flip
     embedder = load_embedder(model, device=device, flip=flip)
-    if embedder.hash == other_than:
+    if embedder.file_hash == other_than:
         raise ValueError(f"--audit-model {model}: is --rec-model itself, which proves nothing")
     if known is None or path is None:
         known = _embed_training_images(options.training_ids, embedder)

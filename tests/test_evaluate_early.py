@@ -1,10 +1,12 @@
 """evaluate.py finds wrong options before it embeds an image, in a dry run too."""
 
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
 
+from biometrics.recognisers import RecogniserSettings, write_settings
 from evaluate import main
 from evaluation import topic
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs
@@ -42,6 +44,8 @@ def places(tmp_path_factory):
     (root / "alike.csv").write_text(pairs, encoding="utf-8")
     (root / "file").touch()
     write_image(root / "masks" / "0_0.png", random_pixels(1, SIDE, 1) % 2)
+    model = save_recogniser(root / "a.pth")
+    write_settings(shutil.copy(model, root / "copy.pth"), RecogniserSettings(std=(128.0,)))
     return {
         "root": root,
         "run": root,
@@ -50,7 +54,7 @@ def places(tmp_path_factory):
         "masks": root / "masks",
         "data": write_pairs(root / "data", NAMES, size=SIDE),
         "samples": write_pairs(root / "samples", NAMES, size=SIDE),
-        "model": save_recogniser(root / "a.pth"),
+        "model": model,
         "conditional": save_varied_snapshot(root / "conditional.pkl"),
     }
 
@@ -174,6 +178,7 @@ def test_outdir_may_be_absent(tmp_path, monkeypatch):
             "held-out identities must not be training identities; 4 are both",
         ),
         ("privacy", ["--audit-model={model}"], "must be another recogniser"),
+        ("privacy", ["--audit-model={root}/copy.pth"], "must be another recogniser"),
     ],
 )
 @pytest.mark.usefixtures("_no_work")

@@ -1,6 +1,7 @@
 """Sources of new people, control, audit and export; spellings, a config file, and bad input."""
 
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 import generate_recognition_data
 from biometrics.embedding import load_embedder
 from biometrics.features import IdentityFeatures, read_identity_features
+from biometrics.recognisers import RecogniserSettings, write_settings
 from data.pixels import decode_image
 from data.recordio import RecordReader
 from tests.helpers.interpreters import read_tree, save_small_snapshot
@@ -156,6 +158,9 @@ def bad(shop, tmp_path_factory):
     (folder / "nonsense.pkl").write_bytes(b"nonsense")
     save_recogniser(folder / "wide.pth", width=8)
     save_recogniser(folder / "other.pth", seed=1)
+    write_settings(
+        shutil.copy(shop / "rec.pth", folder / "copy.pth"), RecogniserSettings(std=(128.0,))
+    )
     good = json.loads((shop / "data" / "identity_features.json").read_text())
     first = next(iter(good))
     (folder / "nan.json").write_text(json.dumps({**good, first: [float("nan")] * 6}))
@@ -184,6 +189,7 @@ REFUSED = {
     "too few vectors": ({"identity-source": "two.npy"}, "--ids must be at most 2"),
     "no such source": ({"identity-source": "gone.npy"}, "gone.npy: no such file"),
     "audit by itself": ({"audit-model": "REC"}, "is --rec-model itself, which proves nothing"),
+    "audit by a copy": ({"audit-model": "copy.pth"}, "is --rec-model itself, which proves nothing"),
 }
 
 

@@ -308,6 +308,24 @@ class TestSettings:
         with pytest.raises(ValueError, match=rf"x\.pth with x\.pth\.json: {message}"):
             load_recogniser(path)
 
+    @pytest.mark.parametrize(
+        ("settings", "is_same"),
+        [
+            ({"order": ChannelOrder.RGB, "size": 32}, True),
+            ({"mean": (127.5,) * 3, "std": (127.5,)}, True),
+            ({"centred_on": "a folder"}, True),
+            ({"std": (128.0,)}, False),
+            ({"centre": (0.5,) + (0.0,) * 15}, False),
+        ],
+    )
+    def test_the_hash_is_of_what_is_computed(self, tmp_path, settings, is_same):
+        path, plain = self.save(tmp_path, **settings)
+        found = load_embedder(path)
+        assert (found.hash == plain) == is_same
+        assert found.file_hash == plain
+        write_settings(path, RecogniserSettings(**{**settings, "centred_on": "another"}))
+        assert load_embedder(path).hash == found.hash
+
     def test_other_files_beside_it(self, tmp_path):
         path, _ = self.save(tmp_path)
         settings_path(path).write_text(json.dumps({"size": 3}))
