@@ -25,7 +25,7 @@ from data.pairs import (
     match_stems,
 )
 from data.sample_index import SampleIndex, shorten
-from data.sheets import ContactSheet, resize, save_image, side_by_side
+from data.sheets import ContactSheet, resize, save_image, side_by_side, spread_indices
 from data.storage import map_in_threads
 from data.stored import AS_STORED, Reading
 from dnnlib import files
@@ -142,10 +142,10 @@ def check_pairs(root: str, progress: Progress, workers: int | None = None) -> Ch
     lines, problems = [], []
     views: dict[tuple[str, int], View] = {}
     for split, own in samples.items():
-        step = max(1, len(own) // doctor.COMPARED_PAIRS)
+        compared = frozenset(spread_indices(len(own), doctor.COMPARED_PAIRS))
 
-        def look(pair: int, own: SampleIndex = own, step: int = step) -> View:
-            return view_pair(own, pair, _AS_STORED, is_compared=pair % step == 0)
+        def look(pair: int, own: SampleIndex = own, compared: frozenset[int] = compared) -> View:
+            return view_pair(own, pair, _AS_STORED, is_compared=pair in compared)
 
         for pair, view in enumerate(map_in_threads(look, range(len(own)), workers)):
             views[split, pair] = view

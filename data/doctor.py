@@ -16,7 +16,7 @@ from data.registration import displacement, edge_correlation, edge_strength, ove
 from data.sample_index import describe_unnamed, shorten
 from data.sheets import spread_indices
 
-COMPARED_PAIRS = 256  # whose edges are compared and registered
+COMPARED_PAIRS = 256  # of a split at most, whose edges are compared and registered
 _DUPLICATE_CANDIDATES = 20_000  # among which near-duplicates are looked for
 
 _EDGE_SIDE = 64  # edges of different pairs are compared at this size

@@ -1,5 +1,6 @@
 import pytest
 
+from data import doctor
 from data.check import check_pairs
 from data.labels import IDENTITY_FILE
 from tests.helpers.images import (
@@ -99,3 +100,17 @@ def test_wrongly_matched_pairs_are_warned_of(tmp_path):
     assert checked.problems == []
     (contents,) = [f for f in checked.findings if f.check == "contents"]
     assert contents.warning.startswith("pairs may be wrongly matched: over 12 pairs")
+
+
+def test_so_many_pairs_of_each_split_are_compared(tmp_path, monkeypatch):
+    write_alike(tmp_path)
+    write_alike(tmp_path / "test")
+    monkeypatch.setattr(doctor, "COMPARED_PAIRS", 7)
+    compared = []
+    measure = doctor.check_registration
+    monkeypatch.setattr(
+        doctor, "check_registration", lambda *given: compared.extend(given[1]) or measure(*given)
+    )
+    checked = check_pairs(str(tmp_path), quiet)
+    splits = [checked.pairs[pair][0] for pair in compared]
+    assert (splits.count(""), splits.count("test")) == (7, 7)
