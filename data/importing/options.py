@@ -189,8 +189,8 @@ class ImportOptions(Options):
         return readings
 
     def _parse_range(self, modality: str) -> Limits | None:
-        """Return the range given for a modality, None without. Raises: ValueError."""
-        found = None
+        """Return a modality's range, by its name before that of all. Raises: ValueError."""
+        ranges: dict[str, Limits] = {}
         for text in self.value_range:
             name, _, numbers = text.rpartition("=")
             try:
@@ -200,8 +200,8 @@ class ImportOptions(Options):
             known = ("", *(m.name for m in MODALITIES))
             if name not in known or not (math.isfinite(high - low) and low < high):
                 raise ValueError(f"--range must be LOW,HIGH or nir=LOW,HIGH, got {text!r}")
-            found = (low, high) if name in ("", modality) else found
-        return found
+            ranges[name] = (low, high)
+        return ranges.get(modality, ranges.get(""))
 
     @property
     def needs_faces(self) -> bool:

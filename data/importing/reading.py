@@ -100,6 +100,8 @@ def decide_reading(
             limits, note = _decide_range(pairs, modality, deep, reading, options)
             readings[modality] = replace(reading, limits=limits)
             notes.append(note)
+        elif reading.limits is not None:
+            notes.append(f"{modality}: --range changes nothing, as no image has more than 8 bits")
     chosen, words = _decide_orientations(pairs, headers, readings, options)
     notes += words
     decided = SetReading(readings=readings, orientations=chosen)

@@ -336,6 +336,17 @@ def test_the_range_is_found_over_the_set(tmp_path, bits):
     assert any("of more than 8 bits use a small part" in line for line in given["warnings"])
 
 
+def test_a_range_of_one_modality_goes_before_that_of_all(tmp_path):
+    def change(path, _index, picture):
+        write_image(path, picture.astype(np.uint16) * 16 if picture.ndim == 2 else picture)
+
+    root = write_set(tmp_path / "raw", change)
+    decided = plan_of(source=root, value_range=("nir=0,4095", "0,65535")).decided
+    assert decided.readings["nir"].limits == (0, 4095)
+    assert decided.notes[0] == "rgb: --range changes nothing, as no image has more than 8 bits"
+    assert decided.notes[1].startswith("nir: 0..4095 become 0..255")
+
+
 def test_alpha_is_no_part_of_the_range(tmp_path):
     def change(path, _index, picture):
         deep = picture.reshape(*picture.shape[:2], -1).astype(np.uint16) * 16
