@@ -1,6 +1,7 @@
 """Make and check data sets of paired RGB and NIR images."""
 
-from data.check import CheckJob, CheckOptions
+from data.check import CheckOptions
+from data.check import prepare as prepare_check
 from data.importing.job import ImportJob, prepare
 from data.importing.options import ImportOptions
 from dnnlib.command import command, command_group, lazy
@@ -42,9 +43,7 @@ def _prepare_import(options: ImportOptions) -> ImportJob:
 main = command_group(
     {
         "import": command(ImportOptions, _prepare_import, examples=IMPORT_EXAMPLES),
-        "check": command(
-            CheckOptions, lambda options: CheckJob(options=options), examples=CHECK_EXAMPLES
-        ),
+        "check": command(CheckOptions, prepare_check, examples=CHECK_EXAMPLES),
         "example": command(
             ExampleOptions, lazy("renderer.writer:prepare"), examples=EXAMPLE_EXAMPLES
         ),

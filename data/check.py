@@ -94,6 +94,14 @@ class CheckJob(Job):
         return "\n".join(lines)
 
 
+def prepare(options: CheckOptions) -> CheckJob:
+    """Return the job. Raises: OSError where --outdir cannot be written."""
+    if options.outdir is not None:
+        for name in (RECORD_FILE, SHEET_FILE):
+            files.check_place(options.outdir / name)
+    return CheckJob(options=options)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """What `check_pairs` finds.

@@ -82,6 +82,18 @@ def test_check_lists_problems_and_ends_with_code_2(tmp_path):
     assert "gone: no such folder or zip archive" in missing.output
 
 
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"]])
+def test_check_looks_at_outdir_before_the_images(tmp_path, monkeypatch, arguments):
+    root = write_pairs(tmp_path / "set")
+    taken = tmp_path / "taken"
+    taken.write_text("kept")
+    monkeypatch.setattr("data.check.check_pairs", None)
+    result = run("check", root, "--outdir", taken, *arguments)
+    assert result.exit_code == 2
+    assert str(taken) in result.output
+    assert taken.read_text() == "kept"
+
+
 def test_example_is_a_data_set(tmp_path):
     out = tmp_path / "example"
     options = ["--identities", 4, "--samples", 3, "--resolution", 16, "--workers", 1]
