@@ -11,7 +11,7 @@ from data import doctor, pixels, stored
 from data.check import View, examine, view_pair
 from data.importing.options import ImportOptions
 from data.registration import common_box, edge_correlation
-from data.sample_index import SampleIndex
+from data.sample_index import SampleIndex, describe_unnamed
 from data.sheets import spread_indices
 from data.storage import map_in_threads
 from data.stored import FULL_16_BIT, Limits, Reading
@@ -104,6 +104,9 @@ def decide_reading(
             notes.append(f"{modality}: --range changes nothing, as no image has more than 8 bits")
     chosen, words = _decide_orientations(pairs, headers, readings, options)
     notes += words
+    stems = [pairs.stems[pair] for pair in headers]
+    unnamed = describe_unnamed(stems, [pairs.identities[pair] for pair in headers])
+    notes += [unnamed] * bool(unnamed)
     decided = SetReading(readings=readings, orientations=chosen)
     sample = [list(headers)[i] for i in spread_indices(len(headers), SAMPLED_PAIRS)]
     whole = _view(pairs, sample, decided, options)
@@ -121,7 +124,7 @@ def decide_reading(
     findings["layers"] = doctor.check_layers(
         {m: [own[m].frames for own in headers.values()] for m in readings},
         {m: [alpha.get(pair, {}).get(m, 0.0) for pair in headers] for m in readings},
-        [pairs.stems[pair] for pair in headers],
+        stems,
     )
     if options.nir_from is not None:
         findings.pop("layers")

@@ -347,6 +347,13 @@ def test_a_range_of_one_modality_goes_before_that_of_all(tmp_path):
     assert decided.notes[1].startswith("nir: 0..4095 become 0..255")
 
 
+def test_names_that_tell_no_identity_are_said(tmp_path):
+    plan = plan_of(source=str(write_pairs(tmp_path / "raw", ["a", "b", "1_0"])))
+    assert ["2 of 3 images are identities of their own" in n for n in plan.decided.notes] == [True]
+    plan = plan_of(source=str(write_pairs(tmp_path / "named")))
+    assert plan.decided.notes == ()
+
+
 def test_alpha_is_no_part_of_the_range(tmp_path):
     def change(path, _index, picture):
         deep = picture.reshape(*picture.shape[:2], -1).astype(np.uint16) * 16
