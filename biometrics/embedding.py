@@ -1,5 +1,6 @@
 """The one path from uint8 images to embeddings: training images, files and generated samples."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -23,6 +24,7 @@ from torch_utils.devices import upload
 MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601
+_logger = logging.getLogger(__name__)
 
 
 class NoEmbeddingError(ValueError):
@@ -174,7 +176,14 @@ class Embeddings:
         )
 
     def enrolled(self) -> "Embeddings":
-        """Return only the images that have an embedding."""
+        """Return only the images that have an embedding, with a warning of the others."""
+        if self.failures:
+            first, reason = next(iter(self.failures.items()))
+            _logger.warning(
+                "%s: %d of %d %s images are left out, %s first: %s",
+                *(self.samples.name, len(self.failures), len(self.samples), self.modality),
+                *(self.samples.stems[first], reason),
+            )
         kept = np.flatnonzero(self.is_enrolled)
         samples = self.samples.select(kept.tolist())
         return replace(self, samples=samples, vectors=self.vectors[kept], failures={})

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from biometrics.embedding import load_embedder
 from data.samples import open_samples
 from evaluate import main
-from tests.helpers.images import random_pixels, write_image, write_pairs
+from tests.helpers.images import random_pixels, truncate, write_image, write_pairs
 from tests.helpers.people import SIDE, save_recogniser
 
 
@@ -66,6 +66,14 @@ def test_a_folder_with_itself(places):
     cosines = vectors(places, "a") @ vectors(places, "a").T
     assert output.startswith("15 comparisons")
     assert f"{cosines[np.triu_indices(6, 1)].max():.4f}" in output
+
+
+def test_images_that_cannot_be_read_are_named(places, tmp_path, caplog):
+    for k in range(3):
+        write_image(tmp_path / f"y{k}.png", random_pixels(k, SIDE))
+    truncate(tmp_path / "y1.png")
+    assert run(places, tmp_path, places / "b").startswith("4 comparisons")
+    assert re.search("1 of 3 rgb images are left out, y1 first: .*y1.png", caplog.text)
 
 
 def test_damaged_and_absent_images(places, tmp_path):
