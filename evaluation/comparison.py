@@ -26,8 +26,7 @@ _SHOWN = 5
 class ComparisonJob(Job):
     """Two images or sets of images, and what a cosine between them means."""
 
-    sides: tuple[Path | SampleIndex, Path | SampleIndex]
-    is_same: bool  # one folder against itself: each two images once
+    sides: tuple[Path | SampleIndex, Path | SampleIndex]  # one object twice: with itself
     embedder: Embedder
     thresholds: Mapping[float, float]
 
@@ -41,9 +40,12 @@ class ComparisonJob(Job):
 
     def run(self, progress: Progress) -> str:
         """Return cosines and how many reach each threshold."""
-        (names, first), (others, second) = (self._embed(side, progress) for side in self.sides)
+        is_itself = self.sides[0] is self.sides[1]
+        names, first = self._embed(self.sides[0], progress)
+        others, second = (names, first) if is_itself else self._embed(self.sides[1], progress)
         cosines = first @ second.T
-        i, j = np.triu_indices(len(names), 1) if self.is_same else np.indices(cosines.shape)
+        is_folder = is_itself and isinstance(self.sides[0], SampleIndex)
+        i, j = np.triu_indices(len(names), 1) if is_folder else np.indices(cosines.shape)
         scores, i, j = cosines[i, j].ravel(), i.ravel(), j.ravel()
         if not len(scores):
             raise ValueError("nothing to compare: a folder with itself needs two images")
@@ -99,7 +101,9 @@ def prepare(options: ComparisonOptions) -> ComparisonJob:
 
     Raises: ValueError, FileNotFoundError naming the option or file that is wrong.
     """
-    first, second = _open(options.first), _open(options.second)
+    first = _open(options.first)
+    is_itself = options.first.resolve() == options.second.resolve()
+    second = first if is_itself else _open(options.second)
     sizes = [1 if isinstance(side, Path) else len(side) for side in (first, second)]
     if sizes[0] * sizes[1] > _MAX_COMPARISONS:
         raise ValueError(
@@ -114,7 +118,6 @@ def prepare(options: ComparisonOptions) -> ComparisonJob:
     )
     return ComparisonJob(
         sides=(first, second),
-        is_same=options.first == options.second and isinstance(first, SampleIndex),
         embedder=embedder,
         thresholds=given_thresholds(options, [Faces(options.rec_model.name, embedder)]),
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from biometrics.embedding import load_embedder
+from biometrics.embedding import Embedder, load_embedder
 from data.samples import open_samples
 from evaluate import main
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs
@@ -61,8 +61,18 @@ def test_folders(places):
     assert f"{cosines.max():.4f}" in output
 
 
-def test_a_folder_with_itself(places):
-    output = run(places, places / "a", places / "a")
+@pytest.mark.parametrize("spelling", ["a", "b/../a", "link"])
+def test_a_folder_with_itself(places, spelling, monkeypatch):
+    if spelling == "link":
+        (places / "link").symlink_to("a")
+    counts = []
+    original = Embedder.embed_aligned
+    monkeypatch.setattr(
+        Embedder, "embed_aligned", lambda self, x: counts.append(len(x)) or original(self, x)
+    )
+    output = run(places, places / "a", places / spelling)
+    assert counts == [6]
+    monkeypatch.undo()
     cosines = vectors(places, "a") @ vectors(places, "a").T
     assert output.startswith("15 comparisons")
     assert f"{cosines[np.triu_indices(6, 1)].max():.4f}" in output
