@@ -17,13 +17,13 @@ from data.sample_index import describe_unnamed, shorten
 from data.sheets import spread_indices
 
 COMPARED_PAIRS = 256  # of a split at most, whose edges are compared and registered
+MIN_STANDARD_ERRORS = 2.0  # that a difference of correlations must have
 _DUPLICATE_CANDIDATES = 20_000  # among which near-duplicates are looked for
 
-_EDGE_SIDE = 64  # edges of different pairs are compared at this size
+_EDGE_SIDE = 64  # edges are compared at this size
 _SMALL_SIDE = 16  # near-duplicates at this one
 _REGISTERED_PX = 256  # longest side at which pairs are registered
 _MIN_COMPARED = 8
-_MIN_STANDARD_ERRORS = 2.0
 # Seen on clean sets of 16 and 160 pairs: at most 0.14; of 1001, where more others are tried: 0.24.
 # Of wrong pairs: mostly 0.2 to 0.5.
 _MISMATCH_MARGIN, _MARGIN_PAIRS, _MARGIN_A_DOUBLING = 0.2, 160, 0.04
@@ -34,7 +34,7 @@ _SHIFT_PX = 1.0
 _OFFSET_PX = 0.5
 # Correlation of edges that a shift must add. Seen on aligned sets: at most 0.07 but once 0.18; on
 # sets moved by two or three pixels mostly 0.15 to 0.7.
-_LEAST_GAIN = 0.1
+_LEAST_SHIFT_GAIN = 0.1
 _MAX_SHIFTED = 0.1
 _MAX_UNCLEAR = 0.8
 _COLOURED, _GREY = 8.0, 2.0  # mean difference of the largest and the least channel, of 255
@@ -126,7 +126,7 @@ def measure_shift(first: Image.Image, second: Image.Image) -> tuple[float, float
     down, right = displacement(*edges)
     if np.hypot(down, right) > _SHIFT_PX:
         moved = edge_correlation(*overlap(*edges, (round(down), round(right))))
-        if moved - edge_correlation(*edges) < _LEAST_GAIN:
+        if moved - edge_correlation(*edges) < _LEAST_SHIFT_GAIN:
             return np.nan, np.nan
     return down * factor, right * factor
 
@@ -234,7 +234,7 @@ def check_contents(
         words.setdefault(other, f"its NIR is that of {names[pair]}")
     worst = list(words.items())
     warning = ""
-    if len(edges) >= _MIN_COMPARED and own - others <= _MIN_STANDARD_ERRORS * error:
+    if len(edges) >= _MIN_COMPARED and own - others <= MIN_STANDARD_ERRORS * error:
         warning = f"pairs may be wrongly matched: over {len(edges)} pairs, {found}"
     elif worst:
         listed = [f"{names[pair]} ({what})" for pair, what in worst]
@@ -276,7 +276,7 @@ def check_exposure(looks: Mapping[str, Sequence[Look]], names: Sequence[str]) ->
         black, white = (np.mean([getattr(look, end) for look in own]) for end in ("black", "white"))
         parts.append(f"{modality} median {middle:.0f}, {black:.1%} at 0, {white:.1%} at 255")
         for pair, look in enumerate(own):
-            what = _judge_exposure(look)
+            what = _describe_exposure(look)
             worst += [(pair, f"{modality} {what}")] * bool(what)
     listed = [f"{names[pair]} ({what})" for pair, what in worst]
     warning = f"{len(worst)} images are badly exposed: {shorten(listed)}" if worst else ""
@@ -395,10 +395,10 @@ def check_identities(
         f"{len(counts)} identities of {counts[0]} to {counts[-1]} images, "
         f"median {counts[len(counts) // 2]}"
     )
-    places: dict[str, set[str]] = {}
+    splits_of: dict[str, set[str]] = {}
     for identity, split in zip(identities, splits, strict=True):
-        places.setdefault(identity, set()).add(split)
-    shared = [identity for identity, where in places.items() if len(where) > 1]
+        splits_of.setdefault(identity, set()).add(split)
+    shared = [identity for identity, own in splits_of.items() if len(own) > 1]
     unnamed = describe_unnamed(names, identities)
     found += f"; {unnamed}" * bool(unnamed)
     warning = f"{len(shared)} identities are in several splits (a leak): {shorten(shared)}"
@@ -418,7 +418,7 @@ def _correlations(edges: np.ndarray) -> np.ndarray:
     return unit[:, 0] @ unit[:, 1].T
 
 
-def _judge_exposure(look: Look) -> str:
+def _describe_exposure(look: Look) -> str:
     """Return what is wrong with an image's exposure, "" where nothing is."""
     if look.high <= _DARK:
         return "nearly black"

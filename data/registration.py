@@ -76,11 +76,11 @@ def overlap(
     first: np.ndarray, second: np.ndarray, shift: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the parts of two images that show the same, up to less than a pixel."""
-    places = [
+    slices = [
         (slice(max(-s, 0), n - max(s, 0)), slice(max(s, 0), n - max(-s, 0)))
         for s, n in zip(shift, first.shape, strict=True)
     ]
-    return first[places[0][0], places[1][0]], second[places[0][1], places[1][1]]
+    return first[slices[0][0], slices[1][0]], second[slices[0][1], slices[1][1]]
 
 
 def edge_correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -19,9 +19,7 @@ from data.stored import FULL_16_BIT, Limits, Reading
 Headers = Mapping[str, pixels.ImageHeader]  # modality -> header
 
 SAMPLED_PAIRS = 64  # that are decoded for decisions and checks
-_EDGE_SIDE = 32
-_MIN_STANDARD_ERRORS = 2.0
-_LEAST_GAIN = 0.05
+_LEAST_TURNING_GAIN = 0.05  # of correlation, that tells whether an orientation is applied
 _LEAST_OFFSET_PX = 0.1
 _UPRIGHT = 1
 
@@ -222,7 +220,7 @@ def _decide_orientations(
     gain = float(gains.mean()) if len(gains) else 0.0
     error = float(gains.std(ddof=1)) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
     what = f"{len(mixed)} pairs whose files state different orientations"
-    if abs(gain) <= max(_MIN_STANDARD_ERRORS * error, _LEAST_GAIN):
+    if abs(gain) <= max(doctor.MIN_STANDARD_ERRORS * error, _LEAST_TURNING_GAIN):
         return {}, [f"{what}: applied; the images do not tell whether that is right (--exif)"]
     better = f"edges correlate by {abs(gain):.2f} more"
     if gain < 0:
@@ -249,7 +247,7 @@ def _agreement(
             image = stored.load_image(pairs.read(modality, pair), 1, name, own)
         except ValueError:  # told when the pair is written
             return np.nan
-        edges.append(doctor.measure_edges(image, _EDGE_SIDE))
+        edges.append(doctor.measure_edges(image))
     return edge_correlation(*edges)
 
 
