@@ -10,6 +10,7 @@ from PIL import Image
 from data import doctor, pixels, stored
 from data.check import View, examine, view_pair
 from data.importing.options import ImportOptions
+from data.modalities import NIR, RGB
 from data.registration import common_box, edge_correlation
 from data.sample_index import SampleIndex, describe_unnamed
 from data.sheets import spread_indices
@@ -240,9 +241,9 @@ def _agreement(
     if len({_size(header, orientation) for header in headers.values()}) > 1:
         return -1.0
     edges = []
-    for modality, reading in readings.items():
+    for modality in (RGB.name, NIR.name):
         name = pairs.describe(modality, pair)
-        own = replace(reading, orientation=orientation)
+        own = replace(readings[modality], orientation=orientation)
         try:
             image = stored.load_image(pairs.read(modality, pair), 1, name, own)
         except ValueError:  # told when the pair is written

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.helpers.images import write_pairs
 
@@ -39,6 +40,10 @@ def source(tmp_path_factory):
     (folder / "THERMAL").mkdir()
     for path in (folder / "NIR").iterdir():
         (folder / "THERMAL" / path.name).write_bytes(path.read_bytes())
+    exif = Image.Exif()
+    exif[0x0112] = 2  # of one file, so that the import compares orientations
+    with Image.open(folder / "VIS" / "0_a.png") as image:
+        image.save(folder / "VIS" / "0_a.png", exif=exif)
     return folder
 
 
