@@ -26,6 +26,7 @@ from data.samples import open_samples
 from dnnlib.files import check_place
 from dnnlib.options import Job, Progress
 from metrics.estimates import group_numbers
+from metrics.nearest import unit_rows
 from torch_utils.devices import resolve_repeatable
 
 
@@ -47,6 +48,7 @@ class SettingsJob(Job):
             "kind": found.kind,
             "takes": vars(found.takes),
             "width": found.width,
+            "is_centred": found.centre is not None,
             "assumed": found.assumed,
             "hash": found.hash,
         }
@@ -60,6 +62,9 @@ class SettingsJob(Job):
             f"{self.path}: {found.kind}, {found.width} numbers; takes {takes.size}x{takes.size} "
             f"{order}, (x - {mean}) / {std} of pixels 0..255"
         ]
+        if found.centre is not None:
+            name = read_settings(self.path).centred_on
+            lines.append(f"a mean embedding{f' of {name}' if name else ''} is subtracted")
         if found.assumed:
             lines.append(f"not in the file, but assumed: {', '.join(found.assumed)}")
         settings = self.settings
@@ -73,16 +78,13 @@ class SettingsJob(Job):
             )
             lines += _check_lines(embedder, self.samples)
             if self.is_centred and settings is not None:
-                centre, before, after = _find_centre(embedder, self.samples, progress)
+                centre, effect = _find_centre(embedder, self.samples, progress)
                 settings = replace(
                     settings,
                     centre=tuple(round(v, 7) for v in centre.tolist()),
                     centred_on=self.samples.name,
                 )
-                lines.append(
-                    f"centred on {self.samples.name}: images of different identities have a cosine "
-                    f"of {before:.3f} on average, {after:.3f} after that"
-                )
+                lines.append(f"centred on {self.samples.name}: {effect}")
         if settings is not None:
             lines.append(f"wrote {write_settings(self.path, settings)}")
         return "\n".join(lines)
@@ -132,24 +134,34 @@ def _check_lines(embedder: Embedder, samples: SampleIndex) -> list[str]:
 
 def _find_centre(
     embedder: Embedder, samples: SampleIndex, progress: Progress
-) -> tuple[Tensor, float, float]:
-    """Return the mean of the identities' mean embeddings [E], and mean non-mated cosines.
+) -> tuple[Tensor, str]:
+    """Return the mean of the identities' mean embeddings, [E] float32, and what it is good for.
 
-    The cosines are those of two identities' means before and after centring.
+    The latter is measured on every second identity with the mean of the others: less their own
+    mean, those of any network lie apart.
     """
     found = embed_samples(
         samples, RGB.name, embedder.embed, embedder.width, progress=progress(0, len(samples))
     ).enrolled()
     groups, count = group_numbers(found.samples.identities)
+    if count < 2:
+        raise ValueError(f"--centre: a mean of at least 2 identities is needed, got {count}")
     sums = np.zeros([count, embedder.width])
     np.add.at(sums, groups, found.vectors)
     means = sums / np.bincount(groups)[:, None]
-    centre = means.mean(axis=0)
+    others, tried = means[::2], means[1::2]
+    if len(tried) < 2:
+        effect = "too few identities to measure what that changes"
+    else:
+        before, after = _mean_cosine(tried), _mean_cosine(tried - others.mean(axis=0))
+        effect = (
+            f"mean embeddings of different identities have a cosine of {before:.3f} on average, "
+            f"{after:.3f} after that (every second identity, centred on the others)"
+        )
+    return torch.from_numpy(means.mean(axis=0)).float(), effect
 
-    def average(rows: np.ndarray) -> float:
-        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        return float(((unit @ unit.T).sum() - count) / max(count * (count - 1), 1))
 
-    if count < 2:
-        raise ValueError(f"--centre: a mean of at least 2 identities is needed, got {count}")
-    return torch.from_numpy(centre).float(), average(means), average(means - centre)
+def _mean_cosine(rows: np.ndarray) -> float:
+    """Return the mean cosine of two different rows."""
+    count, total = len(rows), unit_rows(rows).sum(axis=0, dtype=np.float64)
+    return float((total @ total - count) / (count * (count - 1)))

@@ -2,14 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from torch import nn
 
-from biometrics.embedding import Embedder, NoEmbeddingError, Preprocessing
+from biometrics.embedding import Embedder, NoEmbeddingError, Preprocessing, load_embedder
 from biometrics.input_check import check_inputs
 from biometrics.recognisers import ChannelOrder, load_recogniser, settings_path
+from data.samples import open_samples
 from evaluate import main
 from tests.helpers.images import write_pairs
 from tests.helpers.people import SIDE, save_recogniser
@@ -112,10 +114,21 @@ class TestCommand:
     def test_centre(self, tmp_path):
         model = save_recogniser(tmp_path / "r.pth")
         write_pairs(tmp_path / "data", [f"{p}_{i}" for p in range(4) for i in range(2)], size=SIDE)
+        samples = open_samples(tmp_path / "data")
+        rows = load_embedder(model).embed(
+            torch.from_numpy(np.stack([samples.image("rgb", i) for i in range(8)]))
+        )
+        means = torch.stack([rows[2 * p : 2 * p + 2].mean(dim=0) for p in range(4)])
         output = self.run("--rec-model", model, "--data", tmp_path / "data", "--centre")
         content = json.loads(settings_path(model).read_text())
         assert "centred on data" in output
         assert (len(content["centre"]), content["centred_on"]) == (6, "data")
+        assert content["centre"] == pytest.approx(means.mean(dim=0).tolist(), abs=1e-5)
+        # What centring does is told of identities that the mean was not taken of.
+        for centre in (0, (means[0] + means[2]) / 2):
+            cosine = torch.cosine_similarity(means[1] - centre, means[3] - centre, dim=0)
+            assert f"{cosine:.3f}" in output
+        assert "a mean embedding of data is subtracted" in self.run("--rec-model", model)
         self.run("--rec-model", model, "--order=bgr")  # whose mean is another
         assert json.loads(settings_path(model).read_text())["centre"] == []
 
