@@ -159,12 +159,22 @@ class TestTorchScript:
         with pytest.raises(ValueError, match="refused: it uses '__setstate__'"):
             load_recogniser(save_script(tmp_path / "x.pt", Setter()))
 
-    def test_an_archive_that_two_readers_read_differently(self, tmp_path):
+    @pytest.mark.parametrize("defect", ["case", "cut name", "comment", "what is before"])
+    def test_an_archive_that_two_readers_read_differently(self, tmp_path, defect):
         path = save_script(tmp_path / "x.pt")
+        if defect == "what is before":
+            path.write_bytes(b"MZ" + path.read_bytes())
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr("X/CODE/__torch__.py", "")
-            archive.writestr("x/code/__torch__.py.", "")
-            archive.comment = b"another archive"
+            name = next(name for name in archive.namelist() if name.endswith(".py"))
+            match defect:
+                case "case":
+                    archive.writestr(name.upper(), "")
+                case "cut name":
+                    added = zipfile.ZipInfo()
+                    added.filename = f"{name}.txt\0"
+                    archive.writestr(added, "")
+                case "comment":
+                    archive.comment = b"another archive"
         with pytest.raises(ValueError, match=r"x\.pt: the TorchScript module is refused"):
             load_recogniser(path)
 
