@@ -16,6 +16,7 @@ from torch import Tensor
 
 from interpreter.ensemble import PixelEnsemble
 from interpreter.features import FeatureLayout, check_maps, group_maps
+from torch_utils.devices import upload
 
 TOP_FRACTION = 0.1  # of an image's pixels, whose mean uncertainty is its score
 _MAX_PROJECTION_BYTES = 512 << 20  # of all upsampled projections that are kept at once
@@ -212,7 +213,7 @@ def _upsampled_rows(rise: _Rise, rows: slice) -> Tensor:
     used = weights.any(dim=0).nonzero()
     low, high = int(used[0]), int(used[-1]) + 1
     source = rise.samples[low:high]
-    weights = weights[:, low:high].to(source.device, non_blocking=True)
+    weights = upload(weights[:, low:high], source.device)
     lines = (weights @ source.flatten(1)).view(len(weights), *source.shape[1:])
     return _resize(lines, len(lines), rise.full)[:, rise.inside]
 

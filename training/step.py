@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from data.modalities import JOINT
 from data.pixels import to_float
 from networks.generator import Images
+from torch_utils.devices import upload
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
 from training.augmentation.pipe import AugmentPipe
@@ -118,11 +119,11 @@ class Iteration:
         """
         names = tuple(self.state.discriminators)
         images = {
-            modality: to_float(self._moved(batch[modality]))
+            modality: to_float(upload(batch[modality], self.device))
             for modality in self.state.generator.config.heads
         }
         reals = {name: discriminator_input(name, images) for name in names}
-        labels = self._moved(batch["label"])
+        labels = upload(batch["label"], self.device)
         self.signs = {name: torch.zeros([], device=self.device) for name in names}
         phases = [phase for phase in self.phases if phase.runs_at(self.state.step)]
         fakes: Fakes = []
@@ -225,9 +226,6 @@ class Iteration:
     def _backward(self, values: Tensor) -> None:
         """Add the gradients of the share's mean; `values` are those of the part at hand."""
         (values.mean() * (self.batch_gpu / self.share)).backward()
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
 
 
 @contextlib.contextmanager

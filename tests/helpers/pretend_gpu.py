@@ -140,6 +140,10 @@ def _is_on_cpu(x):
     return isinstance(x, Tensor) and not isinstance(x, PretendTensor)
 
 
+def _is_pinned(x):
+    return getattr(x, "is_pinned_here", False)
+
+
 def _check_devices(name, args, tensors):
     if name in ("copy_", "_to_copy"):
         return
@@ -162,7 +166,7 @@ def _note_waits(name, args):
         to, source, *rest = args
         if _is_on_cpu(to):
             _RECORD.wait("copy to the CPU")
-        elif _is_on_cpu(source) and source.ndim > 0 and not any(rest):
+        elif _is_on_cpu(source) and source.ndim > 0 and not (any(rest) and _is_pinned(source)):
             _RECORD.wait("copy from the CPU")
     if name.startswith(("index", "_index_put")) and isinstance(args[1], (list, tuple)):
         is_fill = name != "index" and args[2].numel() == 1  # which PyTorch does by the mask
@@ -219,7 +223,9 @@ class _Mode(TorchFunctionMode):
             _RECORD.wait(func.__name__)
             return func(first.detach().real_tensor.clone())
         if func is Tensor.pin_memory:
-            return first
+            pinned = first.clone()
+            pinned.is_pinned_here = True
+            return pinned
         if func is Tensor.to:
             return _move(first, *args[1:], **kwargs)
         if func is torch.as_tensor and isinstance(first, Tensor):
@@ -252,7 +258,7 @@ def _move(tensor, *args, **kwargs):
     dtype, device = dtype or tensor.dtype, device or tensor.device
     is_here = isinstance(tensor, PretendTensor)
     if device.type == "cuda" and not is_here:
-        if not non_blocking:
+        if not (non_blocking and _is_pinned(tensor)):
             _RECORD.wait("copy from the CPU")
         assert not (tensor.requires_grad and tensor.grad_fn), "parameters move before they are used"
         return PretendTensor(tensor.detach().to(dtype, copy=True, **options))

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from torch_utils.devices import upload
 from training.augmentation.config import AugmentConfig
 from training.augmentation.draws import Draw, Draws, pick
 
@@ -84,6 +85,6 @@ def apply_color(images: Tensor, transforms: Tensor) -> Tensor:
     if c == 1:
         grey = transforms.mean(1)
         transforms = torch.stack([grey[:, :3].sum(1), grey[:, 3]], dim=1)[:, None]
-    transforms = transforms.to(dtype=images.dtype).to(images.device, non_blocking=True)
+    transforms = upload(transforms.to(images.dtype), images.device)
     matrix, shift = transforms[:, :, :c], transforms[:, :, c:]
     return torch.baddbmm(shift, matrix, images.flatten(2)).reshape(n, c, h, w)

@@ -6,6 +6,7 @@ Source: Karras et al. 2020 (arXiv:2006.06676), appendix B.
 import torch
 from torch import Tensor
 
+from torch_utils.devices import upload
 from training.augmentation.config import AugmentConfig
 from training.augmentation.draws import Draw, Draws, pick
 
@@ -53,7 +54,7 @@ def cut_out(images: Tensor, sizes: Tensor, center_x: Tensor, center_y: Tensor) -
     height, width = images.shape[2:]
     outside_x = _is_outside(width, sizes, center_x)[:, None, None, :]
     outside_y = _is_outside(height, sizes, center_y)[:, None, :, None]
-    return images * (outside_x | outside_y).to(images.dtype).to(images.device, non_blocking=True)
+    return images * upload((outside_x | outside_y).to(images.dtype), images.device)
 
 
 def _is_outside(length: int, sizes: Tensor, center: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.devices import upload
 from torch_utils.ops.grid_sample import grid_sample
 from torch_utils.ops.upfirdn2d import downsample2d, upsample2d
 from training.augmentation.config import AugmentConfig
@@ -101,7 +102,7 @@ def resample(images: Tensor, inverse: Tensor, wavelet: Tensor) -> Tensor:
     theta = (
         _diagonal(2 / fine.shape[3], 2 / fine.shape[2]) @ to_fine @ _diagonal(out_w / 2, out_h / 2)
     )
-    theta = theta[:, :2].to(dtype=images.dtype).to(images.device, non_blocking=True)
+    theta = upload(theta[:, :2].to(images.dtype), images.device)
     grid = F.affine_grid(theta, [n, c, out_h, out_w], align_corners=False)
     moved = grid_sample(fine, grid)
     return downsample2d(moved, wavelet, padding=-2 * _REACH_PX, flip_filter=True)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.devices import upload
 from torch_utils.ops.conv2d import conv2d
 from training.augmentation.config import NUM_BANDS, AugmentConfig
 from training.augmentation.draws import BANDS, Draws, pick
@@ -69,7 +70,7 @@ def amplify(images: Tensor, gains: Tensor, filters: Tensor) -> Tensor:
     Returns: [N, C, H, W], dtype and device of `images`.
     """
     n, c, h, w = images.shape
-    gains = gains.to(dtype=images.dtype).to(images.device, non_blocking=True)
+    gains = upload(gains.to(images.dtype), images.device)
     taps = (gains @ filters.to(images.dtype)).repeat_interleave(c, dim=0)
     x = reflect_pad(images.reshape(1, n * c, h, w), taps.shape[1] // 2)
     x = conv2d(x, taps[:, None, None, :], groups=n * c)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from torch_utils.devices import upload
 from torch_utils.ops.upfirdn2d import setup_filter
 from training.augmentation.color import apply_color, color_transforms
 from training.augmentation.config import AugmentConfig
@@ -104,7 +105,7 @@ def _replace_some(
         return images
     if len(index) == len(images):
         return run(images, index)
-    place = index.to(images.device, non_blocking=True)
+    place = upload(index, images.device)
     return images.index_copy(0, place, run(images.index_select(0, place), index))
 
 
