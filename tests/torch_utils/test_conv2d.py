@@ -136,21 +136,31 @@ def test_the_plain_form_can_be_chosen(used):
 # What CUDA takes for gradient penalties; the sizes leave rows over where strides do not divide.
 @pytest.mark.parametrize("is_adjoint", [False, True])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "size"),
-    [(3, 1, 1, (5, 4)), (1, 1, 0, (4, 3)), (3, 2, 0, (7, 6)), (5, 3, 2, (8, 9))],
+    ("kernel", "stride", "padding", "size", "groups"),
+    [
+        (3, 1, 1, (5, 4), 1),
+        (1, 1, 0, (4, 3), 1),
+        (3, 2, 0, (7, 6), 1),
+        (5, 3, 2, (8, 9), 1),
+        (3, 1, 1, (4, 3), 2),
+        (2, 2, 0, (5, 4), 2),
+    ],
 )
-def test_native_maps_are_derivatives_of_one_another(kernel, stride, padding, size, is_adjoint):
-    large, weight = random(2, 3, *size).double(), random(4, 3, kernel, kernel, seed=1).double()
-    maps = _NativeMaps(padding, size, tuple(weight.shape))
-    small = F.conv2d(large, weight, stride=stride, padding=padding)
+def test_native_maps_are_derivatives_of_one_another(
+    kernel, stride, padding, size, groups, is_adjoint
+):
+    large = random(2, 3 * groups, *size).double()
+    weight = random(4, 3, kernel, kernel, seed=1).double()
+    maps = _NativeMaps(padding, size, tuple(weight.shape), groups)
+    small = F.conv2d(large, weight, stride=stride, padding=padding, groups=groups)
 
     def ours(x, weight):
         return _Convolution.apply(x, weight, stride, is_adjoint, maps)
 
     def plain(x, weight):
         if not is_adjoint:
-            return F.conv2d(x, weight, stride=stride, padding=padding)
-        return torch.nn.grad.conv2d_input(large.shape, weight, x, stride, padding)
+            return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
+        return torch.nn.grad.conv2d_input(large.shape, weight, x, stride, padding, groups=groups)
 
     x = small if is_adjoint else large
     for value, expected in zip(
