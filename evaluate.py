@@ -55,7 +55,7 @@ main = command_group(
         ),
         "recogniser": command(
             RecogniserOptions,
-            lazy("biometrics.recogniser_settings:prepare"),
+            lazy("biometrics.recogniser_job:prepare"),
             examples="""
   python evaluate.py recogniser --rec-model=w600k_r50.onnx --data=DATASETS/faces
   python evaluate.py recogniser --rec-model=facenet.pt --size=160 --order=bgr --mean=127.5 --std=128

@@ -14,7 +14,8 @@ from torch.nn import functional
 from biometrics.alignment import Aligner, build_aligner
 from biometrics.comparisons import Side
 from biometrics.detection import FaceMethod
-from biometrics.recognisers import ChannelOrder, InputFormat, load_recogniser
+from biometrics.recogniser_settings import ChannelOrder, InputFormat
+from biometrics.recognisers import load_recogniser
 from data.pixels import to_float
 from data.sample_index import SampleIndex
 from metrics import NotMeasuredError

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from biometrics.embedding import Embedder, NoEmbeddingError, Preprocessing
-from biometrics.recognisers import ChannelOrder
+from biometrics.recogniser_settings import ChannelOrder
 from data.sample_index import SampleIndex
 
 IMAGES = 8

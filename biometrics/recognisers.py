@@ -1,7 +1,7 @@
-"""Recognisers as files: weights of our backbones, ONNX, TorchScript, and what images they take.
+"""Reads recognisers of every form: weights of our backbones, ONNX, TorchScript.
 
-What a file does not say stands beside it, in FILE.json (see `RecogniserSettings`), so that every
-command takes the same images for the same network. Nothing in a file is executed as Python.
+What a file does not say stands beside it (see `RecogniserSettings`), so that every command takes
+the same images for the same network. Nothing in a file is executed as Python.
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import importlib.util
 import json
 import logging
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import cast
 
@@ -19,75 +18,20 @@ from torch import Tensor, nn
 from biometrics.backbone_networks import PUBLISHED_SIZE
 from biometrics.backbones import backbone_of
 from biometrics.onnx_network import OnnxNetwork
-from dnnlib import config as configs
+from biometrics.recogniser_settings import (
+    HALF_RANGE,
+    ChannelOrder,
+    InputFormat,
+    RecogniserSettings,
+    read_settings,
+    settings_path,
+)
 from dnnlib import files
 from torch_utils.safe_pickle import load_archive
 from torch_utils.torchscript import is_torchscript, load_torchscript
 
-FORMAT = "biface-recogniser"
 COMMAND = "evaluate.py recogniser"
-_HALF_RANGE = (127.5,)
 _logger = logging.getLogger(__name__)
-
-
-class ChannelOrder(StrEnum):
-    """What the channels of an image are to a network."""
-
-    RGB = "rgb"
-    BGR = "bgr"
-    GREY = "grey"
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputFormat:
-    """The images that a network takes.
-
-    Attributes:
-        size: width and height that images are resized to: bilinear, antialiased.
-        channels: 3 repeats grey, 1 takes the luma of colour, 4 is RGB and NIR together.
-        order: of three channels.
-        mean, std: of pixels 0..255, one number or one a channel; x becomes (x - mean) / std.
-    """
-
-    size: int
-    channels: int = 3
-    order: ChannelOrder = ChannelOrder.RGB
-    mean: tuple[float, ...] = _HALF_RANGE
-    std: tuple[float, ...] = _HALF_RANGE
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
-        if self.channels not in (1, 3, 4):
-            raise ValueError(f"images have 1, 3 or 4 channels, the network takes {self.channels}")
-        if self.order is ChannelOrder.BGR and self.channels != 3:
-            raise ValueError(f"order bgr is of 3 channels, the network takes {self.channels}")
-        for name in ("mean", "std"):
-            numbers = getattr(self, name)
-            if len(numbers) not in (1, self.channels):
-                raise ValueError(f"{name} must be 1 number or {self.channels}, got {len(numbers)}")
-            if len({*numbers}) == 1:
-                object.__setattr__(self, name, numbers[:1])  # equal formats compare equal
-        if min(self.std) <= 0:
-            raise ValueError(f"std must be above 0, got {min(self.std):g}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecogniserSettings:
-    """What stands beside a recogniser's file; None is as the file says, else ArcFace's convention.
-
-    Attributes:
-        size, order, mean, std: as of InputFormat; grey is one channel.
-        centre: mean embedding of unit length that is subtracted, [E]; empty for none.
-        centred_on: name of the data set whose mean it is.
-    """
-
-    size: int | None = None
-    order: ChannelOrder | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    centre: tuple[float, ...] = ()
-    centred_on: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,29 +88,6 @@ class ScriptNetwork(nn.Module):
         return cast(Tensor, first).flatten(1).float()
 
 
-def settings_path(path: Path) -> Path:
-    """Return the file of the settings of a recogniser."""
-    return path.with_name(f"{path.name}.json")
-
-
-def read_settings(path: Path) -> RecogniserSettings:
-    """Return what stands beside a recogniser's file. Raises: ValueError naming the settings."""
-    place = settings_path(path)
-    if not place.is_file():
-        return RecogniserSettings()
-    content = files.read_json(place)
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise ValueError(f"{place}: not the settings of a recogniser: its format is not {FORMAT!r}")
-    return configs.from_dict(RecogniserSettings, content, str(place))
-
-
-def write_settings(path: Path, settings: RecogniserSettings) -> Path:
-    """Write the settings beside a recogniser's file; return where."""
-    place = settings_path(path)
-    files.write_json(place, {"format": FORMAT, **configs.to_dict(settings)})
-    return place
-
-
 def load_recogniser(
     path: Path, *, device: str = "cpu", settings: RecogniserSettings | None = None
 ) -> Recogniser:
@@ -180,7 +101,6 @@ def load_recogniser(
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    files.check_content(path)
     settings = read_settings(path) if settings is None else settings
     where = f"{path} with {settings_path(path).name}"
     content = _read(path, device)
@@ -188,7 +108,7 @@ def load_recogniser(
         raise ValueError(
             f"{where}: size must be {content.size}, as the network has it, got {settings.size}"
         )
-    mean, std = content.scaling or (_HALF_RANGE, _HALF_RANGE)
+    mean, std = content.scaling or (HALF_RANGE, HALF_RANGE)
     stated = {name: getattr(settings, name) for name in ("size", "order", "mean", "std")}
     stated = {name: value for name, value in stated.items() if value is not None}
     if settings.order is ChannelOrder.GREY:
@@ -233,6 +153,7 @@ def load_recogniser(
 
 def _read(path: Path, device: str) -> _Content:
     if path.suffix.lower() == ".onnx":
+        files.check_content(path)
         network = OnnxNetwork(path, device)
         missing = [
             *(() if network.size else ("size",)),
@@ -266,6 +187,7 @@ def _read(path: Path, device: str) -> _Content:
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    files.check_content(path)
     if importlib.util.find_spec("safetensors") is None:
         raise ValueError(f"{path}: needs safetensors: pip install -r requirements-extras.txt")
     from safetensors import SafetensorError  # noqa: PLC0415  # optional

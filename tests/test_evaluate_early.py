@@ -6,7 +6,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from biometrics.recognisers import RecogniserSettings, write_settings
+from biometrics.recogniser_settings import RecogniserSettings, write_settings
 from evaluate import main
 from evaluation import topic
 from tests.helpers.images import random_pixels, truncate, write_image, write_pairs

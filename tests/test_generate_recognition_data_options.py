@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import generate_recognition_data
 from biometrics.embedding import load_embedder
 from biometrics.features import IdentityFeatures, read_identity_features
-from biometrics.recognisers import RecogniserSettings, write_settings
+from biometrics.recogniser_settings import RecogniserSettings, write_settings
 from data.pixels import decode_image
 from data.recordio import RecordReader
 from tests.helpers.interpreters import read_tree, save_small_snapshot

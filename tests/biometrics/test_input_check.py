@@ -10,7 +10,8 @@ from torch import nn
 
 from biometrics.embedding import Embedder, NoEmbeddingError, Preprocessing, load_embedder
 from biometrics.input_check import check_inputs
-from biometrics.recognisers import ChannelOrder, load_recogniser, settings_path
+from biometrics.recogniser_settings import ChannelOrder, settings_path
+from biometrics.recognisers import load_recogniser
 from data.samples import open_samples
 from evaluate import main
 from tests.helpers.images import write_pairs

@@ -11,13 +11,13 @@ from torch import nn
 
 from biometrics.backbones import build_backbone, state_of
 from biometrics.embedding import load_embedder
-from biometrics.recognisers import (
+from biometrics.recogniser_settings import (
     ChannelOrder,
     RecogniserSettings,
-    load_recogniser,
     settings_path,
     write_settings,
 )
+from biometrics.recognisers import load_recogniser
 from tests.biometrics.test_backbones import randomised, tiny
 
 CONFIG = tiny(size=32)
