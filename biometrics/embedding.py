@@ -145,8 +145,7 @@ class Embedder:
         vectors = self.backbone(x)
         if self.preprocessing.flip:
             vectors = vectors + self.backbone(x.flip(3))
-        vectors = _unit_length(vectors[: len(images)].float())
-        return (vectors if self.centre is None else _unit_length(vectors - self.centre)).cpu()
+        return _unit_length(vectors[: len(images)].float(), self.centre).cpu()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -294,11 +293,17 @@ def load_embedder(
     )
 
 
-def _unit_length(vectors: Tensor) -> Tensor:
+def _unit_length(vectors: Tensor, centre: Tensor | None) -> Tensor:
+    """Return rows of length 1, less a centre and of length 1 again; a GPU is waited for once."""
     lengths = vectors.norm(dim=1, keepdim=True)
+    vectors = vectors / lengths
+    if centre is not None:
+        vectors = vectors - centre
+        rest = vectors.norm(dim=1, keepdim=True)
+        vectors, lengths = vectors / rest, torch.cat([lengths, rest])
     if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
         raise NoEmbeddingError("the recogniser gives embeddings that are zero or not finite")
-    return vectors / lengths
+    return vectors
 
 
 def _checked_shape(image: Tensor) -> torch.Size:

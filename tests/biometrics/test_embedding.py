@@ -157,13 +157,15 @@ def test_wrong_channels():
         embedder(channels=4).embed(images(1))
 
 
-def test_embeddings_without_direction():
+@pytest.mark.parametrize("number", [0.0, float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("centre", [None, torch.full([4], 0.1)])
+def test_embeddings_without_direction(number, centre):
+    class Same(nn.Module):
+        def forward(self, x):
+            return x.new_full([len(x), 4], number)
+
     with pytest.raises(ValueError, match="zero or not finite"):
-        embedder(
-            nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
-            .requires_grad_(False)
-            .apply(lambda m: [p.zero_() for p in m.parameters()])
-        ).embed(images(2))
+        embedder(Same(), width=4, centre=centre).embed(images(2))
 
 
 def test_load(tmp_path):
@@ -210,9 +212,10 @@ class TestAlignment:
         assert torch.equal(embedder().align(x[1]), x[1])
 
 
-def test_a_gpu_is_waited_for_at_the_end_of_a_micro_batch(monkeypatch):
+@pytest.mark.parametrize("centre", [None, torch.full([16], 0.1)])
+def test_a_gpu_is_waited_for_at_the_end_of_a_micro_batch(centre, monkeypatch):
     with pretend_gpu(monkeypatch) as record:
-        model = embedder(network().to(CUDA), size=32, width=16, device=CUDA)
+        model = embedder(network().to(CUDA), size=32, width=16, device=CUDA, centre=centre)
         record.clear()
         model.embed(images(2 * model.micro_batch, size=20))
         assert record.waits.total() == 2 * 2, "whether lengths are finite, and the vectors"
