@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from data import sheets
+from data.mask_files import IMAGE_FOLDER
 from data.modalities import MODALITIES
 from data.numbers import save_array
 from dnnlib import files
@@ -20,7 +21,6 @@ from interpreter.options import AnnotationImageOptions
 from networks.sampling import IndexedSampler
 
 RECORD = "training_data.json"
-IMAGE_FOLDER = "images_to_annotate"
 LATENT_FILE = "latent_stylegan.npy"
 MEAN_FILE = "avg_latent_stylegan.npy"
 LABEL_FILE = "labels.npy"

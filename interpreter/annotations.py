@@ -11,6 +11,7 @@ import numpy as np
 
 from data import sheets
 from data.class_list import OCULAR_CLASSES, ClassList, class_list_as_json, load_class_list
+from data.mask_files import IMAGE_FOLDER, find_annotations, find_images, read_mask
 from data.modalities import MODALITIES
 from data.numbers import load_rows, save_array
 from data.pixels import decode_image
@@ -19,9 +20,8 @@ from dnnlib import files
 from dnnlib.options import Job, Progress
 from dnnlib.runs import FolderJob, find_output
 from dnnlib.text import parse_numbers
-from interpreter.annotation_images import IMAGE_FOLDER, LABEL_FILE, LATENT_FILE, SELECTION_FILE
+from interpreter.annotation_images import LABEL_FILE, LATENT_FILE, SELECTION_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
-from interpreter.mask_files import find_annotations, read_mask
 from interpreter.options import AnnotationOptions
 from renderer import auto_annotate
 from renderer.classes import CLASSES as EXAMPLE_CLASSES
@@ -30,7 +30,6 @@ RECORD = "annotations.json"
 CLASSES_FILE = "classes.json"
 CHECK_SHEET = "check_sheet.jpg"
 _logger = logging.getLogger(__name__)
-_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,10 @@ def collect_annotations(options: AnnotationOptions, classes: ClassList) -> list[
                 f"{path}: image {row} has no latent, --latents {rows.path} has rows 0"
                 f" to {len(rows.latents) - 1}"
             )
-        images = _find_images(folders, number, path)
+        images = find_images(folders, number)
+        if "rgb" not in images:
+            searched = ", ".join(str(folder) for folder in folders)
+            raise FileNotFoundError(f"{path}: its image image_{number}.jpg is not in {searched}")
         mask = read_mask(path, classes)
         for image in images.values():
             height, width = decode_image(image, 1).shape[1:]
@@ -115,21 +117,6 @@ def _image_folders(options: AnnotationOptions, annotations: Path) -> list[Path]:
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"--images {images}: no such folder")
     return [annotations] if images is None else [images, annotations]
-
-
-def _find_images(folders: Sequence[Path], number: int, annotation: Path) -> dict[str, Path]:
-    """Return the first file of each modality. Raises: FileNotFoundError without an RGB image."""
-    paths = {}
-    for modality in MODALITIES:
-        stem = f"image_{number}{modality.suffix}"
-        names = [folder / f"{stem}{end}" for folder in folders for end in _ENDINGS]
-        present = [path for path in names if path.is_file() and path != annotation]
-        if present:
-            paths[modality.name] = present[0]
-    if "rgb" not in paths:
-        searched = ", ".join(str(folder) for folder in folders)
-        raise FileNotFoundError(f"{annotation}: its image image_{number}.jpg is not in {searched}")
-    return paths
 
 
 def _chosen_numbers(select: str | None, drawn: Path, count: int) -> Sequence[int]:

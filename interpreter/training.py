@@ -12,13 +12,13 @@ from torch import Tensor
 
 from data import sheets
 from data.class_list import MAX_CLASSES, ClassList, class_list_from_json
+from data.mask_files import image_number
 from data.numbers import load_rows
 from dnnlib import files
 from interpreter.annotation_images import LABEL_FILE
 from interpreter.annotations import RECORD as ANNOTATIONS_RECORD
 from interpreter.experiment import Experiment, check_origin, origin_of
 from interpreter.features import FeatureTable, feature_layout
-from interpreter.mask_files import image_number
 from interpreter.task import EnsembleTask
 from networks.generator import Generator
 from networks.sampling import Sampler, check_conditions

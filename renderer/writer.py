@@ -12,15 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from PIL import Image
-
 from data.info import FACE_CHECK_KEY, INFO_FILE, SPLITS
+from data.mask_files import save_mask
 from data.modalities import MODALITIES
 from data.pairs import MASK_FOLDER
 from data.pixels import decode_image
 from data.sheets import Pixels, image_grid, save_image, strip
-from dnnlib.files import atomic_write, write_json
+from dnnlib.files import write_json
 from dnnlib.options import Options, Progress, fresh_option, option, outdir_option, seed_option
 from dnnlib.runs import FolderJob, find_output
 from renderer.classes import CLASSES, merge_mask
@@ -195,17 +193,10 @@ def _write_identity(root: Path, options: ExampleOptions, job: tuple[str, int]) -
         for modality in MODALITIES:
             path = folder / modality.folders[0] / f"{stem}.png"
             save_image(path, picture.images[modality.name])
-        _save_mask(folder / MASK_FOLDER / f"{stem}.png", picture.mask, options.classes)
+        mask = merge_mask(picture.mask, options.classes)
+        save_mask(folder / MASK_FOLDER / f"{stem}.png", mask, CLASSES[options.classes])
         entries[stem] = {"split": split, **picture.attributes}
     return entries
-
-
-def _save_mask(path: Path, mask: np.ndarray, classes: int) -> None:
-    """Save class numbers as a palette PNG, whose pixel values are the classes."""
-    image = Image.fromarray(merge_mask(mask, classes))
-    image.putpalette(CLASSES[classes].palette().ravel().tolist())
-    with atomic_write(path) as file:
-        image.save(file, "PNG")
 
 
 def _info(options: ExampleOptions) -> dict[str, Any]:

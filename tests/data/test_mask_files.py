@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data.class_list import OCULAR_CLASSES, AnnotationClass, ClassList
-from interpreter.mask_files import (
+from data.mask_files import (
     Layer,
     find_annotations,
     flatten_layers,

@@ -1,4 +1,4 @@
-"""Reads class masks from GIMP's .xcf, flattened or indexed PNG, and .npy files.
+"""Class masks in GIMP's .xcf, flattened or indexed PNG and .npy files, and their images.
 
 .xcf files are read through the optional library gimpformats.
 """
@@ -14,11 +14,16 @@ import numpy as np
 from PIL import Image
 
 from data.class_list import ClassList
+from data.modalities import MODALITIES
 from data.numbers import open_numbers
 from data.pixels import open_image, raw_mode
+from dnnlib import files
+
+IMAGE_FOLDER = "images_to_annotate"  # in the folder that make_training_data.py writes
 
 # Of several annotations of one image, the one with most information is taken.
 _ENDINGS = (".xcf", ".npy", ".png")
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 _MASK_WORDS = ("mask", "label")
 _INSTALL_HINT = "pip install -r requirements-extras.txt"
 _OPAQUE = 128
@@ -52,6 +57,18 @@ def find_annotations(folder: Path) -> dict[int, Path]:
             "image_mask3.npy"
         )
     return dict(sorted(found.items()))
+
+
+def find_images(folders: Sequence[Path], number: int) -> dict[str, Path]:
+    """Return the first file of each modality of an image that the folders have, by modality."""
+    paths = {}
+    for modality in MODALITIES:
+        stem = f"image_{number}{modality.suffix}"
+        names = [folder / f"{stem}{end}" for folder in folders for end in _IMAGE_ENDINGS]
+        present = [path for path in names if path.is_file()]
+        if present:
+            paths[modality.name] = present[0]
+    return paths
 
 
 def image_number(path: Path) -> int | None:
@@ -90,6 +107,14 @@ def read_mask(path: Path, classes: ClassList) -> np.ndarray:
             raise ValueError(f"{path}: a mask must be whole numbers of shape [H, W]")
         return _checked(np.array(array), classes, path)
     return _read_png(path, classes)
+
+
+def save_mask(path: Path, mask: np.ndarray, classes: ClassList) -> None:
+    """Write a mask [H, W] uint8 as an indexed PNG in the classes' colours, atomically."""
+    image = Image.fromarray(mask)
+    image.putpalette(classes.palette().ravel().tolist())
+    with files.atomic_write(path) as file:
+        image.save(file, "PNG")
 
 
 def _is_annotation(path: Path) -> bool:
