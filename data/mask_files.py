@@ -19,7 +19,9 @@ from data.numbers import open_numbers
 from data.pixels import open_image, raw_mode
 from dnnlib import files
 
-IMAGE_FOLDER = "images_to_annotate"  # in the folder that make_training_data.py writes
+# In the folder that make_training_data.py writes.
+IMAGE_FOLDER = "images_to_annotate"
+SELECTION_FILE = "selection.json"
 
 # Of several annotations of one image, the one with most information is taken.
 _ENDINGS = (".xcf", ".npy", ".png")
@@ -33,12 +35,26 @@ _logger = logging.getLogger(__name__)
 
 
 def find_annotations(folder: Path) -> dict[int, Path]:
+    """Return what `list_annotations` does.
+
+    Raises: as it does; ValueError where there is none.
+    """
+    found = list_annotations(folder)
+    if not found:
+        raise ValueError(
+            f"{folder}: no annotations; expected names like image_3.xcf, image_3_mask.png or "
+            "image_mask3.npy"
+        )
+    return found
+
+
+def list_annotations(folder: Path) -> dict[int, Path]:
     """Return the annotation of each image by the number in its name, in numeric order.
 
     Taken are .xcf and .npy files, and .png files with "mask" or "label" in the name. Where an
     image has several, .xcf goes before .npy and .png.
 
-    Raises: FileNotFoundError; ValueError where there is none, or two of the same kind.
+    Raises: FileNotFoundError; ValueError where there are two of the same kind.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of annotations")
@@ -51,11 +67,6 @@ def find_annotations(folder: Path) -> dict[int, Path]:
         other = found.setdefault(number, path)
         if other != path and other.suffix.lower() == path.suffix.lower():
             raise ValueError(f"{path}: image {number} is also annotated by {other.name}")
-    if not found:
-        raise ValueError(
-            f"{folder}: no annotations; expected names like image_3.xcf, image_3_mask.png or "
-            "image_mask3.npy"
-        )
     return dict(sorted(found.items()))
 
 

@@ -6,6 +6,7 @@ ends with exit code 2 and one line.
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +25,15 @@ from dnnlib.options import Entry, Job, Options, Schema, build, dashed, walk
 def lazy(target: str) -> Callable[..., Any]:
     """Return a function that imports `package.module:function` when it is called.
 
-    Scripts name their job by it, so that --help does not wait for torch.
+    Scripts name their job by it, so that --help does not wait for torch. Other processes can be
+    given it.
     """
+    return functools.partial(_import_and_call, target)
+
+
+def _import_and_call(target: str, /, *args: Any, **kwargs: Any) -> Any:
     module, _, name = target.partition(":")
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return getattr(importlib.import_module(module), name)(*args, **kwargs)
-
-    return call
+    return getattr(importlib.import_module(module), name)(*args, **kwargs)
 
 
 def command(

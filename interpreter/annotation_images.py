@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data import sheets
-from data.mask_files import IMAGE_FOLDER
+from data.mask_files import IMAGE_FOLDER, SELECTION_FILE
 from data.modalities import MODALITIES
 from data.numbers import save_array
 from dnnlib import files
@@ -25,7 +25,6 @@ LATENT_FILE = "latent_stylegan.npy"
 MEAN_FILE = "avg_latent_stylegan.npy"
 LABEL_FILE = "labels.npy"
 SHEET_FILE = "contact_sheet.jpg"
-SELECTION_FILE = "selection.json"
 SELECTION_SHEET = "selection.jpg"
 _STREAM = "annotation"
 

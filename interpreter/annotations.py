@@ -11,7 +11,7 @@ import numpy as np
 
 from data import sheets
 from data.class_list import OCULAR_CLASSES, ClassList, class_list_as_json, load_class_list
-from data.mask_files import IMAGE_FOLDER, find_annotations, find_images, read_mask
+from data.mask_files import IMAGE_FOLDER, SELECTION_FILE, find_annotations, find_images, read_mask
 from data.modalities import MODALITIES
 from data.numbers import load_rows, save_array
 from data.pixels import decode_image
@@ -20,7 +20,7 @@ from dnnlib import files
 from dnnlib.options import Job, Progress
 from dnnlib.runs import FolderJob, find_output
 from dnnlib.text import parse_numbers
-from interpreter.annotation_images import LABEL_FILE, LATENT_FILE, SELECTION_FILE
+from interpreter.annotation_images import LABEL_FILE, LATENT_FILE
 from interpreter.annotation_images import RECORD as TRAINING_DATA_RECORD
 from interpreter.options import AnnotationOptions
 from renderer import auto_annotate

@@ -148,7 +148,9 @@ class InterpreterTask(EnsembleTask):
         self.classes = _count_classes(annotations, experiment)
         self.annotations = annotations
         self.generator_sampler = Sampler(generator, truncation=experiment.truncation)
-        self.ws = _annotated_ws(self.generator_sampler, annotations, experiment)
+        self.ws = annotated_ws(
+            self.generator_sampler, annotations.latents, annotations.conditions, experiment
+        )
         super().__init__(
             torch.from_numpy(annotations.masks.reshape(-1)),
             feature_layout(generator.config),
@@ -204,13 +206,20 @@ def _count_classes(annotations: TrainingAnnotations, experiment: Experiment) -> 
     return count
 
 
-def _annotated_ws(
-    sampler: Sampler, annotations: TrainingAnnotations, experiment: Experiment
+def annotated_ws(
+    sampler: Sampler, rows: np.ndarray, conditions: np.ndarray | None, experiment: Experiment
 ) -> Tensor:
-    """Return ws [n, L, w_dim] of the annotated images."""
-    latents = torch.from_numpy(np.asarray(annotations.latents, np.float32))
+    """Return ws [n, L, w_dim] float32 of annotated images.
+
+    Args:
+        sampler: of the network.
+        rows: latents as stored, [n, z_dim], or of w as the experiment says.
+        conditions: [n, c_dim] float32, or None.
+        experiment: says what latents are.
+    Raises: ValueError for latents or conditions of another width than the network's.
+    """
+    latents = torch.from_numpy(np.asarray(rows, np.float32))
     where, num_ws = "annotation_image_latent_path", sampler.generator.num_ws
-    conditions = annotations.conditions
     c = None if conditions is None else torch.from_numpy(conditions)
     check_conditions(sampler.c_dim, c, "annotation_label_path")
     if not experiment.annotation_data_from_w:
@@ -223,7 +232,6 @@ def _annotated_ws(
     w_dim = sampler.generator.config.w_dim
     if tuple(latents.shape[1:]) != (num_ws, w_dim):
         raise ValueError(
-            f"{where}: w must be [N, {w_dim}] or [N, {num_ws}, {w_dim}], "
-            f"got {list(annotations.latents.shape)}"
+            f"{where}: w must be [N, {w_dim}] or [N, {num_ws}, {w_dim}], got {list(rows.shape)}"
         )
     return latents.contiguous()

@@ -1,0 +1,278 @@
+"""The interpreter beside the page: a process of its own that trains and suggests masks.
+
+What it is comes from the script: `load()` gives an object with `suggest(masks, progress)`, which
+trains on masks [H, W] uint8 by image number and yields, for every other image, its number, labels
+[H, W] uint8, uncertainty [H, W] float32 in nats, and a score that is higher the less certain.
+"""
+
+import logging
+import math
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotator.store import SUGGESTION_FOLDER, AnnotationStore
+from data import sheets
+from data.mask_files import read_mask, save_mask
+from data.pixels import MAX_UNCERTAINTY, read_uncertainty
+from dnnlib import files
+from metrics.segmentation import confusion_matrix, intersection_over_union
+
+RECORD = "record.json"
+BUSY = ("starting", "training", "suggesting")
+_REPORT_SEC = 0.2
+_log = logging.getLogger(__name__)
+
+
+class Assistant:
+    """Trains on finished masks in the background, and remembers what came of it.
+
+    A suggestion never comes of an interpreter that has learnt the image's own mask: the agreement
+    of the two, once the mask is finished, is one on held-out images.
+
+    Args:
+        load: makes the interpreter, in another process.
+        store: of the masks.
+    """
+
+    def __init__(self, load: Callable[[], Any], store: AnnotationStore) -> None:
+        self._load, self._store = load, store
+        self._folder = store.folder / SUGGESTION_FOLDER
+        self._lock = threading.Lock()
+        self._worker: _Worker | None = None
+        self._wants_more = False
+        self._progress = {"phase": "starting", "done": 0, "total": 0, "message": ""}
+        path = self._folder / RECORD
+        record = files.read_json(path) if path.is_file() else {}
+        # Of each image's suggestion: its uncertainty, and how many masks were learnt.
+        self._scores = {int(key): value for key, value in record.get("scores", {}).items()}
+        self._curve = record.get("curve", [])
+
+    def start(self) -> None:
+        """Load the interpreter. Raises: ValueError with its reason where it refuses."""
+        self._start()
+        assert self._worker is not None, "just started"
+        self._worker.is_loaded.wait()
+        if self._progress["phase"] == "failed":
+            raise ValueError(self._progress["message"])
+
+    def describe(self) -> dict[str, Any]:
+        """Return progress and agreement, as plain JSON values."""
+        with self._lock:
+            return {**self._progress, "curve": list(self._curve)}
+
+    def scores(self) -> dict[int, float]:
+        """Return how uncertain the interpreter is of each image that it has a suggestion for."""
+        with self._lock:
+            return {number: entry["score"] for number, entry in self._scores.items()}
+
+    def suggestion(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels [H, W] uint8 and uncertainty [H, W] uint16, where 65535 is ln(classes).
+
+        Raises: FileNotFoundError where there is none.
+        """
+        mask, uncertainty = self._paths(number)
+        with uncertainty.open("rb") as file:
+            return read_mask(mask, self._store.classes), read_uncertainty(file, str(uncertainty))
+
+    def train(self) -> None:
+        """Train on all finished masks; if a training runs, once more after it."""
+        masks = self._store.finished_masks()
+        with self._lock:
+            if self._progress["phase"] in BUSY:
+                self._wants_more = True
+                return
+            if not masks:
+                raise ValueError("no image is finished yet: there is nothing to learn from")
+            self._progress = {"phase": "training", "done": 0, "total": 0, "message": ""}
+            is_dead = self._worker is None or not self._worker.is_alive()
+        if is_dead:
+            self._start()
+        assert self._worker is not None, "just started"
+        self._worker.ask(masks)
+
+    def cancel(self) -> None:
+        """End a training; suggestions that are there stay."""
+        with self._lock:
+            self._wants_more = False
+            is_busy = self._progress["phase"] in ("training", "suggesting")
+        if is_busy:
+            self.close()
+            self._start()
+
+    def close(self) -> None:
+        """End the process and write down what it has said."""
+        if self._worker is not None:
+            self._worker.end()
+        self._write()
+
+    def note_agreement(self, number: int) -> None:
+        """Compare a finished mask with what was suggested for it, for the curve."""
+        with self._lock:
+            suggested = self._scores.get(number)
+        if suggested is None:
+            return
+        labels, _ = self.suggestion(number)
+        confusion = confusion_matrix(self._store.mask(number), labels, len(self._store.classes))
+        iou = intersection_over_union(confusion)
+        row = {
+            "image": number,
+            "learnt": suggested["learnt"],
+            "mean_iou": float(np.nanmean(iou)),
+            "iou": [None if math.isnan(value) else float(value) for value in iou],
+        }
+        with self._lock:
+            self._curve = [entry for entry in self._curve if entry["image"] != number] + [row]
+        self._write()
+
+    def _start(self) -> None:
+        with self._lock:
+            self._progress = {"phase": "starting", "done": 0, "total": 0, "message": ""}
+        self._worker = _Worker(self._load, self._receive)
+
+    def _receive(self, kind: str, *content: Any) -> None:
+        """Take what the process says."""
+        with self._lock:
+            progress = self._progress
+            if kind == "progress":
+                done, total = content
+                self._progress = {**progress, "phase": "training", "done": done, "total": total}
+            elif kind == "suggestion":
+                self._progress = {**progress, "phase": "suggesting"}
+            elif kind in ("ready", "finished", "failed"):
+                phase = "failed" if kind == "failed" else "ready"
+                message = content[0] if content else ""
+                self._progress = {"phase": phase, "done": 0, "total": 0, "message": message}
+        if kind == "suggestion":
+            self._take(*content)
+        elif kind == "finished":
+            self._write()
+        elif kind == "ended" and progress["phase"] in BUSY:
+            self._receive("failed", "the interpreter's process ended; the terminal says why")
+        if kind in ("ready", "finished") and self._wants_more:
+            self._wants_more = False
+            self.train()
+
+    def _take(
+        self, number: int, labels: np.ndarray, uncertainty: np.ndarray, score: float, learnt: int
+    ) -> None:
+        """Write a suggestion."""
+        mask_path, uncertainty_path = self._paths(number)
+        share = uncertainty.clip(0) / math.log(len(self._store.classes))
+        pixels = np.rint(share.clip(max=1) * MAX_UNCERTAINTY).astype(np.uint16)
+        sheets.save_image(uncertainty_path, pixels[None])
+        save_mask(mask_path, labels, self._store.classes)
+        with self._lock:
+            self._scores[number] = {"score": score, "learnt": learnt}
+
+    def _write(self) -> None:
+        with self._lock:
+            if self._scores:
+                record = {"scores": self._scores, "curve": self._curve}
+                files.write_json(self._folder / RECORD, record)
+
+    def _paths(self, number: int) -> tuple[Path, Path]:
+        name = f"image_{number}"
+        return self._folder / f"{name}_mask.png", self._folder / f"{name}_uncertainty.png"
+
+
+class _Worker:
+    """The other process, and a thread that passes on what it says.
+
+    Args:
+        load: makes the interpreter there.
+        receive: called with a kind of message and its content; "ended" is the last one.
+    """
+
+    def __init__(self, load: Callable[[], Any], receive: Callable[..., None]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(load, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._receive = receive
+        self._is_ended = False
+        self.is_loaded = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def is_alive(self) -> bool:
+        """Tell whether it can be asked."""
+        return self._process.is_alive()
+
+    def ask(self, masks: dict[int, np.ndarray]) -> None:
+        """Let it train on masks and suggest all others."""
+        self._connection.send(masks)
+
+    def end(self) -> None:
+        """Kill the process; nothing that it says is passed on any more."""
+        self._is_ended = True
+        self._process.kill()
+        self._process.join()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                message = ("ended",)
+            try:
+                if not self._is_ended:
+                    self._receive(*message)
+            except OSError as error:
+                self._receive("failed", str(error))
+            self.is_loaded.set()
+            if message == ("ended",):
+                self._connection.close()
+                return
+
+
+def _work(load: Callable[[], Any], connection: Connection) -> None:
+    """Answer in another process, until the first one is gone.
+
+    Whatever is sent fails when nobody is there to read it, which ends a training, too.
+    """
+    if hasattr(os, "setsid"):
+        os.setsid()  # a terminal's Ctrl-C is for the server, which ends this process
+    logging.getLogger().setLevel(logging.WARNING)
+    try:
+        interpreter = load()
+        connection.send(("ready",))
+        while True:
+            masks = connection.recv()
+            try:
+                for found in interpreter.suggest(masks, _Reporter(connection)):
+                    connection.send(("suggestion", *found, len(masks)))
+            except (ValueError, FloatingPointError) as error:
+                connection.send(("failed", str(error)))
+            else:
+                connection.send(("finished",))
+    except (ValueError, FileNotFoundError) as error:
+        connection.send(("failed", str(error)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+class _Reporter:
+    """Counts steps as `cli.progress_bar` does, for the page."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __call__(self, done: int, total: int, unit: str = "") -> Callable[[int], None]:
+        """Return a function of further steps done."""
+        self._done, self._total, self._said = done, total, 0.0
+
+        def advance(steps: int) -> None:
+            self._done += steps
+            if time.monotonic() - self._said > _REPORT_SEC:
+                self._said = time.monotonic()
+                self._connection.send(("progress", self._done, self._total))
+
+        return advance

@@ -1,0 +1,116 @@
+import multiprocessing
+import subprocess
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+
+from annotator.assistant import Assistant
+from tests.helpers.annotating import ROOT, Copier, mask_of, open_store, wait_until, write_drawn
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(write_drawn(tmp_path))
+    store.save(0, mask_of(0))
+    store.finish(0)
+    return store
+
+
+@pytest.fixture
+def assistant(store):
+    assistant = Assistant(partial(Copier, seconds=30), store)
+    assistant.start()
+    yield assistant
+    assistant.close()
+
+
+def phase(assistant):
+    return assistant.describe()["phase"]
+
+
+def test_cancelling_ends_the_process_and_another_is_ready(assistant):
+    (first,) = multiprocessing.active_children()
+    assistant.train()
+    wait_until(lambda: assistant.describe()["done"] > 0)
+    assistant.cancel()
+    wait_until(lambda: phase(assistant) == "ready")
+    (second,) = multiprocessing.active_children()
+    assert (first.is_alive(), first.pid != second.pid) == (False, True)
+
+
+def test_a_process_that_ends_is_said_and_replaced(assistant):
+    multiprocessing.active_children()[0].kill()
+    wait_until(lambda: not multiprocessing.active_children())
+    assistant.train()
+    wait_until(lambda: assistant.describe()["done"] > 0)
+    multiprocessing.active_children()[0].kill()
+    wait_until(lambda: phase(assistant) == "failed")
+
+
+def test_a_refusal_is_an_error_with_its_reason(store):
+    with pytest.raises(ValueError, match="no such network"):
+        Assistant(partial(Copier, refusal="no such network"), store).start()
+
+
+def test_training_again_while_it_trains_and_what_is_kept(store):
+    assistant = Assistant(partial(Copier, seconds=0.5), store)
+    assistant.start()
+    assistant.train()
+    store.save(1, mask_of(1))
+    store.finish(1)
+    assistant.train()
+    wait_until(lambda: phase(assistant) == "ready" and assistant.scores().keys() == {1, 2})
+    assistant.close()
+    again = Assistant(Copier, store)
+    assert again.scores() == {1: 0.1, 2: 0.2}
+    assert np.array_equal(again.suggestion(2)[0], mask_of(0))
+    again.note_agreement(1)
+    assert again.describe()["curve"][0]["learnt"] == 1
+
+
+def test_training_that_fails_is_said(store):
+    store.save(0, np.zeros_like(mask_of(0)))
+    assistant = Assistant(Copier, store)
+    assistant.start()
+    assistant.train()
+    wait_until(lambda: phase(assistant) == "failed")
+    assert assistant.describe()["message"] == "nothing is painted"
+    assistant.close()
+
+
+CODE = """
+import multiprocessing, pathlib, sys, time
+from functools import partial
+from annotator.assistant import Assistant
+from tests.helpers.annotating import Copier, open_store
+
+if __name__ == "__main__":
+    assistant = Assistant(partial(Copier, seconds=60), open_store(pathlib.Path(sys.argv[1])))
+    assistant.start()
+    assistant.train()
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_training_dies_with_the_server_however_that_dies(store, tmp_path):
+    (tmp_path / "serve.py").write_text(CODE)
+    command = [sys.executable, str(tmp_path / "serve.py"), str(store.folder.parent)]
+    environment = {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        number = int(server.stdout.readline())
+        time.sleep(0.5)
+        server.kill()
+    wait_until(lambda: not is_running(number))
+
+
+def is_running(number):
+    """Tell whether a process is there and no zombie."""
+    try:
+        with open(f"/proc/{number}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
