@@ -52,6 +52,12 @@ class CheckOptions(Options):
     """
 
     root: Path = option(help="Data set.", metavar="DIR|ZIP", is_argument=True)
+    against: tuple[Path, ...] = option(
+        (),
+        metavar="DIR|ZIP",
+        help="Another data set, such as the test set in a folder of its own, that is looked at as "
+        "a split of this one: copies and identities in both are leaks.",
+    )
     outdir: Path | None = option(
         None,
         metavar="DIR",
@@ -76,7 +82,7 @@ class CheckJob(Job):
     def run(self, progress: Progress) -> str:
         """Return the report. Raises: ValueError where there are problems; the report is logged."""
         options = self.options
-        checked = check_pairs(str(options.root), progress, options.workers)
+        checked = check_pairs(options.root, progress, options.workers, options.against)
         lines, problems, findings = checked.lines, checked.problems, checked.findings
         warnings = [finding.warning for finding in findings if finding.warning]
         lines = [*lines, *format_findings(findings)]
@@ -95,7 +101,12 @@ class CheckJob(Job):
 
 
 def prepare(options: CheckOptions) -> CheckJob:
-    """Return the job. Raises: OSError where --outdir cannot be written."""
+    """Return the job.
+
+    Raises: FileNotFoundError or ValueError where a data set is none; OSError where --outdir cannot
+        be written.
+    """
+    find_splits(options.root, options.against)
     if options.outdir is not None:
         for name in (RECORD_FILE, SHEET_FILE):
             files.check_place(options.outdir / name)
@@ -126,20 +137,42 @@ class Checked:
         return f"{split}/" * bool(split) + self.samples[split].stems[number]
 
 
-def check_pairs(root: str, progress: Progress, workers: int | None = None) -> Checked:
-    """Decode every image of a data set and of the splits in it.
+def find_splits(root: Path, against: Sequence[Path] = ()) -> dict[str, Layout]:
+    """Return the layouts of a data set (""), of the splits in it, and of others by their paths.
 
-    Args:
-        root: folder or zip archive, see data.pairs.find_layout.
-        progress: shows the pairs that are finished.
-        workers: threads; None is one a processor.
-    Raises: FileNotFoundError and ValueError where the layout is none that is known.
+    Raises: FileNotFoundError; ValueError for a layout that is not known, or a set that is there
+        twice.
     """
     layouts = {"": find_layout(root)}
     base = layouts[""].base
     for split in SPLITS:
         layout = layout_in(base.enter(split)) if split in base.folders() else None
         layouts |= {split: layout} if layout is not None else {}
+    for path in against:
+        layout = find_layout(path)
+        if _place(layout) in map(_place, layouts.values()):
+            raise ValueError(f"--against {path}: is looked at already")
+        layouts["./" * (str(path) in SPLITS) + str(path)] = layout
+    return layouts
+
+
+def _place(layout: Layout) -> Path:
+    return Path(layout.folders[RGB.name].describe()).resolve()
+
+
+def check_pairs(
+    root: Path, progress: Progress, workers: int | None = None, against: Sequence[Path] = ()
+) -> Checked:
+    """Decode every image of a data set and of the splits in it.
+
+    Args:
+        root: folder or zip archive, see data.pairs.find_layout.
+        progress: shows the pairs that are finished.
+        workers: threads; None is one a processor.
+        against: other data sets, which are looked at as splits of this one.
+    Raises: see `find_splits`.
+    """
+    layouts = find_splits(root, against)
     matched = {
         split: match_stems({name: list_stems(f) for name, f in layout.folders.items()})
         for split, layout in layouts.items()

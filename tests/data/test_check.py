@@ -37,7 +37,7 @@ def test_good_data(tmp_path, archived):
         started.append(total)
         return done.append
 
-    checked = check_pairs(str(place), progress)
+    checked = check_pairs(place, progress)
     inside = f"{place}:" if archived else f"{place}/"
     assert checked.lines == [
         "faces: 12 pairs of 16x16",
@@ -61,7 +61,7 @@ def test_every_problem_is_listed(tmp_path):
     write_image(root / "NIR" / "07.bmp", random_pixels(0, 16, 1))
     write_image(root / "NIR" / "08.png", random_pixels(0, 32, 1))
     write_json(root / IDENTITY_FILE, {stem: [1.0] for stem in STEMS[1:]})
-    checked = check_pairs(str(root), quiet)
+    checked = check_pairs(root, quiet)
     lines, problems = checked.lines, checked.problems
     parts = [
         "NIR: 1 nir image(s) without a partner of the same name",
@@ -80,7 +80,7 @@ def test_every_problem_is_listed(tmp_path):
 def test_features_of_zeros_are_a_problem(tmp_path):
     write_alike(tmp_path)
     write_json(tmp_path / IDENTITY_FILE, {stem: [float(stem), 0.0] for stem in STEMS})
-    (problem,) = check_pairs(str(tmp_path), quiet).problems
+    (problem,) = check_pairs(tmp_path, quiet).problems
     assert "identity_features.json: '00'" in problem
 
 
@@ -88,7 +88,7 @@ def test_empty_folder_is_a_problem(tmp_path):
     write_pairs(tmp_path)
     for path in (tmp_path / "NIR").iterdir():
         path.unlink()
-    checked = check_pairs(str(tmp_path), quiet)
+    checked = check_pairs(tmp_path, quiet)
     lines, problems = checked.lines, checked.problems
     assert lines[0].endswith(": 0 pairs")
     assert problems[0].endswith("NIR: no images in it")
@@ -96,7 +96,7 @@ def test_empty_folder_is_a_problem(tmp_path):
 
 
 def test_wrongly_matched_pairs_are_warned_of(tmp_path):
-    checked = check_pairs(str(write_alike(tmp_path, shift=5)), quiet)
+    checked = check_pairs(write_alike(tmp_path, shift=5), quiet)
     assert checked.problems == []
     (contents,) = [f for f in checked.findings if f.check == "contents"]
     assert contents.warning.startswith("pairs may be wrongly matched: over 12 pairs")
@@ -111,6 +111,6 @@ def test_so_many_pairs_of_each_split_are_compared(tmp_path, monkeypatch):
     monkeypatch.setattr(
         doctor, "check_registration", lambda *given: compared.extend(given[1]) or measure(*given)
     )
-    checked = check_pairs(str(tmp_path), quiet)
+    checked = check_pairs(tmp_path, quiet)
     splits = [checked.pairs[pair][0] for pair in compared]
     assert (splits.count(""), splits.count("test")) == (7, 7)

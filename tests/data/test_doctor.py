@@ -2,13 +2,14 @@
 
 import functools
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data import doctor
-from data.check import CheckJob, CheckOptions, check_pairs
+from data.check import CheckJob, CheckOptions, check_pairs, prepare
 from dnnlib.files import read_json
 from renderer.render import render_sample
 from tests.helpers.images import moved, write_image
@@ -36,9 +37,9 @@ def write(root, pairs):
     return root
 
 
-def warned(root):
+def warned(root, against=()):
     """Return check -> finding of those that warn."""
-    checked = check_pairs(str(root), quiet)
+    checked = check_pairs(root, quiet, against=against)
     return {finding.check: finding for finding in checked.findings if finding.warning}
 
 
@@ -166,15 +167,31 @@ def test_animations_are_found(tmp_path):
     assert "00_0 (rgb has 3 frames)" in found["layers"].warning
 
 
-def test_copies_and_identities_in_several_splits_are_leaks(tmp_path):
+@pytest.mark.parametrize("place", ["set/test", "apart", "test"])
+def test_copies_and_identities_in_several_splits_are_leaks(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
     pairs = rendered(64)
-    root = write(tmp_path, dict(list(pairs.items())[:8]))
-    write(root / "test", {"66_0": pairs["04_0"], "77_0": pairs["01_1"], "02_5": pairs["04_1"]})
-    found = warned(root)
+    root = write(tmp_path / "set", dict(list(pairs.items())[:8]))
+    leaky = {"66_0": pairs["04_0"], "77_0": pairs["01_1"], "02_5": pairs["04_1"]}
+    write(tmp_path / place, leaky)
+    is_inside = place == "set/test"
+    found = warned(root, () if is_inside else [Path(place)])
     assert set(found) == {"duplicates", "identities"}
-    assert "01_1 and test/77_0" in found["duplicates"].warning
+    shown = {"set/test": "test", "apart": "apart", "test": "./test"}[place]
+    assert f"01_1 and {shown}/77_0" in found["duplicates"].warning
     assert "1 of them in several splits (a leak)" in found["duplicates"].warning
     assert "1 identities are in several splits (a leak): 02" in found["identities"].warning
+    if not is_inside:
+        assert warned(root) == {}
+
+
+def test_a_set_is_not_compared_with_itself(tmp_path):
+    root = write(tmp_path / "set", rendered(64))
+    for other in (root, root / "VIS", tmp_path / "gone"):
+        with pytest.raises((ValueError, FileNotFoundError), match=f"{other}: "):
+            prepare(CheckOptions(root=root, against=(other,)))
+    with pytest.raises(FileNotFoundError, match="gone"):
+        prepare(CheckOptions(root=tmp_path / "gone"))
 
 
 def test_strict_ends_with_an_error_and_outdir_shows_the_worst(tmp_path):

@@ -363,7 +363,7 @@ def test_alpha_is_no_part_of_the_range(tmp_path):
     report = run(tmp_path / "out", source=str(root), crop="0,0,16,16")
     assert all("0..4095 become 0..255" in note for note in report["reading"])
     assert (len(report["reading"]), report["warnings"]) == (2, [])
-    checked = check_pairs(str(root), quiet)
+    checked = check_pairs(root, quiet)
     assert "range" in {finding.check for finding in checked.findings if finding.warning}
 
 
@@ -500,7 +500,7 @@ def test_wrong_pairs_are_found_beside_an_offset(tmp_path):
         write_image(tmp_path / f"raw/NIR/p{i:02}_0.png", shown)
     plan = plan_of(source=tmp_path / "raw", register=True)
     assert any("3 of 12 pairs may be wrongly matched" in line for line in plan.decided.warnings)
-    checked = check_pairs(str(tmp_path / "raw"), quiet)
+    checked = check_pairs(tmp_path / "raw", quiet)
     (line,) = [row for row in format_findings(checked.findings) if row.startswith("contents")]
     assert line.split()[1:4] == ["-", "not", "measured:"]
 
