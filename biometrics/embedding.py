@@ -114,6 +114,18 @@ class Embedder:
         batches = iter(lambda: list(islice(remaining, self.micro_batch)), [])
         return torch.cat([torch.empty([0, self.width]), *map(self._embed_batch, batches)])
 
+    def embed_float(self, images: Tensor) -> Tensor:
+        """Return embeddings of images that are still being trained: gradients reach the images.
+
+        Args:
+            images: [N, C, H, W] float32 in -1..1, faces in their place; values outside count as the
+                nearest inside.
+        Returns: [N, E] float32 of unit length, on the device; zero where there is no direction.
+        """
+        x = to_input(images.clamp(-1, 1), self.preprocessing)
+        vectors = functional.normalize(self._vectors(x))
+        return vectors if self.centre is None else functional.normalize(vectors - self.centre)
+
     def align(self, image: Tensor) -> Tensor | str:
         """Return an image [C, H, W] uint8 with its face in its place, or why not."""
         if self.aligner is None:
@@ -142,10 +154,13 @@ class Embedder:
             [self.micro_batch - len(images), self.preprocessing.channels, size, size], -1
         )
         x = torch.cat([*parts, blank])
+        return _unit_length(self._vectors(x)[: len(images)], self.centre).cpu()
+
+    def _vectors(self, x: Tensor) -> Tensor:
         vectors = self.backbone(x)
         if self.preprocessing.flip:
             vectors = vectors + self.backbone(x.flip(3))
-        return _unit_length(vectors[: len(images)].float(), self.centre).cpu()
+        return vectors.float()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -254,7 +269,12 @@ def preprocess(images: Tensor, preprocessing: Preprocessing) -> Tensor:
         preprocessing: of them.
     Raises: ValueError where C cannot become `channels`.
     """
-    x = _with_channels(to_float(images), preprocessing.channels)
+    return to_input(to_float(images), preprocessing)
+
+
+def to_input(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return what the backbone sees of images [N, C, H, W] float32 in -1..1; see `preprocess`."""
+    x = _with_channels(images, preprocessing.channels)
     size = [preprocessing.size, preprocessing.size]
     if list(x.shape[2:]) != size:
         x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)

@@ -63,9 +63,9 @@ class OnnxNetwork(nn.Module):
         self.takes_bytes = _takes_bytes(model.graph)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [N, C, S, S] float32 -> [N, E] float32."""
+        """x: [N, C, S, S] float32 -> [N, E] float32, without gradients."""
         array = x.permute(0, 2, 3, 1) if self._is_last else x
-        given = array.contiguous().cpu().numpy().astype(self._dtype)
+        given = array.detach().contiguous().cpu().numpy().astype(self._dtype)
         step = self._batch or max(len(given), 1)
         parts = [self._run(given[i : i + step], step) for i in range(0, len(given), step)]
         rows = np.concatenate(parts).astype(np.float32)

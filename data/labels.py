@@ -44,7 +44,7 @@ def has_identity_features(samples: SampleIndex) -> bool:
 
 def takes_identity_features(samples: SampleIndex) -> bool:
     """Return whether the labels of the data set are identity features, not classes."""
-    return _find(samples, IDENTITY_FILE) is not None
+    return find_labels_file(samples, IDENTITY_FILE) is not None
 
 
 def read_label_tables(samples: SampleIndex) -> list[LabelTable]:
@@ -54,7 +54,7 @@ def read_label_tables(samples: SampleIndex) -> list[LabelTable]:
     """
     tables = []
     for kind, entries_of in ((IDENTITY_FILE, _identity_entries), (CLASS_FILE, _class_entries)):
-        found = _find(samples, kind)
+        found = find_labels_file(samples, kind)
         if found is None:
             continue
         folder, name = found
@@ -112,8 +112,8 @@ def find_labels(table: LabelTable, stems: Sequence[str]) -> dict[str, Any]:
     return {stem: table.values[key] for stem, key in keys.items() if key in table.values}
 
 
-def _find(samples: SampleIndex, name: str) -> tuple[Folder, str] | None:
-    """Return the first label file: above the modalities, or in the first one's folder.
+def find_labels_file(samples: SampleIndex, name: str) -> tuple[Folder, str] | None:
+    """Return folder and name of the first label file: above the modalities, or in the first's.
 
     The published create_training_identity_features.py joins folder and file name without a
     separator, so that its file lies beside the folder: that is where is looked last.

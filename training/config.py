@@ -3,11 +3,12 @@
 TrainingConfig identifies a run, RunConfig does not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from data.modalities import JOINT, MODALITIES, NIR
+from data.modalities import JOINT, MODALITIES, NIR, RGB
 from networks.config import Architecture, DiscriminatorConfig, GeneratorConfig, MappingConfig
 from training.ada import AdaConfig
 from training.augmentation.config import AUGPIPES, AugmentConfig
@@ -21,6 +22,8 @@ FULL_CHANNEL_BASE = 32768
 HALF_RESOLUTIONS = 4
 CONV_CLAMP = 256.0
 MISMATCH = "mismatch"
+# Weights of the identity loss, by modality.
+IDENTITY: Mapping[str, str] = MappingProxyType({m.name: f"identity_{m.name}" for m in MODALITIES})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,8 @@ class LossConfig:
 
     Attributes:
         weights: discriminator -> weight of its term in the generator's loss; MISMATCH -> weight of
-            mismatched pairs in the joint discriminator's.
+            mismatched pairs in the joint discriminator's; IDENTITY[modality] -> weight of its
+            identity loss in the generator's. What has no weight is left out.
         gammas: discriminator -> R1 weight; 0 is no R1.
         pl_weight: of path length regularisation; 0 is none.
         pl_batch_shrink: the batch is divided by this for path lengths.
@@ -265,9 +269,14 @@ def _loss(options: TrainingOptions, preset: Preset, discriminators: Iterable[str
     gamma_nir = _or(options.gamma_nir, gamma) if options.nir_r1 else 0.0
     weights = {NIR.name: options.nir_loss_weight, JOINT: options.pair_weight}
     gammas = {NIR.name: gamma_nir}
-    mismatch = {MISMATCH: options.pair_mismatch} if options.pair_mismatch > 0 else {}
+    others = {
+        MISMATCH: options.pair_mismatch,
+        IDENTITY[RGB.name]: options.identity_weight,
+        IDENTITY[NIR.name]: options.identity_weight_nir,
+    }
     return LossConfig(
-        weights={name: weights.get(name, 1.0) for name in discriminators} | mismatch,
+        weights={name: weights.get(name, 1.0) for name in discriminators}
+        | {name: weight for name, weight in others.items() if weight > 0},
         gammas={name: gammas.get(name, gamma) for name in discriminators},
         pl_weight=_or(options.pl_weight, preset.pl_weight),
         style_mixing=_or(options.style_mixing, preset.style_mixing),

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from biometrics.embedding import Embedder
 from data.dataset import PairDataset
 from dnnlib import cli, files, runs
 from dnnlib import config as configs
@@ -21,6 +22,7 @@ from torch_utils.distributed import init_distributed, is_launched, local_rank, w
 from torch_utils.ops import backends
 from torch_utils.trainer import Trainer
 from training.config import DataConfig, RunConfig, TrainingConfig, resolve
+from training.identity_loss import load_loss_embedder
 from training.options import AdaMode, TrainingOptions
 from training.task import GanTask, SnapshotEvaluator, tick_cadence
 from training.transfer import Start, find_snapshot, plan_start
@@ -45,6 +47,7 @@ class TrainingRun(Job):
         start: what a run from a snapshot begins with; None from scratch, or while the snapshot is
             not here.
         prepare_metrics: loads what measures its snapshots; None for nothing.
+        embedder: recogniser of the identity loss; None without one.
     """
 
     options: TrainingOptions
@@ -53,6 +56,7 @@ class TrainingRun(Job):
     dataset: PairDataset
     start: Start | None
     prepare_metrics: PrepareMetrics | None = None
+    embedder: Embedder | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the resolved configuration."""
@@ -80,7 +84,7 @@ class TrainingRun(Job):
         resume, job = self.options.resume, self
         if resume is not None and self.start is None:
             path = find_snapshot(resume, progress=functools.partial(progress, unit="B"))
-            job = _plan(self.options, self.dataset, path, self.prepare_metrics)
+            job = _plan(self.options, self.dataset, path, self.prepare_metrics, self.embedder)
         job.train(progress)
 
     def train(self, progress: Progress) -> None:
@@ -108,6 +112,7 @@ class TrainingRun(Job):
                 world=world,
                 start=self.start,
                 evaluate=evaluate,
+                embed=None if self.embedder is None else self.embedder.embed_float,
             )
             cadence = tick_cadence(self.config, self.run_config)
             trainer = Trainer(task, folder.path, cadence, progress=progress, has_tensorboard=True)
@@ -144,7 +149,10 @@ def prepare(options: TrainingOptions, prepare_metrics: PrepareMetrics | None = N
         resume = find_snapshot(options.resume, may_fetch=False)
         if resume is None:
             _log.info("--resume=%s: not fetched yet, so its sizes are unknown", options.resume)
-    job = _plan(options, dataset, resume, prepare_metrics)
+    embedder = None
+    if options.rec_model is not None:
+        embedder = load_loss_embedder(options.rec_model, dataset, _choose_device(options))
+    job = _plan(options, dataset, resume, prepare_metrics, embedder)
     job.load_metrics(may_fetch=False)
     return job
 
@@ -154,6 +162,7 @@ def _plan(
     dataset: PairDataset,
     resume: Path | None,
     prepare_metrics: PrepareMetrics | None,
+    embedder: Embedder | None,
 ) -> TrainingRun:
     """Resolve the options for a data set and a snapshot; None while that is not here."""
     data = DataConfig(
@@ -179,6 +188,7 @@ def _plan(
         dataset=dataset,
         start=None if resume is None else plan_start(config, load_snapshot(resume), resume),
         prepare_metrics=prepare_metrics,
+        embedder=embedder,
     )
 
 
@@ -210,6 +220,7 @@ def _run_name(options: TrainingOptions, name: str, batch: int) -> str:
     parts += [options.cfg, f"batch{batch}"]
     parts += [f"subset{options.subset}"] if options.subset else []
     parts += [f"pair-{options.pair_critic.value}"] if options.pair_critic.value != "none" else []
+    parts += ["identity"] if options.rec_model is not None else []
     parts += [options.aug.value] if options.aug is not AdaMode.ADAPTIVE else []
     parts += [f"resume{Path(options.resume).stem}"] if options.resume else []
     parts += [options.desc] if options.desc else []

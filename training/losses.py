@@ -1,7 +1,7 @@
 """The losses: pure functions, and the terms of each phase, computed on the networks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,12 @@ from data.modalities import JOINT, MODALITIES
 from networks.generator import Images
 from torch_utils.ops import backends
 from training.augmentation.pipe import AugmentPipe
-from training.config import LossConfig
+from training.config import IDENTITY, LossConfig
 from training.latents import Latents, mixed_ws
 from training.state import TrainingState
 
 SUFFIXES = {modality.name: modality.suffix for modality in MODALITIES} | {JOINT: f"_{JOINT}"}
+Embed = Callable[[Tensor], Tensor]
 _CHANNELS = tuple(modality.channels for modality in MODALITIES)
 
 
@@ -69,6 +70,16 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
     return gradients.square().sum(dim=[1, 2, 3])
 
 
+def identity_loss(embeddings: Tensor, conditions: Tensor) -> Tensor:
+    """Return 1 - cosine of generated identities and those that were asked for: [N] float32, 0..2.
+
+    Args:
+        embeddings, conditions: [N, E] float32, of any length above zero.
+    Source: Richardson et al. 2021 (pSp, arXiv:2008.00951), equation 3.
+    """
+    return 1 - F.cosine_similarity(embeddings, conditions)
+
+
 def path_lengths(images: Mapping[str, Tensor], ws: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
     """Return how far random steps in image space move each sample's w, over all modalities at once.
 
@@ -99,13 +110,26 @@ class Rngs:
 
 
 class LossTerms:
-    """Terms of the loss; each method returns one value a sample and reports it."""
+    """Terms of the loss; each method returns one value a sample and reports it.
 
-    def __init__(self, loss: LossConfig, state: TrainingState, augment: AugmentPipe) -> None:
-        self.loss, self.state, self.augment = loss, state, augment
+    Args:
+        loss: weights.
+        state: the networks.
+        augment: of what discriminators see.
+        embed: recogniser of the identity loss, [N, C, R, R] float32 in -1..1 -> [N, c_dim].
+    """
+
+    def __init__(
+        self,
+        loss: LossConfig,
+        state: TrainingState,
+        augment: AugmentPipe,
+        embed: Embed | None = None,
+    ) -> None:
+        self.loss, self.state, self.augment, self.embed = loss, state, augment, embed
 
     def generator(self, latents: Latents, rngs: Rngs) -> Tensor:
-        """Return the generator's adversarial loss, the discriminators' weighted sum."""
+        """Return the generator's loss: the discriminators' weighted sum, and that of identities."""
         images = self.draw(latents, rngs, updates_w_avg=True)
         total = torch.zeros([], device=self.state.device)
         for name in self.state.discriminators:
@@ -113,6 +137,12 @@ class LossTerms:
             logits = self.score("fake", name, seen, latents.c, rngs)
             total = total + loss_as_real(logits) * self.loss.weights[name]
         self.state.statistics.report("Loss/G/loss", total)
+        for name, key in IDENTITY.items():
+            if key in self.loss.weights:
+                assert self.embed is not None, "an identity loss has a recogniser"
+                distance = identity_loss(self.embed(images[name]), latents.c)
+                self.state.statistics.report(f"Loss/G/identity{SUFFIXES[name]}", distance)
+                total = total + distance[:, None] * self.loss.weights[key]
         return total
 
     def path_length(self, latents: Latents, rngs: Rngs) -> Tensor:

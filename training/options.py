@@ -180,6 +180,21 @@ class TrainingOptions(Options):
         help="Weight of mismatched pairs, a real RGB with the real NIR of another sample, which"
         " the joint discriminator learns to take for fake.",
     )
+    identity_weight: float = option(
+        0.0,
+        ge=0,
+        help="Weight of the identity loss in the generator's: 1 - cosine of the RGB image's"
+        " embedding by --rec-model and its condition; 0 for none, as published.",
+    )
+    identity_weight_nir: float = option(
+        0.0, ge=0, help="The same of the NIR image, for a recogniser that knows both spectra."
+    )
+    rec_model: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Recogniser that made identity_features.json, for the identity loss; never the one"
+        " that measures the result.",
+    )
     pl_weight: float | None = option(
         None, ge=0, help="Weight of path length regularisation; 0 for none."
     )
@@ -272,6 +287,11 @@ class TrainingOptions(Options):
             raise ValueError("--aug=fixed needs --p, the strength")
         if self.target is not None and self.aug is not AdaMode.ADAPTIVE:
             raise ValueError(f"--target goes with --aug=ada only, got --aug={self.aug.value}")
+        has_identity_loss = max(self.identity_weight, self.identity_weight_nir) > 0
+        if has_identity_loss and self.rec_model is None:
+            raise ValueError("--identity-weight needs --rec-model, the features' recogniser")
+        if self.rec_model is not None and not has_identity_loss:
+            raise ValueError("--rec-model needs --identity-weight above 0, got 0")
         changed = [
             "--" + name.replace("_", "-")
             for name in ("pair_weight", "pair_width", "pair_mismatch")

@@ -19,6 +19,7 @@ from training.config import MISMATCH, LossConfig, TrainingConfig
 from training.latents import Latents, draw_latents
 from training.losses import (
     SUFFIXES,
+    Embed,
     LossTerms,
     Rngs,
     discriminator_input,
@@ -88,16 +89,24 @@ def build_phases(modalities: Sequence[str], loss: LossConfig) -> tuple[Phase, ..
 class Iteration:
     """Runs iterations on a state, with `batch_gpu` images at once on a device.
 
-    Conditions are drawn from `labels`, [n, c_dim] float32.
+    Conditions are drawn from `labels`, [n, c_dim] float32; `embed` is the recogniser of the
+    identity loss, see LossTerms.
     """
 
     def __init__(
-        self, config: TrainingConfig, state: TrainingState, *, batch_gpu: int, labels: Tensor
+        self,
+        config: TrainingConfig,
+        state: TrainingState,
+        *,
+        batch_gpu: int,
+        labels: Tensor,
+        embed: Embed | None = None,
     ) -> None:
         self.config, self.state, self.device, self.world = config, state, state.device, state.world
         self.share, self.batch_gpu = self.world.per_rank(config.batch), batch_gpu
         self.labels = labels.to(self.device)
-        self.terms = LossTerms(config.loss, state, AugmentPipe(config.augment).to(self.device))
+        augment = AugmentPipe(config.augment).to(self.device)
+        self.terms = LossTerms(config.loss, state, augment, embed)
         self.phases = build_phases(tuple(state.discriminators), config.loss)
         self.guards = {
             phase: GuardedStep(

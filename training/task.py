@@ -26,7 +26,7 @@ from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed, generator_for
 from torch_utils.trainer import Cadence, Task, Timing, ignore_stop_signals
 from training.config import RunConfig, TrainingConfig
-from training.losses import SUFFIXES
+from training.losses import SUFFIXES, Embed
 from training.state import TrainingState
 from training.step import Iteration
 from training.transfer import Start, begin
@@ -127,6 +127,7 @@ class GanTask(Task):
         world: the processes that train together; all build a task and call the same methods.
         start: what a new run from a snapshot begins with; None is from scratch.
         evaluate: called after each snapshot; None measures nothing.
+        embed: recogniser of the identity loss; None without one.
     """
 
     unit = "img"
@@ -141,6 +142,7 @@ class GanTask(Task):
         world: World | None = None,
         start: Start | None = None,
         evaluate: SnapshotEvaluator | None = None,
+        embed: Embed | None = None,
     ) -> None:
         device = torch.device(run.device)
         super().__init__(math.ceil(run.kimg * 1000 / config.batch), device, world)
@@ -151,7 +153,7 @@ class GanTask(Task):
         self.state = TrainingState(config, device, self.world)
         self.statistics = self.state.statistics
         self.iteration = Iteration(
-            config, self.state, batch_gpu=run.batch_gpu, labels=dataset.labels
+            config, self.state, batch_gpu=run.batch_gpu, labels=dataset.labels, embed=embed
         )
         self.guards = list(self.iteration.guards.values())
         self.grid = SampleGrid(dataset, self.state.generator, config.seed)

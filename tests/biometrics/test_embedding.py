@@ -128,6 +128,18 @@ def test_flip_averages():
     torch.testing.assert_close(both.embed(mirrored), both.embed(x))
 
 
+def test_gradients_reach_images_that_are_embedded_as_bytes_are():
+    model = embedder(network(), size=32, width=16, flip=True, centre=torch.full([16], 0.1))
+    pixels = images(3)
+    pixels[0, :, 0] = 255
+    floats = (pixels.float() / 127.5 - 1).requires_grad_()
+    found = model.embed_float(floats + (pixels == 255))  # what is too bright is saved as 255
+    torch.testing.assert_close(found, model.embed(pixels), rtol=1e-4, atol=1e-5)
+    found[:, 0].sum().backward()
+    assert (floats.grad.flatten(1).abs().amax(1) > 0).all()
+    assert floats.grad[0, :, 0].abs().max() == 0
+
+
 def test_grey_is_repeated():
     grey = images(2, channels=1)
     torch.testing.assert_close(embedder().embed(grey), embedder().embed(grey.expand(-1, 3, -1, -1)))
