@@ -3,6 +3,10 @@
 Nothing in a file is executed, and a header that lies allocates nothing.
 """
 
+import shutil
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +17,7 @@ import numpy as np
 from dnnlib import files
 
 DEFAULT_FEATURE_SCALE = 4.0  # what the published generate_recognition_data.py multiplies with
+_MAX_ARCHIVED_BYTES = 4 << 30
 
 
 def open_numbers(path: Path, where: str, kinds: str = "fiu") -> np.ndarray:
@@ -48,12 +53,40 @@ def load_rows(path: Path, option: str, width: int | None = None) -> np.ndarray:
     array = open_numbers(path, f"{option} {path}")
     if width is not None and array.shape[1:] != (width,):
         raise ValueError(f"{option} {path}: shape must be [N, {width}], got {list(array.shape)}")
+    return _finite_rows(array, f"{option} {path}")
+
+
+def load_archived_rows(path: Path, key: str, option: str) -> np.ndarray:
+    """Read one array of a .npz file, as `load_rows` reads a .npy file.
+
+    Raises: FileNotFoundError; ValueError naming option and file.
+    """
+    where = f"{option} {path}"
+    if not path.is_file():
+        raise FileNotFoundError(f"{where}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+            entry = archive.getinfo(f"{key}.npy")
+            if entry.file_size > _MAX_ARCHIVED_BYTES:
+                raise ValueError(f"{where}: {key} has more than {_MAX_ARCHIVED_BYTES} bytes")
+            target = Path(folder) / "rows.npy"
+            with archive.open(entry) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+            return _finite_rows(np.array(open_numbers(target, f"{where}: {key}")), where)
+    except KeyError as error:
+        raise ValueError(f"{where}: has no array {key!r}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{where}: not a whole .npz file ({error})") from error
+
+
+def _finite_rows(array: np.ndarray, where: str) -> np.ndarray:
+    """Return a copy of an array in memory. Raises: ValueError where it has no finite rows."""
     if array.ndim not in (2, 3) or 0 in array.shape:
         shape = list(array.shape)
-        raise ValueError(f"{option} {path}: expected one row of numbers a sample, got {shape}")
+        raise ValueError(f"{where}: expected one row of numbers a sample, got {shape}")
     rows = np.array(array)
     if not np.isfinite(rows).all():
-        raise ValueError(f"{option} {path}: all numbers must be finite")
+        raise ValueError(f"{where}: all numbers must be finite")
     return rows
 
 

@@ -25,6 +25,7 @@ from networks.sampling import (
     check_layers,
     latents_of_seeds,
     load_conditions,
+    load_ws,
     replace_layers,
 )
 from networks.snapshot import load_generator
@@ -41,13 +42,19 @@ class Samples:
 
     Attributes:
         names: N.
-        z: [N, z_dim] float32.
+        z: [N, z_dim] float32; or [N, L, w_dim] with `is_w`.
         c: [N, c_dim] float32; None for an unconditional network.
+        is_w: the latents are ws.
     """
 
     names: tuple[str, ...]
     z: Tensor
     c: Tensor | None
+    is_w: bool = False
+
+    def ws(self, sampler: Sampler) -> Tensor:
+        """Return the ws that a generator is given: [N, L, w_dim] float32."""
+        return self.z if self.is_w else sampler.map(self.z, self.c)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +87,7 @@ class GenerationJob(Job):
 
     def run(self, progress: Progress) -> str:
         """Generate and write the images."""
-        ws, names = self.sampler.map(self.samples.z, self.samples.c), self.samples.names
+        ws, names = self.samples.ws(self.sampler), self.samples.names
         if self.columns is not None:
             paths = self._write_mixing_grid(ws, self.columns, progress)
         elif self.options.video is not None:
@@ -121,7 +128,7 @@ class GenerationJob(Job):
     def _write_mixing_grid(self, ws: Tensor, columns: Samples, progress: Progress) -> list[Path]:
         """Write an image a pair, and a grid with the rows' and columns' own images at its edges."""
         rows, width = self.samples.names, len(columns.names)
-        column_ws = self.sampler.map(columns.z, columns.c)
+        column_ws = columns.ws(self.sampler)
         pairs = [f"mix_{row}-{column}" for row in rows for column in columns.names]
         names, edge = [*rows, *columns.names, *pairs], len(rows) + width
         ws = torch.cat([ws, column_ws, mix_styles(ws, column_ws, self.mix_layers)])
@@ -168,20 +175,25 @@ def prepare(options: GenerationOptions) -> GenerationJob | ConversionJob:
         options.network, device, use_raw_g=options.use_raw_g, fp32=options.fp32
     )
     z_dim = generator.config.z_dim
-    if options.latents is not None:
+    if options.projected_w is not None:
+        z = load_ws(options.projected_w, "--projected-w", generator)
+        names = tuple(f"proj{index:02d}" for index in range(len(z)))
+    elif options.latents is not None:
         z = torch.from_numpy(load_rows(options.latents, "--latents", z_dim)).float()
         names = tuple(f"latent{index:04d}" for index in range(len(z)))
     else:
         z, names = latents_of_seeds(options.seeds, z_dim), _seed_names(options.seeds)
     check_layers(options.mix_layers, generator.num_ws)
     mix_names = _seed_names(options.mix_seeds)
-    c = read_conditions(
-        options, generator.config.c_dim, [*names, *mix_names], snapshot.feature_scale
-    )
+    is_w = options.projected_w is not None
+    mapped = mix_names if is_w else (*names, *mix_names)  # what needs conditions
+    c = None
+    if mapped:
+        c = read_conditions(options, generator.config.c_dim, mapped, snapshot.feature_scale)
     columns = None
     if mix_names:
         column_z = latents_of_seeds(options.mix_seeds, z_dim)
-        columns = Samples(mix_names, column_z, None if c is None else c[len(z) :])
+        columns = Samples(mix_names, column_z, None if c is None else c[-len(mix_names) :])
     return GenerationJob(
         options=options,
         outdir=options.outdir,
@@ -191,7 +203,7 @@ def prepare(options: GenerationOptions) -> GenerationJob | ConversionJob:
             noise_mode=options.noise_mode,
             seed=options.seed,
         ),
-        samples=Samples(names, z, None if c is None else c[: len(z)]),
+        samples=Samples(names, z, None if c is None or is_w else c[: len(z)], is_w),
         columns=columns,
         mix_layers=options.mix_layers or tuple(range(min(_DEFAULT_MIX_LAYERS, generator.num_ws))),
     )

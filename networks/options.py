@@ -54,6 +54,12 @@ class GenerationOptions(Options):
     latents: Path | None = option(
         None, metavar="FILE.npy", help="[N, z_dim] latents instead of --seeds."
     )
+    projected_w: Path | None = option(
+        None,
+        metavar="FILE.npz",
+        help="Projected latents instead of --seeds, as project_pairs.py and the published projector"
+        " write them: ws [N, layers, w_dim] under the key w.",
+    )
     labels: Path | None = option(
         None,
         metavar="FILE",
@@ -118,8 +124,16 @@ class GenerationOptions(Options):
             return
         if self.outdir is None:
             raise ValueError("--outdir must say where the images go")
-        if bool(self.seeds) == (self.latents is not None):
-            raise ValueError("one of --seeds and --latents must say what to generate")
+        given = (bool(self.seeds), self.latents is not None, self.projected_w is not None)
+        if sum(given) != 1:
+            raise ValueError("one of --seeds, --latents, --projected-w must say what to generate")
+        has_condition = self.labels is not None or self.class_index is not None
+        has_unused = self.truncation != 1 or (has_condition and not self.mix_seeds)
+        if self.projected_w is not None and has_unused:
+            raise ValueError(
+                "--truncation, --labels and --class are for --seeds and --latents: --projected-w"
+                " holds what becomes of them"
+            )
         if self.labels is not None and self.class_index is not None:
             raise ValueError("--labels and --class are two ways to say the same; give one")
         if bool(self.mix_seeds) + (self.video is not None) + self.raw > 1:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from data.labels import load_labels
-from data.numbers import load_rows, rows_of
+from data.numbers import load_archived_rows, load_rows, rows_of
 from data.pairs import open_pairs
 from data.pixels import to_uint8
 from dnnlib import files
@@ -45,6 +45,19 @@ def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> Tensor:
     """Return the latents that the published tools draw for seeds: [N, z_dim] float32."""
     rows = [np.random.RandomState(seed).standard_normal((1, z_dim)) for seed in seeds]
     return torch.from_numpy(np.concatenate(rows)).float()
+
+
+def load_ws(path: Path, option: str, generator: Generator) -> Tensor:
+    """Read projected ws, [N, L, w_dim] float32, from the array w of a .npz file.
+
+    Raises: FileNotFoundError; ValueError naming option and file where they do not fit the network.
+    """
+    rows = load_archived_rows(path, "w", option)
+    shape = (generator.num_ws, generator.config.w_dim)
+    if rows.shape[1:] != shape:
+        wanted = f"[N, {shape[0]}, {shape[1]}]"
+        raise ValueError(f"{option} {path}: w must be {wanted} here, got {list(rows.shape)}")
+    return torch.from_numpy(rows.astype(np.float32))
 
 
 def replace_layers(ws: Tensor, others: Tensor, layers: Sequence[int]) -> Tensor:

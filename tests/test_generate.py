@@ -171,9 +171,9 @@ def test_dry_run_writes_nothing(network, tmp_path):
 
 
 ERRORS = {
-    "no samples": ([], "one of --seeds and --latents"),
+    "no samples": ([], "one of --seeds, --latents, --projected-w"),
     "bad seeds": (["--seeds=1,x"], "--seeds"),
-    "both": (["--seeds=1", "--latents=z.npy"], "one of --seeds and --latents"),
+    "both": (["--seeds=1", "--latents=z.npy"], "one of --seeds, --latents, --projected-w"),
     "missing latents": (["--latents=absent.npy"], "--latents absent.npy: no such file"),
     "labels of an unconditional network": (["--seeds=1", "--class=0"], "is unconditional"),
     "class and labels": (["--seeds=1", "--class=0", "--labels=c.npy"], "give one"),

@@ -1,0 +1,96 @@
+"""Options of project_pairs.py; no torch here, so that --help is fast."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from dnnlib.options import (
+    Device,
+    Options,
+    device_option,
+    fresh_option,
+    group,
+    option,
+    outdir_option,
+    seed_option,
+)
+
+
+class LatentSpace(StrEnum):
+    """What is looked for: one w for all layers, or one a layer (w+)."""
+
+    W = "w"
+    W_PLUS = "w+"
+
+
+class Source(StrEnum):
+    """Which images the projection sees: both of a pair, or those of one modality."""
+
+    PAIR = "pair"
+    RGB = "rgb"
+    NIR = "nir"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionConfig(Options):
+    """How latents are found."""
+
+    space: LatentSpace = option(
+        LatentSpace.W_PLUS,
+        heading="Projection",
+        help="w: one latent for all layers, which stays in the generator's domain; w+: one a layer,"
+        " which comes nearer to the image.",
+    )
+    steps: int = option(
+        300, aliases=("num_steps",), ge=1, metavar="N", help="Optimisation steps; published: 1000."
+    )
+    lr: float = option(
+        0.05, gt=0, metavar="RATE", help="Learning rate, in standard deviations of w."
+    )
+    edge: float = option(
+        1.0, ge=0, metavar="WEIGHT", help="Weight of differences between neighbouring pixels."
+    )
+    prior: float = option(
+        0.001,
+        ge=0,
+        metavar="WEIGHT",
+        help="Weight of the distance from the mean w, near which images are likeliest.",
+    )
+    seed: int = seed_option(help="Random seed of the mean w and of the exploration.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionOptions(Options):
+    """Find the latents of real pairs, or of images of one modality.
+
+    Writes projected_w.npz (key w, as published), the reconstructed images, a contact sheet of
+    originals, reconstructions and differences, and the errors of each image.
+    """
+
+    network: Path = option(
+        metavar="FILE", heading="Images", help="Snapshot, ours or a published pickle."
+    )
+    data: Path = option(
+        aliases=("target",),
+        metavar="DIR|ZIP|IMAGE",
+        help="Data set, folder of images, or one image; of the network's size.",
+    )
+    source: Source = option(
+        Source.PAIR,
+        name="from",
+        help="Images that are fitted: both of a pair, or one; the other one follows.",
+    )
+    first: int | None = option(None, ge=1, metavar="N", help="Only the first N samples.")
+    labels: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Conditions of a conditional network, over which w has its mean: .npy, or"
+        " identity_features.json.",
+    )
+    use_raw_g: bool = option(
+        False, off=("--use-ema",), help="Use the generator G instead of its average G_ema."
+    )
+    config: ProjectionConfig = group(ProjectionConfig)
+    outdir: Path = outdir_option(heading="Output")
+    fresh: bool = fresh_option()
+    device: Device = device_option(heading="Performance")

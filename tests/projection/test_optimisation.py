@@ -1,0 +1,107 @@
+"""Latents that show given images: loss, schedule, and what a result depends on."""
+
+import numpy as np
+import pytest
+import torch
+
+from networks.sampling import IndexedSampler
+from projection.optimisation import LatentStatistics, Projector, image_loss, learning_rate
+from projection.options import LatentSpace, ProjectionConfig
+from tests.helpers.interpreters import small_generator
+
+BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    return IndexedSampler(small_generator(), None, name="net")
+
+
+@pytest.fixture(scope="module")
+def projector(sampler):
+    def build(**options):
+        statistics = LatentStatistics(torch.zeros(12), 1.0)
+        config = ProjectionConfig(**{"steps": 20, "lr": 0.3, **options})
+        return Projector(sampler.generator, statistics, config, BATCH)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def true():
+    return torch.randn([3, 1, 12], generator=torch.Generator().manual_seed(0)).expand(-1, 6, -1)
+
+
+@pytest.fixture(scope="module")
+def wanted(sampler, true):
+    (images,) = sampler.batches(true)
+    return {name: rows.clone() for name, rows in images.items()}
+
+
+def test_the_rate_goes_up_and_ends_near_zero():
+    config = ProjectionConfig(steps=100, lr=2.0)
+    rates = np.array([learning_rate(config, step) for step in range(100)])
+    assert rates.max() == pytest.approx(2.0)
+    assert 0 < rates[0] < rates[3] < 2
+    assert 0 < rates[-1] < 0.02
+    assert learning_rate(ProjectionConfig(steps=1), 0) > 0
+
+
+def test_the_loss_is_that_of_pixels_and_edges():
+    rng = np.random.default_rng(0)
+    found, wanted = (
+        {
+            m: rng.standard_normal((2, c, 4, 4)).astype(np.float32)
+            for m, c in (("rgb", 3), ("nir", 1))
+        }
+        for _ in range(2)
+    )
+    expected = np.zeros(2)
+    for name in found:
+        d = found[name] - wanted[name]
+        expected += (d**2).mean((1, 2, 3))
+        expected += 0.5 * ((d[:, :, 1:] - d[:, :, :-1]) ** 2).mean((1, 2, 3))
+        expected += 0.5 * ((d[..., 1:] - d[..., :-1]) ** 2).mean((1, 2, 3))
+    tensors = [{m: torch.from_numpy(x) for m, x in images.items()} for images in (found, wanted)]
+    np.testing.assert_allclose(image_loss(*tensors, edge=0.5), expected, rtol=1e-5)
+    only = {"nir": tensors[1]["nir"]}
+    assert (image_loss(tensors[0], only, edge=0.5) < torch.from_numpy(expected)).all()
+
+
+@pytest.mark.parametrize("space", LatentSpace)
+def test_images_of_the_generator_are_found(sampler, projector, wanted, space):
+    one = projector(space=space)
+    ws = one.project(wanted, ["a", "b", "c"])
+    assert ws.shape == (3, sampler.generator.num_ws, 12)
+    assert ws.dtype == torch.float32
+    assert bool((ws[:, :1] == ws).all()) == (space is LatentSpace.W)
+    errors = []
+    for tried in (torch.zeros_like(ws), ws):
+        (shown,) = sampler.batches(tried)
+        errors.append(image_loss(shown, wanted, one.config.edge))
+    assert (errors[1] < 0.5 * errors[0]).all()
+
+
+def test_an_image_does_not_depend_on_those_beside_it(projector, wanted):
+    one = projector()
+    together = one.project(wanted, ["a", "b", "c"])
+    alone = one.project({name: rows[:1] for name, rows in wanted.items()}, ["a"])
+    assert torch.equal(alone[0], together[0])
+    other = one.project({name: rows[:1] for name, rows in wanted.items()}, ["other"])
+    assert not torch.equal(other, alone)  # it draws other numbers
+
+
+def test_a_good_start_is_kept(projector, wanted, true):
+    one = projector(steps=1, prior=0)
+    begun = one.project(wanted, ["a", "b", "c"], start=true)
+    far = one.project(wanted, ["a", "b", "c"])
+    assert (begun - true).abs().max() < (far - true).abs().max() / 4
+
+
+def test_statistics_are_those_of_the_samples(sampler):
+    found = LatentStatistics.of(sampler, 50)
+    w = sampler.ws(range(50))[:, 0].numpy()
+    np.testing.assert_allclose(found.mean, w.mean(axis=0), rtol=1e-5)
+    assert found.deviation == pytest.approx(np.sqrt(w.var(axis=0).mean()), rel=1e-5)
+    ws = torch.randn([2, 6, 12])
+    torch.testing.assert_close(found.ws(found.coordinates(ws)), ws)

@@ -1,0 +1,184 @@
+"""project_pairs.py: files, equal bytes after a kill, what is refused; generate.py on latents."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import generate
+import project_pairs
+from projection import optimisation
+from projection.jobs import prepare
+from projection.options import ProjectionConfig, ProjectionOptions
+from tests.helpers.images import write_image, write_pairs
+from tests.helpers.interpreters import read_tree, save_small_snapshot
+from tests.helpers.interrupting import interrupt_at
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("projection")
+    save_small_snapshot(folder / "net.pkl")
+    save_small_snapshot(folder / "rgb.pkl", heads={"rgb": 3})
+    save_small_snapshot(folder / "cond.pkl", c_dim=2)
+    write_pairs(folder / "pairs", [f"{i}_0" for i in range(6)])
+    write_pairs(folder / "large", ["1_0"], size=32)
+    return folder
+
+
+def run(*arguments, script=project_pairs, code=0):
+    result = CliRunner().invoke(script.main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def project(place, outdir, *arguments, data="pairs", network="net.pkl", code=0):
+    return run(
+        f"--network={place / network}", f"--data={place / data}", f"--outdir={outdir}",
+        "--num-steps=2", *arguments, code=code,
+    )  # fmt: skip
+
+
+def test_files_and_errors(place, tmp_path):
+    assert "6 samples" in project(place, tmp_path / "out")
+    content = json.loads((tmp_path / "out/errors.json").read_text())
+    first = content["images"][0]
+    assert (first["name"], first["identity"]) == ("0_0", "0")
+    for name, channels in (("VIS", 3), ("NIR", 1)):
+        true, found = (
+            np.asarray(Image.open(folder / name / "0_0.png"), np.float64)
+            for folder in (place / "pairs", tmp_path / "out/reconstructed")
+        )
+        assert found.shape == ((16, 16, 3) if channels == 3 else (16, 16))
+        key = "rgb" if name == "VIS" else "nir"
+        assert first["mae"][key] == pytest.approx(np.abs(true - found).mean(), abs=1e-5)
+        assert first["rmse"][key] == pytest.approx(((true - found) ** 2).mean() ** 0.5, abs=1e-5)
+        every = [entry["mae"][key] for entry in content["images"]]
+        assert content["mae"][key] == pytest.approx(np.mean(every))
+    with np.load(tmp_path / "out/projected_w.npz") as file:
+        assert file["w"].shape == (6, 6, 12)
+        assert file["w"].dtype == np.float32
+        assert file["names"].tolist()[-1] == "5_0"
+    with Image.open(tmp_path / "out/contact_sheet.png") as sheet:
+        assert sheet.size[0] > 100
+
+
+def test_generate_shows_the_reconstructions(place, tmp_path):
+    project(place, tmp_path / "out", "--first=2")
+    arguments = (f"--network={place / 'net.pkl'}", f"--outdir={tmp_path / 'shown'}")
+    run(*arguments, f"--projected-w={tmp_path / 'out/projected_w.npz'}", script=generate)
+    for number in range(2):
+        for folder in ("VIS", "NIR"):
+            kind = "RGB" if folder == "VIS" else folder
+            shown = (tmp_path / f"shown/proj{number:02d}_{kind}.png").read_bytes()
+            found = tmp_path / f"out/reconstructed/{folder}/{number}_0.png"
+            assert shown == found.read_bytes()
+
+
+def test_a_killed_projection_continues_to_the_same_bytes(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimisation, "_CPU_BATCH", 4)
+
+    def job(name):
+        return prepare(
+            ProjectionOptions(
+                network=place / "net.pkl",
+                data=place / "pairs",
+                config=ProjectionConfig(steps=3),
+                outdir=tmp_path / name,
+                device="cpu",
+            )
+        )
+
+    job("whole").run(lambda *_: lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        job("torn").run(interrupt_at(5))
+    assert not (tmp_path / "torn/projected_w.npz").exists()
+    job("torn").run(lambda *_: lambda _: None)
+    assert read_tree(tmp_path / "torn") == read_tree(tmp_path / "whole")
+    assert "finished before" in job("torn").run(None)
+
+
+def test_processes_share_the_images(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimisation, "_CPU_BATCH", 4)
+    project(place, tmp_path / "one")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        project(place, tmp_path / "two")
+        assert (tmp_path / "two/errors.json").is_file() == bool(rank)
+    assert read_tree(tmp_path / "two") == read_tree(tmp_path / "one")
+
+
+def test_one_modality(place, tmp_path):
+    project(place, tmp_path / "folder", "--from=nir", data="pairs/NIR")
+    content = json.loads((tmp_path / "folder/errors.json").read_text())
+    assert list(content["mae"]) == ["nir"]
+    assert (tmp_path / "folder/reconstructed/VIS/0_0.png").is_file()
+    project(place, tmp_path / "image", "--from=rgb", data="pairs/VIS/3_0.png")
+    with np.load(tmp_path / "image/projected_w.npz") as file:
+        assert file["names"].tolist() == ["3_0"]
+    # The modality that was not seen is measured where it is there.
+    project(place, tmp_path / "both", "--from=rgb", "--first=1")
+    content = json.loads((tmp_path / "both/errors.json").read_text())
+    assert list(content["mae"]) == ["rgb", "nir"]
+
+
+def test_conditional_networks_need_labels(place, tmp_path):
+    assert "--labels" in project(place, tmp_path / "out", network="cond.pkl", code=2)
+    np.save(tmp_path / "c.npy", np.eye(2))
+    project(place, tmp_path / "out", f"--labels={tmp_path / 'c.npy'}", network="cond.pkl")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"data": "large"}, "16 pixels"),
+        ({"data": "rgb alone"}, "nir"),
+        ({"data": "pairs/VIS/0_0.png"}, "--from"),
+        ({"network": "rgb.pkl"}, "no nir images"),
+        ({"data": "absent"}, "absent"),
+    ],
+)
+def test_what_does_not_fit_is_refused(place, tmp_path, arguments, told):
+    if arguments.get("data") == "rgb alone":
+        arguments = {
+            "data": write_image(tmp_path / "alone/a.png", np.zeros((16, 16, 3), np.uint8)).parent
+        }
+    assert told in project(place, tmp_path / "out", **arguments, code=2)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--seeds=1"], "--projected-w"),
+        (["--truncation=0.5"], "--truncation"),
+        (["--class=0"], "--class"),
+    ],
+)
+def test_generate_refuses_what_projected_latents_do_not_take(place, tmp_path, arguments, told):
+    np.savez(tmp_path / "w.npz", w=np.zeros((1, 6, 12)))
+    common = (f"--network={place / 'net.pkl'}", f"--projected-w={tmp_path / 'w.npz'}")
+    assert told in run(*common, f"--outdir={tmp_path / 'o'}", *arguments, script=generate, code=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"x": np.zeros((1, 6, 12))}, "'w'"),
+        ({"w": np.zeros((1, 6, 11))}, "[N, 6, 12]"),
+        ({"w": np.full((1, 6, 12), np.nan)}, "finite"),
+        ({"w": np.array([{}])}, "numbers"),
+        (None, "npz"),
+    ],
+)
+def test_generate_refuses_files_of_other_things(place, tmp_path, content, told):
+    path = tmp_path / "w.npz"
+    if content is None:
+        path.write_bytes(b"PK not an archive")
+    else:
+        np.savez(path, **content)
+    common = (f"--network={place / 'net.pkl'}", f"--outdir={tmp_path / 'o'}")
+    assert told in run(*common, f"--projected-w={path}", script=generate, code=2)
