@@ -501,6 +501,7 @@ function showCurve(curve) {
   const rows = [...curve].sort((a, b) => a.learnt - b.learnt);
   const line = (values, attributes) => {
     const known = values.filter(([, value]) => value !== null);
+    if (!known.length) return "";
     const points = known.map(([learnt, value]) => at(learnt, value));
     const dots = points.map((p) => `M${p}h0`).join("");
     return `<path d="M${points.join("L")}${dots}" ${attributes}/>`;

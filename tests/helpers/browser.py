@@ -110,8 +110,60 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"]["value"]
 
-    def errors(self):
-        """Return what the browser complained about, and requests of anything but data."""
+    def drag(self, points):
+        """Press the mouse at the first point [x, y] of the window, release it at the last."""
+        first, last = points[0], points[-1]
+        self._mouse("mousePressed", first)
+        for point in points[1:]:
+            self._mouse("mouseMoved", point)
+        self._mouse("mouseReleased", last)
+
+    def _mouse(self, kind, point):
+        x, y = point
+        held = int(kind != "mouseReleased")
+        self.call(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button="left",
+            buttons=held,
+            clickCount=1,
+        )
+
+    def touch(self, *frames):
+        """Touch with one or more fingers: each frame has a point [x, y] a finger, or none."""
+        for number, frame in enumerate(frames):
+            kind = "touchEnd" if not frame else "touchMove" if number else "touchStart"
+            points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(frame)]
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+
+    def press(self, *keys):
+        """Press keys one after the other; "Control+z" holds Control."""
+        for name in keys:
+            modifier, _, key = name.rpartition("+")
+            held = {"": 0, "Control": 2, "Shift": 8}[modifier]
+            text = key if len(key) == 1 and not held else ""
+            code = f"Digit{key}" if key.isdigit() else ""
+            for kind in ("keyDown", "keyUp"):
+                self.call(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key=key,
+                    code=code,
+                    modifiers=held,
+                    text=text if kind == "keyDown" else "",
+                )
+
+    def wait_for(self, expression):
+        """Wait until an expression in the page is true."""
+        end = time.monotonic() + SECONDS
+        while not self.value(f"!!({expression})"):
+            assert time.monotonic() < end, f"not within {SECONDS} s: {expression}"
+            time.sleep(0.02)
+
+    def errors(self, allowed=("data:", "file:")):
+        """Return what the browser complained about, and requests of anything but `allowed`."""
         found = []
         for event in self.events:
             match event:
@@ -122,7 +174,7 @@ class Page:
                 case {"method": "Log.entryAdded", "params": {"entry": {"level": "error"} as entry}}:
                     found.append(entry)
                 case {"method": "Network.requestWillBeSent", "params": {"request": request}}:
-                    if not request["url"].startswith(("data:", "file:")):
+                    if not request["url"].startswith(allowed):
                         found.append(request["url"])
         return found
 
