@@ -22,6 +22,7 @@ ImageFile = str | Path | bytes | BinaryIO
 # EPS would start an outside interpreter on the file's content; the others have no decoder.
 _REFUSED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 _MODES = {1: "L", 3: "RGB"}
+_PNG_TEXT = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 ORIENTATION_TAG = 0x0112
 SAMPLES_PER_PIXEL = 277  # tag of TIFF, as these
@@ -233,15 +234,17 @@ def _known_formats() -> dict[str, str]:
 def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader:
     """Return the header of an opened image; `orientation` takes the place of the stored one."""
     width, height = image.size
-    is_tiff = image.format == "TIFF"
-    # PNG's own getexif() decodes a file without EXIF.
-    stored = Image.Image.getexif(image).get(ORIENTATION_TAG)
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;") or has_deep_colour(image)
+    frames = _count_frames(image)
+    # PNG's own getexif() decodes a file without EXIF, which is needed where it may be at the end.
+    is_at_end = image.format == "PNG" and _has_text_behind_pixels(image)
+    exif = image.getexif() if is_at_end else Image.Image.getexif(image)
+    stored = exif.get(ORIENTATION_TAG)
     stored = stored if stored in range(1, 9) else 1
     turned = stored if orientation is None else orientation
-    is_size_turned = is_tiff and image.tag_v2.get(ORIENTATION_TAG) in SIDEWAYS
+    is_size_turned = image.format == "TIFF" and image.tag_v2.get(ORIENTATION_TAG) in SIDEWAYS
     if (turned in SIDEWAYS) != is_size_turned:
         width, height = height, width
-    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;") or has_deep_colour(image)
     return ImageHeader(
         width=width,
         height=height,
@@ -249,9 +252,23 @@ def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader
         format=image.format or "?",
         bits=16 if is_deep else 8,
         orientation=stored,
-        frames=_count_frames(image),
+        frames=frames,
         has_deep_planes=has_deep_planes(image),
     )
+
+
+def _has_text_behind_pixels(image: Image.Image) -> bool:
+    """Return whether a PNG file has EXIF or text, which may hold some, behind its pixels."""
+    stream, kinds = image.fp, []
+    if stream is None:
+        return False
+    position = stream.tell()
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        kinds.append(head[4:])
+        stream.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    stream.seek(position)
+    return b"IDAT" in kinds and not _PNG_TEXT.isdisjoint(kinds[kinds.index(b"IDAT") :])
 
 
 def has_deep_colour(image: Image.Image) -> bool:

@@ -288,6 +288,10 @@ def test_orientation_can_be_replaced(orientation):
 def encode_turned(kind, value):
     """An image of 8 x 16 pixels that states an orientation elsewhere than in its usual place."""
     image = Image.fromarray(random_pixels(5)[:8])
+    if kind == "PNG, behind its pixels":
+        content = encode_turned("PNG", value)
+        start, pixels_at, end = (content.index(name) - 4 for name in (b"tEXt", b"IDAT", b"IEND"))
+        return content[:start] + content[pixels_at:end] + content[start:pixels_at] + content[end:]
     if kind == "PNG":  # as ImageMagick writes it
         exif = Image.Exif()
         exif[0x0112] = value
@@ -301,7 +305,7 @@ def encode_turned(kind, value):
     return encode(image, kind, xmp=xmp, lossless=True)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "PNG, behind its pixels", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("value", [0, 1, 3, 6, 9])
 def test_headers_state_the_orientation_that_is_applied(kind, value):
     content = encode_turned(kind, value)
