@@ -67,6 +67,11 @@ class SettingsJob(Job):
         if found.assumed:
             lines.append(f"not in the file, but assumed: {', '.join(found.assumed)}")
         settings = self.settings
+        if settings is not None and not self.is_centred and read_settings(self.path).centre:
+            lines.append(
+                "the mean embedding that was subtracted is of another format and left out now; "
+                "--centre with --data finds that of this one"
+            )
         if self.samples is not None:
             embedder = Embedder(
                 found.network,

@@ -130,7 +130,8 @@ class TestCommand:
             cosine = torch.cosine_similarity(means[1] - centre, means[3] - centre, dim=0)
             assert f"{cosine:.3f}" in output
         assert "a mean embedding of data is subtracted" in self.run("--rec-model", model)
-        self.run("--rec-model", model, "--order=bgr")  # whose mean is another
+        output = self.run("--rec-model", model, "--order=bgr")  # whose mean is another
+        assert "--centre with --data" in output
         assert json.loads(settings_path(model).read_text())["centre"] == []
 
     @pytest.mark.parametrize(
