@@ -24,6 +24,7 @@ from torch_utils.devices import upload
 
 MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 
+_SAME_COSINE = 0.99  # of embeddings by the same weights in another form
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 _logger = logging.getLogger(__name__)
 
@@ -285,6 +286,28 @@ def to_input(images: Tensor, preprocessing: Preprocessing) -> Tensor:
         return x
     mean, std = (x.new_tensor(numbers)[:, None, None] for numbers in (mean, std))
     return ((x + 1) * 127.5 - mean) / std
+
+
+def are_independent(first: Embedder, second: Embedder) -> bool:
+    """Return False for two recognisers of one file, or of the same weights in two forms.
+
+    The latter give the same embeddings, which shows on any images.
+    """
+    sides = [first, second]
+    if first.file_hash == second.file_hash:
+        return False
+    if first.width != second.width or len({one.preprocessing.channels for one in sides}) > 1:
+        return True
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randint(256, [4, first.preprocessing.channels, 64, 64], generator=random)
+    try:
+        unflipped = [
+            one.with_preprocessing(replace(one.preprocessing, flip=False)) for one in sides
+        ]
+        rows = [one.embed_aligned(noise.byte()) for one in unflipped]
+    except NoEmbeddingError:
+        return True
+    return bool((rows[0] * rows[1]).sum(dim=1).min() < _SAME_COSINE)
 
 
 def load_embedder(

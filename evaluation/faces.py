@@ -1,12 +1,19 @@
 """Data sets through one recogniser: embeddings, each computed once, and its thresholds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from biometrics.comparisons import compare
-from biometrics.embedding import Embedder, Embeddings, embed_samples, load_embedder
+from biometrics.embedding import (
+    Embedder,
+    Embeddings,
+    are_independent,
+    embed_samples,
+    load_embedder,
+)
 from biometrics.thresholds import read_thresholds
 from biometrics.verification import score_comparisons
 from data.sample_index import SampleIndex
@@ -54,7 +61,8 @@ def open_faces(paths: Sequence[Path | None], device: str) -> list[Faces]:
         )
         for path in given
     ]
-    if len({one.embedder.file_hash for one in faces}) < len(faces):
+    pairs = combinations([one.embedder for one in faces], 2)
+    if not all(are_independent(*pair) for pair in pairs):
         raise ValueError("--audit-model must be another recogniser than --rec-model")
     return faces
 

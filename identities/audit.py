@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from biometrics.embedding import Embedder, load_embedder
+from biometrics.embedding import Embedder, are_independent, load_embedder
 from biometrics.extraction import extract_features
 from biometrics.features import IdentityFeatures, read_identity_features
 from biometrics.thresholds import DEFAULT_FMR, calibrate
@@ -72,13 +72,15 @@ class Auditor:
         return report
 
 
-def load_auditor(audit: AuditOptions, options: FilterOptions, other_than: str) -> Auditor | None:
+def load_auditor(
+    audit: AuditOptions, options: FilterOptions, other_than: Embedder
+) -> Auditor | None:
     """Read the second recogniser and find the training identities' features by it.
 
     Args:
         audit: what to read; without a model there is no audit.
         options: of the filter, for the training identities and the device.
-        other_than: SHA-256 of the file of the recogniser that filters.
+        other_than: the recogniser that filters.
     Raises: FileNotFoundError; ValueError, naming option and file.
     """
     model, path, device = audit.audit_model, audit.audit_features, options.device
@@ -87,7 +89,7 @@ def load_auditor(audit: AuditOptions, options: FilterOptions, other_than: str) -
     known = None if path is None else read_identity_features(path)
     flip = known is not None and known.info is not None and known.info.preprocessing.flip
     embedder = load_embedder(model, device=device, flip=flip)
-    if embedder.file_hash == other_than:
+    if not are_independent(embedder, other_than):
         raise ValueError(f"--audit-model {model}: is --rec-model itself, which proves nothing")
     if known is None or path is None:
         known = _embed_training_images(options.training_ids, embedder)

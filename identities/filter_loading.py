@@ -160,7 +160,7 @@ def load_filter(options: FilterOptions, audit: AuditOptions | None = None) -> Lo
         features_sha256=hashes,
         thresholds=thresholds,
         calibrated=None if options.calibrate is None else thresholds_path(options),
-        auditor=None if audit is None else load_auditor(audit, options, embedder.file_hash),
+        auditor=None if audit is None else load_auditor(audit, options, embedder),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from biometrics.backbones import build_backbone, state_of
-from biometrics.embedding import load_embedder
+from biometrics.embedding import are_independent, load_embedder
 from biometrics.recogniser_settings import (
     ChannelOrder,
     RecogniserSettings,
@@ -335,6 +335,18 @@ class TestSettings:
         assert found.file_hash == plain
         write_settings(path, RecogniserSettings(**{**settings, "centred_on": "another"}))
         assert load_embedder(path).hash == found.hash
+
+    def test_another_form_of_the_same_weights_is_not_independent(self, tmp_path):
+        path, _ = self.save(tmp_path)
+        script = save_script(tmp_path / "x.pt")
+        write_settings(script, RecogniserSettings(size=32))
+        torch.manual_seed(1)
+        other = build_backbone(CONFIG).eval()
+        torch.save(state_of(other, CONFIG), tmp_path / "y.pth")
+        first, same, another = map(load_embedder, (path, script, tmp_path / "y.pth"))
+        assert not are_independent(first, load_embedder(path, flip=True))
+        assert not are_independent(first, same)
+        assert are_independent(first, another)
 
     def test_other_files_beside_it(self, tmp_path):
         path, _ = self.save(tmp_path)
