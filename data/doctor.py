@@ -177,22 +177,6 @@ def check_registration(shifts: np.ndarray, pairs: Sequence[int], side: int) -> F
     return Finding(check="registration", found=found, warning=warning, worst=worst)
 
 
-def pairing_score(edges: np.ndarray) -> tuple[float, float, float]:
-    """Compare how well edges agree within pairs and across pairs.
-
-    Args:
-        edges: [N, 2, P] float, N >= 2: strength of edges of both images of each pair.
-    Returns: mean correlation of the images of a pair, mean correlation of images of different
-        pairs, and the standard error of the mean of their differences (one per pair).
-    """
-    correlations = _correlations(edges)
-    count = len(edges)
-    own = np.diagonal(correlations)
-    others = (correlations.sum(axis=1) - own) / (count - 1)
-    error = float((own - others).std(ddof=1)) / count**0.5
-    return float(own.mean()), float(others.mean()), error
-
-
 def check_contents(
     edges: np.ndarray,
     offset: tuple[float, float] | None,
@@ -205,7 +189,7 @@ def check_contents(
     Not measured where pairs share an offset beyond a pixel: their edges agree after `--register`.
 
     Args:
-        edges: as `pairing_score`.
+        edges: [N, 2, P] float: strength of edges of both images of each pair.
         offset: see `find_offset`.
         pairs: the number of each.
         names: of all pairs, by number.
@@ -217,15 +201,21 @@ def check_contents(
         unmeasured = "NIR lies beside RGB; after `import --register`"
     if unmeasured:
         return Finding(check="contents", found=f"not measured: {unmeasured}", is_measured=False)
-    own, others, error = pairing_score(edges)
-    found = f"edges correlate by {own:.3f} within pairs and by {others:.3f} across pairs"
-    correlations = _correlations(edges)
-    diagonal = np.diagonal(correlations)
+    unit = _unit(edges)
+    correlations = unit[:, 0] @ unit[:, 1].T
+    diagonal, count = np.diagonal(correlations), len(edges)
+    others = (correlations.sum(axis=1) - diagonal) / (count - 1)
+    excess = diagonal - others
+    error = float(excess.std(ddof=1)) / count**0.5
+    found = (
+        f"edges correlate by {diagonal.mean():.3f} within pairs and by {others.mean():.3f} across "
+        "pairs"
+    )
     margins = correlations - np.maximum(diagonal[:, None], diagonal[None])
     np.fill_diagonal(margins, -1)
     partners = margins.argmax(axis=1)
     margin = margins.max(axis=1)
-    doublings = max(0.0, np.log2(len(edges) / _MARGIN_PAIRS))
+    doublings = max(0.0, np.log2(count / _MARGIN_PAIRS))
     is_wrong = margin > _MISMATCH_MARGIN + _MARGIN_A_DOUBLING * doublings
     words: dict[int, str] = {}
     for i in np.argsort(-margin)[: int(is_wrong.sum())]:
@@ -234,11 +224,10 @@ def check_contents(
         words.setdefault(other, f"its NIR is that of {names[pair]}")
     worst = list(words.items())
     warning = ""
-    if len(edges) >= _MIN_COMPARED and own - others <= MIN_STANDARD_ERRORS * error:
-        warning = f"pairs may be wrongly matched: over {len(edges)} pairs, {found}"
+    if count >= _MIN_COMPARED and excess.mean() <= MIN_STANDARD_ERRORS * error:
+        warning = f"pairs may be wrongly matched: over {count} pairs, {found}"
     elif worst:
-        listed = [f"{names[pair]} ({what})" for pair, what in worst]
-        warning = f"{len(worst)} of {len(edges)} pairs may be wrongly matched: {shorten(listed)}"
+        warning = f"{len(worst)} of {count} pairs may be wrongly matched: {_listed(worst, names)}"
     return Finding(check="contents", found=found, warning=warning, worst=worst)
 
 
@@ -278,8 +267,7 @@ def check_exposure(looks: Mapping[str, Sequence[Look]], names: Sequence[str]) ->
         for pair, look in enumerate(own):
             what = _describe_exposure(look)
             worst += [(pair, f"{modality} {what}")] * bool(what)
-    listed = [f"{names[pair]} ({what})" for pair, what in worst]
-    warning = f"{len(worst)} images are badly exposed: {shorten(listed)}" if worst else ""
+    warning = f"{len(worst)} images are badly exposed: {_listed(worst, names)}" if worst else ""
     return Finding(check="exposure", found="; ".join(parts), warning=warning, worst=worst)
 
 
@@ -331,13 +319,12 @@ def check_layers(
     ]
     warnings = []
     if several:
-        listed = shorten([f"{names[pair]} ({words})" for pair, words in several])
-        warnings.append(f"only the first frame or page is taken of {len(several)} files: {listed}")
+        what = f"only the first frame or page is taken of {len(several)} files"
+        warnings.append(f"{what}: {_listed(several, names)}")
     if mixed:
-        listed = shorten([f"{names[pair]} ({words})" for pair, words in mixed])
         warnings.append(
             f"{len(mixed)} files are partly transparent all over and composited over black: "
-            f"{listed}; where alpha is NIR, `import --nir-from=alpha`"
+            f"{_listed(mixed, names)}; where alpha is NIR, `import --nir-from=alpha`"
         )
     return Finding(
         check="layers",
@@ -412,10 +399,9 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return centred / np.where(norms > 0, norms, 1)
 
 
-def _correlations(edges: np.ndarray) -> np.ndarray:
-    """Return the correlation of each first image with each second one, [N, N]."""
-    unit = _unit(edges)
-    return unit[:, 0] @ unit[:, 1].T
+def _listed(worst: Sequence[tuple[int, str]], names: Sequence[str]) -> str:
+    """Return the first few pairs by name, each with what is said of it."""
+    return shorten([f"{names[pair]} ({words})" for pair, words in worst])
 
 
 def _describe_exposure(look: Look) -> str:

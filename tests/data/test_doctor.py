@@ -228,15 +228,17 @@ def test_an_offset_is_what_most_pairs_share():
     assert doctor.find_offset(shifts[:2], 64) is None
 
 
-def test_pairing_score_is_what_a_loop_gives():
-    edges = np.random.default_rng(0).random((5, 2, 30))
+def test_agreement_within_and_across_pairs_is_what_a_loop_gives():
+    edges = np.random.default_rng(0).random((9, 2, 30))
+    edges[:, 1] += edges[:, 0]
     table = np.array([[np.corrcoef(a, b)[0, 1] for b in edges[:, 1]] for a in edges[:, 0]])
-    own = np.array([table[i, i] for i in range(5)])
-    others = np.array([np.mean([table[i, j] for j in range(5) if j != i]) for i in range(5)])
-    error = np.std(own - others, ddof=1) / np.sqrt(5)
-    expected = (own.mean(), others.mean(), error)
-    assert doctor.pairing_score(edges) == pytest.approx(expected)
-    assert doctor.pairing_score(np.ones((3, 2, 4))) == (0, 0, 0)
+    own = np.diagonal(table).mean()
+    others = np.mean([table[i, j] for i in range(9) for j in range(9) if j != i])
+    found = doctor.check_contents(edges, None, range(9), "abcdefghi")
+    assert f"by {own:.3f} within pairs and by {others:.3f} across pairs" in found.found
+    assert not found.warning
+    blank = doctor.check_contents(np.ones((9, 2, 4)), None, range(9), "abcdefghi")
+    assert "over 9 pairs" in blank.warning
 
 
 @pytest.mark.parametrize("is_swapped", [False, True])
