@@ -15,7 +15,7 @@ from biometrics.alignment import Aligner, build_aligner
 from biometrics.comparisons import Side
 from biometrics.detection import FaceMethod
 from biometrics.recogniser_settings import ChannelOrder, InputFormat
-from biometrics.recognisers import load_recogniser
+from biometrics.recognisers import Recogniser, load_recogniser
 from data.pixels import to_float
 from data.sample_index import SampleIndex
 from metrics import NotMeasuredError
@@ -322,7 +322,15 @@ def load_embedder(
     Raises: FileNotFoundError; ValueError, naming the file, where it is no recogniser, or where the
         detector of `align` is not installed.
     """
-    found = load_recogniser(path, device=device)
+    return build_embedder(
+        load_recogniser(path, device=device), device=device, flip=flip, align=align
+    )
+
+
+def build_embedder(
+    found: Recogniser, *, device: str, flip: bool = False, align: FaceMethod = FaceMethod.NONE
+) -> Embedder:
+    """Return the embedder of a recogniser on this device; raises as `load_embedder`."""
     align = FaceMethod(align)  # options have its value
     return Embedder(
         found.network,

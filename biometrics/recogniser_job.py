@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biometrics.embedding import Embedder, Preprocessing, embed_samples
+from biometrics.embedding import Embedder, build_embedder, embed_samples
 from biometrics.input_check import check_samples
 from biometrics.options import RecogniserOptions
 from biometrics.recogniser_settings import (
@@ -73,13 +73,7 @@ class SettingsJob(Job):
                 "--centre with --data finds that of this one"
             )
         if self.samples is not None:
-            embedder = Embedder(
-                found.network,
-                Preprocessing(**vars(takes)),
-                hash=found.hash,
-                width=found.width,
-                device=torch.device(self.device),
-            )
+            embedder = build_embedder(found, device=self.device)
             lines += _check_lines(embedder, self.samples)
             if self.is_centred and settings is not None:
                 centre, effect = _find_centre(embedder, self.samples, progress)

@@ -8,9 +8,10 @@ import hashlib
 import importlib.util
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from torch_utils.safe_pickle import load_archive
 from torch_utils.torchscript import is_torchscript, load_torchscript
 
 COMMAND = "evaluate.py recogniser"
+_ASSUMABLE = ("size", "order", "mean", "std")
 _logger = logging.getLogger(__name__)
 
 
@@ -61,16 +63,18 @@ class Recogniser:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Content:
-    """A file as it was read; None for what it does not say."""
+    """A file as it was read.
+
+    Attributes:
+        stated: what it says of its images, by field of InputFormat.
+        width: None for what must be tried.
+    """
 
     network: nn.Module
     kind: str
     hash: str
-    size: int | None = None
-    channels: int | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict)
     width: int | None = None
-    scaling: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std
-    missing: tuple[str, ...] = field(default=("size", "order", "mean", "std"))
 
 
 class ScriptNetwork(nn.Module):
@@ -104,27 +108,25 @@ def load_recogniser(
     settings = read_settings(path) if settings is None else settings
     where = f"{path} with {settings_path(path).name}"
     content = _read(path, device)
-    if settings.size is not None and content.size not in (None, settings.size):
+    stated = content.stated
+    given = {name: getattr(settings, name) for name in _ASSUMABLE}
+    given = {name: value for name, value in given.items() if value is not None}
+    size = stated.get("size")
+    if size and given.get("size", size) != size:
         raise ValueError(
-            f"{where}: size must be {content.size}, as the network has it, got {settings.size}"
+            f"{where}: size must be {size}, as the network has it, got {settings.size}"
         )
-    mean, std = content.scaling or (HALF_RANGE, HALF_RANGE)
-    stated = {name: getattr(settings, name) for name in ("size", "order", "mean", "std")}
-    stated = {name: value for name, value in stated.items() if value is not None}
+    assumed = tuple(name for name in _ASSUMABLE if name not in {*given, *stated})
     if settings.order is ChannelOrder.GREY:
-        if content.channels not in (None, 1):
-            raise ValueError(
-                f"{where}: order grey is of 1 channel, the network takes {content.channels}"
-            )
-        stated |= {"channels": 1, "order": ChannelOrder.RGB}
+        channels = stated.get("channels", 1)
+        if channels != 1:
+            raise ValueError(f"{where}: order grey is of 1 channel, the network takes {channels}")
+        given |= {"channels": 1, "order": ChannelOrder.RGB}
     try:
-        plain = InputFormat(
-            size=content.size or PUBLISHED_SIZE, channels=content.channels or 3, mean=mean, std=std
-        )
-        takes = replace(plain, **stated)
+        plain = InputFormat(**{"size": PUBLISHED_SIZE, **stated})
+        takes = replace(plain, **given)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    assumed = tuple(name for name in content.missing if getattr(settings, name) is None)
     width = content.width or _probe(content.network, takes, path, device)
     if settings.centre and len(settings.centre) != width:
         raise ValueError(f"{where}: centre must be {width} numbers, got {len(settings.centre)}")
@@ -155,20 +157,13 @@ def _read(path: Path, device: str) -> _Content:
     if path.suffix.lower() == ".onnx":
         files.check_content(path)
         network = OnnxNetwork(path, device)
-        missing = [
-            *(() if network.size else ("size",)),
-            *(("order",) if network.channels != 1 else ()),
-            *(() if network.takes_bytes else ("mean", "std")),
-        ]
-        return _Content(
-            network=network,
-            kind="ONNX",
-            hash=network.hash,
-            size=network.size,
-            channels=network.channels,
-            scaling=((0.0,), (1.0,)) if network.takes_bytes else None,
-            missing=tuple(missing),
-        )
+        stated = {"size": network.size, "channels": network.channels}
+        stated = {name: value for name, value in stated.items() if value}
+        if network.channels == 1:
+            stated["order"] = ChannelOrder.RGB
+        if network.takes_bytes:
+            stated |= {"mean": (0.0,), "std": (1.0,)}
+        return _Content(network=network, kind="ONNX", hash=network.hash, stated=stated)
     content_hash = files.sha256_file(path)
     if is_torchscript(path):
         script = ScriptNetwork(load_torchscript(path, device))
@@ -179,10 +174,11 @@ def _read(path: Path, device: str) -> _Content:
         network=backbone,
         kind=config.kind,
         hash=content_hash,
-        size=config.size,
-        channels=config.in_channels,
+        stated={
+            **{"size": config.size, "channels": config.in_channels, "order": ChannelOrder.RGB},
+            **{"mean": HALF_RANGE, "std": HALF_RANGE},
+        },
         width=config.embedding,
-        missing=(),
     )
 
 
