@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from data import doctor
 from data.check import CheckJob, CheckOptions, check_pairs, prepare
@@ -219,6 +220,18 @@ def test_sub_pixel_shifts_of_large_images_are_measured():
     second = Image.fromarray(np.clip(moved(coarse * 200, (-3.0, 7.5)), 0, 255).astype(np.uint8))
     assert doctor.measure_shift(first, second) == pytest.approx((-3, 7.5), abs=0.3)
     assert np.isnan(doctor.measure_shift(first, second.crop((0, 0, 500, 600)))).all()
+
+
+def test_small_images_that_agree_a_little_are_not_shifted():
+    """As real RGB and NIR are: other edges than those that both show move most pairs by chance."""
+    rng = np.random.default_rng(0)
+    shifts = []
+    for _ in range(100):
+        own, other, shared = ndimage.gaussian_filter(rng.standard_normal((3, 32, 32)), (0, 1, 1))
+        pair = (own + 0.5 * shared, other + 0.5 * shared)
+        images = [Image.fromarray(np.clip(128 + 200 * x, 0, 255).astype(np.uint8)) for x in pair]
+        shifts.append(doctor.measure_shift(*images))
+    assert (np.hypot(*np.array(shifts).T) > 1).mean() < 0.1
 
 
 def test_an_offset_is_what_most_pairs_share():
