@@ -1,5 +1,7 @@
 """Project real pairs, or images of one modality, into the latents of a generator."""
 
+from functools import partial
+
 from dnnlib.command import command, lazy
 from projection.options import ProjectionOptions
 
@@ -8,13 +10,20 @@ EXAMPLES = r"""
       --outdir=out/projected
   python project_pairs.py --network=network-snapshot-000100.pkl --data=face.png --from=rgb \
       --outdir=out/face
+  python project_pairs.py --network=network-snapshot-000100.pkl --data=DATASETS/faces \
+      --encoder=out/encoder --steps=100 --interpreter=out/models --outdir=out/labelled
 """
 EPILOG = """
 Repeating a command continues it; torchrun shares the images among processes. The latents of an
 image depend on network, options and image alone. `generate.py --projected-w` takes them.
 """
 
-main = command(ProjectionOptions, lazy("projection.jobs:prepare"), examples=EXAMPLES, epilog=EPILOG)
+main = command(
+    ProjectionOptions,
+    partial(lazy("projection.jobs:prepare"), load_labeller=lazy("interpreter.labeller:Labeller")),
+    examples=EXAMPLES,
+    epilog=EPILOG,
+)
 
 if __name__ == "__main__":
     main()

@@ -28,7 +28,7 @@ from dnnlib import config as configs
 from dnnlib import files
 from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, lock_folder
-from interpreter.ensemble import PixelEnsemble, member_state
+from interpreter.ensemble import PixelEnsemble, models_sha256
 from interpreter.experiment import conditions_sha256
 from interpreter.native import Labelling, NativeInterpreter
 from interpreter.options import Archive, DatasetOptions
@@ -41,7 +41,6 @@ DROPPED = "dropped.jsonl"
 STREAM = "sample"
 _BATCH_FOLDER = ".batches"
 _VIS_FOLDER = "vis"
-_UINT16_MAX = 65535
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 Entry = dict[str, Any]
 
@@ -131,9 +130,7 @@ class DatasetJob(FolderJob):
         planes[f"image_{index}_label.png"] = mask[None]
         kinds = [*sample.images, "label"]
         if self.options.save_uncertainty:
-            scale = _UINT16_MAX / math.log(max(2, self.interpreter.classes))
-            values = labelling.divergence.cpu().numpy().clip(0) * scale
-            planes[f"{index}_uncertainty.png"] = np.rint(values).astype(np.uint16)[None]
+            planes[f"{index}_uncertainty.png"] = labelling.uncertainty(self.interpreter.classes)
             kinds.append("uncertainty")
         if self.options.save_vis:
             first = next(iter(sample.images.values()))
@@ -224,13 +221,9 @@ def dataset_identity(
     sample_filter: SampleFilter | None = None,
 ) -> dict[str, Any]:
     """Return what decides a data set's bytes, as plain JSON values."""
-    digest = hashlib.sha256()
-    for member in range(ensemble.members):
-        for name, tensor in member_state(ensemble, member).items():
-            digest.update(name.encode() + tensor.numpy().tobytes())
     return {
         "network_sha256": network_sha256,
-        "models_sha256": digest.hexdigest(),
+        "models_sha256": models_sha256(ensemble),
         "members": ensemble.members,
         "conditions_sha256": conditions_sha256(conditions),
         "filter": None if sample_filter is None else sample_filter.identity(),

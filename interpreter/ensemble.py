@@ -5,6 +5,7 @@ On disk it is one published model_k.pth a member, and interpreter.json beside th
 Source: Zhang et al. 2021, DatasetGAN (arXiv:2104.06490), section 3.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,15 @@ def member_state(ensemble: PixelEnsemble, member: int, batches: int = 0) -> dict
     """
     slots = _slots(ensemble, member, torch.tensor(batches))
     return {name: tensor.detach().cpu().clone() for name, tensor in slots.items()}
+
+
+def models_sha256(ensemble: PixelEnsemble) -> str:
+    """Return the SHA-256 of all members' tensors."""
+    digest = hashlib.sha256()
+    for member in range(ensemble.members):
+        for name, tensor in member_state(ensemble, member).items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _slots(ensemble: PixelEnsemble, member: int, batches: Tensor) -> dict[str, Tensor]:

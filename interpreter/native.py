@@ -7,13 +7,16 @@ level of side R/s is linear between positions s (k + 1/2) - 1/2, so that its val
 (s/2) k - 1/2 describe it, and the sum of all coarser levels, without loss.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data.pixels import MAX_UNCERTAINTY
 from interpreter.ensemble import PixelEnsemble
 from interpreter.features import FeatureLayout, check_maps, group_maps
 from torch_utils.devices import upload
@@ -32,6 +35,13 @@ class Labelling:
     labels: Tensor  # [R, R] uint8, class of each pixel
     divergence: Tensor  # [R, R] float32, Jensen-Shannon uncertainty, >= 0 up to rounding
     score: float  # mean of the largest 10 % of `divergence`
+
+    def uncertainty(self, classes: int) -> np.ndarray:
+        """Return the map that is kept on disk: [1, R, R] uint16, MAX_UNCERTAINTY is ln(classes)."""
+        values = self.divergence.cpu().numpy().clip(0) * (
+            MAX_UNCERTAINTY / math.log(max(2, classes))
+        )
+        return np.rint(values).astype(np.uint16)[None]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from data.numbers import load_rows
 from dnnlib import files
 from interpreter.annotation_images import LABEL_FILE
 from interpreter.annotations import RECORD as ANNOTATIONS_RECORD
-from interpreter.experiment import Experiment, check_origin, origin_of
+from interpreter.experiment import TRUNCATION_KEYS, Experiment, check_origin, origin_of
 from interpreter.features import FeatureTable, feature_layout
 from interpreter.task import EnsembleTask
 from networks.generator import Generator
@@ -137,7 +137,10 @@ class InterpreterTask(EnsembleTask):
         self, generator: Generator, annotations: TrainingAnnotations, experiment: Experiment
     ) -> None:
         self.origin = origin_of(generator, experiment)
-        check_origin(annotations.drawn_with, self.origin, "the annotated images were drawn")
+        decisive = dict(self.origin)
+        if experiment.annotation_data_from_w:
+            decisive = {k: v for k, v in decisive.items() if k not in TRUNCATION_KEYS}
+        check_origin(annotations.drawn_with, decisive, "the annotated images were drawn")
         resolution = generator.config.resolution
         if annotations.masks.shape[1:] != (resolution, resolution):
             height, width = annotations.masks.shape[1:]
@@ -220,9 +223,9 @@ def annotated_ws(
     """
     latents = torch.from_numpy(np.asarray(rows, np.float32))
     where, num_ws = "annotation_image_latent_path", sampler.generator.num_ws
-    c = None if conditions is None else torch.from_numpy(conditions)
-    check_conditions(sampler.c_dim, c, "annotation_label_path")
     if not experiment.annotation_data_from_w:
+        c = None if conditions is None else torch.from_numpy(conditions)
+        check_conditions(sampler.c_dim, c, "annotation_label_path")
         if latents.ndim != 2 or latents.shape[1] != sampler.z_dim:
             got = list(latents.shape)
             raise ValueError(f"{where}: shape must be [N, {sampler.z_dim}], got {got}")

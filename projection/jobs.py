@@ -4,28 +4,30 @@ Work is done in micro-batches; a batch's record is its last file, so that a rest
 process, knows what is there. The process that finds all records writes the results.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data import sheets
-from data.modalities import MODALITIES
 from data.numbers import save_array
-from data.pixels import decode_image, to_float
+from data.pixels import to_float
 from data.sample_index import SampleIndex
 from dnnlib import config as configs
 from dnnlib import files
 from dnnlib.options import Progress
 from dnnlib.runs import FolderJob, find_output, lock_folder
+from networks.generator import Generator
 from networks.sampling import IndexedSampler, load_conditions
 from networks.snapshot import load_generator
+from projection.encoder import EncoderFolder, open_encoder
 from projection.optimisation import LatentStatistics, Projector, projection_batch
 from projection.options import ProjectionConfig, ProjectionOptions
+from projection.results import Labeller, ResultWriter, show
 from projection.targets import fitted_modalities, load_batch, open_targets
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_repeatable
@@ -34,13 +36,12 @@ from torch_utils.distributed import World, launched_world, local_rank
 RECORD = "projection.json"
 LATENTS_FILE = "projected_w.npz"
 ERRORS_FILE = "errors.json"
-SHEET_FILE = "contact_sheet.png"
-RECONSTRUCTED = "reconstructed"
 _BATCHES = ".batches"
 _STREAM = "projection"
-_SHOWN = 24
 
 Entry = dict[str, Any]
+# Reads the models of a folder, which must be of this generator.
+LoadLabeller = Callable[[Path, Generator], Labeller]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,19 +50,22 @@ class ProjectionJob(FolderJob):
 
     sampler: IndexedSampler  # of the generator
     samples: SampleIndex  # the images
+    writer: ResultWriter  # of what follows from their latents
     fitted: Sequence[str]  # modalities that are seen
     config: ProjectionConfig
+    encoder: EncoderFolder | None = None  # gives the start
     world: World = World()  # processes of which each projects every `size`-th batch
 
     def work(self, progress: Progress) -> str:
         """Project this process's share, and write the results where everything is there."""
         path, world = self.output.path, self.world
         self.output.begin()
+        encoder = None if self.encoder is None else self.encoder.load(progress)
         mine = [b for n, b in enumerate(self._batches()) if n % world.size == world.rank]
         advance = progress(0, sum(map(len, mine)) * self.config.steps, "step")
         statistics = LatentStatistics.of(self.sampler)
         size = projection_batch(self.sampler)
-        projector = Projector(self.sampler.generator, statistics, self.config, size)
+        projector = Projector(self.sampler.generator, statistics, self.config, size, encoder)
         for batch in mine:
             if self._record(batch).is_file():
                 advance(len(batch) * self.config.steps)
@@ -84,28 +88,20 @@ class ProjectionJob(FolderJob):
     def _record(self, batch: range) -> Path:
         return self.output.path / _BATCHES / f"{batch.start:08d}.json"
 
-    def image_path(self, folder: str, modality: str, index: int) -> Path:
-        """Return the file of an image that is written."""
-        (kept,) = (m.folders[0] for m in MODALITIES if m.name == modality)
-        return self.output.path / folder / kept / f"{self.samples.stems[index]}.png"
-
     def _write_batch(self, batch: range, ws: Tensor, statistics: LatentStatistics) -> None:
         entries: list[Entry] = []
-        found = {name: rows.numpy() for name, rows in self.sampler.pixels(ws).items()}
         distances = statistics.coordinates(ws).square().mean(dim=(1, 2)).sqrt()
-        for row, index in enumerate(batch):
-            shown = {name: rows[row] for name, rows in found.items()}
-            for name, pixels in shown.items():
-                sheets.save_image(self.image_path(RECONSTRUCTED, name, index), pixels)
-            true = {m: self.samples.image(m, index) for m in self.samples.modalities if m in shown}
-            entries.append(
-                {
-                    "name": self.samples.stems[index],
-                    "identity": self.samples.identities[index],
-                    **pixel_errors(true, shown),
-                    "distance": round(float(distances[row]), 6),
-                }
-            )
+        shown = show(self.sampler, ws, self.writer.labeller)
+        for row, (index, (found, labelling)) in enumerate(zip(batch, shown, strict=True)):
+            entry = {
+                "name": self.samples.stems[index],
+                "identity": self.samples.identities[index],
+                **self.writer.write(index, found, labelling),
+                "distance": round(float(distances[row]), 6),
+            }
+            if labelling is not None:
+                entry["uncertainty"] = round(labelling.score, 9)
+            entries.append(entry)
         save_array(self._record(batch).with_suffix(".npy"), ws.numpy())
         files.write_json(self._record(batch), entries, indent=None)
 
@@ -127,52 +123,25 @@ class ProjectionJob(FolderJob):
         ws = np.concatenate([np.load(record.with_suffix(".npy")) for record in records])
         with files.atomic_write(folder / LATENTS_FILE) as file:
             np.savez(file, w=ws, names=np.array(self.samples.stems))
-        mae = {
-            name: float(np.mean([entry["mae"][name] for entry in entries]))
-            for name in entries[0]["mae"]
+        means = {
+            key: {name: fmean(entry[key][name] for entry in entries) for name in values}
+            for key, values in entries[0].items()
+            if isinstance(values, dict)
         }
-        files.write_json(folder / ERRORS_FILE, {"mae": mae, "images": entries})
-        sheets.save_image(folder / SHEET_FILE, self._sheet())
+        files.write_json(folder / ERRORS_FILE, {**means, "images": entries})
+        self.writer.finish(ws)
         files.remove_parts(folder)
-        result = {"samples": len(self.samples), "mae": mae, "threads": torch.get_num_threads()}
+        result = {"samples": len(self.samples), **means, "threads": torch.get_num_threads()}
         self.output.finish(result)
         return result
 
-    def _sheet(self) -> sheets.Pixels:
-        """Show originals, reconstructions and differences of some samples."""
-        cells = []
-        for index in sheets.spread_indices(len(self.samples), _SHOWN):
-            pictures: list[np.ndarray] = []
-            for name in self.sampler.modalities:
-                path = self.image_path(RECONSTRUCTED, name, index)
-                found = decode_image(path, self.sampler.generator.config.heads[name])
-                if name in self.samples.modalities:
-                    true = self.samples.image(name, index)
-                    pictures += [true, found, sheets.difference(true, found)]
-                else:
-                    pictures.append(found)
-            cells.append((self.samples.stems[index], sheets.strip(pictures)))
-        return sheets.contact_sheet(cells)
 
-
-def pixel_errors(
-    true: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
-) -> dict[str, dict[str, float]]:
-    """Return mean absolute and root mean square error of each modality, of 255.
-
-    Args:
-        true, found: modality -> [C, R, R] uint8; those of `true` are measured.
-    """
-    differences = {name: found[name].astype(np.float64) - image for name, image in true.items()}
-    return {
-        "mae": {name: round(float(np.abs(d).mean()), 6) for name, d in differences.items()},
-        "rmse": {name: round(float(np.sqrt((d**2).mean())), 6) for name, d in differences.items()},
-    }
-
-
-def prepare(options: ProjectionOptions) -> ProjectionJob:
+def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> ProjectionJob:
     """Read the network, and look at all images.
 
+    Args:
+        options: as the user gave them.
+        load_labeller: reads --interpreter.
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
     device = torch.device(resolve_repeatable(options.device, local_rank()))
@@ -197,20 +166,50 @@ def prepare(options: ProjectionOptions) -> ProjectionJob:
         stream=_STREAM,
         seed=options.config.seed,
     )
-    identity = {
+    world, encoder = launched_world(), None
+    if options.encoder is not None:
+        encoder = open_encoder(options.encoder, sampler, fitted, options.encoder_config)
+        if world.size > 1 and not encoder.output.is_finished:
+            raise ValueError(
+                f"--encoder {options.encoder}: is not trained yet, which one process does: run the"
+                " command without torchrun first"
+            )
+    labeller = None
+    if options.interpreter is not None:
+        labeller = load_labeller(options.interpreter, generator)
+    network = {
+        "network": "G" if options.use_raw_g else "G_ema",
         "network_sha256": state_sha256(generator.state_dict()),
+    }
+    identity = {
+        **network,
         "images": samples.content_hash(),
         "from": options.source,
         "labels": None if options.labels is None else files.sha256_file(options.labels),
         "micro_batch": projection_batch(sampler),
+        "encoder": None if encoder is None else encoder.output.identity,
+        "interpreter": None if labeller is None else labeller.identity(),
+        "residual": options.residual,
+        "annotate": options.annotate,
         **configs.to_dict(options.config),
     }
+    output = find_output(options.outdir, RECORD, identity, fresh=options.fresh)
     return ProjectionJob(
-        output=find_output(options.outdir, RECORD, identity, fresh=options.fresh),
+        output=output,
         facts={"samples": len(samples)},
         sampler=sampler,
         samples=samples,
+        writer=ResultWriter(
+            folder=output.path,
+            samples=samples,
+            fitted=fitted,
+            labeller=labeller,
+            has_residual=options.residual,
+            annotates=options.annotate,
+            origin=network,
+        ),
         fitted=fitted,
         config=options.config,
-        world=launched_world(),
+        encoder=encoder,
+        world=world,
     )

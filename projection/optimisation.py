@@ -86,6 +86,11 @@ def image_loss(found: Images, wanted: Images, edge: float) -> Tensor:
     return total
 
 
+def joint(images: Images) -> Tensor:
+    """Return the channels of all modalities as one image, [N, C, R, R]."""
+    return torch.cat(list(images.values()), dim=1)
+
+
 class Projector:
     """Finds latents of images.
 
@@ -94,6 +99,8 @@ class Projector:
         statistics: of its latents.
         config: how.
         batch: images that are computed together.
+        encoder: gives the start, from all fitted channels [N, C, R, R] to coordinates
+            [N, L, w_dim]; None starts at the mean w.
     """
 
     def __init__(
@@ -102,15 +109,16 @@ class Projector:
         statistics: LatentStatistics,
         config: ProjectionConfig,
         batch: int,
+        encoder: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.generator, self.statistics, self.config = generator, statistics, config
         self.batch, self.device = batch, generator.mapping.w_avg.device
+        self.encoder = encoder
 
     def project(
         self,
         wanted: Images,
         names: Sequence[str],
-        start: Tensor | None = None,
         advance: Callable[[int], None] = lambda _: None,
     ) -> Tensor:
         """Return the latents of images: [n, L, w_dim] float32 on the CPU.
@@ -118,25 +126,18 @@ class Projector:
         Args:
             wanted: n images, up to `batch`, of each modality that is fitted.
             names: n, which decide what is drawn.
-            start: [n, L, w_dim] float32; None is the mean w.
             advance: called after each step with the number of images.
         """
         config, count = self.config, len(names)
         index = torch.arange(self.batch).clamp(max=count - 1)
         images = {name: rows[index].to(self.device) for name, rows in wanted.items()}
         streams = [generator_for(config.seed, "projection", names[i]) for i in index.tolist()]
-        layers = 1 if config.space is LatentSpace.W else self.generator.num_ws
-        shape = [self.batch, layers, self.generator.config.w_dim]
-        x = torch.zeros(shape, device=self.device)
-        if start is not None:
-            begun = self.statistics.coordinates(start[index].to(self.device))
-            x = (begun if layers > 1 else begun.mean(dim=1, keepdim=True)).clone()
-        x.requires_grad_(True)
+        x = self._start(images).requires_grad_(True)
         optimizer = torch.optim.Adam([x], betas=(0.9, 0.999))
         for step in range(config.steps):
             optimizer.param_groups[0]["lr"] = learning_rate(config, step)
             left = max(0.0, 1 - step / config.steps / _EXPLORATION_END)
-            noise = torch.stack([torch.randn(shape[1:], generator=one) for one in streams])
+            noise = torch.stack([torch.randn(x.shape[1:], generator=one) for one in streams])
             tried = x + noise.to(self.device) * (_EXPLORATION * left**2)
             loss = image_loss(self._show(tried), images, config.edge)
             loss = loss + config.prior * x.square().mean(dim=(1, 2))
@@ -144,6 +145,18 @@ class Projector:
             optimizer.step()
             advance(count)
         return self._spread(x.detach())[:count].cpu()
+
+    @torch.no_grad()
+    def _start(self, images: Images) -> Tensor:
+        """Return the first coordinates, [N, 1 or L, w_dim]."""
+        is_one = self.config.space is LatentSpace.W
+        if self.encoder is None:
+            layers = 1 if is_one else self.generator.num_ws
+            return torch.zeros(
+                [self.batch, layers, self.generator.config.w_dim], device=self.device
+            )
+        found = self.encoder(joint(images))
+        return found.mean(dim=1, keepdim=True) if is_one else found.clone()
 
     def _spread(self, x: Tensor) -> Tensor:
         """Return coordinates [n, 1 or L, w_dim] as ws [n, L, w_dim]."""

@@ -42,7 +42,11 @@ class ProjectionConfig(Options):
         " which comes nearer to the image.",
     )
     steps: int = option(
-        300, aliases=("num_steps",), ge=1, metavar="N", help="Optimisation steps; published: 1000."
+        300,
+        aliases=("num_steps",),
+        ge=0,
+        metavar="N",
+        help="Optimisation steps; published: 1000. 0 takes the start as it is.",
     )
     lr: float = option(
         0.05, gt=0, metavar="RATE", help="Learning rate, in standard deviations of w."
@@ -57,6 +61,22 @@ class ProjectionConfig(Options):
         help="Weight of the distance from the mean w, near which images are likeliest.",
     )
     seed: int = seed_option(help="Random seed of the mean w and of the exploration.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(Options):
+    """How an encoder is trained."""
+
+    encoder_steps: int = option(
+        2000, ge=1, metavar="N", help="Training steps of a new encoder, of 16 samples each."
+    )
+    batch: int = 16
+    width: int = 32  # channels at full size; they double with each halving
+    most: int = 256  # channels
+    rate: float = 1e-3  # learning rate at the start
+    latent_weight: float = 1.0  # of the loss in latents, beside that in images
+    edge_weight: float = 1.0
+    encoder_seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +111,35 @@ class ProjectionOptions(Options):
         False, off=("--use-ema",), help="Use the generator G instead of its average G_ema."
     )
     config: ProjectionConfig = group(ProjectionConfig)
+    encoder: Path | None = option(
+        None,
+        metavar="DIR",
+        heading="Start",
+        help="Start from the answer of an encoder instead of the mean w. It is trained into this"
+        " folder on samples of the generator, once, and taken from there later.",
+    )
+    encoder_config: EncoderConfig = group(EncoderConfig, heading="Start")
+    interpreter: Path | None = option(
+        None,
+        metavar="DIR",
+        heading="What follows",
+        help="Label the images by these models of train_interpreter.py: masks and uncertainty.",
+    )
+    residual: bool = option(
+        False,
+        help="Give the modality that follows the detail of the photograph that its reconstruction"
+        " lacks; with --from=rgb or nir.",
+    )
+    annotate: bool = option(
+        False,
+        help="Also write the images and their latents as make_training_data.py does, to be painted"
+        " and to train an interpreter with.",
+    )
     outdir: Path = outdir_option(heading="Output")
     fresh: bool = fresh_option()
     device: Device = device_option(heading="Performance")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.residual and self.source is Source.PAIR:
+            raise ValueError("--residual goes with --from=rgb or --from=nir")

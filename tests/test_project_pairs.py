@@ -6,14 +6,29 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from scipy import ndimage
 
 import generate
+import preprocess_annotations
 import project_pairs
+import train_interpreter
+from data.info import read_classes
+from data.modalities import MODALITIES
+from data.samples import open_samples
+from interpreter.labeller import Labeller
+from networks.sampling import IndexedSampler, load_ws
+from networks.snapshot import load_generator
 from projection import optimisation
 from projection.jobs import prepare
 from projection.options import ProjectionConfig, ProjectionOptions
-from tests.helpers.images import write_image, write_pairs
-from tests.helpers.interpreters import read_tree, save_small_snapshot
+from tests.helpers.images import write_image, write_json, write_pairs
+from tests.helpers.interpreters import (
+    CLASS_LIST,
+    paint_masks,
+    read_tree,
+    save_small_models,
+    save_small_snapshot,
+)
 from tests.helpers.interrupting import interrupt_at
 
 
@@ -88,7 +103,8 @@ def test_a_killed_projection_continues_to_the_same_bytes(place, tmp_path, monkey
                 config=ProjectionConfig(steps=3),
                 outdir=tmp_path / name,
                 device="cpu",
-            )
+            ),
+            load_labeller=None,
         )
 
     job("whole").run(lambda *_: lambda _: None)
@@ -125,10 +141,104 @@ def test_one_modality(place, tmp_path):
     assert list(content["mae"]) == ["rgb", "nir"]
 
 
+def test_the_other_modality_follows(place, tmp_path):
+    project(place, tmp_path / "plain", "--from=rgb", "--first=1")
+    project(place, tmp_path / "fine", "--from=rgb", "--first=1", "--residual")
+    names = ["pairs/VIS", "reconstructed/VIS", "reconstructed/NIR", "pairs/NIR"]
+    true, shown, nir, fine = (
+        np.asarray(Image.open(tmp_path / "fine" / name / "0_0.png"), np.float64) for name in names
+    )
+    assert (true == np.asarray(Image.open(place / "pairs/VIS/0_0.png"))).all()
+    residual = (true - shown) @ [0.299, 0.587, 0.114]
+    detail = residual - ndimage.gaussian_filter(residual, 1.0)
+    np.testing.assert_allclose(fine, (nir + detail).clip(0, 255), atol=0.51)
+    plain = np.asarray(Image.open(tmp_path / "plain/pairs/NIR/0_0.png"))
+    assert (plain == nir).all()
+    measured = np.asarray(Image.open(place / "pairs/NIR/0_0.png"), np.float64)
+    (entry,) = json.loads((tmp_path / "fine/errors.json").read_text())["images"]
+    assert entry["mae_residual"] == {"nir": pytest.approx(np.abs(fine - measured).mean(), abs=1e-5)}
+    assert "--residual" in project(place, tmp_path / "pair", "--residual", code=2)
+
+
+def test_labels_of_real_images(place, tmp_path):
+    save_small_models(tmp_path / "models", 80)
+    out = tmp_path / "out"
+    project(place, out, f"--interpreter={tmp_path / 'models'}", "--first=5")
+    found = open_samples(out / "pairs", MODALITIES)
+    assert len(found) == found.num_masks == 5
+    sampler = IndexedSampler(load_generator(place / "net.pkl")[0], None, name="net")
+    labeller = Labeller(tmp_path / "models", sampler.generator)
+    ws = load_ws(out / "projected_w.npz", "--w", sampler.generator)
+    for index, sample in enumerate(sampler.features(ws)):
+        labelling = labeller(sample.maps)
+        assert np.array_equal(found.mask(index), labelling.labels)
+        with Image.open(out / f"pairs/uncertainty/{found.stems[index]}.png") as image:
+            assert np.array_equal(np.asarray(image), labelling.uncertainty(3)[0])
+    assert read_classes(found.base).count == 3
+    (tmp_path / "models/interpreter.json").write_text(
+        json.dumps({"finished": True, "identity": {"network_sha256": "0" * 64}})
+    )
+    told = project(place, out, f"--interpreter={tmp_path / 'models'}", code=2)
+    assert "network_sha256" in told
+
+
+@pytest.mark.parametrize("network", ["net.pkl", "cond.pkl"])
+def test_real_images_are_annotated_and_trained_on(place, tmp_path, network):
+    np.save(tmp_path / "c.npy", np.eye(2))
+    labels = [f"--labels={tmp_path / 'c.npy'}"] if network == "cond.pkl" else []
+    project(place, tmp_path / "out", "--annotate", "--first=3", *labels, network=network)
+    painted = paint_masks(tmp_path / "painted", [2, 0])
+    write_json(tmp_path / "classes.json", CLASS_LIST)
+    run(
+        f"--annotations={painted}", f"--drawn={tmp_path / 'out'}",
+        f"--classes={tmp_path / 'classes.json'}", f"--outdir={tmp_path / 'processed'}",
+        script=preprocess_annotations,
+    )  # fmt: skip
+    experiment = {
+        "stylegan_checkpoint": str(place / network),
+        "exp_dir": str(tmp_path),
+        "annotation_mask_path": "processed",
+        "annotation_image_latent_path": "processed/latent_stylegan.npy",
+        "annotation_data_from_w": True,
+        "model_num": 1,
+        "max_steps": 2,
+        "min_region_pixels": 0,
+    }
+    write_json(tmp_path / "exp.json", experiment)
+    run(f"--exp={tmp_path / 'exp.json'}", script=train_interpreter)
+    assert (tmp_path / "models/model_0.pth").is_file()
+    with np.load(tmp_path / "out/projected_w.npz") as file:
+        rows = np.load(tmp_path / "processed/latent_stylegan.npy")
+        assert np.array_equal(rows, file["w"][[0, 2]])
+    # Latents of another network are refused.
+    other = {**experiment, "stylegan_checkpoint": str(place / "rgb.pkl")}
+    write_json(tmp_path / "exp.json", other)
+    assert "network_sha256" in run(
+        f"--exp={tmp_path / 'exp.json'}", script=train_interpreter, code=2
+    )
+
+
 def test_conditional_networks_need_labels(place, tmp_path):
     assert "--labels" in project(place, tmp_path / "out", network="cond.pkl", code=2)
     np.save(tmp_path / "c.npy", np.eye(2))
     project(place, tmp_path / "out", f"--labels={tmp_path / 'c.npy'}", network="cond.pkl")
+
+
+def test_an_encoder_is_trained_once_and_gives_the_start(place, tmp_path, monkeypatch):
+    encoder = (f"--encoder={tmp_path / 'encoder'}", "--encoder-steps=2", "--first=2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert "--encoder" in project(place, tmp_path / "a", *encoder, code=2)
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delenv("RANK")
+    project(place, tmp_path / "a", *encoder)
+    trained = read_tree(tmp_path / "encoder")
+    project(place, tmp_path / "b", *encoder, "--steps=0")
+    assert read_tree(tmp_path / "encoder") == trained
+    project(place, tmp_path / "c", "--first=2")
+    found = [np.load(tmp_path / name / "projected_w.npz")["w"] for name in "abc"]
+    assert not np.array_equal(found[0], found[2])
+    assert not np.array_equal(found[1], found[0])
 
 
 @pytest.mark.parametrize(

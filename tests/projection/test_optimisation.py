@@ -92,10 +92,12 @@ def test_an_image_does_not_depend_on_those_beside_it(projector, wanted):
 
 
 def test_a_good_start_is_kept(projector, wanted, true):
-    one = projector(steps=1, prior=0)
-    begun = one.project(wanted, ["a", "b", "c"], start=true)
-    far = one.project(wanted, ["a", "b", "c"])
-    assert (begun - true).abs().max() < (far - true).abs().max() / 4
+    far = projector(steps=1, prior=0).project(wanted, ["a", "b", "c"])
+    for steps, space in ((0, LatentSpace.W), (1, LatentSpace.W_PLUS)):
+        one = projector(steps=steps, prior=0, space=space)
+        one.encoder = lambda x: true[[0, 1, 2, 2]] + 0 * x.mean()
+        found = one.project(wanted, ["a", "b", "c"])
+        assert (found - true).abs().max() < (far - true).abs().max() / 4 * steps + 1e-6
 
 
 def test_statistics_are_those_of_the_samples(sampler):
