@@ -12,7 +12,12 @@ from dnnlib import files
 from dnnlib.options import Device, Progress
 from interpreter.annotation_images import LABEL_FILE, LATENT_FILE, RECORD
 from interpreter.ensemble import load_models
-from interpreter.experiment import check_origin, load_experiment, load_network, origin_of
+from interpreter.experiment import (
+    check_origin,
+    load_experiment,
+    load_network,
+    origin_of_annotated,
+)
 from interpreter.features import feature_layout
 from interpreter.native import NativeInterpreter
 from interpreter.options import ExperimentOptions
@@ -58,7 +63,7 @@ class InterpreterAssistant:
         self._classes = class_list_as_json(classes)
         record, labels = drawn / RECORD, drawn / LABEL_FILE
         self._drawn_with = files.read_json(record)["identity"] if record.is_file() else {}
-        origin = origin_of(self._generator, self._experiment)
+        origin = origin_of_annotated(self._generator, self._experiment)
         check_origin(self._drawn_with, origin, "the images to annotate were drawn")
         self._latents = load_rows(drawn / LATENT_FILE, "--drawn")
         self._conditions = None

@@ -226,6 +226,14 @@ def origin_of(generator: Generator, experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def origin_of_annotated(generator: Generator, experiment: Experiment) -> dict[str, Any]:
+    """Return `origin_of` annotated images; where their latents are ws, truncation is done."""
+    origin = origin_of(generator, experiment)
+    if not experiment.annotation_data_from_w:
+        return origin
+    return {key: value for key, value in origin.items() if key not in TRUNCATION_KEYS}
+
+
 def check_origin(
     recorded: Mapping[str, Any] | None,
     origin: Mapping[str, Any],

@@ -17,7 +17,7 @@ from data.numbers import load_rows
 from dnnlib import files
 from interpreter.annotation_images import LABEL_FILE
 from interpreter.annotations import RECORD as ANNOTATIONS_RECORD
-from interpreter.experiment import TRUNCATION_KEYS, Experiment, check_origin, origin_of
+from interpreter.experiment import Experiment, check_origin, origin_of, origin_of_annotated
 from interpreter.features import FeatureTable, feature_layout
 from interpreter.task import EnsembleTask
 from networks.generator import Generator
@@ -137,10 +137,8 @@ class InterpreterTask(EnsembleTask):
         self, generator: Generator, annotations: TrainingAnnotations, experiment: Experiment
     ) -> None:
         self.origin = origin_of(generator, experiment)
-        decisive = dict(self.origin)
-        if experiment.annotation_data_from_w:
-            decisive = {k: v for k, v in decisive.items() if k not in TRUNCATION_KEYS}
-        check_origin(annotations.drawn_with, decisive, "the annotated images were drawn")
+        drawn_with = origin_of_annotated(generator, experiment)
+        check_origin(annotations.drawn_with, drawn_with, "the annotated images were drawn")
         resolution = generator.config.resolution
         if annotations.masks.shape[1:] != (resolution, resolution):
             height, width = annotations.masks.shape[1:]
