@@ -41,8 +41,8 @@ CONTEXT = {
 def friendly_errors() -> Iterator[None]:
     """Turn errors that packages raise into one line: exit code 2 for bad input.
 
-    A computation that fails on good input (numbers that are not finite, a full GPU or disk) ends
-    with exit code 1.
+    A computation that fails on good input (numbers that are not finite, a full GPU or disk, a disk
+    that fails) ends with exit code 1.
     """
     try:
         yield
@@ -60,9 +60,10 @@ def friendly_errors() -> Iterator[None]:
     except (ValueError, *WRONG_PLACES) as error:
         raise click.UsageError(_one_line(error)) from error
     except OSError as error:
-        if error.errno not in files.NO_ROOM:
+        if error.errno is None:  # from a library, not from the system
             raise
-        advice = "what was there before is whole, so make room and repeat the command"
+        remedy = "make room and" if error.errno in files.NO_ROOM else "when it is cured,"
+        advice = f"what was there before is whole, so {remedy} repeat the command"
         raise click.ClickException(f"{_one_line(error)}; {advice}") from error
 
 

@@ -58,12 +58,15 @@ class OutputFolder:
     def at_work(self) -> Iterator[None]:
         """Make the folder, keep other processes out while the block runs, note that it began.
 
+        What processes that were killed amid a file have left is removed.
+
         Raises: ValueError where another process is at work in it; its record is left alone.
         """
         if self.is_numbered and self.is_new:
             self.path = _make_numbered(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with lock_folder(self.path):
+            files.remove_parts(self.path)
             self.begin()
             yield
 

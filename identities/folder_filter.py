@@ -83,7 +83,6 @@ class FolderFilterJob(FolderJob):
                 },
                 "audit": self._audit(kept),
             }
-            files.remove_parts(target)
             self._write_card(summary)
             self.output.finish(summary)
         reasons = rejections["by_first_reason"].items()

@@ -257,7 +257,6 @@ class IdentityDataJob(FolderJob):
         summary = summarise_dataset(entries, rejected, counts, samples, surplus)
         summary |= self._describe(entries)
         self._write_card(summary)
-        files.remove_parts(folder)
         self.output.finish(summary)
         shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
         return summary

@@ -48,9 +48,9 @@ def test_errors_of_the_system_read_like_ours(number, rule):
     assert result.output.splitlines()[-1] == f"Error: runs: {rule}"
 
 
-@pytest.mark.parametrize("number", sorted(files.NO_ROOM))
+@pytest.mark.parametrize("number", [*sorted(files.NO_ROOM), errno.EIO, errno.EROFS, errno.ESTALE])
 @pytest.mark.parametrize("named", [("runs/a.pt",), ()])
-def test_a_full_disk_is_one_line(number, named):
+def test_a_full_or_failing_disk_is_one_line(number, named):
     result = failing(OSError(number, os.strerror(number), *named))
     assert result.exit_code == 1
     (line,) = result.output.splitlines()

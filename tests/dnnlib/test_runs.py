@@ -26,6 +26,14 @@ def read(folder):
     return files.read_json(folder.path / folder.record)
 
 
+def test_what_killed_processes_left_is_removed_when_work_goes_on(tmp_path):
+    left = begin_run(tmp_path).path / "images" / ".1.png.99.part"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    begin_run(tmp_path)
+    assert not left.exists()
+
+
 # Numbered folders
 
 
