@@ -17,7 +17,7 @@ from recognition.mixup import DomainMixup, draw_mixture, shifted
 from torch_utils.devices import upload
 from torch_utils.distributed import World
 from torch_utils.seeding import generator_for
-from torch_utils.trainer import ignore_stop_signals
+from torch_utils.trainer import start_workers
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,8 @@ def read_steps(
         batch_sampler=positions,
         num_workers=workers,
         collate_fn=partial(_with_images, change=Tensor.numpy),
-        worker_init_fn=ignore_stop_signals,
     )
-    for step in loader:
+    for step in start_workers(loader):
         yield _with_images(step, torch.from_numpy)
 
 

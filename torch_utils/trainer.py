@@ -10,18 +10,22 @@ import contextlib
 import json
 import logging
 import math
+import multiprocessing.process
+import multiprocessing.util
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from dnnlib import files
 from dnnlib.options import Progress, StoppedError
@@ -455,13 +459,28 @@ class StopRequest:
         self._previous.clear()
 
 
-def ignore_stop_signals(_worker: int) -> None:
-    """Let a DataLoader's worker live on where a signal goes to all processes of a group.
+def start_workers(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Return a loader's iterator, whose workers end with this process and by no signal before.
 
-    The step that `StopRequest` finishes needs it; it ends with the process that it belongs to.
+    A signal goes to all processes of a group, and the step that `StopRequest` finishes needs them.
     """
+    loader.worker_init_fn = _ignore_stop_signals
+    others = set(multiprocessing.active_children())
+    batches = iter(loader)
+    workers = WeakSet(set(multiprocessing.active_children()) - others)
+    # Before multiprocessing sends its children SIGTERM, at exit, and waits for them.
+    multiprocessing.util.Finalize(None, _kill, args=(workers,), exitpriority=1)
+    return batches
+
+
+def _ignore_stop_signals(_worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _kill(processes: Iterable[multiprocessing.process.BaseProcess]) -> None:
+    for process in processes:
+        process.kill()
 
 
 class _Records:

@@ -24,7 +24,7 @@ from networks.snapshot import Snapshot, capture, save_snapshot
 from torch_utils.devices import accumulate_in_float32
 from torch_utils.distributed import World
 from torch_utils.seeding import derive_seed, generator_for
-from torch_utils.trainer import Cadence, Task, Timing, ignore_stop_signals
+from torch_utils.trainer import Cadence, Task, Timing, start_workers
 from training.config import RunConfig, TrainingConfig
 from training.losses import SUFFIXES, Embed
 from training.state import TrainingState
@@ -280,9 +280,8 @@ class GanTask(Task):
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
-            worker_init_fn=ignore_stop_signals,
         )
-        return iter(loader)
+        return start_workers(loader)
 
 
 def set_up_backends(config: TrainingConfig, run: RunConfig) -> None:

@@ -4,18 +4,29 @@ import errno
 import json
 import math
 import signal
+import sys
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.data import DataLoader
 
 from dnnlib.options import StoppedError
 from dnnlib.runs import find_output
+from tests.helpers.processes import Fork
 from torch_utils.distributed import World
 from torch_utils.guarded_step import GuardedStep
 from torch_utils.seeding import generator_for
-from torch_utils.trainer import CHECKPOINT_FILE, STATS_FILE, Cadence, Task, Trainer, train
+from torch_utils.trainer import (
+    CHECKPOINT_FILE,
+    STATS_FILE,
+    Cadence,
+    Task,
+    Trainer,
+    start_workers,
+    train,
+)
 
 CPU = torch.device("cpu")
 STEPS = 12
@@ -281,3 +292,18 @@ def test_tensorboard_shows_the_rows_that_count(tmp_path):
     Trainer(Line(), tmp_path, cadence, has_tensorboard=True).run()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [event.step for event in events.Scalars("Loss/total")] == [5, 10, 12]
+
+
+def exit_with_a_worker():
+    batches = start_workers(DataLoader(range(8), num_workers=1))
+    next(batches)
+    exit_with_a_worker.kept = batches  # as the traceback of an error does
+    sys.exit(3)
+
+
+def test_workers_end_with_their_process():
+    fork = Fork(exit_with_a_worker)
+    fork.process.join(60)
+    code = fork.process.exitcode
+    _, text = fork.end(signal.SIGKILL)
+    assert code == 3, text
