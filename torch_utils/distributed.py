@@ -14,12 +14,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dnnlib.options import JobError
 from dnnlib.runs import OutputFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
     """The processes of a run.
+
+    Its functions raise JobError where another process has ended.
 
     Attributes:
         rank: number of this process, from 0.
@@ -57,7 +60,8 @@ class World:
         if self.size == 1:
             return tensor
         total = tensor.clone()
-        dist.all_reduce(total)
+        with _naming_lost_processes():
+            dist.all_reduce(total)
         return total
 
     def mean(self, tensor: Tensor) -> Tensor:
@@ -70,7 +74,8 @@ class World:
             return
         gradients = list(gradients)
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
+        with _naming_lost_processes():
+            dist.all_reduce(flat)
         flat /= self.size
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
@@ -81,12 +86,26 @@ class World:
         if self.size == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.int32)
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        with _naming_lost_processes():
+            dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return [bool(vote) for vote in votes.tolist()]
 
     def barrier(self) -> None:
         """Return when all processes have come here."""
         self.any(False)
+
+
+@contextlib.contextmanager
+def _naming_lost_processes() -> Iterator[None]:
+    """Turn what gloo and NCCL raise when another process has ended into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason is known"
+        raise JobError(
+            f"process {os.environ.get('RANK')}: another process of this run has ended or does not"
+            f" answer, the same command continues the run: {reason:.200}"
+        ) from error
 
 
 def launched_world() -> World:
