@@ -201,7 +201,7 @@ class Demo(Job):
     ) -> None:
         self.options, self.steps, self._run_step = options, steps, run_step
         self._state = options.outdir / STATE_FILE
-        self.done: dict[str, Any] = files.read_json(self._state) if self._state.is_file() else {}
+        self.done: dict[str, Any] = files.read_object(self._state) if self._state.is_file() else {}
 
     def words(self, step: Step, net: str = "{net}") -> list[str]:
         """Return the words of a step's command."""

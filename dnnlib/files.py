@@ -129,6 +129,21 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     return parse_json(path.read_bytes(), str(path))
 
 
+def read_object(path: str | os.PathLike[str], **entries: type) -> dict[str, Any]:
+    """Read a JSON file that holds an object with these entries, each of its type.
+
+    Raises: FileNotFoundError; ValueError naming the file, also as `parse_json`.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected an object, got {content!r:.80}")
+    for name, kind in entries.items():
+        if not isinstance(content.get(name), kind):
+            got = f"{content[name]!r:.80}" if name in content else "none"
+            raise ValueError(f"{path}: expected {name!r} with a {kind.__name__}, got {got}")
+    return content
+
+
 def parse_json(content: bytes, where: str) -> Any:
     """Return what a JSON text says; of a key that stands twice, one value would be lost.
 

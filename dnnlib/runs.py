@@ -182,7 +182,7 @@ def find_run(
     )
     for earlier in [] if fresh else sorted(_numbered(outdir), key=_number, reverse=True):
         options = earlier / OPTIONS_FILE
-        if options.is_file() and files.read_json(options).get("identity") == folder.identity:
+        if options.is_file() and files.read_object(options).get("identity") == folder.identity:
             folder.path, folder.is_new = earlier, False
             break
     return folder

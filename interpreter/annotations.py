@@ -129,7 +129,10 @@ def _chosen_numbers(select: str | None, drawn: Path, count: int) -> Sequence[int
     proposed = drawn / SELECTION_FILE
     if select == "all" or not proposed.is_file():
         return range(count)
-    return sorted({int(number) for number in files.read_json(proposed)["images"]})
+    numbers = files.read_object(proposed, images=list)["images"]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f"{proposed}: images must be whole numbers")
+    return sorted(set(numbers))
 
 
 def _drawn_paths(drawn: Path, number: int, count: int) -> dict[str, Path]:
@@ -154,7 +157,7 @@ def annotations_identity(
             digest.update(np.ascontiguousarray(item.condition).tobytes())
     record = {}
     if training_data is not None and training_data.is_file():
-        record = files.read_json(training_data)["identity"]
+        record = files.read_object(training_data, identity=dict)["identity"]
     return {
         "images": [item.number for item in collected],
         "sources": [None if item.source is None else item.source.name for item in collected],
@@ -216,7 +219,7 @@ class AutomaticAnnotation(Job):
     def __init__(self, options: AnnotationOptions) -> None:
         drawn = options.drawn
         assert drawn is not None, "the options say so"
-        if not files.read_json(drawn / TRAINING_DATA_RECORD).get("finished"):
+        if not files.read_object(drawn / TRAINING_DATA_RECORD).get("finished"):
             raise ValueError(f"{drawn}: is not finished; repeat make_training_data.py")
         self._options, self._drawn, self._rows = options, drawn, _Rows(options)
         count = len(self._rows.latents)

@@ -250,7 +250,9 @@ def load_models(folder: Path, at_most: int | None = None) -> TrainedInterpreter:
         found = _model_paths(folder)
     if not found:
         raise FileNotFoundError(f"--resume {folder}: has no model_0.pth, model_1.pth, ...")
-    record = files.read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    record = {}
+    if (folder / RECORD).is_file():
+        record = files.read_object(folder / RECORD, identity=dict)
     if record and not record.get("finished"):
         raise ValueError(f"--resume {folder}: training is not finished; repeat its command")
     states = []

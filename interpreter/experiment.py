@@ -249,7 +249,7 @@ def check_origin(
         may_differ: keys of which another value is a warning.
     Raises: ValueError for another value of other keys.
     """
-    if not recorded:
+    if not isinstance(recorded, Mapping) or not recorded:
         _logger.warning("%s with a network that no record names, as in published folders", what)
         return
     for key, value in origin.items():

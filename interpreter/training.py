@@ -78,7 +78,9 @@ def load_annotations(experiment: Experiment) -> TrainingAnnotations:
         if mask.shape != masks[0].shape:
             raise ValueError(f"{path}: all masks must have one size, {paths[0].name} has another")
     record = folder / ANNOTATIONS_RECORD
-    made_with = files.read_json(record)["identity"] if record.is_file() else {}
+    made_with = {}
+    if record.is_file():
+        made_with = files.read_object(record, identity=dict)["identity"]
     return TrainingAnnotations(
         masks=np.stack(masks),
         names=[path.name for path in paths],

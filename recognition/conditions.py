@@ -13,6 +13,8 @@ from dnnlib import files
 from metrics.nearest import unit_rows
 from networks.snapshot import Snapshot
 
+_LARGEST_SCALE = 1e6  # published ones are 1 to 4
+
 
 def read_conditions(
     path: Path, identities: Sequence[str], width: int, parents: Path | None = None
@@ -57,7 +59,11 @@ def condition_scale(path: Path, snapshot: Snapshot) -> float:
     """
     record = path / SUMMARY
     if path.is_dir() and record.is_file():
-        return float(files.read_json(record)["identity"]["people"]["scale"])
+        people = files.read_object(record, identity=dict)["identity"].get("people")
+        scale = people.get("scale") if isinstance(people, dict) else None
+        if not isinstance(scale, int | float) or not 0 < scale <= _LARGEST_SCALE:
+            raise ValueError(f"{record}: the scale of its people must be positive, got {scale!r}")
+        return float(scale)
     features = None
     if snapshot.feature_scale is None and path.is_file():
         features = read_identity_features(path).vectors

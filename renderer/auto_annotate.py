@@ -113,7 +113,7 @@ def build_annotator(options: AnnotatorOptions, folder: Path) -> AutoAnnotator:
         train(task, output, Cadence(row_steps=_ROW_STEPS))
     network = _new_network(options)
     network.load_state_dict(load_checkpoint(folder / NETWORK_FILE))
-    report = files.read_json(folder / RECORD_FILE)["report"]
+    report = files.read_object(folder / RECORD_FILE, report=dict)["report"]
     return AutoAnnotator(network.eval(), CLASSES[options.classes], report)
 
 

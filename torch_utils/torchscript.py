@@ -22,10 +22,11 @@ _NAMESPACES = {b"prim", b"aten", b"quantized"}
 
 def is_torchscript(path: Path) -> bool:
     """Tell whether a file is an archive with the source of a program, as torch.jit.save writes."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # none, or a damaged one
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def load_torchscript(path: Path, device: torch.device | str) -> torch.jit.ScriptModule:

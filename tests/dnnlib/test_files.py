@@ -13,6 +13,7 @@ from dnnlib.files import (
     atomic_write,
     read_json,
     read_json_lines,
+    read_object,
     sha256_file,
     write_json,
     write_json_lines,
@@ -253,3 +254,21 @@ def test_sha256_of_any_size(tmp_path, size):
     content = bytes(range(256)) * (size // 256 + 1)
     (tmp_path / "file").write_bytes(content[:size])
     assert sha256_file(tmp_path / "file") == hashlib.sha256(content[:size]).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("[1]", "expected an object"),
+        ("{}", "'identity' with a dict, got none"),
+        ('{"identity": 3}', "'identity' with a dict, got 3"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_objects_have_the_entries_that_are_needed(tmp_path, text, rule):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"record.json: .*{rule}"):
+        read_object(path, identity=dict)
+    path.write_text('{"identity": {"a": 1}}')
+    assert read_object(path, identity=dict) == {"identity": {"a": 1}}
