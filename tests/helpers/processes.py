@@ -51,10 +51,15 @@ class Fork:
         with reader:
             self.written = os.fdopen(os.dup(reader.fileno()), encoding="utf-8")
 
+    def send(self, number):
+        """Send the group a signal, also the workers, as clusters and terminals do."""
+        with contextlib.suppress(ProcessLookupError):  # before it is one, or after its end
+            os.killpg(self.process.pid, number)
+
     def end(self, sent=None):
         """Send the group a signal, if any; return the exit code and what was still written."""
         if sent is not None:
-            os.killpg(self.process.pid, sent)
+            self.send(sent)
         with self.written:
             text = self.written.read()
         self.process.join()
