@@ -9,6 +9,7 @@ from evaluation.options import (
     MaskOptions,
     PrivacyOptions,
     QualityOptions,
+    ReconstructionOptions,
     ReportOptions,
     VerificationOptions,
 )
@@ -78,6 +79,15 @@ main = command_group(
       --heldout=DATASETS/example_dataset/heldout --rec-model=recogniser.pth --outdir=out
   python evaluate.py privacy --samples=generated --data=DATASETS/example_dataset \\
       --rec-model=a.pth --audit-model=b.pth --thresholds=thresholds.json --outdir=out
+""",
+        ),
+        "reconstruction": command(
+            ReconstructionOptions,
+            lazy("evaluation.reconstruction:prepare"),
+            examples="""
+  python evaluate.py reconstruction --training=out/projected_training \\
+      --heldout=out/projected_heldout --outdir=EXPERIMENTS/reconstruction
+  python evaluate.py reconstruction --training=out/a --heldout=out/b --heldout=out/c --outdir=out
 """,
         ),
         "report": command(

@@ -7,7 +7,7 @@ from data.modalities import MODALITIES
 from data.sample_index import SampleIndex
 from dnnlib import files
 from dnnlib.options import Progress
-from evaluation import masks, quality
+from evaluation import masks, quality, reconstruction
 from evaluation.faces import Faces, given_thresholds, hash_inputs, open_faces
 from evaluation.identities import IdentityTopic, open_diversity, read_attributes
 from evaluation.masks import MaskTopic
@@ -89,6 +89,7 @@ def prepare(options: ReportOptions) -> ReportJob:
             if options.masks
             else MaskTopic.skip("no --masks TRUE FOUND were given"),
             *_face_topics(options, sets, faces, device),
+            *_reconstruction(options),
         ],
         plan=describe_sets(sets),
         options=options,
@@ -122,6 +123,13 @@ def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic
         if options.metrics is not None:
             raise  # the user asked for these
         return QualityTopic.skip(str(error))
+
+
+def _reconstruction(options: ReportOptions) -> list[Topic]:
+    if options.projected is None:
+        return []
+    training, heldout = options.projected
+    return [reconstruction.open_topic([training], [heldout], seed=options.seed)]
 
 
 def _face_topics(

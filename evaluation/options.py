@@ -290,6 +290,26 @@ class PrivacyOptions(SampleOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReconstructionOptions(EvaluationOptions):
+    """Measure whether a generator reconstructs its training images better than held-out ones.
+
+    Compares errors of project_pairs.py: their distributions, and the AUC of an attack that takes
+    images with small errors for training images. Writes reconstruction.html, reconstruction.json.
+    """
+
+    training: tuple[Path, ...] = option(
+        metavar="DIR",
+        heading="Input",
+        help="Output directory of project_pairs.py for training images; can be repeated.",
+    )
+    heldout: tuple[Path, ...] = option(
+        metavar="DIR",
+        help="The same for images of identities that the network was not trained on, with the"
+        " same options; can be repeated.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportOptions(SampleOptions):
     """Write report.html and report.json: all that can be measured with what is given.
 
@@ -305,6 +325,12 @@ class ReportOptions(SampleOptions):
     )
     masks: tuple[Path, ...] | None = option(
         None, nargs=2, metavar="TRUE FOUND", help="Two folders of masks to compare."
+    )
+    projected: tuple[Path, ...] | None = option(
+        None,
+        nargs=2,
+        metavar="TRAINING HELDOUT",
+        help="Two output directories of project_pairs.py, of training and of held-out images.",
     )
     extractor: str | None = option(None, metavar="NETWORK", help="For image quality: " + _NETWORKS)
     metrics: tuple[Metric, ...] | None = option(

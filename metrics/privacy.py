@@ -279,7 +279,15 @@ def membership_auc(
         known.nearest(group.vectors).scores.astype(np.float64) for group in (training, heldout)
     )
     sides = (members, training.identities), (others, heldout.identities)
-    return _difference(sides, _chance_above, seed)
+    return attack_auc(*sides, seed=seed)
+
+
+def attack_auc(members: Side, others: Side, *, seed: int = 0) -> Estimate:
+    """Return how well a score tells members from others: the chance that a member's is higher.
+
+    0.5 is chance; ties count half. Identities, not images, are resampled.
+    """
+    return _difference((members, others), _chance_above, seed)
 
 
 def nearer_training(
