@@ -4,7 +4,7 @@ Work is done in micro-batches; a batch's record is its last file, so that a rest
 process, knows what is there. The process that finds all records writes the results.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data import sheets
+from data.modalities import RGB
 from data.numbers import save_array
 from data.pixels import to_float
 from data.sample_index import SampleIndex
@@ -24,6 +26,7 @@ from dnnlib.runs import FolderJob, find_output, lock_folder
 from networks.generator import Generator
 from networks.sampling import IndexedSampler, load_conditions
 from networks.snapshot import load_generator
+from networks.video import check_video, save_video
 from projection.encoder import EncoderFolder, open_encoder
 from projection.optimisation import LatentStatistics, Projector, projection_batch
 from projection.options import ProjectionConfig, ProjectionOptions
@@ -32,12 +35,14 @@ from projection.targets import fitted_modalities, load_batch, open_targets
 from torch_utils.checkpoints import state_sha256
 from torch_utils.devices import resolve_repeatable
 from torch_utils.distributed import World, launched_world, local_rank
+from torch_utils.torchscript import load_feature_network
 
 RECORD = "projection.json"
 LATENTS_FILE = "projected_w.npz"
 ERRORS_FILE = "errors.json"
 _BATCHES = ".batches"
 _STREAM = "projection"
+_IN_VIDEO, _FRAMES, _FRAMES_PER_SEC = 8, 120, 20.0
 
 Entry = dict[str, Any]
 # Reads the models of a folder, which must be of this generator.
@@ -54,6 +59,8 @@ class ProjectionJob(FolderJob):
     fitted: Sequence[str]  # modalities that are seen
     config: ProjectionConfig
     encoder: EncoderFolder | None = None  # gives the start
+    features: Callable[[Tensor], Tensor] | None = None  # compared besides pixels
+    video: Path | None = None  # of the first samples
     world: World = World()  # processes of which each projects every `size`-th batch
 
     def work(self, progress: Progress) -> str:
@@ -65,14 +72,20 @@ class ProjectionJob(FolderJob):
         advance = progress(0, sum(map(len, mine)) * self.config.steps, "step")
         statistics = LatentStatistics.of(self.sampler)
         size = projection_batch(self.sampler)
-        projector = Projector(self.sampler.generator, statistics, self.config, size, encoder)
+        projector = Projector(
+            self.sampler.generator, statistics, self.config, size, encoder, self.features
+        )
         for batch in mine:
             if self._record(batch).is_file():
                 advance(len(batch) * self.config.steps)
                 continue
             images = {name: load_batch(self.samples, name, batch) for name in self.fitted}
             wanted = {name: to_float(rows) for name, rows in images.items()}
-            ws = projector.project(wanted, [self.samples.stems[i] for i in batch], advance=advance)
+            history: list[Tensor] | None = [] if self.video and not batch.start else None
+            names = [self.samples.stems[i] for i in batch]
+            ws = projector.project(wanted, names, advance, history)
+            if history and self.video is not None:
+                self._write_video(self.video, images, history)
             self._write_batch(batch, ws, statistics)
         result = self._complete()
         if result is None:
@@ -104,6 +117,21 @@ class ProjectionJob(FolderJob):
             entries.append(entry)
         save_array(self._record(batch).with_suffix(".npy"), ws.numpy())
         files.write_json(self._record(batch), entries, indent=None)
+
+    def _write_video(
+        self, path: Path, images: Mapping[str, Tensor], history: Sequence[Tensor]
+    ) -> None:
+        """Show originals and the generator's images of some samples, of evenly spread steps."""
+        true = {f"true {m}": rows[:_IN_VIDEO].numpy() for m, rows in images.items()}
+        chosen = sheets.spread_indices(len(history), _FRAMES)
+        shown = (self.sampler.pixels(history[step][:_IN_VIDEO]) for step in chosen)
+        frames = (
+            sheets.sample_grid(
+                {**true, **{m: rows.numpy() for m, rows in found.items()}}, columns=1
+            )
+            for found in shown
+        )
+        save_video(path, (frame.transpose(1, 2, 0) for frame in frames), _FRAMES_PER_SEC)
 
     def _complete(self) -> Entry | None:
         """Write the results if all batches are there and no other process is at it."""
@@ -166,6 +194,12 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         stream=_STREAM,
         seed=options.config.seed,
     )
+    if options.video is not None:
+        check_video(options.video)
+    features = None
+    if options.features is not None:
+        side = generator.config.resolution
+        features = load_feature_network(options.features, RGB.channels, side, device)
     world, encoder = launched_world(), None
     if options.encoder is not None:
         encoder = open_encoder(options.encoder, sampler, fitted, options.encoder_config)
@@ -187,6 +221,7 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         "from": options.source,
         "labels": None if options.labels is None else files.sha256_file(options.labels),
         "micro_batch": projection_batch(sampler),
+        "features": None if options.features is None else files.sha256_file(options.features),
         "encoder": None if encoder is None else encoder.output.identity,
         "interpreter": None if labeller is None else labeller.identity(),
         "residual": options.residual,
@@ -211,5 +246,7 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         fitted=fitted,
         config=options.config,
         encoder=encoder,
+        features=features,
+        video=options.video,
         world=world,
     )

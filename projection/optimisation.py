@@ -101,6 +101,7 @@ class Projector:
         batch: images that are computed together.
         encoder: gives the start, from all fitted channels [N, C, R, R] to coordinates
             [N, L, w_dim]; None starts at the mean w.
+        features: network of [N, 3, R, R] whose features are compared; None compares none.
     """
 
     def __init__(
@@ -110,16 +111,18 @@ class Projector:
         config: ProjectionConfig,
         batch: int,
         encoder: Callable[[Tensor], Tensor] | None = None,
+        features: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.generator, self.statistics, self.config = generator, statistics, config
         self.batch, self.device = batch, generator.mapping.w_avg.device
-        self.encoder = encoder
+        self.encoder, self._features = encoder, features
 
     def project(
         self,
         wanted: Images,
         names: Sequence[str],
         advance: Callable[[int], None] = lambda _: None,
+        history: list[Tensor] | None = None,
     ) -> Tensor:
         """Return the latents of images: [n, L, w_dim] float32 on the CPU.
 
@@ -127,24 +130,38 @@ class Projector:
             wanted: n images, up to `batch`, of each modality that is fitted.
             names: n, which decide what is drawn.
             advance: called after each step with the number of images.
+            history: gets the latents of every step, [n, L, w_dim] float32 on the CPU.
         """
         config, count = self.config, len(names)
         index = torch.arange(self.batch).clamp(max=count - 1)
         images = {name: rows[index].to(self.device) for name, rows in wanted.items()}
         streams = [generator_for(config.seed, "projection", names[i]) for i in index.tolist()]
         x = self._start(images).requires_grad_(True)
+        wanted_features = self._describe(images)
         optimizer = torch.optim.Adam([x], betas=(0.9, 0.999))
         for step in range(config.steps):
             optimizer.param_groups[0]["lr"] = learning_rate(config, step)
             left = max(0.0, 1 - step / config.steps / _EXPLORATION_END)
             noise = torch.stack([torch.randn(x.shape[1:], generator=one) for one in streams])
             tried = x + noise.to(self.device) * (_EXPLORATION * left**2)
-            loss = image_loss(self._show(tried), images, config.edge)
+            shown = self._show(tried)
+            loss = image_loss(shown, images, config.edge)
+            found_features = self._describe({name: shown[name] for name in images})
+            for found, known in zip(found_features, wanted_features, strict=True):
+                loss = loss + config.feature * (found - known).square().flatten(1).mean(dim=1)
             loss = loss + config.prior * x.square().mean(dim=(1, 2))
             (x.grad,) = torch.autograd.grad(loss.sum(), x)
             optimizer.step()
+            if history is not None:
+                history.append(self._spread(x.detach())[:count].cpu())
             advance(count)
         return self._spread(x.detach())[:count].cpu()
+
+    def _describe(self, images: Images) -> list[Tensor]:
+        """Return the features of each modality, grey repeated, [N, ...] each; none without."""
+        if self._features is None:
+            return []
+        return [self._features(rows.expand(-1, 3, -1, -1)) for rows in images.values()]
 
     @torch.no_grad()
     def _start(self, images: Images) -> Tensor:

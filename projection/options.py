@@ -54,6 +54,13 @@ class ProjectionConfig(Options):
     edge: float = option(
         1.0, ge=0, metavar="WEIGHT", help="Weight of differences between neighbouring pixels."
     )
+    feature: float = option(
+        1.0,
+        name="feature_weight",
+        ge=0,
+        metavar="WEIGHT",
+        help="Weight of the features of --features.",
+    )
     prior: float = option(
         0.001,
         ge=0,
@@ -111,6 +118,12 @@ class ProjectionOptions(Options):
         False, off=("--use-ema",), help="Use the generator G instead of its average G_ema."
     )
     config: ProjectionConfig = group(ProjectionConfig)
+    features: Path | None = option(
+        None,
+        metavar="FILE",
+        help="TorchScript network whose features are compared besides pixels; it takes"
+        " [N, 3, R, R] in -1..1, NIR as grey.",
+    )
     encoder: Path | None = option(
         None,
         metavar="DIR",
@@ -136,6 +149,11 @@ class ProjectionOptions(Options):
         " and to train an interpreter with.",
     )
     outdir: Path = outdir_option(heading="Output")
+    video: Path | None = option(
+        None,
+        metavar="FILE",
+        help="Also write a video of the first samples' optimisation: .mp4, .gif, .webp or .apng.",
+    )
     fresh: bool = fresh_option()
     device: Device = device_option(heading="Performance")
 

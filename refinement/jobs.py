@@ -1,11 +1,8 @@
 """From options to a training or a refined data set, every file looked at before."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from data.dataset import PairDataset
 from data.info import read_classes
@@ -19,7 +16,7 @@ from refinement.model_files import load_refiner
 from refinement.options import RefinementOptions
 from refinement.task import RefinementTask
 from torch_utils.devices import resolve_device
-from torch_utils.torchscript import load_torchscript
+from torch_utils.torchscript import load_feature_network
 from torch_utils.trainer import TrainingJob
 
 
@@ -92,32 +89,3 @@ def _prepare_training(options: RefinementOptions) -> TrainingJob:
     }
     facts = {"rendered": len(rendered), "real": len(real), "steps": task.steps}
     return TrainingJob.prepare(task, options.trainer, identity, row_steps=options.snap, facts=facts)
-
-
-def load_feature_network(
-    path: Path, channels: int, side: int, device: torch.device
-) -> Callable[[Tensor], Tensor]:
-    """Read a TorchScript module that takes [N, C, H, W] float32 in -1..1 and gives features.
-
-    Its weights stay as they are; gradients go through it to the images.
-
-    Args:
-        path: the file.
-        channels: C of the images that it will be given.
-        side: H and W of them.
-        device: where to compute.
-    Raises: FileNotFoundError; ValueError where the file is no TorchScript module, or one for other
-        images.
-    """
-    module = load_torchscript(path, device)
-    images = torch.zeros([1, channels, side, side], device=device)
-    try:
-        features = module(images)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ValueError(
-            f"--features {path}: does not take images of {list(images.shape)}: {reason}"
-        ) from error
-    if not isinstance(features, Tensor) or not features.is_floating_point():
-        raise ValueError(f"--features {path}: must give one tensor of features")
-    return module

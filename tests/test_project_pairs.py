@@ -1,9 +1,11 @@
 """project_pairs.py: files, equal bytes after a kill, what is refused; generate.py on latents."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from scipy import ndimage
@@ -216,6 +218,24 @@ def test_real_images_are_annotated_and_trained_on(place, tmp_path, network):
     assert "network_sha256" in run(
         f"--exp={tmp_path / 'exp.json'}", script=train_interpreter, code=2
     )
+
+
+def test_a_video_and_a_network_of_features(place, tmp_path):
+    class Means(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=(2, 3))
+
+    network = tmp_path / "means.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Means()).save(str(network))
+    words = (f"--features={network}", f"--video={tmp_path / 'steps.gif'}", "--first=2")
+    project(place, tmp_path / "out", *words)
+    with Image.open(tmp_path / "steps.gif") as video:
+        assert video.size == (64, 32)  # two samples, originals on the left
+    network.write_bytes(b"no network")
+    assert "means.pt" in project(place, tmp_path / "other", *words, code=2)
+    assert "--video" in project(place, tmp_path / "other", "--video=steps.png2", code=2)
 
 
 def test_conditional_networks_need_labels(place, tmp_path):

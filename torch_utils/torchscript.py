@@ -7,9 +7,11 @@ its source is searched for what would run at loading, and for operations that to
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dnnlib.files import check_content
 from torch_utils.safe_pickle import RefusedError, check_entries
@@ -51,6 +53,35 @@ def load_torchscript(path: Path, device: torch.device | str) -> torch.jit.Script
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module.eval()
+
+
+def load_feature_network(
+    path: Path, channels: int, side: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Read a TorchScript module that takes [N, C, H, W] float32 in -1..1 and gives features.
+
+    Its weights stay as they are; gradients go through it to the images.
+
+    Args:
+        path: the file.
+        channels: C of the images that it will be given.
+        side: H and W of them.
+        device: where to compute.
+    Raises: FileNotFoundError; ValueError where the file is no TorchScript module, or one for other
+        images.
+    """
+    module = load_torchscript(path, device)
+    images = torch.zeros([1, channels, side, side], device=device)
+    try:
+        features = module(images)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"--features {path}: does not take images of {list(images.shape)}: {reason}"
+        ) from error
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        raise ValueError(f"--features {path}: must give one tensor of features")
+    return module
 
 
 def _check_source(path: Path) -> None:

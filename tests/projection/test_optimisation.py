@@ -100,6 +100,27 @@ def test_a_good_start_is_kept(projector, wanted, true):
         assert (found - true).abs().max() < (far - true).abs().max() / 4 * steps + 1e-6
 
 
+def test_features_are_compared_in_all_modalities(projector, wanted):
+    seen = []
+
+    def features(x):
+        seen.append(x.shape)
+        return x.mean(dim=(2, 3))
+
+    one = projector(steps=1)
+    plain = one.project(wanted, ["a", "b", "c"])
+    one._features = features
+    assert not torch.equal(one.project(wanted, ["a", "b", "c"]), plain)
+    assert seen == [(4, 3, 16, 16)] * 4  # of each modality, wanted and found
+
+
+def test_the_history_ends_with_the_result(projector, wanted):
+    history = []
+    ws = projector(steps=3).project(wanted, ["a", "b", "c"], history=history)
+    assert len(history) == 3
+    assert torch.equal(history[-1], ws)
+
+
 def test_statistics_are_those_of_the_samples(sampler):
     found = LatentStatistics.of(sampler, 50)
     w = sampler.ws(range(50))[:, 0].numpy()
