@@ -13,6 +13,7 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections import Counter
@@ -133,6 +134,26 @@ def _read(target, path, watch):
     if watch.seen:
         result["wrong"] = f"did {watch.seen[:3]}"
     return result
+
+
+def run(targets, folder, *, seed, deadline, step=50):
+    """Read files of the targets in turn, so many at once, until `deadline` says so.
+
+    Returns: a row a target with its counts, and what was found.
+    """
+    rows, first = {}, 0
+    while not deadline():
+        for target in targets:
+            row = rows.setdefault(target, {"attacks": 0, "ended": Counter(), "found": []})
+            if deadline():
+                break
+            with tempfile.TemporaryDirectory(dir=folder) as place:
+                ended, found = attack(target, Path(place), seed=seed, first=first, count=step)
+            row["attacks"] += ended.total()
+            row["ended"] += ended
+            row["found"] += [[number, wrong] for number, wrong in found.items()]
+        first += step
+    return rows
 
 
 def attack(target, folder, *, seed, first, count):

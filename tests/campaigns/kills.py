@@ -55,20 +55,20 @@ def run(cases, folder, *, seed, deadline, most=None):
         assert code == 0, text
         bench.keep_expected()
         benches[case.name] = bench, time.monotonic() - began
-        rows[case.name] = {"signals": 0, "rounds": 0, "ended": Counter(), "found": []}
+        rows[case.name] = {"attacks": 0, "rounds": 0, "ended": Counter(), "found": []}
     is_left = True
     while is_left and not deadline():
         is_left = False
         for name, (bench, seconds) in benches.items():
             row = rows[name]
-            if deadline() or (most is not None and row["signals"] >= most):
+            if deadline() or (most is not None and row["attacks"] >= most):
                 continue
             is_left = True
             bench.reset()
             wrong = []
-            for _ in range(rng.randint(1, 4 if most is None else min(4, most - row["signals"]))):
+            for _ in range(rng.randint(1, 4 if most is None else min(4, most - row["attacks"]))):
                 ended, what = interrupt(bench, rng, seconds)
-                row["signals"] += 1
+                row["attacks"] += 1
                 row["ended"][ended] += 1
                 wrong += [what] * bool(what)
             code, text = bench.finish()

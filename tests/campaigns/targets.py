@@ -20,6 +20,7 @@ from data import stored
 from data.check import check_pairs
 from data.class_list import ClassList, class_list_from_json, load_class_list
 from data.dataset import PairDataset
+from data.mask_files import read_mask
 from data.modalities import RGB
 from data.numbers import load_rows
 from data.pixels import ORIENTATION_TAG, decode_image, verify_image
@@ -32,7 +33,6 @@ from evaluation.pairs import read_pair_archive, read_pair_list
 from interpreter.ensemble import load_models
 from interpreter.experiment import load_experiment
 from interpreter.features import feature_layout
-from interpreter.mask_files import read_mask
 from networks.sampling import load_conditions
 from networks.snapshot import build_generator, load_snapshot
 from recognition.conditions import condition_scale

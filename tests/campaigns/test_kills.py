@@ -12,5 +12,5 @@ CHOSEN = ("label", "import", "annotations", "refine")
 def test_a_command_continues_to_the_same_bytes(name, tmp_path):
     case = next(case for case in CASES if case.name == name)
     rows = kills.run([case], tmp_path, seed=0, deadline=lambda: False, most=3)
-    assert rows[name]["signals"] == 3
+    assert rows[name]["attacks"] == 3
     assert not rows[name]["found"], rows[name]["found"]
