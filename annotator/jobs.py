@@ -64,7 +64,6 @@ class AnnotatorJob(Job):
         from annotator.server import LOOPBACK, build_app  # noqa: PLC0415  # optional
 
         host, token = self.options.host, secrets.token_urlsafe(16)
-        is_local = host in (*LOOPBACK, "::1")
         selection = self.drawn / SELECTION_FILE
         app = build_app(
             self.store,
@@ -72,7 +71,7 @@ class AnnotatorJob(Job):
             token=token,
             name=self.drawn.resolve().parent.name,
             proposals=files.read_json(selection)["images"] if selection.is_file() else [],
-            hosts=LOOPBACK if is_local else ("*",) if host in ("0.0.0.0", "::") else (host,),  # noqa: S104
+            hosts=LOOPBACK if host in LOOPBACK else ("*",),  # which names others know is not known
         )
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/{token}/"

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import annotate
+from dnnlib.runs import lock_folder
 from tests.helpers.annotating import CLASS_LIST, Client, Script, mask_of, wait_until, write_drawn
 from tests.helpers.interpreters import paint_masks, write_workshop
 
@@ -45,6 +46,8 @@ def test_what_is_refused(tmp_path):
     (folder / "annotations").mkdir()
     (folder / "annotations" / "classes.json").write_text(json.dumps(CLASS_LIST))
     assert "--classes" in run("--drawn", folder / "drawn", "--classes", other, code=2)
+    with lock_folder(folder / "annotations"):
+        assert "another process" in run("--drawn", folder / "drawn", "--port=0", code=2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"--port {port}" in run("--drawn", folder / "drawn", "--port", port, code=2)

@@ -83,7 +83,8 @@ export class Saver {
   recall(number) {
     const kept = JSON.parse(localStorage.getItem(this.#key(number)));
     if (!kept) return null;
-    return { values: Uint8Array.from(atob(kept.mask), (c) => c.charCodeAt(0)), ...kept };
+    const values = Uint8Array.from(atob(kept.mask), (c) => c.charCodeAt(0));
+    return { values, version: kept.version };
   }
 
   forget(number) {
@@ -97,7 +98,11 @@ export class Saver {
   #keep(number, mask) {
     const text = Array.from(mask, (value) => String.fromCharCode(value)).join("");
     const kept = { mask: btoa(text), version: this.#versions.get(number) };
-    localStorage.setItem(this.#key(number), JSON.stringify(kept));
+    try {
+      localStorage.setItem(this.#key(number), JSON.stringify(kept));
+    } catch {
+      // The browser's room is full; the mask is still in the page, and is tried again.
+    }
   }
 
   async #run() {
@@ -116,7 +121,8 @@ export class Saver {
           this.tell("conflict", number);
           continue;
         }
-        this.tell(error.status ? "refused" : "offline", error.message);
+        const isGone = !error.status || error.status === 404; // or has another token
+        this.tell(isGone ? "offline" : "refused", error.message);
         await sleep(1500);
         continue;
       }

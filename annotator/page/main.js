@@ -75,7 +75,8 @@ const HELP = {
   "T D N": "train, done, next proposed image",
   "Page up, Page down": "image before, after",
 };
-const HEAT = (value) => [255, 225 - value * 0.7, 60, Math.min(235, value * 2)];
+const HEAT = (value) => [255, 0, 200, Math.min(235, value * 4)]; // no face has this colour
+const FAINT = 0.4; // share of the mask's opacity below the uncertainty
 
 // What is shown and painted on
 const page = {
@@ -96,6 +97,10 @@ const page = {
   showsUncertainty: false,
   polygon: [],
   cursor: null,
+  erases: false, // with the other end of the pen
+  openings: 0,
+  isAlone: false, // the server does not answer
+  isMaskNew: false, // since it was last drawn
 };
 const histories = new Map();
 export const view = new View(byId("stage"));
@@ -104,13 +109,15 @@ let saver, layer, heat, stroke;
 // Images
 
 async function openImage(number) {
-  await saver?.flush();
+  const turn = ++page.openings;
+  await saver.flush();
   const entry = page.state.images.find((image) => image.number === number);
   const { width, height, modalities } = entry;
   const [mask, ...images] = await Promise.all([
     api.getMask(number),
     ...modalities.map((name) => api.getImage(number, name)),
   ]);
+  if (turn !== page.openings) return; // another one was asked for meanwhile
   const decoded = Object.fromEntries(modalities.map((name, k) => [name, images[k]]));
   Object.assign(page, {
     image: entry,
@@ -125,7 +132,7 @@ async function openImage(number) {
   if (!histories.has(number)) histories.set(number, new History());
   saver.note(number, mask.version);
   history.replaceState(null, "", `#${number}`);
-  document.querySelector(`#images [value="${number}"]`).scrollIntoView({ block: "nearest" });
+  document.querySelector(`#images [value="${number}"]`).scrollIntoView({ block: "center", inline: "center" });
   recover(number, mask);
   chooseView(0);
   await loadSuggestion();
@@ -152,7 +159,7 @@ async function loadSuggestion() {
     if (image.score === null) page.suggestion = null;
   } else {
     const found = await api.getSuggestion(image.number);
-    if (page.image !== image) return;
+    if (page.image.number !== image.number) return;
     page.suggestion = { ...found, score: image.score };
     heat.fill(found.uncertainty, HEAT);
   }
@@ -210,7 +217,7 @@ function store() {
   showState();
 }
 
-const painted = () => (page.tool === "eraser" ? 0 : page.class);
+const painted = () => (page.tool === "eraser" || page.erases ? 0 : page.class);
 
 function paintAlong(from, to) {
   const { width, height } = page.image;
@@ -242,7 +249,7 @@ function press(point) {
   }
   if (page.tool === "fill") {
     if (isInside && beginStroke()) {
-      stroke.put(connectedPixels(page.mask, y * width + x, width, height), page.class);
+      stroke.put(connectedPixels(page.mask, y * width + x, width, height), painted());
       endStroke();
       showMask();
     }
@@ -358,7 +365,7 @@ async function loadSuperpixels() {
   const count = Math.round((image.width * image.height) / Math.max(4, size * size * 4));
   page.superpixels = null;
   const found = await api.getSuperpixels(image.number, Math.min(5000, Math.max(4, count)));
-  if (page.image === image) page.superpixels = found;
+  if (page.image.number === image.number) page.superpixels = found;
 }
 
 function chooseView(by) {
@@ -398,16 +405,24 @@ function setSize(size) {
 // Showing
 
 function showMask() {
+  page.isMaskNew = true;
+  view.draw();
+}
+
+function renderMask() {
+  if (!page.isMaskNew) return;
+  page.isMaskNew = false;
   const values = page.showsSuggestion ? page.suggestion.labels : page.mask;
   const { classes } = page.state;
   const colourOf = (value) => (value ? [...(classes[value]?.colour ?? [0, 0, 0]), 255] : [0, 0, 0, 0]);
   layer.fill(values, colourOf);
   layer.trace(values, page.image.width, page.image.height);
+  const showsHeat = page.showsUncertainty && page.suggestion;
+  const opacity = (byId("opacity").value / 100) * (showsHeat ? FAINT : 1);
   view.layers = [
-    ...(page.isHidden ? [] : [{ layer, opacity: byId("opacity").value / 100 }]),
-    ...(page.showsUncertainty && page.suggestion ? [{ layer: heat, opacity: 1 }] : []),
+    ...(page.isHidden ? [] : [{ layer, opacity, isDashed: page.showsSuggestion }]),
+    ...(showsHeat ? [{ layer: heat, opacity: 1 }] : []),
   ];
-  view.draw();
 }
 
 function showMarks(point = page.cursor) {
@@ -450,8 +465,8 @@ function showState() {
     choice.tabIndex = number === page.class ? 0 : -1;
     pressed(lock, page.locked.has(number));
   });
-  for (const button of byId("images").children) {
-    const entry = state.images.find(({ number }) => number === Number(button.value));
+  for (const [k, button] of [...byId("images").children].entries()) {
+    const entry = state.images[k];
     button.dataset.state = entry.state;
     button.toggleAttribute("data-proposed", entry.number === state.proposed);
     if (entry === image) button.setAttribute("aria-current", "true");
@@ -494,10 +509,12 @@ function showAssistant() {
 
 /** Plot how much of each next image the interpreter had right before it learnt it. */
 function showCurve(curve) {
-  const [width, height] = [240, 96];
+  const [width, height] = [240, 84];
   const most = Math.max(...curve.map((row) => row.learnt), 2);
   const at = (learnt, value) =>
-    `${(8 + ((width - 16) * (learnt - 1)) / (most - 1)).toFixed(1)},${(height - 4 - (height - 8) * value).toFixed(1)}`;
+    [20 + ((width - 26) * (learnt - 1)) / (most - 1), height - 6 - (height - 12) * value]
+      .map((value) => value.toFixed(1))
+      .join();
   const rows = [...curve].sort((a, b) => a.learnt - b.learnt);
   const line = (values, attributes) => {
     const known = values.filter(([, value]) => value !== null);
@@ -512,7 +529,11 @@ function showCurve(curve) {
       `class="thin" stroke="rgb(${k ? colour : [128, 128, 128]})"`,
     ),
   );
-  const grid = [0, 0.5, 1].map((y) => `<path class="grid" d="M${at(1, y)}L${at(most, y)}"/>`);
+  const grid = [0, 0.5, 1].map(
+    (y) =>
+      `<path class="grid" d="M${at(1, y)}L${at(most, y)}"/>` +
+      `<text x="2" y="${height - 3 - (height - 12) * y}">${y}</text>`,
+  );
   const mean = line(rows.map((row) => [row.learnt, row.mean_iou]), 'class="mean"');
   const last = rows.at(-1);
   byId("curve").innerHTML =
@@ -536,6 +557,8 @@ async function poll() {
   clearTimeout(timer);
   try {
     take(await api.getState());
+    if (page.isAlone) say("");
+    page.isAlone = false;
     if (!stroke && page.suggestion?.score !== (page.image.score ?? undefined)) {
       await loadSuggestion();
       showState();
@@ -544,6 +567,7 @@ async function poll() {
     const isBusy = assistant && ["starting", "training", "suggesting"].includes(assistant.phase);
     timer = setTimeout(poll, isBusy ? 500 : 5000);
   } catch {
+    page.isAlone = true;
     say("The server is gone. Start it again and open its new address", "bad");
     timer = setTimeout(poll, 3000);
   }
@@ -554,7 +578,7 @@ function tell(kind, content) {
   const texts = {
     saving: "Saving …",
     saved: "All strokes are saved",
-    offline: "Not saved: the server is gone. Kept in this browser",
+    offline: "Not saved, but kept in this browser: the server is gone. Open its new address",
     refused: `Not saved: ${content}`,
     conflict: "Not saved",
   };
@@ -607,10 +631,9 @@ function onDown(event) {
     stroke = null;
     showMask();
   }
-  const isEraser = (event.buttons & 32) !== 0;
+  page.erases = (event.buttons & 32) !== 0;
   isPanning = pointers.size > 1 || page.tool === "hand" || event.button === 1 || event.button === 2;
   if (isPanning) return;
-  if (isEraser) page.tool = "eraser";
   last = view.toImage([event.clientX, event.clientY]);
   page.cursor = last;
   const goesOn = press(last);
@@ -687,6 +710,7 @@ function onKey(event) {
     moveHistory(way);
     return;
   }
+  if (target.type === "range" && /^(Home|End|Page|Arrow)/.test(key)) return;
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code);
   const isOnStage = target === byId("stage") || target === document.body;
   if (digit) {
@@ -816,6 +840,7 @@ async function main() {
   build();
   listen();
   setSize(Math.max(1, Math.round(page.state.images[0].width / 24)));
+  view.beforeDraw = renderMask;
   const wanted = Number(location.hash.slice(1) || NaN);
   const first = page.state.images.find((image) => image.number === wanted);
   await openImage(first?.number ?? page.state.proposed ?? page.state.images[0].number);

@@ -13,7 +13,8 @@ export class View {
     this.isFitted = true;
     this.photos = []; // canvases, one a pane
     this.size = [1, 1]; // width and height of the image
-    this.layers = []; // {layer, opacity}, over each photo
+    this.layers = []; // {layer, opacity, isDashed}, over each photo
+    this.beforeDraw = () => {}; // brings layers up to date
     this.marks = null; // {point, radius, polygon}: drawn over all
     new ResizeObserver(() => this.resize()).observe(canvas);
   }
@@ -116,6 +117,7 @@ export class View {
     this.isAsked = true;
     requestAnimationFrame(() => {
       this.isAsked = false;
+      this.beforeDraw();
       this.#draw();
     });
   }
@@ -150,8 +152,11 @@ export class View {
       }
       context.globalAlpha = 1;
       if (scale >= GRID_FROM) this.#grid(pane);
-      for (const { layer } of this.layers) {
-        if (layer.outline) this.#stroke(layer.outline, 2.5, "rgb(0 0 0 / 45%)", 1, "rgb(255 255 255 / 80%)");
+      for (const { layer, isDashed } of this.layers) {
+        if (!layer.outline) continue;
+        if (isDashed) context.setLineDash([5 / scale, 4 / scale]);
+        this.#stroke(layer.outline, 2.5, "rgb(0 0 0 / 45%)", 1, "rgb(255 255 255 / 80%)");
+        context.setLineDash([]);
       }
       if (this.marks) this.#mark();
       context.restore();
@@ -232,22 +237,34 @@ export class Layer {
     this.context.putImageData(this.image, 0, 0);
   }
 
-  /** Also draw lines between different values. */
+  /** Also draw lines between different values, as long as they go straight on. */
   trace(values, width, height) {
     const path = new Path2D();
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) {
-        const k = y * width + x;
-        if (x && values[k] !== values[k - 1]) {
-          path.moveTo(x, y);
-          path.lineTo(x, y + 1);
-        }
-        if (y && values[k] !== values[k - width]) {
-          path.moveTo(x, y);
-          path.lineTo(x + 1, y);
+    const trace = (lines, length, differs, line) => {
+      for (let k = 1; k < lines; k++) {
+        let start = -1;
+        for (let along = 0; along <= length; along++) {
+          const isEdge = along < length && differs(k, along);
+          if (isEdge && start < 0) start = along;
+          if (!isEdge && start >= 0) {
+            line(k, start, along);
+            start = -1;
+          }
         }
       }
-    }
+    };
+    trace(
+      width,
+      height,
+      (x, y) => values[y * width + x] !== values[y * width + x - 1],
+      (x, from, to) => (path.moveTo(x, from), path.lineTo(x, to)),
+    );
+    trace(
+      height,
+      width,
+      (y, x) => values[y * width + x] !== values[(y - 1) * width + x],
+      (y, from, to) => (path.moveTo(from, y), path.lineTo(to, y)),
+    );
     this.outline = path;
   }
 }
