@@ -59,12 +59,12 @@ class ShardReader(Storage):
     def open(self, name: str) -> BinaryIO:
         """Open a member. Raises: ValueError where the file ends before it."""
         start, size = self._spans[name]
-        with self._paths[name.split("/", maxsplit=1)[0]].open("rb") as file:
-            file.seek(start)
-            content = file.read(size)
-        if len(content) < size:
+        path = self._paths[name.split("/", maxsplit=1)[0]]
+        if start + size > path.stat().st_size:
             raise ValueError(f"{self.describe(name)}: the file ends in it")
-        return io.BytesIO(content)
+        with path.open("rb") as file:
+            file.seek(start)
+            return io.BytesIO(file.read(size))
 
     def size(self, name: str) -> int:
         """Return a member's size in bytes."""

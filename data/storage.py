@@ -19,6 +19,9 @@ Result = TypeVar("Result")
 
 _IGNORED_FOLDERS = ("__MACOSX",)
 _MAX_THREADS = 16
+# Of a member of an archive: nothing that is read expands so much, and needs so much memory.
+_MAX_EXPANSION = 200
+_MAX_EXPANDED_BYTES = 64 << 20
 
 
 class Storage(ABC):
@@ -201,8 +204,14 @@ class ZipArchive(Folder):
         """Open a file for reading. Raises: ValueError, FileNotFoundError."""
         if not self.exists(name):
             raise FileNotFoundError(f"{self.describe(name)}: no such file")
+        member = self._members[f"{self._prefix}{name}"]
+        if member.file_size > max(_MAX_EXPANDED_BYTES, _MAX_EXPANSION * member.compress_size):
+            raise ValueError(
+                f"{self.describe(name)}: {member.compress_size} bytes that expand to"
+                f" {member.file_size} are not read"
+            )
         with _named_zip_errors(self.describe(name)):
-            return io.BytesIO(self._handle.read(self._members[f"{self._prefix}{name}"]))
+            return io.BytesIO(self._handle.read(member))
 
     def enter(self, folder: str) -> "ZipArchive":
         """Return the folder of that name."""

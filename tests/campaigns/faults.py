@@ -61,7 +61,7 @@ class Fault:
 
     def meet(self, operation, path):
         """Count an operation, and let it fail where it is its turn."""
-        path = Path(os.path.abspath(path))  # noqa: PTH100  # links stay
+        path = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100  # links stay
         if not path.is_relative_to(self.folder):
             return
         with self._lock:
