@@ -172,18 +172,22 @@ def find_run(
 
     Folders are called NNNNN-description; `fresh` starts another run even where there is one.
     """
-    number = max(map(_number, _numbered(outdir)), default=-1) + 1
+    name = slug(description)[:_NAME_LENGTH]
+    earlier = _numbered(outdir)
+    # One of this name that is empty was left by a process that ended before it wrote the record.
+    taken = [path for path in earlier if path.name[6:] != name or _has_content(path)]
+    number = max(map(_number, taken), default=-1) + 1
     folder = OutputFolder(
-        path=outdir / f"{number:05d}-{slug(description)[:_NAME_LENGTH]}",
+        path=outdir / f"{number:05d}-{name}",
         record=OPTIONS_FILE,
         identity=_plain(identity),
         settings=_plain(settings),
         is_numbered=True,
     )
-    for earlier in [] if fresh else sorted(_numbered(outdir), key=_number, reverse=True):
-        options = earlier / OPTIONS_FILE
+    for path in [] if fresh else sorted(earlier, key=_number, reverse=True):
+        options = path / OPTIONS_FILE
         if options.is_file() and files.read_object(options).get("identity") == folder.identity:
-            folder.path, folder.is_new = earlier, False
+            folder.path, folder.is_new = path, False
             break
     return folder
 
@@ -268,15 +272,25 @@ def _number(path: Path) -> int:
 
 
 def _make_numbered(path: Path) -> Path:
-    """Make a folder with this number, or the next that no other process took just now."""
+    """Make or take a folder with this number, or the next: no other process is at work in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         try:
             path.mkdir()
         except FileExistsError:
+            if not _has_content(path) and _is_unlocked(path):
+                return path
             path = path.with_name(f"{_number(path) + 1:05d}{path.name[5:]}")
         else:
             return path
+
+
+def _is_unlocked(path: Path) -> bool:
+    try:
+        lock_folder(path).release()
+    except ValueError:
+        return False
+    return True
 
 
 def _version(package: str) -> str | None:

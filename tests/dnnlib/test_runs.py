@@ -66,6 +66,19 @@ def test_a_number_taken_by_another_process_is_skipped(tmp_path):
     assert [run.path.name for run in runs_found] == ["00000-a", "00001-a"]
 
 
+def test_a_number_whose_process_ended_at_once_is_taken_again(tmp_path):
+    folders = [runs.find_run(tmp_path, "a", {"n": n}, {}) for n in range(2)]
+    left = tmp_path / "00000-a"
+    left.mkdir()
+    (left / ".lock").touch()
+    (left / ".training_options.json.0.part").touch()
+    assert runs.find_run(tmp_path, "b", IDENTITY, {}).path.name == "00001-b"
+    with folders[0].at_work():
+        (left / folders[0].record).unlink()  # as if it were not written yet
+        with folders[1].at_work():
+            assert [run.path.name for run in folders] == ["00000-a", "00001-a"]
+
+
 def test_equal_identities_are_one_run(tmp_path):
     first = begin_run(tmp_path, settings={"kimg": 1})
     again = begin_run(tmp_path, identity=dict(reversed(IDENTITY.items())), settings={"kimg": 2})
