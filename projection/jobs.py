@@ -187,13 +187,9 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
     if options.first is not None:
         samples = samples.select(range(min(options.first, len(samples))))
     conditions = load_conditions(options.labels, "--labels", snapshot.feature_scale)
-    sampler = IndexedSampler(
-        generator,
-        conditions,
-        name=f"{options.network}: --labels",
-        stream=_STREAM,
-        seed=options.config.seed,
-    )
+    # Whatever --seed says, so that an encoder stays one: it speaks of deviations from that mean.
+    name = f"{options.network}: --labels"
+    sampler = IndexedSampler(generator, conditions, name=name, stream=_STREAM)
     if options.video is not None:
         check_video(options.video)
     features = None

@@ -67,7 +67,7 @@ class ProjectionConfig(Options):
         metavar="WEIGHT",
         help="Weight of the distance from the mean w, near which images are likeliest.",
     )
-    seed: int = seed_option(help="Random seed of the mean w and of the exploration.")
+    seed: int = seed_option(help="Random seed of the exploration.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -253,10 +253,12 @@ def test_an_encoder_is_trained_once_and_gives_the_start(place, tmp_path, monkeyp
     monkeypatch.delenv("RANK")
     project(place, tmp_path / "a", *encoder)
     trained = read_tree(tmp_path / "encoder")
-    project(place, tmp_path / "b", *encoder, "--steps=0")
+    project(place, tmp_path / "b", *encoder, "--steps=0", "--seed=1")
     assert read_tree(tmp_path / "encoder") == trained
     project(place, tmp_path / "c", "--first=2")
-    found = [np.load(tmp_path / name / "projected_w.npz")["w"] for name in "abc"]
+    project(place, tmp_path / "d", *encoder, "--steps=0", "--seed=2")
+    found = [np.load(tmp_path / name / "projected_w.npz")["w"] for name in "abcd"]
+    assert np.array_equal(found[1], found[3])
     assert not np.array_equal(found[0], found[2])
     assert not np.array_equal(found[1], found[0])
 
