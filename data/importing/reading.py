@@ -10,7 +10,6 @@ from PIL import Image
 from data import doctor, pixels, stored
 from data.check import View, examine, view_pair
 from data.importing.options import ImportOptions
-from data.modalities import NIR, RGB
 from data.registration import common_box, edge_correlation
 from data.sample_index import SampleIndex, describe_unnamed
 from data.sheets import spread_indices
@@ -208,16 +207,12 @@ def _decide_orientations(
         return {}, []
     sample = [list(mixed)[i] for i in spread_indices(len(mixed), SAMPLED_PAIRS)]
 
-    def compare(pair: int) -> float:
-        """Return how much better the pair agrees where the orientation is ignored."""
-        agreement = [
-            _agreement(pairs, pair, headers[pair], readings, orientation)
-            for orientation in (_UPRIGHT, None)
-        ]
-        return agreement[0] - agreement[1]
-
-    gains = np.array(list(map_in_threads(compare, sample, options.workers)))
-    gains = gains[np.isfinite(gains)]
+    agreements = [
+        _agreements(pairs, sample, SetReading(readings=readings, orientations=chosen), options)
+        for chosen in (upright, {})
+    ]
+    known = [pair for pair in sample if all(pair in found for found in agreements)]
+    gains = np.array([agreements[0][pair] - agreements[1][pair] for pair in known])
     gain = float(gains.mean()) if len(gains) else 0.0
     error = float(gains.std(ddof=1)) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
     what = f"{len(mixed)} pairs whose files state different orientations"
@@ -230,26 +225,15 @@ def _decide_orientations(
     return {pairs.stems[pair]: _UPRIGHT for pair in mixed}, [note]
 
 
-def _agreement(
-    pairs: SampleIndex,
-    pair: int,
-    headers: Headers,
-    readings: Mapping[str, Reading],
-    orientation: int | None,
-) -> float:
-    """Return the correlation of a pair's edges, -1 for sizes that differ, NaN without pixels."""
-    if len({_size(header, orientation) for header in headers.values()}) > 1:
-        return -1.0
-    edges = []
-    for modality in (RGB.name, NIR.name):
-        name = pairs.describe(modality, pair)
-        own = replace(readings[modality], orientation=orientation)
-        try:
-            image = stored.load_image(pairs.read(modality, pair), 1, name, own)
-        except ValueError:  # told when the pair is written
-            return np.nan
-        edges.append(doctor.measure_edges(image))
-    return edge_correlation(*edges)
+def _agreements(
+    pairs: SampleIndex, sample: Sequence[int], decided: SetReading, options: ImportOptions
+) -> dict[int, float]:
+    """Return pair -> correlation of its images' edges, -1 for sizes that differ."""
+    found = {}
+    for pair, view in _view(pairs, sample, decided, options).items():
+        sizes = {(header.width, header.height) for header in view.headers.values()}
+        found[pair] = edge_correlation(*view.edges) if len(sizes) == 1 else -1.0
+    return found
 
 
 def _size(header: pixels.ImageHeader, orientation: int | None) -> tuple[int, int]:
