@@ -63,11 +63,9 @@ class ComparisonJob(Job):
             ]
         for fmr, cosine in sorted(self.thresholds.items(), reverse=True):
             reached = int((scores >= cosine).sum())
-            verdict = (
-                f"{reached:,} of {len(scores):,} reach it"
-                if len(scores) > 1
-                else ("reached: taken for one identity" if reached else "not reached")
-            )
+            verdict = f"{reached:,} of {len(scores):,} reach it"
+            if len(scores) == 1:
+                verdict = "reached: taken for one identity" if reached else "not reached"
             lines.append(
                 f"threshold {cosine:.4f}, which {fmr:g} of comparisons of two identities reach: "
                 f"{verdict}"

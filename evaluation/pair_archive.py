@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,19 +52,14 @@ class PairArchiveJob(Job):
 
     def run(self, progress: Progress) -> str:
         """Align and encode the images, write both files."""
-        used = sorted(
-            {index for fold in self.folds for pairs in fold for p in pairs for index in p}
-        )
+        used = sorted({i for fold in self.folds for pairs in fold for p in pairs for i in p})
         advance = progress(0, len(used))
-        images: dict[int, bytes] = {}
-        failures: dict[int, str] = {}
+        answers: dict[int, bytes | str] = {}
         for index in used:
-            answer = self._encode(index)
-            if isinstance(answer, str):
-                failures[index] = answer
-            else:
-                images[index] = answer
+            answers[index] = self._encode(index)
             advance(1)
+        images = {i: answer for i, answer in answers.items() if isinstance(answer, bytes)}
+        failures = {i: answer for i, answer in answers.items() if isinstance(answer, str)}
         if failures:
             first = next(iter(failures))
             _logger.warning(
@@ -83,7 +78,7 @@ class PairArchiveJob(Job):
         with atomic_write(target) as file:
             pickle.dump(content, file, protocol=_PROTOCOL)
         with atomic_write(_list_of(target), "w") as file:
-            file.writelines(self._lines(chosen))
+            file.write(self._list_text(chosen))
         return (
             f"{target} and {_list_of(target).name}: {len(chosen)} pairs of {len(images)} images in "
             f"{len(folds)} folds, {len(folds[0][0])} mated and {len(folds[0][1])} non-mated each; "
@@ -109,16 +104,16 @@ class PairArchiveJob(Job):
             picture.save(file, "PNG")
             return file.getvalue()
 
-    def _lines(self, pairs: Sequence[tuple[int, int, bool]]) -> Iterator[str]:
-        """Yield the lines of the list that evaluate.py verification --pairs takes."""
+    def _list_text(self, pairs: Sequence[tuple[int, int, bool]]) -> str:
+        """Return the list that evaluate.py verification --pairs takes."""
         folder = next(m.folders[0] for m in MODALITIES if m.name == self.options.modality)
-        with io.StringIO() as text:
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(PAIR_FIELDS)
-            for first, second, is_same in pairs:
-                names = (f"{folder}/{self.samples.stems[index]}" for index in (first, second))
-                writer.writerow([*names, int(is_same)])
-            yield text.getvalue()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(PAIR_FIELDS)
+        for first, second, is_same in pairs:
+            names = (f"{folder}/{self.samples.stems[index]}" for index in (first, second))
+            writer.writerow([*names, int(is_same)])
+        return text.getvalue()
 
 
 def prepare(options: PairArchiveOptions) -> PairArchiveJob:
