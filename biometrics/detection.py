@@ -1,7 +1,6 @@
 """Face detectors, and the check of generated images that they serve."""
 
 import importlib.metadata
-import importlib.util
 import warnings
 from collections.abc import Sequence
 from enum import StrEnum
@@ -14,11 +13,11 @@ from torch import Tensor
 
 from biometrics.faces import Face, FaceRules, FaceVerdict, check_face, sort_faces
 from dnnlib.config import to_dict
+from dnnlib.extras import need
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 _PACKAGE = "facenet-pytorch"
-_INSTALL_HINT = "pip install -r requirements-extras.txt"
 _MIN_FACE_SIZE = 20  # pixels of the smallest face that is looked for
 
 
@@ -144,8 +143,7 @@ def build_face_check(
 
 
 def _build_mtcnn(device: torch.device) -> Any:
-    if importlib.util.find_spec("facenet_pytorch") is None:
-        raise ValueError(f"face detection needs {_PACKAGE}: {_INSTALL_HINT}")
+    need("face detection", "facenet_pytorch")
     with warnings.catch_warnings():  # the package reads its weights in ways that torch dislikes
         warnings.simplefilter("ignore")
         from facenet_pytorch import MTCNN  # noqa: PLC0415

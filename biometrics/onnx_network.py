@@ -1,7 +1,6 @@
 """Networks from ONNX files, run by onnxruntime (optional)."""
 
 import hashlib
-import importlib.util
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dnnlib.extras import need
 from dnnlib.files import sha256_file
 
 _PASSED = {"Cast", "Identity", "Transpose"}  # on the way from the input to the first arithmetic
@@ -34,12 +34,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path, device: str) -> None:
         super().__init__()
-        missing = [n for n in ("onnx", "onnxruntime") if importlib.util.find_spec(n) is None]
-        if missing:
-            raise ValueError(
-                f"{path}: ONNX files need {' and '.join(missing)}: "
-                "pip install -r requirements-extras.txt"
-            )
+        need(f"{path}", "onnx", "onnxruntime")
         try:
             model, self.hash = _read(path)
             self._session = _start(model.SerializeToString(), device)

@@ -5,7 +5,6 @@ the same images for the same network. Nothing in a file is executed as Python.
 """
 
 import hashlib
-import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from biometrics.recogniser_settings import (
     settings_path,
 )
 from dnnlib import files
+from torch_utils.checkpoints import read_safetensors
 from torch_utils.safe_pickle import load_archive
 from torch_utils.torchscript import is_torchscript, load_torchscript
 
@@ -169,7 +169,7 @@ def _read(path: Path, device: str) -> _Content:
         script = ScriptNetwork(load_torchscript(path, device))
         return _Content(network=script, kind="TorchScript", hash=content_hash)
     is_safe = path.suffix.lower() == ".safetensors"
-    backbone, config = backbone_of(_load_safetensors(path) if is_safe else load_archive(path), path)
+    backbone, config = backbone_of(read_safetensors(path) if is_safe else load_archive(path), path)
     return _Content(
         network=backbone,
         kind=config.kind,
@@ -180,19 +180,6 @@ def _read(path: Path, device: str) -> _Content:
         },
         width=config.embedding,
     )
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    files.check_content(path)
-    if importlib.util.find_spec("safetensors") is None:
-        raise ValueError(f"{path}: needs safetensors: pip install -r requirements-extras.txt")
-    from safetensors import SafetensorError  # noqa: PLC0415  # optional
-    from safetensors.torch import load_file  # noqa: PLC0415
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from data import pixels
+from dnnlib.extras import need
 
 Limits = tuple[float, float]
 
@@ -23,7 +24,6 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits of sensors
 _LEAST_OF_FLOATS = 0.25  # of a depth's range; floats that use less may be anything
 _EXTRA_SAMPLES = 338  # tag of TIFF
 _NO_ALPHA, _ASSOCIATED_ALPHA = 0, 1  # its values; the colours are multiplied by the latter
-_INSTALL_HINT = "pip install -r requirements-extras.txt"
 _TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Pillow's unpackers of 16 bits keep the upper byte: these keep the other one.
 _LOWER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -60,8 +60,8 @@ def load_image(file: bytes | BinaryIO, channels: int, name: str, reading: Readin
         name: shown in messages.
         reading: how; `AS_STORED` is pixels.load_image.
     Returns: an image of mode "RGB" or "L".
-    Raises: ValueError that names the file where it is no image, a damaged one, or lacks the bands;
-        ImportError where only tifffile reads it and is absent.
+    Raises: ValueError that names the file where it is no image, a damaged one, or lacks the bands,
+        or where only tifffile reads it and is absent.
     """
     stream = io.BytesIO(file) if isinstance(file, bytes) else file
     is_plain = not reading.bands and reading.page == 1
@@ -188,10 +188,9 @@ def _open(file: BinaryIO, name: str, reading: Reading) -> Iterator[Any]:
                 image.seek(page - 1)
             yield image
         return
-    try:
-        from tifffile import TiffFile  # noqa: PLC0415  # optional
-    except ImportError as error:
-        raise ValueError(f"{name}: TIFF of this kind needs tifffile ({_INSTALL_HINT})") from error
+    need(f"{name}: TIFF of this kind", "tifffile")
+    from tifffile import TiffFile  # noqa: PLC0415  # optional
+
     try:
         with TiffFile(file) as tiff:
             _check_page(page, len(tiff.pages))

@@ -1,6 +1,5 @@
 """Snapshots in other forms: safetensors with JSON, there and back, and ONNX for other programs."""
 
-import importlib.util
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dnnlib import files
+from dnnlib.extras import need
 from dnnlib.options import Job, Progress
 from networks.generator import Generator
 from networks.options import GenerationOptions, NoiseMode
@@ -23,6 +23,7 @@ from networks.snapshot import (
     read_content,
     save_snapshot,
 )
+from torch_utils.checkpoints import read_safetensors
 from torch_utils.ops import backends
 
 ONNX_OPSET = 18
@@ -78,21 +79,12 @@ def prepare_conversion(options: GenerationOptions, target: Path) -> ConversionJo
     is_onnx = target.suffix == ".onnx"
     if is_onnx and options.noise_mode is NoiseMode.RANDOM:
         raise ValueError("--noise-mode=random cannot be exported: use const or none")
-    check_installed(target.suffix)
+    need(f"{target}", *_FORMS[target.suffix])
     is_safe = options.network.suffix == ".safetensors"
     snapshot = load_safetensors(options.network) if is_safe else load_snapshot(options.network)
     name = "G" if options.use_raw_g else "G_ema"
     generator = build_generator(snapshot, name, fp32=True) if is_onnx else None
     return ConversionJob(options=options, target=target, snapshot=snapshot, generator=generator)
-
-
-def check_installed(suffix: str) -> None:
-    """Raise ValueError where a form needs an optional package that is not installed."""
-    missing = [name for name in _FORMS[suffix] if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"{suffix} files need {' and '.join(missing)}: pip install -r requirements-extras.txt"
-        )
 
 
 # Safetensors
@@ -119,10 +111,7 @@ def load_safetensors(path: Path) -> Snapshot:
 
     Raises: FileNotFoundError; ValueError naming the file where the two are damaged or no pair.
     """
-    check_installed(".safetensors")
-    from safetensors import SafetensorError  # noqa: PLC0415  # optional
-    from safetensors.torch import load  # noqa: PLC0415
-
+    need(f"{path}", "safetensors")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such snapshot")
     content = files.read_json(_json_of(path))
@@ -131,10 +120,7 @@ def load_safetensors(path: Path) -> Snapshot:
         raise ValueError(f"{_json_of(path)}: not what was written beside safetensors")
     if content.pop("sha256", None) != files.sha256_file(path):
         raise ValueError(f"{path} and {_json_of(path).name} do not belong together")
-    try:
-        tensors = load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+    tensors = read_safetensors(path)
     for network in networks.values():
         network["state"] = {}
     for name, tensor in tensors.items():

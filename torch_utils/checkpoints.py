@@ -5,12 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dnnlib import files
+from dnnlib.extras import need
 from torch_utils.safe_pickle import load_archive
 
 
@@ -45,6 +47,22 @@ def load_checkpoint(
             f"{found[1]!r}"
         )
     return state
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the named tensors of a .safetensors file.
+
+    Raises: FileNotFoundError; ValueError naming the file, also where safetensors is not installed.
+    """
+    need(f"{path}", "safetensors")
+    from safetensors import SafetensorError  # noqa: PLC0415  # optional
+    from safetensors.torch import load  # noqa: PLC0415
+
+    files.check_content(path)
+    try:
+        return load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from error
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

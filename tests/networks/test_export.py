@@ -1,5 +1,6 @@
 """Other forms of a snapshot: safetensors there and back, and ONNX that draws the same images."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -216,8 +217,8 @@ def test_options_that_cannot_be(ours, changes, message):
     ("name", "package"), [("x.onnx", "onnx and onnxscript"), ("x.safetensors", "safetensors")]
 )
 def test_missing_packages_are_named(ours, monkeypatch, name, package):
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda _: None)
-    message = f"files need {package}: pip install -r requirements-extras.txt"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    message = f"needs {package}: pip install -r requirements-extras.txt"
     with pytest.raises(ValueError, match=message):
         call(ours, ours.with_name(name))
     with pytest.raises(ValueError, match="pip install"):
@@ -227,7 +228,7 @@ def test_missing_packages_are_named(ours, monkeypatch, name, package):
 def test_dry_run_writes_nothing(ours, tmp_path):
     before = sorted(tmp_path.iterdir())
     for name in ("a.pkl", "a.safetensors", "a.onnx"):
-        if export.importlib.util.find_spec("onnx") or name == "a.pkl":
+        if importlib.util.find_spec("onnx") or name == "a.pkl":
             options = GenerationOptions(network=ours, convert_to=tmp_path / name)
             content = prepare_conversion(options, tmp_path / name).describe()
             assert content["networks"] == ["G", "G_ema", "D", "D_NIR"]
