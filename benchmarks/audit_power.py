@@ -50,11 +50,11 @@ CASES = {
 JPEG_QUALITY = 75
 
 
-def compress(image: np.ndarray) -> np.ndarray:
+def compress(image: np.ndarray, quality: int = JPEG_QUALITY) -> np.ndarray:
     """Return an image [C, H, W] uint8 after JPEG."""
     plane = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
     with io.BytesIO() as file:
-        Image.fromarray(plane).save(file, "JPEG", quality=JPEG_QUALITY)
+        Image.fromarray(plane).save(file, "JPEG", quality=quality)
         decoded = np.array(Image.open(file))
     return decoded.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
 
