@@ -117,13 +117,13 @@ class ClassList:
         """
         if len(pixels) == 0:
             return np.zeros(0, np.uint8)
-        unique, inverse, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+        unique, inverse, counts = unique_colours(pixels)
         squared = ((unique[:, None].astype(np.int64) - self.palette()) ** 2).sum(axis=2)
         is_far = squared.min(axis=1) > self.max_distance**2
         if is_far.any():
             found = _counted(unique[is_far], counts[is_far])
             raise ValueError(f"{where}: colours that are no class's and near none: {found}")
-        return squared.argmin(axis=1).astype(np.uint8)[inverse.ravel()]
+        return squared.argmin(axis=1).astype(np.uint8)[inverse]
 
     def classes_of_greys(self, values: np.ndarray, where: str) -> np.ndarray:
         """Return the classes of grey values [n] uint8: [n] uint8.
@@ -159,6 +159,17 @@ class ClassList:
                 f"{', '.join(map(str, greys))}"
             )
         return found.astype(np.uint8)[inverse.ravel()]
+
+
+def unique_colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the colours [u, 3] that pixels [n, 3] uint8 have, which each has, and their counts.
+
+    As `np.unique` of rows does, which takes ten times as long.
+    """
+    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    unique, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    colours = np.stack([unique >> 16, unique >> 8 & 255, unique & 255], axis=1)
+    return colours.astype(np.uint8), inverse, counts
 
 
 def load_class_list(path: Path, max_distance: float = DEFAULT_MAX_DISTANCE) -> ClassList:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.class_list import ClassList
+from data.class_list import ClassList, unique_colours
 from data.modalities import MODALITIES
 from data.numbers import open_numbers
 from data.pixels import open_image, raw_mode
@@ -164,7 +164,7 @@ def _classes_of(colours: np.ndarray, mode: str, classes: ClassList, where: str) 
     """Return the classes of a PNG's colours [n, 3] uint8; `mode` is Pillow's: [n] uint8."""
     is_grey = mode in ("1", "L", "LA")
     if not is_grey and (colours == colours[:, :1]).all():
-        is_grey = not classes.is_class_colour(np.unique(colours, axis=0)).all()
+        is_grey = not classes.is_class_colour(unique_colours(colours)[0]).all()
     if is_grey:
         return classes.classes_of_greys(colours[:, 0], where)
     if 0 < colours.max(initial=0) < len(classes):
@@ -261,7 +261,7 @@ def _is_photograph(layer: Layer, classes: ClassList) -> bool:
     if layer.name.strip().lower().endswith(_PHOTO_ENDINGS):
         return True
     colours = layer.pixels[layer.pixels[..., 3] >= _OPAQUE][:, :3]
-    if len(np.unique(colours, axis=0)) <= _PHOTO_COLOURS:
+    if len(unique_colours(colours)[0]) <= _PHOTO_COLOURS:
         return False
     return bool(classes.is_class_colour(colours).mean() < 0.5)
 

@@ -76,6 +76,7 @@ const HELP = {
   "Page up, Page down": "image before, after",
 };
 const HEAT = (value) => [255, 0, 200, Math.min(235, value * 4)]; // no face has this colour
+const MOST_TRACED = 300 ** 2; // pixels
 const FAINT = 0.4; // share of the mask's opacity below the uncertainty
 
 // What is shown and painted on
@@ -256,7 +257,6 @@ function press(point) {
     return false;
   }
   if (page.tool === "superpixel" && !page.superpixels) {
-    say("Finding regions …");
     return false;
   }
   if (!beginStroke()) return false;
@@ -364,12 +364,15 @@ async function loadSuperpixels() {
   const { image, size } = page;
   const count = Math.round((image.width * image.height) / Math.max(4, size * size * 4));
   page.superpixels = null;
+  say("Finding regions …");
   const found = await api.getSuperpixels(image.number, Math.min(5000, Math.max(4, count)));
-  if (page.image.number === image.number) page.superpixels = found;
+  if (page.image.number !== image.number) return;
+  page.superpixels = found;
+  say("Regions are ready");
 }
 
 function chooseView(by) {
-  const names = Object.keys(VIEWS).filter((name) => VIEWS[name][1].every((p) => page.photos[p]));
+  const names = Object.keys(VIEWS).filter((name) => VIEWS[name][1].every((p) => p in page.photos));
   const place = Math.max(0, names.indexOf(page.view)) + by;
   page.view = names[place % names.length];
   const photos = VIEWS[page.view][1].map((name) => page.photos[name]);
@@ -416,7 +419,9 @@ function renderMask() {
   const { classes } = page.state;
   const colourOf = (value) => (value ? [...(classes[value]?.colour ?? [0, 0, 0]), 255] : [0, 0, 0, 0]);
   layer.fill(values, colourOf);
-  layer.trace(values, page.image.width, page.image.height);
+  const { width, height } = page.image;
+  // Of large images, outlines follow when the stroke has ended.
+  if (!stroke || width * height <= MOST_TRACED) layer.trace(values, width, height);
   const showsHeat = page.showsUncertainty && page.suggestion;
   const opacity = (byId("opacity").value / 100) * (showsHeat ? FAINT : 1);
   view.layers = [
@@ -451,7 +456,7 @@ function showState() {
   byId("where").textContent = `Image ${image.number} · ${done} of ${state.images.length} done`;
   for (const button of document.querySelectorAll("#views button")) {
     pressed(button, button.value === page.view);
-    button.hidden = !VIEWS[button.value][1].every((name) => page.photos[name]);
+    button.hidden = !VIEWS[button.value][1].every((name) => name in page.photos);
   }
   for (const button of document.querySelectorAll("#tools [data-tool]")) {
     pressed(button, button.dataset.tool === page.tool);
@@ -634,6 +639,7 @@ function onDown(event) {
   page.erases = (event.buttons & 32) !== 0;
   isPanning = pointers.size > 1 || page.tool === "hand" || event.button === 1 || event.button === 2;
   if (isPanning) return;
+  view.hold([event.clientX, event.clientY]);
   last = view.toImage([event.clientX, event.clientY]);
   page.cursor = last;
   const goesOn = press(last);
@@ -670,6 +676,7 @@ function onMove(event) {
 
 function onUp(event) {
   if (!pointers.delete(event.pointerId)) return;
+  view.release();
   if (event.type === "pointercancel") stroke?.cancel();
   last = null;
   endStroke();
@@ -838,12 +845,13 @@ async function main() {
   byId("title").textContent = page.state.name;
   saver = new api.Saver(page.state.name, tell);
   build();
-  listen();
   setSize(Math.max(1, Math.round(page.state.images[0].width / 24)));
   view.beforeDraw = renderMask;
   const wanted = Number(location.hash.slice(1) || NaN);
   const first = page.state.images.find((image) => image.number === wanted);
   await openImage(first?.number ?? page.state.proposed ?? page.state.images[0].number);
+  listen();
+  document.body.inert = false;
   poll();
 }
 

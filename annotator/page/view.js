@@ -14,6 +14,7 @@ export class View {
     this.photos = []; // canvases, one a pane
     this.size = [1, 1]; // width and height of the image
     this.layers = []; // {layer, opacity, isDashed}, over each photo
+    this.held = null; // pane in which a stroke is drawn
     this.beforeDraw = () => {}; // brings layers up to date
     this.marks = null; // {point, radius, polygon}: drawn over all
     new ResizeObserver(() => this.resize()).observe(canvas);
@@ -76,12 +77,19 @@ export class View {
     }
   }
 
+  /** Stay with the pane at a point of the window until `release`, wherever the pointer goes. */
+  hold(point) {
+    this.held = this.#paneAt(this.#onCanvas(point));
+  }
+
+  release() {
+    this.held = null;
+  }
+
   /** Point of the image at a point of the window, in pixels from its upper left corner. */
-  toImage([clientX, clientY]) {
-    const box = this.canvas.getBoundingClientRect();
-    const [x, y] = [clientX - box.left, clientY - box.top];
-    const panes = this.panes();
-    const pane = panes.find((p) => x < p.left + p.width && y < p.top + p.height) ?? panes.at(-1);
+  toImage(point) {
+    const [x, y] = this.#onCanvas(point);
+    const pane = this.held ?? this.#paneAt([x, y]);
     return [
       (x - pane.left - pane.width / 2) / this.scale + this.center[0],
       (y - pane.top - pane.height / 2) / this.scale + this.center[1],
@@ -120,6 +128,16 @@ export class View {
       this.beforeDraw();
       this.#draw();
     });
+  }
+
+  #onCanvas([clientX, clientY]) {
+    const box = this.canvas.getBoundingClientRect();
+    return [clientX - box.left, clientY - box.top];
+  }
+
+  #paneAt([x, y]) {
+    const panes = this.panes();
+    return panes.find((p) => x < p.left + p.width && y < p.top + p.height) ?? panes.at(-1);
   }
 
   #middle() {
@@ -269,7 +287,10 @@ export class Layer {
   }
 }
 
-/** Return what the views show of a pair: canvases by name, of {modality: decoded image}. */
+/**
+ * Return what the views show of a pair: canvases by name, of {modality: decoded image}. The mean and
+ * the edges are computed when they are first asked for.
+ */
 export function photosOf(images, width, height) {
   const canvasOf = (draw) => {
     const canvas = new OffscreenCanvas(width, height);
@@ -280,13 +301,17 @@ export function photosOf(images, width, height) {
   for (const [name, image] of Object.entries(images)) {
     photos[name] = canvasOf((context) => context.drawImage(image, 0, 0, width, height));
   }
-  photos.blend = canvasOf((context) => {
+  const lazily = (name, draw) => {
+    let canvas;
+    Object.defineProperty(photos, name, { get: () => (canvas ??= canvasOf(draw)) });
+  };
+  lazily("blend", (context) => {
     Object.values(images).forEach((image, k) => {
       context.globalAlpha = 1 / (k + 1);
       context.drawImage(image, 0, 0, width, height);
     });
   });
-  photos.edges = canvasOf((context) => {
+  lazily("edges", (context) => {
     const result = context.createImageData(width, height);
     const tints = [
       [255, 160, 40],
@@ -295,9 +320,9 @@ export function photosOf(images, width, height) {
     ["rgb", "nir"].forEach((name, k) => {
       if (!photos[name]) return;
       const edges = edgesOf(photos[name].getContext("2d"), width, height);
-      edges.forEach((edge, index) =>
-        tints[k].forEach((tint, c) => (result.data[4 * index + c] += edge * tint)),
-      );
+      for (let index = 0; index < edges.length; index++) {
+        for (let c = 0; c < 3; c++) result.data[4 * index + c] += edges[index] * tints[k][c];
+      }
     });
     for (let index = 3; index < result.data.length; index += 4) result.data[index] = 255;
     context.putImageData(result, 0, 0);
@@ -308,20 +333,26 @@ export function photosOf(images, width, height) {
 /** Strength of edges by Sobel's filter, 0..1, where 1 is the strongest of the image. */
 function edgesOf(context, width, height) {
   const { data } = context.getImageData(0, 0, width, height);
-  const grey = (x, y) => {
-    const at = 4 * (Math.min(height - 1, Math.max(0, y)) * width);
-    const index = at + 4 * Math.min(width - 1, Math.max(0, x));
-    return 0.299 * data[index] + 0.587 * data[index + 1] + 0.114 * data[index + 2];
-  };
+  const grey = new Float32Array(width * height);
+  for (let k = 0; k < grey.length; k++) {
+    grey[k] = 0.299 * data[4 * k] + 0.587 * data[4 * k + 1] + 0.114 * data[4 * k + 2];
+  }
   const strength = new Float32Array(width * height);
+  let most = 1;
   for (let y = 0; y < height; y++) {
+    const [above, row, below] = [-1, 0, 1].map(
+      (d) => Math.min(height - 1, Math.max(0, y + d)) * width,
+    );
     for (let x = 0; x < width; x++) {
-      const [a, b, c] = [-1, 0, 1].map((d) => grey(x + d, y - 1));
-      const [d, f] = [grey(x - 1, y), grey(x + 1, y)];
-      const [g, h, i] = [-1, 0, 1].map((e) => grey(x + e, y + 1));
-      strength[y * width + x] = Math.hypot(c + 2 * f + i - a - 2 * d - g, g + 2 * h + i - a - 2 * b - c);
+      const [left, right] = [Math.max(0, x - 1), Math.min(width - 1, x + 1)];
+      const leftColumn = grey[above + left] + 2 * grey[row + left] + grey[below + left];
+      const rightColumn = grey[above + right] + 2 * grey[row + right] + grey[below + right];
+      const top = grey[above + left] + 2 * grey[above + x] + grey[above + right];
+      const bottom = grey[below + left] + 2 * grey[below + x] + grey[below + right];
+      const value = Math.hypot(rightColumn - leftColumn, bottom - top);
+      strength[row + x] = value;
+      if (value > most) most = value;
     }
   }
-  const most = strength.reduce((x, y) => Math.max(x, y), 1);
   return strength.map((value) => value / most);
 }

@@ -219,6 +219,13 @@ def test_polygon_fill_mirror_lock_keyboard_and_fingers(session_of, browser, tmp_
     expected[11, 8] = 2
     assert np.array_equal(session.disk(2), expected)
 
+    browser.press("v", "v")  # both images: a stroke stays in the one where it began
+    line = [(20, 5), (30, 5)]
+    session.stroke(centres(line))
+    expected[near_line(line, 0.5) & (expected != 1)] = 2
+    assert np.array_equal(session.disk(2), expected)
+    browser.press("v", "v", "v")
+
     one, two = session.at((3.5, 20.5), (8.5, 20.5))
     browser.value("document.querySelector('#status').dataset.kind = '', 0")
     browser.touch([one], [two], [])

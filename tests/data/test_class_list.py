@@ -10,6 +10,7 @@ from data.class_list import (
     class_list_as_json,
     class_list_from_json,
     load_class_list,
+    unique_colours,
 )
 
 
@@ -126,3 +127,10 @@ def test_a_mirror_must_be_a_class_and_mutual(mirror, message):
     content = [PAIRED[0], {**PAIRED[1], "mirror": mirror}, PAIRED[2]]
     with pytest.raises(ValueError, match=message):
         class_list_from_json(content, "x")
+
+
+def test_unique_colours_are_those_of_numpy():
+    pixels = np.random.default_rng(0).integers(0, 256, [500, 3], np.uint8)[np.arange(700) % 500]
+    expected = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+    for found, wanted in zip(unique_colours(pixels), expected, strict=True):
+        assert np.array_equal(found, wanted.reshape(found.shape))
