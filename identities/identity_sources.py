@@ -1,5 +1,6 @@
 """Where the feature vectors of new identities come from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,11 +10,12 @@ import torch
 from biometrics.features import IdentityFeatures, mixed_direction, random_direction
 from data.numbers import open_numbers, rows_of
 from dnnlib import files
-from metrics.nearest import unit_rows
+from metrics.nearest import References, unit_rows
 from torch_utils.seeding import generator_for
 
 _STREAM = "recognition"
 _PHI_STEPS = 20
+_DRAWS = 8
 
 
 class IdentitySource(Protocol):
@@ -83,6 +85,58 @@ class MixupSource:
         phi = int(torch.randint(1, _PHI_STEPS, [], generator=random)) / _PHI_STEPS
         origin = {"mixed": [self._stems[row] for row in rows], "phi": phi}
         return mixed_direction(*self._vectors[rows], phi), origin
+
+
+class RepelledSource:
+    """Directions of the training identities' distribution, far from these and from each other.
+
+    Of a few draws of the normal distribution that the identities' mean features have, the one is
+    taken whose nearest training image or earlier new identity is the least similar. So identities
+    are new before anything is generated; a vector depends on those of the identities before it.
+
+    Args:
+        features: of the training identities.
+        draws: vectors of which one is taken.
+    Raises: ValueError for fewer than two identities.
+    Source: best-candidate sampling, Mitchell 1991, "Spectrally optimal sampling".
+    """
+
+    tries = None
+
+    def __init__(self, features: IdentityFeatures, draws: int = _DRAWS) -> None:
+        vectors, identities = unit_rows(features.vectors), np.array(features.identities)
+        names = dict.fromkeys(features.identities)
+        means = np.stack([vectors[identities == name].mean(0, np.float64) for name in names])
+        if len(means) < 2:
+            raise ValueError("--identity-source=repelled needs features of at least two identities")
+        self._mean = means.mean(axis=0)
+        triangle = np.linalg.qr(means - self._mean, mode="r")
+        self._axes = triangle / np.sqrt(len(means) - 1)  # normal weights give the means' covariance
+        self._known, self._draws = References(vectors), draws
+        self._first: dict[int, list[np.ndarray]] = {}  # by seed, the first vector of 0, 1, ...
+        self._vectors: dict[tuple[int, int, int], tuple[np.ndarray, dict[str, Any]]] = {}
+
+    def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the least similar draw, and its cosine to what it is nearest to."""
+        key = (seed, identity, attempt)
+        if key not in self._vectors:
+            first = self._first.setdefault(seed, [])
+            while len(first) < identity:
+                first.append(self.vector(seed, len(first), 0)[0])
+            self._vectors[key] = self._place(*key, first[:identity])
+        return self._vectors[key]
+
+    def _place(
+        self, seed: int, identity: int, attempt: int, others: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        random = generator_for(seed, _STREAM, "repelled", identity, attempt)
+        numbers = torch.randn([self._draws, len(self._axes)], generator=random, dtype=torch.float64)
+        draws = unit_rows(self._mean + numbers.numpy() @ self._axes)
+        nearest = self._known.nearest(draws).scores
+        if len(others):
+            nearest = np.maximum(nearest, (draws @ np.stack(others).T).max(axis=1))
+        best = int(nearest.argmin())
+        return draws[best], {"nearest_vector": round(float(nearest[best]), 6)}
 
 
 class FileSource:

@@ -17,7 +17,13 @@ from identities.filter_loading import (
     load_identities,
     thresholds_path,
 )
-from identities.identity_sources import FileSource, IdentitySource, MixupSource, RandomSource
+from identities.identity_sources import (
+    FileSource,
+    IdentitySource,
+    MixupSource,
+    RandomSource,
+    RepelledSource,
+)
 from identities.options import FilterOptions, IdentityDataOptions
 from identities.recognition_dataset import RECORD, IdentityDataJob
 from identities.reports import describe_thresholds, write_thresholds_and_plot
@@ -133,7 +139,7 @@ def _make_sampler(
         is_null=options.null_control,
     )
     if options.null_control and source.tries is not None:
-        raise ValueError("--null-control needs --identity-source=random or interpolate")
+        raise ValueError("--null-control needs another --identity-source than a file")
     about = {"source": name, "seed": options.seed, "scale": scale, "variation": variation}
     null = {"null_control": True} if options.null_control else {}
     return sampler, {**about, "mix_layers": options.mix_layers, **null}
@@ -146,6 +152,8 @@ def _make_source(options: IdentityDataOptions, loaded: LoadedFilter) -> tuple[Id
         return RandomSource(width), name
     if name == "interpolate":
         return MixupSource(loaded.features), name
+    if name == "repelled":
+        return RepelledSource(loaded.features), name
     source = FileSource(Path(name), width)
     if options.amount.identities > len(source):
         raise ValueError(f"--ids must be at most {len(source)}, the vectors in {name}")

@@ -203,10 +203,10 @@ class IdentityDataOptions(Options):
     strict: bool = option(False, help="Fail where an identity lacks samples in the end.")
     identity_source: str = option(
         "random",
-        metavar="random|interpolate|FILE",
+        metavar="random|interpolate|repelled|FILE",
         heading="New identities",
-        help="Random directions, mixtures of two training identities, or vectors of a .npy or .json"
-        " file.",
+        help="Random directions; mixtures of two training identities; directions distributed as"
+        " theirs, but far from them and from each other; or vectors of a .npy or .json file.",
     )
     feature_scale: float | None = option(
         None,

@@ -1,5 +1,6 @@
 """Feature vectors of new people."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -9,7 +10,12 @@ import torch
 
 from identities.candidates import CandidateSampler
 from identities.decisions import Candidate
-from identities.identity_sources import FileSource, MixupSource, RandomSource
+from identities.identity_sources import (
+    FileSource,
+    MixupSource,
+    RandomSource,
+    RepelledSource,
+)
 from tests.helpers.people import clustered_features
 
 
@@ -25,10 +31,10 @@ def test_random_directions_have_no_preference():
     np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(8) / 8, atol=0.02)
 
 
-@pytest.mark.parametrize("kind", ["random", "mixup"])
+@pytest.mark.parametrize("kind", [None, MixupSource, RepelledSource])
 def test_a_vector_is_a_function_of_seed_person_and_try(kind):
     def source():
-        return RandomSource(32) if kind == "random" else MixupSource(clustered_features(9, 3))
+        return RandomSource(32) if kind is None else kind(clustered_features(9, 3))
 
     one = source().vector(3, 5, 1)[0]
     np.testing.assert_array_equal(source().vector(3, 5, 1)[0], one)
@@ -51,9 +57,44 @@ def test_mixtures_lie_between_two_people():
     assert shares == set(range(1, 20))
 
 
-def test_one_person_cannot_be_mixed():
+@pytest.mark.parametrize("kind", [MixupSource, RepelledSource])
+def test_one_person_is_not_enough(kind):
     with pytest.raises(ValueError, match="needs features of at least two identities"):
-        MixupSource(clustered_features(1, 5))
+        kind(clustered_features(1, 5))
+
+
+def repelled(draws, count=60):
+    """Vectors in eight dimensions, of which the identities' means fill five, off the origin."""
+    features = clustered_features(40, 3, width=5, seed=2)
+    off = np.full((len(features.stems), 3), 0.5, np.float32)
+    features = dataclasses.replace(features, vectors=np.hstack([features.vectors, off]))
+    source = RepelledSource(features, draws)
+    found = [source.vector(0, k, 0) for k in range(count)]
+    rows = np.stack([vector for vector, _ in found])
+    known = features.vectors / np.linalg.norm(features.vectors, axis=1, keepdims=True)
+    nearest = [
+        max((known @ row).max(), (rows[:k] @ row).max(initial=-1)) for k, row in enumerate(rows)
+    ]
+    np.testing.assert_allclose([o["nearest_vector"] for _, o in found], nearest, atol=2e-6)
+    return rows, known, np.array(nearest)
+
+
+def test_repelled_vectors_are_distributed_as_identities_and_far_from_all():
+    rows, known, near = repelled(draws=1, count=600)
+    means = known.reshape(40, 3, 8).mean(1)
+    np.testing.assert_allclose(np.ptp(rows[:, 5:], axis=1), 0, atol=1e-5)  # where none differ
+    scale = means[:, 5:].mean() / rows[:, 5:].mean()
+    np.testing.assert_allclose(rows.mean(0) * scale, means.mean(0), atol=0.06)
+    far = repelled(draws=16)[2]
+    assert (1 - far).mean() > 1.5 * (1 - near[:60]).mean()
+
+
+def test_repelled_vectors_do_not_depend_on_what_was_asked_before():
+    features = clustered_features(9, 3)
+    one, other = RepelledSource(features), RepelledSource(features)
+    one.vector(0, 30, 0)
+    for place in ((0, 7, 3), (0, 2, 1), (0, 31, 0)):
+        np.testing.assert_array_equal(one.vector(*place)[0], other.vector(*place)[0])
 
 
 def test_vectors_of_files(tmp_path):
