@@ -33,7 +33,7 @@ from data.dataset import PairDataset
 from data.modalities import JOINT, NIR, RGB
 from data.pixels import to_float
 from dnnlib import config as configs
-from evaluation.extractors import build_extractors
+from evaluation.extractors import Extractor, build_extractors
 from evaluation.features import BLOCK, extract
 from evaluation.names import Role
 from metrics.alignment import score_alignment
@@ -43,6 +43,7 @@ from networks.sampling import IndexedSampler
 from networks.snapshot import load_generator, load_snapshot
 from torch_utils.seeding import derive_seed, generator_for
 from training.config import TrainingConfig
+from training.losses import Embed
 from training.state import TrainingState
 from training.step import Iteration
 
@@ -83,7 +84,7 @@ class Judge:
         self.device = "cpu" if device == "auto" else device
         (self.extractor,) = build_extractors("standin", {Role.FEATURES}).values()
         reals, _ = load_pairs(Path(study["base"]["data"]))
-        self.moments = self._moments(reals)
+        self.moments = compute_view_moments(self.extractor, reals)
         self.regressor = train_regressor(reals)
         (test,) = study["test"].values()
         self.real = self.measure(*load_pairs(Path(test)))
@@ -99,7 +100,7 @@ class Judge:
         edges = score_alignment(
             lambda i: [images[i] for images in arrays.values()], identities, seed=0
         )
-        moments = self._moments(pairs)
+        moments = compute_view_moments(self.extractor, pairs)
         row: Row = {
             "edges": edges.edge_correlation.value,
             "edges of others": edges.edge_correlation_chance.value,
@@ -112,14 +113,6 @@ class Judge:
         if self.auditor is not None:
             row |= self._equal_error_rate(pairs, identities)
         return row
-
-    def _moments(self, pairs: Images) -> dict[str, Moments]:
-        rows = {
-            name: np.concatenate([extract(self.extractor, part) for part in images.split(BLOCK)])
-            for name, images in pairs.items()
-        }
-        rows[JOINT] = np.concatenate(list(rows.values()), axis=1)
-        return {view: compute_moments(features) for view, features in rows.items()}
 
     def _residuals(self, pairs: Images, identities: Sequence[str]) -> Row:
         predicted = predict(self.regressor, pairs[RGB.name])
@@ -138,6 +131,16 @@ class Judge:
         ]
         eer = score_comparisons(compare(*sides)).eer
         return {"EER": eer.value, "EER low": eer.low, "EER high": eer.high}
+
+
+def compute_view_moments(extractor: Extractor, pairs: Images) -> dict[str, Moments]:
+    """Return the moments of each modality's features, and of both side by side."""
+    rows = {
+        name: np.concatenate([extract(extractor, part) for part in images.split(BLOCK)])
+        for name, images in pairs.items()
+    }
+    rows[JOINT] = np.concatenate(list(rows.values()), axis=1)
+    return {view: compute_moments(features) for view, features in rows.items()}
 
 
 def others_of(identities: Sequence[str]) -> Tensor:
@@ -182,12 +185,15 @@ def predict(regressor: nn.Module, rgb: Tensor) -> Tensor:
     return ((torch.cat(parts) + 1) * 127.5).clamp(0, 255)
 
 
-def time_iterations(networks: Mapping[str, Path], device: str) -> dict[str, float]:
+def time_iterations(
+    networks: Mapping[str, Path], device: str, embed: Embed | None = None
+) -> dict[str, float]:
     """Return seconds per thousand images of each arm, all of them timed in turn on random pixels.
 
     Args:
         networks: arm -> a snapshot of it, of which only the options count.
         device: that computes.
+        embed: recogniser of an identity loss.
     """
     place = torch.device("cpu" if device == "auto" else device)
     functions, batch = {}, 1
@@ -196,7 +202,7 @@ def time_iterations(networks: Mapping[str, Path], device: str) -> dict[str, floa
         config = replace(config, resume=None)
         batch, state = config.batch, TrainingState(config, place)
         labels = torch.zeros([1, config.generator.c_dim])
-        iteration = Iteration(config, state, batch_gpu=batch, labels=labels)
+        iteration = Iteration(config, state, batch_gpu=batch, labels=labels, embed=embed)
         side, random = config.generator.resolution, torch.Generator().manual_seed(0)
         images = {
             modality: torch.randint(
