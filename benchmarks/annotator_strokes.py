@@ -238,7 +238,7 @@ def _annotate(
             {
                 "image": number,
                 "strokes": hand.strokes,
-                "seconds": round(hand.seconds, 1),
+                "seconds": round(float(hand.seconds), 1),
                 "miou": miou,
                 "wrong": wrong,
             }
