@@ -15,7 +15,7 @@ EXAMPLES = r"""
 """
 EPILOG = """
 Repeating a command continues it; torchrun shares the images among processes. The latents of an
-image depend on network, options and image alone. `generate.py --projected-w` takes them.
+image depend on network, options, its pixels and its name. `generate.py --projected-w` takes them.
 """
 
 main = command(

@@ -3,9 +3,12 @@
 The micro-batch is fixed and padded, and what is drawn follows from seed and name of an image, so
 that its latents do not depend on how many images are projected together or after what restart.
 
-Source: Karras et al. 2020 (arXiv:1912.04958), appendix D, for schedule and exploration; w+ of Abdal
-et al. 2019 (arXiv:1904.03189). Departures: coordinates are deviations from the mean w, pixels and
-edges of all modalities take the place of a network's features, and a prior keeps w near its mean.
+Source: Karras et al. 2020 (arXiv:1912.04958), appendix D, for the schedule; w+ of Abdal et al. 2019
+(arXiv:1904.03189). Departures: coordinates are deviations from the mean w, pixels and edges of all
+modalities take the place of a network's features, and a prior keeps w near its mean. Exploration
+has the published factor 0.05, but of the deviation of one coordinate; the published unit is the root
+of the squared deviations' sum over all w_dim, so that noise is sqrt(w_dim) times ours. Noise maps
+stay as they are stored; the published projector optimises and regularises them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +27,7 @@ Images = Mapping[str, Tensor]  # modality -> [N, C, R, R] float32 in -1..1
 
 MEAN_SAMPLES = 1024
 _CPU_BATCH, _CPU_FULL_PX, _CPU_LEAST = 16, 128, 4
-# Published: shares of the steps, and noise in standard deviations of w.
+# Shares of the steps, as published; noise at the start, in deviations of a coordinate.
 _RAMP_UP, _RAMP_DOWN, _EXPLORATION, _EXPLORATION_END = 0.05, 0.25, 0.05, 0.75
 
 

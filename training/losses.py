@@ -75,7 +75,7 @@ def identity_loss(embeddings: Tensor, conditions: Tensor) -> Tensor:
 
     Args:
         embeddings, conditions: [N, E] float32, of any length above zero.
-    Source: Richardson et al. 2021 (pSp, arXiv:2008.00951), equation 3.
+    Source: Richardson et al. 2021 (pSp, arXiv:2008.00951), identity loss.
     """
     return 1 - F.cosine_similarity(embeddings, conditions)
 
