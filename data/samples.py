@@ -170,6 +170,19 @@ def _kind_of(name: str, overlays: Sequence[str] = _NOT_FOLDERS) -> tuple[str | N
     return kind or RGB.name, "/".join([*folders, plain])
 
 
+def modality_of(name: str) -> str | None:
+    """Return the modality that an image's folders or the end of its name tell; None for neither.
+
+    >>> [modality_of(name) for name in ("faces/VIS/0.png", "0_nir.png", "VIS/0_nir.png", "0.png")]
+    ['rgb', 'nir', 'nir', None]
+    """
+    path = PurePosixPath(name)
+    short, _, ending = path.stem.rpartition("_")
+    told = [_MODALITY_OF_FOLDER.get(folder.lower()) for folder in path.parts[:-1]]
+    told += [_ENDINGS.get(ending.upper()) if short else None]
+    return next((kind for kind in reversed(told) if kind is not None), None)
+
+
 def _index_manifest(
     storage: Folder, modalities: Sequence[Modality], *, is_complete: bool
 ) -> SampleIndex:

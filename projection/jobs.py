@@ -183,9 +183,8 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         raise ValueError(
             f"--from={options.source}: {options.network} makes no {absent[0]} images, only {known}"
         )
-    samples = open_targets(options.data, options.source, generator.config.resolution)
-    if options.first is not None:
-        samples = samples.select(range(min(options.first, len(samples))))
+    resolution = generator.config.resolution
+    samples = open_targets(options.data, options.source, resolution, options.first)
     conditions = load_conditions(options.labels, "--labels", snapshot.feature_scale)
     # Whatever --seed says, so that an encoder stays one: it speaks of deviations from that mean.
     name = f"{options.network}: --labels"
@@ -194,8 +193,7 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         check_video(options.video)
     features = None
     if options.features is not None:
-        side = generator.config.resolution
-        features = load_feature_network(options.features, RGB.channels, side, device)
+        features = load_feature_network(options.features, RGB.channels, resolution, device)
     world, encoder = launched_world(), None
     if options.encoder is not None:
         encoder = open_encoder(options.encoder, sampler, fitted, options.encoder_config)

@@ -143,6 +143,38 @@ def test_one_modality(place, tmp_path):
     assert list(content["mae"]) == ["rgb", "nir"]
 
 
+@pytest.mark.parametrize(
+    ("data", "source", "wanted"),
+    [
+        ("alone", "nir", "needs nir"),
+        ("alone/VIS", "nir", "needs nir"),
+        ("alone/VIS/0_0.png", "nir", "needs nir"),
+        ("images", "nir", None),
+        ("images/0.png", "nir", None),
+        ("images/1_RGB.png", "nir", "needs nir"),
+        ("pairs/NIR/0_0.png", "rgb", "needs rgb"),
+        ("pairs/NIR", "rgb", "needs rgb"),
+    ],
+)
+def test_images_are_of_the_modality_that_their_names_tell(place, tmp_path, data, source, wanted):
+    """Only where these tell none, they are what is asked for."""
+    for name in ("alone/VIS/0_0.png", "images/0.png"):
+        write_image(tmp_path / name, np.zeros((16, 16, 3), np.uint8))
+    if "RGB" in data:
+        write_image(tmp_path / data, np.zeros((16, 16, 3), np.uint8))
+    data = place / data if data.startswith("pairs") else tmp_path / data
+    told = project(place, tmp_path / "o", f"--from={source}", "--dry-run", data=data,
+                   code=2 if wanted else 0)  # fmt: skip
+    assert (wanted or "") in told
+
+
+def test_images_after_the_first_are_not_looked_at(place, tmp_path):
+    write_pairs(tmp_path / "set", ["0_0", "1_0"])
+    (tmp_path / "set/VIS/1_0.png").write_bytes(b"damaged")
+    project(place, tmp_path / "o", "--first=1", "--dry-run", data=tmp_path / "set")
+    project(place, tmp_path / "o", "--first=2", "--dry-run", data=tmp_path / "set", code=2)
+
+
 def test_the_other_modality_follows(place, tmp_path):
     project(place, tmp_path / "plain", "--from=rgb", "--first=1")
     project(place, tmp_path / "fine", "--from=rgb", "--first=1", "--residual")
