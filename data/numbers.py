@@ -67,6 +67,8 @@ def load_archived_rows(path: Path, key: str, option: str) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
             entry = archive.getinfo(f"{key}.npy")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{where}: {key} is compressed in a way that NumPy never writes")
             if entry.file_size > _MAX_ARCHIVED_BYTES:
                 raise ValueError(f"{where}: {key} has more than {_MAX_ARCHIVED_BYTES} bytes")
             target = Path(folder) / "rows.npy"

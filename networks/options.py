@@ -128,11 +128,12 @@ class GenerationOptions(Options):
         if sum(given) != 1:
             raise ValueError("one of --seeds, --latents, --projected-w must say what to generate")
         has_condition = self.labels is not None or self.class_index is not None
-        has_unused = self.truncation != 1 or (has_condition and not self.mix_seeds)
+        is_truncated = self.truncation != 1 or self.truncation_cutoff is not None
+        has_unused = is_truncated or (has_condition and not self.mix_seeds)
         if self.projected_w is not None and has_unused:
             raise ValueError(
-                "--truncation, --labels and --class are for --seeds and --latents: --projected-w"
-                " holds what becomes of them"
+                "--truncation, --truncation-cutoff, --labels and --class are for --seeds and"
+                " --latents: --projected-w holds what becomes of them"
             )
         if self.labels is not None and self.class_index is not None:
             raise ValueError("--labels and --class are two ways to say the same; give one")

@@ -57,7 +57,11 @@ def load_ws(path: Path, option: str, generator: Generator) -> Tensor:
     if rows.shape[1:] != shape:
         wanted = f"[N, {shape[0]}, {shape[1]}]"
         raise ValueError(f"{option} {path}: w must be {wanted} here, got {list(rows.shape)}")
-    return torch.from_numpy(rows.astype(np.float32))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        ws = rows.astype(np.float32)
+    if not np.isfinite(ws).all():
+        raise ValueError(f"{option} {path}: w must be finite in float32")
+    return torch.from_numpy(ws)
 
 
 def replace_layers(ws: Tensor, others: Tensor, layers: Sequence[int]) -> Tensor:

@@ -14,12 +14,19 @@ from torch import Tensor, nn
 
 from data.pixels import to_float, to_uint8
 from dnnlib.config import to_dict
+from dnnlib.files import sha256_file
 from dnnlib.options import Progress
 from dnnlib.runs import OPTIONS_FILE, OutputFolder, find_output
 from networks.generator import Generator
 from networks.options import NoiseMode
 from networks.sampling import IndexedSampler
-from projection.optimisation import Images, LatentStatistics, image_loss, joint
+from projection.optimisation import (
+    Images,
+    LatentStatistics,
+    image_loss,
+    joint,
+    projection_batch,
+)
 from projection.options import EncoderConfig
 from torch_utils.checkpoints import load_checkpoint, save_checkpoint, state_sha256
 from torch_utils.guarded_step import GuardedStep
@@ -90,9 +97,18 @@ class EncoderTask(Task):
         self._statistics = LatentStatistics.of(self.sampler)
 
     def step(self, index: int) -> None:
-        """Train on one batch of samples, some of which have two styles."""
+        """Train on one batch of samples, some of which have two styles; in parts that fit."""
         with torch.no_grad():
-            ws = self._draw(index)
+            drawn = self._draw(index)
+        *earlier, last = drawn.split(projection_batch(self.sampler))
+        for ws in earlier:
+            self._loss(ws).backward()
+        self.descend(self._loss(last), self._optimizer)
+        self._schedule.step()
+
+    def _loss(self, ws: Tensor) -> Tensor:
+        """Return the part of a batch's loss that comes from some of its samples: []."""
+        with torch.no_grad():
             images = self._show(ws)
             # What it will see are pixels of files.
             images = {name: to_float(to_uint8(images[name])) for name in self.fitted}
@@ -102,8 +118,8 @@ class EncoderTask(Task):
         image = image_loss(shown, images, self.config.edge_weight).mean()
         self.statistics.report("Loss/latents", latent.detach())
         self.statistics.report("Loss/images", image.detach())
-        self.descend(self.config.latent_weight * latent + image, self._optimizer)
-        self._schedule.step()
+        loss: Tensor = self.config.latent_weight * latent + image
+        return loss * (len(ws) / self.config.batch)
 
     def networks(self) -> Mapping[str, nn.Module]:
         """Return the encoder."""
@@ -152,6 +168,12 @@ class EncoderFolder:
 
     task: EncoderTask
     output: OutputFolder
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides its answers, as plain JSON values: its weights, where it has them."""
+        if not self.output.is_finished:
+            return self.output.identity
+        return {**self.output.identity, "sha256": sha256_file(self.output.path / ENCODER_FILE)}
 
     def load(self, progress: Progress) -> Encoder:
         """Return the encoder in evaluation mode, trained to its end where it is not yet.

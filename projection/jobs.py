@@ -65,9 +65,11 @@ class ProjectionJob(FolderJob):
 
     def work(self, progress: Progress) -> str:
         """Project this process's share, and write the results where everything is there."""
-        path, world = self.output.path, self.world
+        path, world, encoder = self.output.path, self.world, None
+        if self.encoder is not None:
+            encoder = self.encoder.load(progress)
+            self.output.identity["encoder"] = self.encoder.identity()  # with its weights, now
         self.output.begin()
-        encoder = None if self.encoder is None else self.encoder.load(progress)
         mine = [b for n, b in enumerate(self._batches()) if n % world.size == world.rank]
         advance = progress(0, sum(map(len, mine)) * self.config.steps, "step")
         statistics = LatentStatistics.of(self.sampler)
@@ -92,6 +94,15 @@ class ProjectionJob(FolderJob):
             return f"{path}: this process is done, others are not"
         shown = ", ".join(f"{name} {value:.2f}" for name, value in result["mae"].items())
         return f"{path}: {len(self.samples)} samples, mean absolute error of 255: {shown}"
+
+    def check_video(self, path: Path) -> None:
+        """Raise ValueError unless a video will be written, or was by the same command."""
+        check_video(path)
+        if self._record(range(0)).is_file() and not path.is_file():
+            raise ValueError(
+                f"--video {path}: {self.output.path} has the samples that it shows already; --fresh"
+                " makes another"
+            )
 
     def _batches(self) -> Iterator[range]:
         size = projection_batch(self.sampler)
@@ -184,13 +195,13 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
             f"--from={options.source}: {options.network} makes no {absent[0]} images, only {known}"
         )
     resolution = generator.config.resolution
+    if options.residual and len(generator.config.heads) == 1:
+        raise ValueError(f"--residual: {options.network} makes {fitted[0]} images alone")
     samples = open_targets(options.data, options.source, resolution, options.first)
     conditions = load_conditions(options.labels, "--labels", snapshot.feature_scale)
     # Whatever --seed says, so that an encoder stays one: it speaks of deviations from that mean.
     name = f"{options.network}: --labels"
     sampler = IndexedSampler(generator, conditions, name=name, stream=_STREAM)
-    if options.video is not None:
-        check_video(options.video)
     features = None
     if options.features is not None:
         features = load_feature_network(options.features, RGB.channels, resolution, device)
@@ -216,14 +227,14 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         "labels": None if options.labels is None else files.sha256_file(options.labels),
         "micro_batch": projection_batch(sampler),
         "features": None if options.features is None else files.sha256_file(options.features),
-        "encoder": None if encoder is None else encoder.output.identity,
+        "encoder": None if encoder is None else encoder.identity(),
         "interpreter": None if labeller is None else labeller.identity(),
         "residual": options.residual,
         "annotate": options.annotate,
         **configs.to_dict(options.config),
     }
     output = find_output(options.outdir, RECORD, identity, fresh=options.fresh)
-    return ProjectionJob(
+    job = ProjectionJob(
         output=output,
         facts={"samples": len(samples)},
         sampler=sampler,
@@ -244,3 +255,6 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         video=options.video,
         world=world,
     )
+    if options.video is not None:
+        job.check_video(options.video)
+    return job

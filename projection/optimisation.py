@@ -6,9 +6,9 @@ that its latents do not depend on how many images are projected together or afte
 Source: Karras et al. 2020 (arXiv:1912.04958), appendix D, for the schedule; w+ of Abdal et al. 2019
 (arXiv:1904.03189). Departures: coordinates are deviations from the mean w, pixels and edges of all
 modalities take the place of a network's features, and a prior keeps w near its mean. Exploration
-has the published factor 0.05, but of the deviation of one coordinate; the published unit is the root
-of the squared deviations' sum over all w_dim, so that noise is sqrt(w_dim) times ours. Noise maps
-stay as they are stored; the published projector optimises and regularises them.
+has the published factor 0.05, but of the deviation of one coordinate; the published unit is the
+root of the squared deviations' sum over all w_dim, so that its noise is sqrt(w_dim) times ours.
+Noise maps stay as they are stored; the published projector optimises and regularises them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,7 @@ Images = Mapping[str, Tensor]  # modality -> [N, C, R, R] float32 in -1..1
 
 MEAN_SAMPLES = 1024
 _CPU_BATCH, _CPU_FULL_PX, _CPU_LEAST = 16, 128, 4
+_CUDA_AT_256_PX, _CUDA_AT_MOST = 16, 64  # 0.5 GB an image there, kept for the gradients
 # Shares of the steps, as published; noise at the start, in deviations of a coordinate.
 _RAMP_UP, _RAMP_DOWN, _EXPLORATION, _EXPLORATION_END = 0.05, 0.25, 0.05, 0.75
 
@@ -60,9 +61,10 @@ class LatentStatistics:
 
 
 def projection_batch(sampler: IndexedSampler) -> int:
-    """Return how many images are projected together, a multiple of the sampler's micro-batch."""
+    """Return how many images are projected together: what their gradients leave room for."""
     if sampler.device.type != "cpu":
-        return sampler.micro_batch
+        fitting = _CUDA_AT_256_PX * 256**2 // sampler.resolution**2
+        return max(1, min(_CUDA_AT_MOST, fitting))
     fitting = _CPU_BATCH * _CPU_FULL_PX**2 // sampler.resolution**2
     return max(_CPU_LEAST, min(_CPU_BATCH, fitting))
 

@@ -59,6 +59,7 @@ class ProjectionConfig(Options):
         name="feature_weight",
         ge=0,
         metavar="WEIGHT",
+        needs="features",
         help="Weight of the features of --features.",
     )
     prior: float = option(
@@ -75,7 +76,11 @@ class EncoderConfig(Options):
     """How an encoder is trained."""
 
     encoder_steps: int = option(
-        2000, ge=1, metavar="N", help="Training steps of a new encoder, of 16 samples each."
+        2000,
+        ge=1,
+        metavar="N",
+        needs="encoder",
+        help="Training steps of a new encoder, of 16 samples each.",
     )
     batch: int = 16
     width: int = 32  # channels at full size; they double with each halving
@@ -161,3 +166,5 @@ class ProjectionOptions(Options):
         super().__post_init__()
         if self.residual and self.source is Source.PAIR:
             raise ValueError("--residual goes with --from=rgb or --from=nir")
+        if self.video is not None and not self.config.steps:
+            raise ValueError("--video shows the optimisation: --steps must be 1 or more")

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -252,19 +253,50 @@ def test_real_images_are_annotated_and_trained_on(place, tmp_path, network):
     )
 
 
-def test_a_video_and_a_network_of_features(place, tmp_path):
-    class Means(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.mean(dim=(2, 3))
+class Means(torch.nn.Module):
+    """Feature networks that are right, and that are wrong in some way."""
 
-    network = tmp_path / "means.pt"
+    kind: torch.jit.Final[str]
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kind == "one number":
+            return x.mean()
+        if self.kind == "one row":
+            return x.mean(dim=(0, 2, 3))
+        if self.kind == "three rows":
+            return x.mean(dim=(0, 2))
+        if self.kind == "no gradients":
+            return x.detach().mean(dim=(2, 3))
+        return x.mean(dim=(2, 3))
+
+
+def save_means(path, kind="right"):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(Means()).save(str(network))
+        torch.jit.script(Means(kind)).save(str(path))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["one number", "one row", "three rows", "no gradients"])
+def test_networks_without_features_of_each_image_are_refused(place, tmp_path, kind):
+    network = save_means(tmp_path / "means.pt", kind)
+    assert "means.pt" in project(place, tmp_path / "o", f"--features={network}", code=2)
+
+
+def test_a_video_and_a_network_of_features(place, tmp_path):
+    network = save_means(tmp_path / "means.pt")
     words = (f"--features={network}", f"--video={tmp_path / 'steps.gif'}", "--first=2")
     project(place, tmp_path / "out", *words)
     with Image.open(tmp_path / "steps.gif") as video:
         assert video.size == (64, 32)  # two samples, originals on the left
+    project(place, tmp_path / "out", *words)  # the same again
+    # A folder that has the samples already makes no other video.
+    later = [words[0], words[2], f"--video={tmp_path / 'later.gif'}"]
+    assert "--fresh" in project(place, tmp_path / "out", *later, code=2)
     network.write_bytes(b"no network")
     assert "means.pt" in project(place, tmp_path / "other", *words, code=2)
     assert "--video" in project(place, tmp_path / "other", "--video=steps.png2", code=2)
@@ -293,6 +325,11 @@ def test_an_encoder_is_trained_once_and_gives_the_start(place, tmp_path, monkeyp
     assert np.array_equal(found[1], found[3])
     assert not np.array_equal(found[0], found[2])
     assert not np.array_equal(found[1], found[0])
+    project(place, tmp_path / "a", *encoder)  # finished
+    content = torch.load(tmp_path / "encoder/encoder.pt", weights_only=True)
+    content["state"]["layers.0.bias"] += 1
+    torch.save(content, tmp_path / "encoder/encoder.pt")
+    assert "sha256" in project(place, tmp_path / "a", *encoder, code=2)
 
 
 @pytest.mark.parametrize(
@@ -303,14 +340,20 @@ def test_an_encoder_is_trained_once_and_gives_the_start(place, tmp_path, monkeyp
         ({"data": "pairs/VIS/0_0.png"}, "--from"),
         ({"network": "rgb.pkl"}, "no nir images"),
         ({"data": "absent"}, "absent"),
+        ({"words": ["--feature-weight=2"]}, "--features"),
+        ({"words": ["--encoder-steps=2"]}, "--encoder"),
+        ({"words": ["--steps=0", "--video=a.gif"]}, "--steps"),
+        ({"words": ["--residual", "--from=rgb"], "network": "rgb.pkl"}, "--residual"),
     ],
 )
 def test_what_does_not_fit_is_refused(place, tmp_path, arguments, told):
+    words = arguments.get("words", [])
+    arguments = {key: value for key, value in arguments.items() if key != "words"}
     if arguments.get("data") == "rgb alone":
         arguments = {
             "data": write_image(tmp_path / "alone/a.png", np.zeros((16, 16, 3), np.uint8)).parent
         }
-    assert told in project(place, tmp_path / "out", **arguments, code=2)
+    assert told in project(place, tmp_path / "out", *words, **arguments, code=2)
     assert not (tmp_path / "out").exists()
 
 
@@ -319,6 +362,7 @@ def test_what_does_not_fit_is_refused(place, tmp_path, arguments, told):
     [
         (["--seeds=1"], "--projected-w"),
         (["--truncation=0.5"], "--truncation"),
+        (["--truncation-cutoff=2"], "--truncation-cutoff"),
         (["--class=0"], "--class"),
     ],
 )
@@ -335,6 +379,9 @@ def test_generate_refuses_what_projected_latents_do_not_take(place, tmp_path, ar
         ({"w": np.zeros((1, 6, 11))}, "[N, 6, 12]"),
         ({"w": np.full((1, 6, 12), np.nan)}, "finite"),
         ({"w": np.array([{}])}, "numbers"),
+        ({"w": np.full((1, 6, 12), 1e300)}, "finite"),
+        (zipfile.ZIP_LZMA, "compressed"),
+        (zipfile.ZIP_BZIP2, "compressed"),
         (None, "npz"),
     ],
 )
@@ -342,6 +389,9 @@ def test_generate_refuses_files_of_other_things(place, tmp_path, content, told):
     path = tmp_path / "w.npz"
     if content is None:
         path.write_bytes(b"PK not an archive")
+    elif isinstance(content, int):
+        with zipfile.ZipFile(path, "w", content) as archive:
+            archive.writestr("w.npy", b"")
     else:
         np.savez(path, **content)
     common = (f"--network={place / 'net.pkl'}", f"--outdir={tmp_path / 'o'}")

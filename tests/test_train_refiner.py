@@ -133,7 +133,7 @@ def test_features_of_a_torchscript_file(call, tmp_path):
     call(*training(tmp_path, "--measure=features", f"--features={path}"))
     save_script(torch.nn.Conv2d(2, 1, 1), path)
     text = call(*training(tmp_path, "--measure=features", f"--features={path}"), code=2)
-    assert "does not take images of [1, 4, 16, 16]" in " ".join(text.split())
+    assert "does not take images of [2, 4, 16, 16]" in " ".join(text.split())
     path.write_bytes(b"x")
     text = call(*training(tmp_path, "--measure=features", f"--features={path}"), code=2)
     assert "not a TorchScript module" in text

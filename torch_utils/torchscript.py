@@ -67,11 +67,11 @@ def load_feature_network(
         channels: C of the images that it will be given.
         side: H and W of them.
         device: where to compute.
-    Raises: FileNotFoundError; ValueError where the file is no TorchScript module, or one for other
-        images.
+    Raises: FileNotFoundError; ValueError where the file is no TorchScript module, one for other
+        images, or one whose answer is not one row of features an image, with gradients.
     """
     module = load_torchscript(path, device)
-    images = torch.zeros([1, channels, side, side], device=device)
+    images = torch.zeros([2, channels, side, side], device=device, requires_grad=True)
     try:
         features = module(images)
     except RuntimeError as error:
@@ -81,6 +81,13 @@ def load_feature_network(
         ) from error
     if not isinstance(features, Tensor) or not features.is_floating_point():
         raise ValueError(f"--features {path}: must give one tensor of features")
+    if features.ndim < 2 or len(features) != len(images):
+        raise ValueError(
+            f"--features {path}: must give features of each image, {list(features.shape)} is what"
+            f" {len(images)} images give"
+        )
+    if not features.requires_grad:
+        raise ValueError(f"--features {path}: must let gradients through to the images")
     return module
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from networks.sampling import IndexedSampler
+from projection import encoder
 from projection.encoder import EncoderTask, open_encoder
 from projection.options import EncoderConfig
 from tests.helpers.interpreters import small_generator
@@ -35,6 +36,20 @@ def test_the_latents_are_learned(sampler):
         means.append(task.statistics.summary()["Loss/latents"]["mean"])
         task.statistics.reset()
     assert means[-1] < 0.95 * means[0]
+
+
+def test_a_batch_in_parts_is_the_batch(sampler, monkeypatch):
+    weights = []
+    for part in (4, 3):
+        monkeypatch.setattr(encoder, "projection_batch", lambda _, part=part: part)
+        task = EncoderTask(sampler, ["rgb", "nir"], CONFIG)
+        task.begin(0)
+        task._optimizer = torch.optim.SGD(task.encoder.parameters(), lr=1.0)
+        task._schedule = torch.optim.lr_scheduler.ConstantLR(task._optimizer, 1.0)
+        task.step(0)
+        weights.append(task.encoder.layers[-1].weight.detach().clone())
+    assert weights[0].abs().max() > 1e-3
+    torch.testing.assert_close(*weights)
 
 
 def test_some_samples_have_two_styles(sampler):

@@ -1,11 +1,19 @@
 """Latents that show given images: loss, schedule, and what a result depends on."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from networks.sampling import IndexedSampler
-from projection.optimisation import LatentStatistics, Projector, image_loss, learning_rate
+from projection.optimisation import (
+    LatentStatistics,
+    Projector,
+    image_loss,
+    learning_rate,
+    projection_batch,
+)
 from projection.options import LatentSpace, ProjectionConfig
 from tests.helpers.interpreters import small_generator
 
@@ -119,6 +127,16 @@ def test_the_history_ends_with_the_result(projector, wanted):
     ws = projector(steps=3).project(wanted, ["a", "b", "c"], history=history)
     assert len(history) == 3
     assert torch.equal(history[-1], ws)
+
+
+@pytest.mark.parametrize(
+    ("device", "resolution", "expected"),
+    [("cuda", 32, 64), ("cuda", 256, 16), ("cuda", 512, 4), ("cuda", 1024, 1), ("cuda", 2048, 1),
+     ("cpu", 32, 16), ("cpu", 128, 16), ("cpu", 1024, 4)],
+)  # fmt: skip
+def test_batches_leave_room_for_gradients(device, resolution, expected):
+    sampler = SimpleNamespace(device=torch.device(device), resolution=resolution)
+    assert projection_batch(sampler) == expected
 
 
 def test_statistics_are_those_of_the_samples(sampler):
