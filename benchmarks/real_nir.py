@@ -7,9 +7,11 @@ this repository: 349 x 352 pixels in six bands, of which the fourth is NIR.
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import click
 import numpy as np
@@ -20,14 +22,15 @@ if not __package__:  # started as a file: the packages lie beside this folder
 
 import prepare_dataset
 import train_db_stylegan2
-from benchmarks import common
-from benchmarks.nir_init import strip_nir
+from benchmarks import common, pair_critic
 from benchmarks.pair_critic import Images, Judge, load_pairs
-from benchmarks.study import Row, Study, cell, train_cell
+from benchmarks.study import Row, Study, StudyKind, cell, run_study, train_cell
 from data.modalities import NIR, RGB
 from data.sheets import sample_grid, save_image
 from dnnlib import cli, files
-from torch_utils.devices import resolve_device
+from dnnlib.extras import need
+from networks.snapshot import NetworkState, Snapshot, load_snapshot, save_snapshot
+from training.state import snapshot_name
 from training.transfer import LUMA
 
 PACKAGE, VERSION = "r-cran-stars", "0.6-0"
@@ -36,17 +39,10 @@ SIDE = 32  # of tiles
 BLOCK = 58  # of the squares that tiles are cut from: none reaches into another
 TILES_A_ROW = 5  # of a block, which overlap
 RGB_BANDS, NIR_BAND = "3,2,1", 4
-SCRATCH, ARMS = "rgb alone", ("luma", "random")
+SCRATCH = "rgb alone"
 REAL = "real pairs of held-out blocks"
 SHOWN, COLUMNS = 40, 10
-BASE = {
-    "config": str(common.ROOT / "EXPERIMENTS/example/demo.json"),
-    "cond": False,
-    "ema-kimg": 1,
-    "snap": 2,
-    "checkpoint-minutes": 1,
-    "workers": 0,
-}
+CONFIG = common.ROOT / "EXPERIMENTS/pair_critic/nir_init.json"
 EPILOG = """\b
 Example:
   apt-get download r-cran-stars && dpkg -x r-cran-stars_*.deb landsat
@@ -60,10 +56,9 @@ def read_scene(package: Path) -> np.ndarray:
         package: folder that the package was unpacked to.
     Raises: ValueError naming what to install.
     """
-    try:
-        import tifffile  # noqa: PLC0415  # optional
-    except ImportError as error:
-        raise ValueError("needs tifffile: pip install -r requirements-extras.txt") from error
+    need("the scene", "tifffile")
+    import tifffile  # noqa: PLC0415  # optional
+
     record = package / FOLDER / "DESCRIPTION"
     text = record.read_text(encoding="utf-8") if record.is_file() else ""
     found = re.search(r"^Version: (\S+)$", text, re.MULTILINE)
@@ -114,29 +109,30 @@ def _run(script: click.Command, words: list[str]) -> None:
         raise click.exceptions.Exit(code)
 
 
-def train_arms(root: Path, outdir: Path, rgb_kimg: int, kimg: int, seeds: int, device: str) -> None:
-    """Train a generator of RGB, and from it generators of pairs, each with `seeds` seeds.
+def train_rgb(root: Path, outdir: Path, kimg: int, device: str) -> Path:
+    """Train a generator of RGB; return its snapshot.
 
-    The first one's NIR heads and discriminator get no say in its trunk, and are taken away.
+    NIR heads and their discriminator get no say in its trunk, and are taken away.
     """
-    base = {**BASE, "data": str(root)}
-    study: Study = {
-        "base": {**base, "kimg": rgb_kimg},
-        "train": {SCRATCH: {"nir-loss-weight": 0}},
-        "seed": 0,
-    }
+    base = {**files.read_json(CONFIG)["base"], "data": str(root), "kimg": kimg, "resume": None}
+    study = {"base": base, "train": {SCRATCH: {"nir-loss-weight": 0}}, "seed": 0}
     train_cell(study, SCRATCH, outdir, train_db_stylegan2.main, device)
-    single = outdir / f"rgb-{rgb_kimg:06d}.pkl"
+    single = outdir / f"rgb-{kimg:06d}.pkl"
     if not single.exists():
         strip_nir(snapshots(outdir, SCRATCH, 0)[-1], single)
-    for seed in range(1, seeds + 1):
-        study = {
-            "base": {**base, "kimg": kimg, "resume": str(single)},
-            "train": {arm: {"nir-init": arm} for arm in ARMS},
-            "seed": seed,
-        }
-        for arm in ARMS:
-            train_cell(study, arm, outdir, train_db_stylegan2.main, device)
+    return single
+
+
+def strip_nir(source: Path, target: Path) -> None:
+    """Write a snapshot without its NIR heads and its NIR discriminator."""
+    networks = {}
+    for name, network in load_snapshot(source).networks.items():
+        if name != snapshot_name(NIR.name):
+            heads = {k: n for k, n in getattr(network.config, "heads", {}).items() if k != NIR.name}
+            config = replace(network.config, heads=heads) if heads else network.config
+            state = {k: t for k, t in network.state.items() if f".heads.{NIR.name}." not in k}
+            networks[name] = NetworkState(network.kind, config, state)
+    save_snapshot(target, Snapshot(networks=networks))
 
 
 def snapshots(outdir: Path, arm: str, seed: int) -> list[Path]:
@@ -150,29 +146,24 @@ def luma_correlation(pairs: Images) -> float:
     return float(np.corrcoef(luma.ravel(), pairs[NIR.name].numpy().ravel())[0, 1])
 
 
-def measure(root: Path, outdir: Path, seeds: int, samples: int, device: str) -> list[Row]:
-    """Return a row a snapshot and one of real pairs; write a grid of each arm's last samples."""
-    held_out = root / "heldout"
-    study: Study = {
-        "base": {"data": str(root)},
-        "test": {REAL: str(held_out)},
-        "samples": samples,
-    }
-    judge = Judge(study, device)
-    real, _ = load_pairs(held_out)
-    rows: list[Row] = [{"pairs of": REAL, **judge.real, "NIR and luma": luma_correlation(real)}]
+def measure(studies: Sequence[Study], outdir: Path, device: str) -> dict[str, Any]:
+    """Return numbers of real pairs and of each snapshot; write grids of samples."""
+    judge = Judge(studies[0], device)
+    (held_out,) = studies[0]["test"].values()
+    real, _ = load_pairs(Path(held_out))
     _save_grid(outdir / "real.png", real)
-    for arm in ARMS:
-        for seed in range(1, seeds + 1):
-            for path in snapshots(outdir, arm, seed):
-                pairs = judge.sample(path)
-                numbers = judge.measure(pairs, [str(index) for index in range(samples)])
-                kimg = int(path.stem.rpartition("-")[2])
-                row = {"pairs of": arm, "kimg": kimg, "seed": seed, **numbers}
-                rows.append({**row, "NIR and luma": luma_correlation(pairs)})
-                if seed == 1:
+    numbers = [{"pairs of": REAL, **judge.real, "NIR and luma": luma_correlation(real)}]
+    for study in studies:
+        for arm in study["train"]:
+            for path in snapshots(outdir, arm, study["seed"]):
+                pairs, kimg = judge.sample(path), int(path.stem.rpartition("-")[2])
+                row = {"pairs of": arm, "kimg": kimg, "seed": study["seed"]}
+                row |= judge.measure(pairs, [str(index) for index in range(judge.count)])
+                numbers.append({**row, "NIR and luma": luma_correlation(pairs)})
+                if study is studies[0]:
                     _save_grid(outdir / f"{arm}-{kimg:06d}.png", pairs)
-    return rows
+    found = files.read_json(outdir / "check/check.json")["findings"]
+    return {"package": f"{PACKAGE} {VERSION}", "checks": found, "numbers": numbers}
 
 
 def _save_grid(path: Path, pairs: Images) -> None:
@@ -180,18 +171,26 @@ def _save_grid(path: Path, pairs: Images) -> None:
     save_image(path, sample_grid({n: i[::step][:SHOWN].numpy() for n, i in pairs.items()}, COLUMNS))
 
 
-def average(rows: list[Row]) -> list[Row]:
-    """Return a row an arm and moment: means over seeds."""
+def format_results(results: Mapping[str, Any]) -> str:
+    """Return a Markdown table with a row an arm and moment: means over seeds."""
     groups: dict[tuple[str, int | str], list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in results["numbers"]:
         groups[row["pairs of"], row.get("kimg", "")].append(row)
-    keys = [key for key in rows[0] if key not in ("pairs of", "kimg", "seed")]
-    return [
+    keys = [key for key in results["numbers"][0] if key != "pairs of"]
+    rows = [
         {"pairs of": arm, "kimg": kimg, **{key: mean(row[key] for row in own) for key in keys}}
         for (arm, kimg), own in groups.items()
     ]
+    return common.format_table(rows) + "\n"
 
 
+KIND = StudyKind(
+    read=pair_critic.read,
+    train=pair_critic.train,
+    model="",
+    measure=measure,
+    show=format_results,
+)
 PATH = click.Path(path_type=Path)
 
 
@@ -200,40 +199,22 @@ PATH = click.Path(path_type=Path)
 @click.option("--outdir", type=PATH, required=True, help="Of tiles, runs and results.")
 @click.option("--rgb-kimg", default=10, help="Thousands of images of the RGB generator.")
 @click.option("--kimg", default=8, help="Thousands of images of each generator of pairs.")
-@click.option("--seeds", default=1, help="Runs of each beginning.")
-@click.option("--samples", default=1000, help="Generated pairs that are measured.")
 @click.option("--device", default="cpu", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--threads", default=None, type=int, help="CPU threads; default: PyTorch's.")
 def main(
-    package: Path,
-    outdir: Path,
-    rgb_kimg: int,
-    kimg: int,
-    seeds: int,
-    samples: int,
-    device: str,
-    threads: int | None,
+    package: Path, outdir: Path, rgb_kimg: int, kimg: int, device: str, threads: int | None
 ) -> None:
     """Import real RGB and NIR tiles, train on them, and compare the beginnings of a NIR branch.
 
-    The same command continues after a kill. Writes real_nir.json and grids of samples.
+    The same command continues after a kill. Writes results.json, table.md and grids of samples.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     cli.start_logging()
+    torch.set_num_threads(threads or torch.get_num_threads())
     with cli.friendly_errors():
         root = make_dataset(read_scene(package), outdir)
-        train_arms(root, outdir, rgb_kimg, kimg, seeds, device)
-        numbers = measure(root, outdir, seeds, samples, device)
-        content = {
-            "machine": common.describe_machine(torch.device(resolve_device(device))),
-            "package": f"{PACKAGE} {VERSION}",
-            "checks": files.read_json(outdir / "check/check.json")["findings"],
-            "numbers": numbers,
-            "rows": average(numbers),
-        }
-        title = "Generated pairs of Landsat tiles: edges, distances, residuals, NIR against luma"
-        common.report(title, content, outdir / "real_nir.json")
+        single = train_rgb(root, outdir, rgb_kimg, device)
+    places = (f"real={root}", f"rgb={single}", f"kimg={kimg}")
+    run_study(KIND, CONFIG, places, outdir, (), device, threads)
 
 
 if __name__ == "__main__":

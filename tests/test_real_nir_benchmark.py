@@ -8,6 +8,8 @@ from click.testing import CliRunner
 from scipy import ndimage
 
 from benchmarks import pair_critic, real_nir
+from dnnlib.files import read_json
+from tests.helpers.images import write_json
 
 TINY = {
     **{"cbase": 32, "cmax": 4, "w-dim": 4, "z-dim": 4, "map-depth": 1, "batch": 250},
@@ -23,7 +25,9 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(real_nir, "SIDE", 8)
     monkeypatch.setattr(real_nir, "BLOCK", 14)
     monkeypatch.setattr(real_nir, "TILES_A_ROW", 2)
-    monkeypatch.setattr(real_nir, "BASE", TINY)
+    study = {**read_json(real_nir.CONFIG), "samples": 12}
+    study["base"] = {**TINY, **{key: study["base"][key] for key in ("data", "resume", "kimg")}}
+    monkeypatch.setattr(real_nir, "CONFIG", write_json(tmp_path / "study.json", study))
     monkeypatch.setattr(pair_critic, "REGRESSOR_STEPS", 2)
     noise = np.random.default_rng(0).random((45, 43, 6))
     bands = ndimage.gaussian_filter(noise, (1, 1, 0)) * 255
@@ -38,7 +42,7 @@ def package(tmp_path, monkeypatch):
 
 def run(package, outdir, code=0):
     line = [f"--package={package}", f"--outdir={outdir}", "--rgb-kimg=1", "--kimg=1"]
-    result = CliRunner().invoke(real_nir.main, [*line, "--samples=12"])
+    result = CliRunner().invoke(real_nir.main, line)
     assert result.exit_code == code, result.output
     return result.output
 
@@ -62,11 +66,11 @@ def test_the_two_beginnings_are_trained_once_and_measured(package, tmp_path):
     out = tmp_path / "out"
     table = run(package, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.pkl")}
-    real_nir.train_arms(out / "tiles", out, 1, 1, 1, "cpu")
+    real_nir.train_rgb(out / "tiles", out, 1, "cpu")
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pkl")} == before
-    results = json.loads((out / "real_nir.json").read_text())
-    real, luma, random = results["rows"]
-    assert [row["pairs of"] for row in results["rows"]] == [real_nir.REAL, "luma", "random"]
+    results = json.loads((out / "results.json").read_text())
+    real, luma, random = results["numbers"]
+    assert [row["pairs of"] for row in (real, luma, random)] == [real_nir.REAL, "luma", "random"]
     assert real["NIR and luma"] < -0.5
     assert luma["NIR and luma"] > 0.8 > random["NIR and luma"]
     assert all(name in table for name in ("luma", "random", "FD joint"))
