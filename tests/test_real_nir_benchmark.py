@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import ndimage
 
-from benchmarks import pair_critic, real_nir
+from benchmarks import real_nir
 from dnnlib.files import read_json
 from tests.helpers.images import write_json
 
@@ -28,7 +28,6 @@ def package(tmp_path, monkeypatch):
     study = {**read_json(real_nir.CONFIG), "samples": 12}
     study["base"] = {**TINY, **{key: study["base"][key] for key in ("data", "resume", "kimg")}}
     monkeypatch.setattr(real_nir, "CONFIG", write_json(tmp_path / "study.json", study))
-    monkeypatch.setattr(pair_critic, "REGRESSOR_STEPS", 2)
     noise = np.random.default_rng(0).random((45, 43, 6))
     bands = ndimage.gaussian_filter(noise, (1, 1, 0)) * 255
     bands[..., 3] = 255 - bands[..., 1]
