@@ -7,7 +7,7 @@ from dnnlib.command import command, lazy
 
 EXAMPLES = r"""
   python annotate.py --exp=EXPERIMENTS/my_faces
-  python annotate.py --exp=EXPERIMENTS/interpreter_example/generate.json \
+  python annotate.py --exp=EXPERIMENTS/interpreter_example/train_datagan.json \
       --network=network-snapshot-000100.pkl --open
   python annotate.py --drawn=out/annotate --classes=classes.json --annotations=out/painted
 """

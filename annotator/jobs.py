@@ -19,7 +19,8 @@ from dnnlib import files
 from dnnlib.options import Job, Progress
 from dnnlib.runs import lock_folder
 
-EXPERIMENT_FILE = "generate.json"
+# Of a folder: the training's own settings go before those of generation.
+EXPERIMENT_FILES = ("train_datagan.json", "generate.json")
 _log = logging.getLogger(__name__)
 
 
@@ -129,7 +130,8 @@ def _find_experiment(path: Path | None) -> tuple[Path | None, Path]:
     if path is None:
         return None, Path()
     if path.is_dir():
-        return path / EXPERIMENT_FILE, path
+        candidates = [path / name for name in EXPERIMENT_FILES]
+        return next((file for file in candidates if file.is_file()), candidates[-1]), path
     content = files.read_json(path)
     exp_dir = content.get("exp_dir", ".") if isinstance(content, dict) else "."
     return path, Path(str(exp_dir))

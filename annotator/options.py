@@ -17,8 +17,8 @@ class AnnotatorOptions(Options):
         None,
         metavar="PATH",
         heading="Experiment",
-        help="Experiment file, or a folder with one as generate.json. With it the interpreter is"
-        " trained beside.",
+        help="Experiment file, or a folder with train_datagan.json or generate.json. With it the"
+        " interpreter is trained beside.",
     )
     network: Path | None = option(
         None,

@@ -56,6 +56,9 @@ def test_what_is_refused(tmp_path):
 def test_an_interpreter_that_refuses_ends_the_script(tmp_path):
     write_drawn(tmp_path)
     assert "generate.json" in run("--exp", tmp_path, "--port=0", code=2)
+    for name in ("generate.json", "train_datagan.json"):
+        (tmp_path / name).write_text('{"unknown": 1}')
+    assert "train_datagan.json" in run("--exp", tmp_path, "--port=0", code=2)
 
 
 def test_a_session_with_the_interpreter(tmp_path):
