@@ -63,12 +63,16 @@ class OutputFolder:
         Raises: ValueError where another process is at work in it; its record is left alone.
         """
         if self.is_numbered and self.is_new:
-            self.path = _make_numbered(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        with lock_folder(self.path):
+            self.path, lock = _take_numbered(self.path)
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = lock_folder(self.path)
+        try:
             files.remove_parts(self.path)
             self.begin()
             yield
+        finally:
+            lock.release()
 
     def begin(self) -> None:
         """Note that work began; by itself for processes that share a folder without the lock."""
@@ -271,26 +275,23 @@ def _number(path: Path) -> int:
     return int(path.name[:5])
 
 
-def _make_numbered(path: Path) -> Path:
-    """Make or take a folder with this number, or the next: no other process is at work in it."""
+def _take_numbered(path: Path) -> tuple[Path, filelock.BaseFileLock]:
+    """Return a folder with this number, or the next that is free, and its lock.
+
+    It is made, or was left empty by a process that ended; another process may take it at any
+    moment until it is locked.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        try:
+        with contextlib.suppress(FileExistsError):
             path.mkdir()
-        except FileExistsError:
-            if not _has_content(path) and _is_unlocked(path):
-                return path
-            path = path.with_name(f"{_number(path) + 1:05d}{path.name[5:]}")
-        else:
-            return path
-
-
-def _is_unlocked(path: Path) -> bool:
-    try:
-        lock_folder(path).release()
-    except ValueError:
-        return False
-    return True
+        if not _has_content(path):
+            with contextlib.suppress(ValueError):  # another process is at work in it
+                lock = lock_folder(path)
+                if not _has_content(path):
+                    return path, lock
+                lock.release()
+        path = path.with_name(f"{_number(path) + 1:05d}{path.name[5:]}")
 
 
 def _version(package: str) -> str | None:

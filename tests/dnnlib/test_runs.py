@@ -1,5 +1,6 @@
 """Folders of runs and outputs: identity, continuing, refusing, records and the lock."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,26 @@ def test_a_number_whose_process_ended_at_once_is_taken_again(tmp_path):
         (left / folders[0].record).unlink()  # as if it were not written yet
         with folders[1].at_work():
             assert [run.path.name for run in folders] == ["00000-a", "00001-a"]
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_runs_that_start_together_take_a_number_each(tmp_path, monkeypatch, has_ended):
+    first, second = (runs.find_run(tmp_path, "a", {"n": n}, {}) for n in range(2))
+    lock_folder, stack = runs.lock_folder, contextlib.ExitStack()
+
+    def lock_late(path):  # the other takes the folder between its making and its locking
+        monkeypatch.undo()
+        stack.enter_context(second.at_work())
+        if has_ended:
+            stack.close()
+        return lock_folder(path)
+
+    monkeypatch.setattr(runs, "lock_folder", lock_late)
+    with stack, first.at_work():
+        assert (second.path.name, first.path.name) == ("00000-a", "00001-a")
+        with pytest.raises(ValueError, match="another process"):
+            lock_folder(first.path)
+    lock_folder(first.path).release()
 
 
 def test_equal_identities_are_one_run(tmp_path):
