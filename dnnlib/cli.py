@@ -1,8 +1,10 @@
 """What all command lines share: errors and exit codes, log messages, progress bars, processes."""
 
 import contextlib
+import errno
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ WRONG_PLACES = (
     NotADirectoryError,
     PermissionError,
 )
+_WRONG_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def normalize(name: str) -> str:
@@ -60,11 +63,20 @@ def friendly_errors() -> Iterator[None]:
     except (ValueError, *WRONG_PLACES) as error:
         raise click.UsageError(_one_line(error)) from error
     except OSError as error:
-        if error.errno is None:  # from a library, not from the system
+        number = _number_of(error)
+        if number in _WRONG_NAMES:
+            raise click.UsageError(_one_line(error)) from error
+        if number not in files.NO_ROOM | files.FAILURES:
             raise
-        remedy = "make room and" if error.errno in files.NO_ROOM else "when it is cured,"
+        remedy = "make room and" if number in files.NO_ROOM else "when it is cured,"
         advice = f"what was there before is whole, so {remedy} repeat the command"
         raise click.ClickException(f"{_one_line(error)}; {advice}") from error
+
+
+def _number_of(error: OSError) -> int | None:
+    """Return an error's errno, also of a DataLoader worker's, of which PyTorch makes a text."""
+    found = re.search(r"\n\w+: \[Errno (\d+)\][^\n]*\s*$", str(error))
+    return int(found[1]) if error.errno is None and found else error.errno
 
 
 def _one_line(error: Exception) -> str:

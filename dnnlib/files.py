@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ from typing import IO, Any
 
 # Of OSError: a full disk, a used up quota, a file larger than the file system takes.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+# A disk, a file server or a limit of the system that fails; some platforms lack some names.
+_FAILURES = (
+    "EIO EROFS ESTALE ENODEV ENXIO EMFILE ENFILE ENOLCK EBUSY EUCLEAN EREMOTEIO EHOSTDOWN ENOTCONN"
+    " ETIMEDOUT ENOMEM"
+)
+FAILURES = frozenset(getattr(errno, name) for name in _FAILURES.split() if hasattr(errno, name))
 _HASH_BLOCK_BYTES = 1 << 20
 
 
@@ -27,12 +34,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     Args:
         path: final name; missing parent folders are made.
         mode: "wb" or "w" (UTF-8).
-    Raises: ValueError for another mode; OSError where no file can have that name, and, of an errno
-        in NO_ROOM, where the disk is full, whatever a library made of that.
+    Raises: ValueError for another mode; OSError where no file can have that name, and where the
+        disk is full or fails, whatever a library made of that.
     """
     if mode not in ("wb", "w"):
         raise ValueError(f"atomic_write: mode must be 'wb' or 'w', got {mode!r}")
-    path = Path(path)
+    path, handled = Path(path), sys.exc_info()[1]
     check_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -48,9 +55,9 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-        full = _find_full_disk(error)
-        if full is not None:
-            raise OSError(full.errno, full.strerror, str(path)) from error
+        found = _find_cause(error, handled)
+        if found is not None:
+            raise OSError(found.errno, found.strerror, str(path)) from error
         raise
 
 
@@ -195,12 +202,21 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def _find_full_disk(error: BaseException) -> OSError | None:
-    """Return what says that the disk is full: an error, or one during whose handling it came."""
+def _find_cause(error: BaseException, handled: BaseException | None) -> OSError | None:
+    """Return the system's error that a library made another one of, as torch makes RuntimeError.
+
+    What says itself what happened is left, but for a full disk: OSError, and ValueError from it.
+    The search ends at the error that was `handled` before.
+    """
+    is_clear = isinstance(error, OSError) or not isinstance(error, Exception)
+    is_clear |= isinstance(error, ValueError) and error.__cause__ is not None
     found: BaseException | None = error
-    while found is not None and getattr(found, "errno", None) not in NO_ROOM:
+    while found is not None and found is not handled:
+        number = found.errno if isinstance(found, OSError) else None
+        if number in NO_ROOM or (number is not None and not is_clear):
+            return found
         found = found.__cause__ or found.__context__
-    return found if isinstance(found, OSError) else None
+    return None
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ def test_bad_input_is_one_line_and_exit_code_2(error):
         (errno.EEXIST, "file exists"),
         (errno.ENOTDIR, "not a directory"),
         (errno.EACCES, "permission denied"),
+        (errno.ENAMETOOLONG, "file name too long"),
     ],
 )
 def test_errors_of_the_system_read_like_ours(number, rule):
@@ -48,7 +49,7 @@ def test_errors_of_the_system_read_like_ours(number, rule):
     assert result.output.splitlines()[-1] == f"Error: runs: {rule}"
 
 
-@pytest.mark.parametrize("number", [*sorted(files.NO_ROOM), errno.EIO, errno.EROFS, errno.ESTALE])
+@pytest.mark.parametrize("number", sorted(files.NO_ROOM | files.FAILURES))
 @pytest.mark.parametrize("named", [("runs/a.pt",), ()])
 def test_a_full_or_failing_disk_is_one_line(number, named):
     result = failing(OSError(number, os.strerror(number), *named))
@@ -94,6 +95,24 @@ def test_what_a_worker_of_a_loader_said_is_the_line(kind):
     assert result.output.splitlines()[-1] == "Error: pairs/1.png: damaged"
 
 
+@pytest.mark.parametrize(("number", "code"), [(errno.EIO, 1), (errno.ENOSPC, 1), (errno.EACCES, 2)])
+def test_a_disk_that_fails_in_a_worker_of_a_loader_is_one_line(number, code):
+    error = OSError(number, os.strerror(number), "pairs/1.png")
+    with pytest.raises(OSError, match="Traceback") as caught:
+        next(iter(DataLoader(Broken(error), num_workers=1)))
+    result = failing(caught.value)
+    assert result.exit_code == code
+    last = result.output.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert os.strerror(number) in last
+    assert "pairs/1.png" in last
+
+
+def test_a_reader_that_has_gone_is_told_nothing():
+    result = failing(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+    assert (result.exit_code, result.output) == (1, "")
+
+
 @pytest.mark.parametrize("kind", [FloatingPointError, JobError])
 def test_a_failed_computation_has_exit_code_1(kind):
     result = failing(kind("gradients were not finite"))
@@ -113,7 +132,15 @@ def test_a_full_gpu_is_one_line_and_exit_code_1():
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("bug"), AssertionError("bug"), TypeError("bug"), RuntimeError("bug")]
+    "error",
+    [
+        KeyError("bug"),
+        AssertionError("bug"),
+        TypeError("bug"),
+        RuntimeError("bug"),
+        OSError("bug"),
+        OSError(errno.EINVAL, "bug"),
+    ],
 )
 def test_bugs_are_not_hidden(error):
     assert failing(error).exception is error

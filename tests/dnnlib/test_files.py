@@ -1,12 +1,15 @@
 """Files are whole or absent, also when a process is killed; JSON errors say where."""
 
+import errno
 import hashlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dnnlib.files import (
     NO_ROOM,
@@ -72,6 +75,50 @@ def test_a_full_disk_is_named_whatever_a_library_makes_of_it(tmp_path, number, i
     assert (caught.value.errno, caught.value.filename) == (number, str(path))
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
+
+
+class Failing(io.FileIO):
+    """A file of which one write fails."""
+
+    writes = 0
+
+    def write(self, data):
+        self.writes += 1
+        if self.writes == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(data)
+
+
+def test_one_failing_write_is_named_whatever_a_library_makes_of_it(tmp_path, monkeypatch):
+    path = tmp_path / "net.pt"
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: io.BufferedWriter(Failing(path, "x")))
+    with pytest.raises(OSError, match="net.pt") as caught, atomic_write(path) as file:
+        torch.save({"w": torch.zeros(1 << 20)}, file)
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(path))
+    assert names(tmp_path) == []
+
+
+def fail(error, *causes):
+    if not causes:
+        raise error
+    try:
+        fail(*causes)
+    except Exception as cause:
+        raise error from (cause if isinstance(error, ValueError) else None)
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, FileNotFoundError])
+def test_errors_that_say_what_happened_are_left(tmp_path, kind):
+    with pytest.raises(kind, match="mine"), atomic_write(tmp_path / "file"):
+        fail(kind("mine"), OSError(errno.EIO, "of another file"))
+
+
+def test_an_error_that_was_handled_before_is_no_cause(tmp_path):
+    try:
+        fail(FileNotFoundError(errno.ENOENT, "none yet"))
+    except FileNotFoundError:
+        with pytest.raises(RuntimeError, match="bug"), atomic_write(tmp_path / "file"):
+            fail(RuntimeError("bug"))
 
 
 @pytest.mark.parametrize(
