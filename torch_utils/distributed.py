@@ -7,6 +7,7 @@ one. Every function here does nothing where there is one process.
 import contextlib
 import importlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ from torch import Tensor
 
 from dnnlib.options import JobError
 from dnnlib.runs import OutputFolder
+
+# What NCCL and the store raise, and what gloo says, when another process has ended or is silent.
+_LOST_ERRORS = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
+_LOST = re.compile("Connection closed|reset by peer|[Bb]roken pipe|Timed out|Application timeout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +106,9 @@ def _naming_lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason is known"
+        if not isinstance(error, _LOST_ERRORS) and not _LOST.search(str(error)):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "no reason is known")
         raise JobError(
             f"process {os.environ.get('RANK')}: another process of this run has ended or does not"
             f" answer, the same command continues the run: {reason:.200}"

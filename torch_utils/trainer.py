@@ -7,6 +7,7 @@ on to the bytes of an uninterrupted one.
 
 import abc
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -16,12 +17,12 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -464,21 +465,27 @@ def start_workers(loader: DataLoader[Any]) -> Iterator[Any]:
 
     A signal goes to all processes of a group, and the step that `StopRequest` finishes needs them.
     """
-    loader.worker_init_fn = _ignore_stop_signals
+    loader.worker_init_fn = functools.partial(_begin_worker, loader.worker_init_fn)
     others = set(multiprocessing.active_children())
     batches = iter(loader)
-    workers = WeakSet(set(multiprocessing.active_children()) - others)
+    workers = weakref.WeakSet(set(multiprocessing.active_children()) - others)
     # Before multiprocessing sends its children SIGTERM, at exit, and waits for them.
-    multiprocessing.util.Finalize(None, _kill, args=(workers,), exitpriority=1)
+    at_exit = multiprocessing.util.Finalize(None, _kill, args=(workers,), exitpriority=1)
+    weakref.finalize(batches, at_exit.cancel).atexit = False
     return batches
 
 
-def _ignore_stop_signals(_worker: int) -> None:
+def _begin_worker(begin: Callable[[int], None] | None, worker: int) -> None:
+    if begin is not None:
+        begin(worker)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _kill(processes: Iterable[multiprocessing.process.BaseProcess]) -> None:
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and hasattr(signal, "SIGCHLD"):  # which Windows lacks
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's raises when a worker is killed
     for process in processes:
         process.kill()
 

@@ -1,8 +1,10 @@
 """The training loop: equal bytes after any interruption, records, signals, bad gradients."""
 
 import errno
+import gc
 import json
 import math
+import multiprocessing
 import signal
 import sys
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dnnlib.options import StoppedError
 from dnnlib.runs import find_output
@@ -295,7 +297,7 @@ def test_tensorboard_shows_the_rows_that_count(tmp_path):
 
 
 def exit_with_a_worker():
-    batches = start_workers(DataLoader(range(8), num_workers=1))
+    batches = start_workers(DataLoader(range(8), num_workers=2))
     next(batches)
     exit_with_a_worker.kept = batches  # as the traceback of an error does
     sys.exit(3)
@@ -307,3 +309,30 @@ def test_workers_end_with_their_process():
     code = fork.process.exitcode
     _, text = fork.end(signal.SIGKILL)
     assert code == 3, text
+    assert "Traceback" not in text
+
+
+class Begun(Dataset):
+    """Tells which worker was begun by the loader's own function."""
+
+    begun = None
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, _index):
+        return self.begun
+
+
+def note(worker):
+    get_worker_info().dataset.begun = worker
+
+
+def test_workers_begin_as_their_loader_says_and_are_forgotten_with_it():
+    before = len(multiprocessing.util._finalizer_registry)
+    for _ in range(2):
+        loader = DataLoader(Begun(), num_workers=2, batch_size=2, worker_init_fn=note)
+        assert [batch.tolist() for batch in start_workers(loader)] == [[0, 0], [1, 1]]
+    del loader
+    gc.collect()
+    assert len(multiprocessing.util._finalizer_registry) == before
