@@ -1,6 +1,7 @@
 # make demo   sets up and runs the whole pipeline on the bundled example data
 # make test   sets up and runs the tests
 # make lint   style checks
+# make campaigns  kills, failing disks, hostile files, long runs (docs/reliability.md); MINUTES=60
 # make clean  removes the environment and the demo's results
 # Variables: PYTHON=python3.11  SIZE=64  KIMG=100  DEVICE=cuda
 
@@ -10,10 +11,11 @@ KIMG ?= 28
 IDENTITIES ?= 400
 SAMPLES ?= 5
 DEVICE ?= auto
+MINUTES ?= 60
 
 BIN := .venv/bin
 
-.PHONY: demo test lint clean setup
+.PHONY: demo test lint campaigns clean setup
 
 setup: .venv/.done
 
@@ -28,6 +30,9 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+campaigns: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaigns --minutes=$(MINUTES) --json=build/campaigns.json
 
 lint: setup
 	$(BIN)/ruff check .

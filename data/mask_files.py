@@ -16,7 +16,7 @@ from PIL import Image
 from data.class_list import ClassList, unique_colours
 from data.modalities import MODALITIES
 from data.numbers import open_numbers
-from data.pixels import open_image, raw_mode
+from data.pixels import check_area, open_image, raw_mode
 from dnnlib import files
 
 # In the folder that make_training_data.py writes.
@@ -290,6 +290,7 @@ def _read_layers(path: Path) -> tuple[tuple[int, int], list[Layer]]:
         ) from error
     try:
         document = GimpDocument(str(path))
+        check_area(document.width, document.height)
         layers = [_read_layer(layer) for layer in _visible(document.raw_layers)]
         size = int(document.height), int(document.width)
     except Exception as error:  # damaged files make the library raise whatever comes

@@ -42,7 +42,11 @@ def from_dict(cls: type[Config], content: Mapping[str, Any], where: str = "confi
     if missing:
         raise ValueError(f"{where}: missing {', '.join(missing)}")
     values = {key: _typed(hints[key], value, f"{where}: {key}") for key, value in content.items()}
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:  # of a rule of the dataclass, which knows no file
+        text = str(error)
+        raise ValueError(text if text.startswith(where) else f"{where}: {text}") from error
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

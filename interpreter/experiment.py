@@ -178,11 +178,7 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
         _logger.warning("%s: not used here: %s", path, ", ".join(unused))
     values = {key: value for key, value in content.items() if key not in UNUSED_KEYS}
     values |= {key: value for key, value in (overrides or {}).items() if value is not None}
-    try:
-        return configs.from_dict(Experiment, values, str(path))
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+    return configs.from_dict(Experiment, values, str(path))
 
 
 def load_network(options: ExperimentOptions, experiment: Experiment) -> tuple[Generator, Snapshot]:

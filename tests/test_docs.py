@@ -111,7 +111,8 @@ def test_modules(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"python -m ([a-z_]+(?:\.[a-z_]+)+)", text):
         if name.partition(".")[0] != "torch":
-            assert (ROOT / f"{name.replace('.', '/')}.py").is_file(), name
+            path = ROOT / name.replace(".", "/")
+            assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name
     for name in re.findall(r"python (benchmarks/\w+\.py)", text):
         assert (ROOT / name).is_file(), name
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,11 @@ def _workshop(folder):
     write_workshop(folder, max_steps=100, evaluate_every=5, patience=100)
     layout = feature_layout(small_generator().config)
     save_small_models(folder / "trained", layout.total)
+
+
+def _projectable(folder):
+    save_small_snapshot(folder / "net.pkl")
+    write_pairs(folder / "data", [f"{i}_0" for i in range(6)])
 
 
 def _twenty_people(folder):
@@ -207,6 +213,12 @@ CASES = (
         words=("--network=net.pkl", "--seeds=0-9", "--outdir=out", "--raw", CPU),
     ),
     Case(
+        name="project",
+        script="project_pairs",
+        prepare=_projectable,
+        words=("--network=net.pkl", "--data=data", "--outdir=out", "--num-steps=2", CPU),
+    ),
+    Case(
         name="evaluate verification",
         may_differ=LEFT_BY_KILLS,
         script="evaluate",
@@ -273,9 +285,22 @@ class Bench:
         }
 
 
+def forbid_network():
+    """Let every use of an internet socket by Python raise from now on, in this process."""
+    sys.addaudithook(_refuse_network)
+
+
+def _refuse_network(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
+        raise AssertionError(f"{event} {arguments}")
+    if event in ("socket.connect", "socket.bind", "socket.sendto"):
+        assert isinstance(arguments[1], str | bytes), f"{event} {arguments[1]}"  # of a file
+
+
 def _run(folder, script, words, before):
     os.environ |= {"BIFACE_CACHE_DIR": str(folder / ".cache"), "BIFACE_OFFLINE": "1"}
     os.chdir(folder)
+    forbid_network()
     with contextlib.ExitStack() as stack:
         if before is not None:
             stack.enter_context(before)

@@ -7,11 +7,14 @@ import zlib
 
 import pytest
 
+from data.class_list import ClassList
+from data.mask_files import read_mask
 from data.numbers import load_rows
 from data.pixels import decode_image
 from data.samples import open_samples
 from data.shards import ShardReader
 from dnnlib.files import parse_json_lines, read_json
+from tests.campaigns.targets import OCULAR
 from tests.helpers.images import random_pixels, write_image
 
 SIDE = 31_623  # squared: 10^9 pixels
@@ -37,6 +40,16 @@ def png(width, height, body):
 def test_a_billion_pixels_are_not_decoded(content):
     with pytest.raises(ValueError, match="^x.img: "):
         decode_image(content, 3, "x.img")
+
+
+@pytest.mark.skipif(not OCULAR.is_dir(), reason="needs the annotations in ../shared")
+def test_a_gimp_file_of_a_billion_pixels(tmp_path):
+    pytest.importorskip("gimpformats", reason="needs requirements-extras.txt")
+    content = next((OCULAR / "experiment").rglob("*.xcf")).read_bytes()
+    changed = content[:14] + struct.pack(">II", SIDE, SIDE) + content[22:]
+    (tmp_path / "image_0.xcf").write_bytes(changed)
+    with pytest.raises(ValueError, match="image_0.xcf: .*pixels are read"):
+        read_mask(tmp_path / "image_0.xcf", ClassList())
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000])

@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_named(content, message):
         from_dict(Outer, content, "my.json")
 
 
-def test_errors_of_the_dataclass_pass_through():
+def test_errors_of_the_dataclass_name_the_file():
     @dataclass(frozen=True, kw_only=True)
     class Positive:
         value: int
@@ -110,5 +110,5 @@ def test_errors_of_the_dataclass_pass_through():
             if self.value <= 0:
                 raise ValueError(f"value must be positive, got {self.value}")
 
-    with pytest.raises(ValueError, match="value must be positive, got -1"):
-        from_dict(Positive, {"value": -1})
+    with pytest.raises(ValueError, match="^my.json: value must be positive, got -1"):
+        from_dict(Positive, {"value": -1}, "my.json")
