@@ -33,7 +33,7 @@ OFTEN = "--checkpoint-minutes=0.00001"  # after every step
 MAY_DIFFER = ("log.txt", ".lock", "events.out.tfevents.*")
 # Of commands whose result is not a folder of their own: hidden, of no use, and never read.
 LEFT_BY_KILLS = ("*.part",)
-TIMES = ("timestamp", "Timing/", "Resources/")
+TIMES = ("timestamp", "Timing/", "Resources/", "git_commit")  # somebody may commit meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)
