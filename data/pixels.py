@@ -22,7 +22,8 @@ ImageFile = str | Path | bytes | BinaryIO
 # EPS would start an outside interpreter on the file's content; the others have no decoder.
 _REFUSED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 _MODES = {1: "L", 3: "RGB"}
-_PNG_TEXT = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})
+_PNG_TEXT = frozenset({b"iTXt", b"tEXt", b"zTXt"})
+_EXIF_IN_TEXT = (b"Raw profile type ", b"XML:com.adobe.xmp\0")  # first bytes of such a text
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 ORIENTATION_TAG = 0x0112
 SAMPLES_PER_PIXEL = 277  # tag of TIFF, as these
@@ -237,7 +238,7 @@ def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader
     is_deep = image.mode in ("I", "F") or image.mode.startswith("I;") or has_deep_colour(image)
     frames = _count_frames(image)
     # PNG's own getexif() decodes a file without EXIF, which is needed where it may be at the end.
-    is_at_end = image.format == "PNG" and _has_text_behind_pixels(image)
+    is_at_end = image.format == "PNG" and _has_exif_behind_pixels(image)
     exif = image.getexif() if is_at_end else Image.Image.getexif(image)
     stored = exif.get(ORIENTATION_TAG)
     stored = stored if stored in range(1, 9) else 1
@@ -257,18 +258,22 @@ def header_of(image: Image.Image, orientation: int | None = None) -> ImageHeader
     )
 
 
-def _has_text_behind_pixels(image: Image.Image) -> bool:
-    """Return whether a PNG file has EXIF or text, which may hold some, behind its pixels."""
-    stream, kinds = image.fp, []
+def _has_exif_behind_pixels(image: Image.Image) -> bool:
+    """Return whether a PNG file has EXIF, or a text that holds some or XMP, behind its pixels."""
+    stream, is_behind, is_found = image.fp, False, False
     if stream is None:
         return False
     position = stream.tell()
     stream.seek(8)
-    while len(head := stream.read(8)) == 8:
-        kinds.append(head[4:])
-        stream.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    while len(head := stream.read(8)) == 8 and not is_found:
+        kind, end = head[4:], stream.tell() + int.from_bytes(head[:4], "big") + 4
+        is_behind |= kind == b"IDAT"
+        if is_behind and kind in _PNG_TEXT:
+            is_found = stream.read(max(map(len, _EXIF_IN_TEXT))).startswith(_EXIF_IN_TEXT)
+        is_found |= is_behind and kind == b"eXIf"
+        stream.seek(end)
     stream.seek(position)
-    return b"IDAT" in kinds and not _PNG_TEXT.isdisjoint(kinds[kinds.index(b"IDAT") :])
+    return is_found
 
 
 def has_deep_colour(image: Image.Image) -> bool:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
+from data.pixels import image_suffixes
 from dnnlib import files
 
 Item = TypeVar("Item")
@@ -19,9 +20,11 @@ Result = TypeVar("Result")
 
 _IGNORED_FOLDERS = ("__MACOSX",)
 _MAX_THREADS = 16
-# Of a member of an archive: nothing that is read expands so much, and needs so much memory.
+# Of a member of an archive: nothing that is read expands so much, and needs so much memory. Images
+# without compression do; of these, the number of pixels is limited.
 _MAX_EXPANSION = 200
 _MAX_EXPANDED_BYTES = 64 << 20
+_MAX_IMAGE_BYTES = 1 << 30
 
 
 class Storage(ABC):
@@ -205,7 +208,9 @@ class ZipArchive(Folder):
         if not self.exists(name):
             raise FileNotFoundError(f"{self.describe(name)}: no such file")
         member = self._members[f"{self._prefix}{name}"]
-        if member.file_size > max(_MAX_EXPANDED_BYTES, _MAX_EXPANSION * member.compress_size):
+        is_image = PurePosixPath(name).suffix.lower() in image_suffixes()
+        allowed = _MAX_IMAGE_BYTES if is_image else _MAX_EXPANDED_BYTES
+        if member.file_size > max(allowed, _MAX_EXPANSION * member.compress_size):
             raise ValueError(
                 f"{self.describe(name)}: {member.compress_size} bytes that expand to"
                 f" {member.file_size} are not read"

@@ -130,9 +130,17 @@ def _chosen_numbers(select: str | None, drawn: Path, count: int) -> Sequence[int
     if select == "all" or not proposed.is_file():
         return range(count)
     numbers = files.read_object(proposed, images=list)["images"]
-    if not all(isinstance(number, int) for number in numbers):
-        raise ValueError(f"{proposed}: images must be whole numbers")
-    return sorted(set(numbers))
+    try:
+        return sorted(set(map(_whole_number, numbers)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{proposed}: images must be whole numbers: {numbers!r:.80}") from error
+
+
+def _whole_number(value: Any) -> int:
+    """Return a number that may also be written as "3" or 3.0."""
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError("not a whole number")
+    return int(value)
 
 
 def _drawn_paths(drawn: Path, number: int, count: int) -> dict[str, Path]:

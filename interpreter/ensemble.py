@@ -250,10 +250,10 @@ def load_models(folder: Path, at_most: int | None = None) -> TrainedInterpreter:
         found = _model_paths(folder)
     if not found:
         raise FileNotFoundError(f"--resume {folder}: has no model_0.pth, model_1.pth, ...")
-    record = {}
+    record: dict[str, Any] = {"identity": {}, "finished": True}
     if (folder / RECORD).is_file():
         record = files.read_object(folder / RECORD, identity=dict)
-    if record and not record.get("finished"):
+    if not record.get("finished"):
         raise ValueError(f"--resume {folder}: training is not finished; repeat its command")
     states = []
     for path in found[:at_most]:
@@ -262,7 +262,7 @@ def load_models(folder: Path, at_most: int | None = None) -> TrainedInterpreter:
             raise ValueError(f"{path}: not a model: it has no {_STATE_KEY}")
         states.append(state)
     return TrainedInterpreter(
-        ensemble=ensemble_from_states(states, str(folder)), identity=record.get("identity", {})
+        ensemble=ensemble_from_states(states, str(folder)), identity=record["identity"]
     )
 
 

@@ -243,9 +243,11 @@ def check_origin(
         origin: of today, see `origin_of`.
         what: was made, for messages.
         may_differ: keys of which another value is a warning.
-    Raises: ValueError for another value of other keys.
+    Raises: ValueError for another value of other keys, or a record that is no object.
     """
-    if not isinstance(recorded, Mapping) or not recorded:
+    if recorded is not None and not isinstance(recorded, Mapping):
+        raise ValueError(f"{what} with a network whose record is no object: {recorded!r:.80}")
+    if not recorded:
         _logger.warning("%s with a network that no record names, as in published folders", what)
         return
     for key, value in origin.items():

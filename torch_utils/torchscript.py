@@ -74,8 +74,10 @@ def load_feature_network(
     images = torch.zeros([2, channels, side, side], device=device, requires_grad=True)
     try:
         features = module(images)
-    except RuntimeError as error:
+    except (RuntimeError, torch.jit.Error) as error:
         reason = str(error).strip().splitlines()[-1]
+        if "out of memory" in reason:  # of which the interpreter makes a plain RuntimeError
+            raise torch.OutOfMemoryError(reason) from error
         raise ValueError(
             f"--features {path}: does not take images of {list(images.shape)}: {reason}"
         ) from error

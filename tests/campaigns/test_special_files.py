@@ -1,11 +1,13 @@
 """Files that are hostile by design, where a mutation would hardly come by chance."""
 
+import io
 import struct
 import tarfile
 import zipfile
 import zlib
 
 import pytest
+from PIL import Image
 
 from data.class_list import ClassList
 from data.mask_files import read_mask
@@ -13,6 +15,7 @@ from data.numbers import load_rows
 from data.pixels import decode_image
 from data.samples import open_samples
 from data.shards import ShardReader
+from data.storage import open_storage
 from dnnlib.files import parse_json_lines, read_json
 from tests.campaigns.targets import OCULAR
 from tests.helpers.images import random_pixels, write_image
@@ -73,15 +76,28 @@ def test_a_shape_that_lies(tmp_path, shape):
 
 
 def test_a_data_set_that_expands_is_refused(tmp_path):
-    """A zip of 1 MB that holds an "image" of 1 GB of zeros."""
+    """A zip of 1 MB that holds an "image" of 1.1 GB of zeros."""
     with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for folder in ("VIS", "NIR"):
             with archive.open(f"{folder}/1_0.png", "w", force_zip64=True) as member:
-                for _ in range(100):
+                for _ in range(110):
                     member.write(bytes(10_000_000))
     samples = open_samples(tmp_path / "set.zip")
     with pytest.raises(ValueError, match=r"set.zip:VIS/1_0.png: .*bytes"):
         samples.image("rgb", 0)
+
+
+def test_a_large_image_of_one_colour_in_an_archive_is_read(tmp_path):
+    """8192 x 8192 grey pixels as BMP, 64 MiB, of which compression leaves 64 KiB."""
+    stream = io.BytesIO()
+    Image.new("L", (8192, 8192), 7).save(stream, "BMP")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("VIS/1_0.bmp", stream.getvalue())
+        archive.writestr("labels.json", b" " * len(stream.getvalue()))
+    storage = open_storage(tmp_path / "set.zip")
+    assert storage.read("VIS/1_0.bmp") == stream.getvalue()
+    with pytest.raises(ValueError, match=r"labels.json: .*bytes"):
+        storage.read("labels.json")
 
 
 def test_a_link_in_an_archive_is_no_way_out(tmp_path):

@@ -1,9 +1,11 @@
 import io
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from data import pixels
@@ -303,6 +305,15 @@ def encode_turned(kind, value):
     if kind == "TIFF":
         return encode(image, "TIFF", tiffinfo={700: xmp})
     return encode(image, kind, xmp=xmp, lossless=True)
+
+
+def test_a_date_behind_the_pixels_of_a_png_decodes_nothing(monkeypatch):
+    content = encode(Image.fromarray(random_pixels(5)))
+    text = b"tEXtdate:create\0002024-01-01"  # as ImageMagick writes it
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    at = content.index(b"IEND") - 4
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _image: pytest.fail("was decoded"))
+    assert header_of(content[:at] + chunk + content[at:]).orientation == 1
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PNG, behind its pixels", "TIFF", "WEBP", "JPEG"])

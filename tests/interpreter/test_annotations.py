@@ -1,12 +1,16 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.class_list import AnnotationClass, ClassList
+from dnnlib import files
 from dnnlib.runs import find_output
 from interpreter.annotations import (
     RECORD,
     AnnotationsJob,
+    _chosen_numbers,
     annotations_identity,
     collect_annotations,
 )
@@ -175,3 +179,16 @@ def test_conditions_beside_the_latents_are_found(painted, tmp_path):
     np.save(tmp_path / "other.npy", np.array([[5.0, 6], [7, 8]]))
     assert conditions() == [[1, 2], [3, 4]]
     assert conditions(tmp_path / "other.npy") == [[5, 6], [7, 8]]
+
+
+@pytest.mark.parametrize("numbers", [["3", 1], [3.0, 1], [1, 3, 3]])
+def test_a_selection_may_be_written_in_several_ways(tmp_path, numbers):
+    files.write_json(tmp_path / "selection.json", {"images": numbers})
+    assert _chosen_numbers(None, tmp_path, 5) == [1, 3]
+
+
+@pytest.mark.parametrize("number", [True, 2.5, "x", None, 1e999, [1]], ids=repr)
+def test_a_selection_of_other_things_is_refused(tmp_path, number):
+    (tmp_path / "selection.json").write_text(json.dumps({"images": [1, number]}))
+    with pytest.raises(ValueError, match="selection.json.*whole numbers"):
+        _chosen_numbers(None, tmp_path, 5)

@@ -28,6 +28,12 @@ def test_no_record_is_a_warning(recorded, caplog):
     assert "they were drawn" in caplog.text
 
 
+@pytest.mark.parametrize("recorded", [[], "net", 3])
+def test_a_record_that_is_no_object_is_refused(recorded):
+    with pytest.raises(ValueError, match="they were drawn"):
+        check_origin(recorded, ORIGIN, "they were drawn")
+
+
 def test_what_may_differ_is_a_warning(caplog):
     recorded = {"network_sha256": "ab", "truncation_psi": 1.0}  # models had no name of the network
     check_origin(recorded, ORIGIN, "they were trained", may_differ=["truncation_psi"])
