@@ -1,6 +1,5 @@
 """Where the feature vectors of new identities come from."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,8 +90,9 @@ class RepelledSource:
     """Directions of the training identities' distribution, far from these and from each other.
 
     Of a few draws of the normal distribution that the identities' mean features have, the one is
-    taken whose nearest training image or earlier new identity is the least similar. So identities
-    are new before anything is generated; a vector depends on those of the identities before it.
+    taken whose nearest training image, or first vector of an identity before it, is the least
+    similar. So identities are new before anything is generated. Vectors that replaced a first one,
+    at later tries, repel none: a vector must not depend on what a filter says.
 
     Args:
         features: of the training identities.
@@ -113,30 +113,43 @@ class RepelledSource:
         triangle = np.linalg.qr(means - self._mean, mode="r")
         self._axes = triangle / np.sqrt(len(means) - 1)  # normal weights give the means' covariance
         self._known, self._draws = References(vectors), draws
-        self._first: dict[int, list[np.ndarray]] = {}  # by seed, the first vector of 0, 1, ...
+        # By seed: the first vectors of the identities 0, 1, ..., with room for more, and how many.
+        self._first: dict[int, tuple[np.ndarray, int]] = {}
         self._vectors: dict[tuple[int, int, int], tuple[np.ndarray, dict[str, Any]]] = {}
 
     def vector(self, seed: int, identity: int, attempt: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the least similar draw, and its cosine to what it is nearest to."""
         key = (seed, identity, attempt)
         if key not in self._vectors:
-            first = self._first.setdefault(seed, [])
-            while len(first) < identity:
-                first.append(self.vector(seed, len(first), 0)[0])
-            self._vectors[key] = self._place(*key, first[:identity])
+            self._vectors[key] = self._place(*key, self._first_vectors(seed, identity))
         return self._vectors[key]
 
+    def _first_vectors(self, seed: int, count: int) -> np.ndarray:
+        """Return the first vectors of the identities 0 to count - 1: [count, E] float32."""
+        rows, known = self._first.get(seed, (np.empty([0, len(self._mean)], np.float32), 0))
+        if count > len(rows):
+            room = np.empty([max(count, 2 * len(rows)), len(self._mean)], np.float32)
+            room[:known] = rows[:known]
+            rows = room
+        for identity in range(known, count):
+            key = (seed, identity, 0)
+            if key not in self._vectors:
+                self._vectors[key] = self._place(*key, rows[:identity])
+            rows[identity] = self._vectors[key][0]
+        self._first[seed] = rows, max(known, count)
+        return rows[:count]
+
     def _place(
-        self, seed: int, identity: int, attempt: int, others: Sequence[np.ndarray]
+        self, seed: int, identity: int, attempt: int, others: np.ndarray
     ) -> tuple[np.ndarray, dict[str, Any]]:
         random = generator_for(seed, _STREAM, "repelled", identity, attempt)
         numbers = torch.randn([self._draws, len(self._axes)], generator=random, dtype=torch.float64)
         draws = unit_rows(self._mean + numbers.numpy() @ self._axes)
         nearest = self._known.nearest(draws).scores
         if len(others):
-            nearest = np.maximum(nearest, (draws @ np.stack(others).T).max(axis=1))
+            nearest = np.maximum(nearest, (draws @ others.T).max(axis=1))
         best = int(nearest.argmin())
-        return draws[best], {"nearest_vector": round(float(nearest[best]), 6)}
+        return draws[best].copy(), {"nearest_vector": round(float(nearest[best]), 6)}
 
 
 class FileSource:

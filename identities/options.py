@@ -206,7 +206,8 @@ class IdentityDataOptions(Options):
         metavar="random|interpolate|repelled|FILE",
         heading="New identities",
         help="Random directions; mixtures of two training identities; directions distributed as"
-        " theirs, but far from them and from each other; or vectors of a .npy or .json file.",
+        " theirs, but far from them and from the first vectors of the identities before; or vectors"
+        " of a .npy or .json file.",
     )
     feature_scale: float | None = option(
         None,

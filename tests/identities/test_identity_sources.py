@@ -97,6 +97,18 @@ def test_repelled_vectors_do_not_depend_on_what_was_asked_before():
         np.testing.assert_array_equal(one.vector(*place)[0], other.vector(*place)[0])
 
 
+def test_only_the_first_vectors_of_identities_repel():
+    features = clustered_features(9, 3)
+    one, other = RepelledSource(features), RepelledSource(features)
+    for attempt in range(3):
+        one.vector(0, 4, attempt)
+    vector, origin = one.vector(0, 5, 0)
+    np.testing.assert_array_equal(vector, other.vector(0, 5, 0)[0])
+    known = [features.vectors, [other.vector(0, k, 0)[0] for k in range(5)]]
+    nearest = (np.concatenate(known) @ vector).max()
+    assert origin["nearest_vector"] == pytest.approx(nearest, abs=2e-6)
+
+
 def test_vectors_of_files(tmp_path):
     rows = np.random.default_rng(0).standard_normal((3, 4)) * 7
     np.save(tmp_path / "v.npy", rows)
