@@ -291,24 +291,37 @@ def to_input(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 def are_independent(first: Embedder, second: Embedder) -> bool:
     """Return False for two recognisers of one file, or of the same weights in two forms.
 
-    The latter give the same embeddings, which shows on any images.
+    The latter give the same embeddings, which shows on any images: each with its own preprocessing,
+    or, where one form says otherwise what images it takes, both with one's.
     """
-    sides = [first, second]
     if first.file_hash == second.file_hash:
         return False
-    if first.width != second.width or len({one.preprocessing.channels for one in sides}) > 1:
+    takes, other = first.preprocessing, second.preprocessing
+    if first.width != second.width or takes.channels != other.channels:
         return True
+    for pair in dict.fromkeys([(takes, other), (takes, takes), (other, other)]):
+        rows = [_probe(*side) for side in zip((first, second), pair, strict=True)]
+        if rows[0] is None or rows[1] is None:
+            continue
+        if (rows[0] * rows[1]).sum(dim=1).min() >= _SAME_COSINE:
+            return False
+    return True
+
+
+def _probe(embedder: Embedder, preprocessing: Preprocessing) -> Tensor | None:
+    """Return embeddings of two fixed images, [2, E]; None where a network has none of them."""
+    probe = embedder.with_preprocessing(replace(preprocessing, flip=False))
     random = torch.Generator().manual_seed(0)
-    noise = torch.randint(256, [2, first.preprocessing.channels, 64, 64], generator=random).byte()
-    rows = []
+    noise = torch.randint(256, [2, preprocessing.channels, 64, 64], generator=random).byte()
+    probe.micro_batch = len(noise)  # more is not worth its time, also in a dry run
     try:
-        for one in sides:
-            embedder = one.with_preprocessing(replace(one.preprocessing, flip=False))
-            embedder.micro_batch = len(noise)  # more is not worth its time, also in a dry run
-            rows.append(embedder.embed_aligned(noise))
+        return probe.embed_aligned(noise)
     except NoEmbeddingError:
-        return True
-    return bool((rows[0] * rows[1]).sum(dim=1).min() < _SAME_COSINE)
+        return None
+    except Exception:  # whatever a network does with images of another size than its own
+        if preprocessing == embedder.preprocessing:
+            raise
+        return None
 
 
 def load_embedder(

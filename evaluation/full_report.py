@@ -16,6 +16,7 @@ from evaluation.options import QualityOptions, ReportOptions
 from evaluation.pictures import sample_panels
 from evaluation.privacy import PrivacyTopic
 from evaluation.quality import QualityTopic
+from evaluation.reconstruction import ReconstructionTopic
 from evaluation.report import Section
 from evaluation.topic import ReportJob, Topic, describe_sets, open_sets
 from evaluation.verification import VerificationTopic
@@ -76,7 +77,7 @@ def prepare(options: ReportOptions) -> ReportJob:
         found = hash_inputs(sets, faces)
         if options.network is not None:
             found[f"network {options.network.name}"] = files.sha256_file(options.network)
-        return found
+        return found | reconstruction.hash_errors(options.projected or ())
 
     return ReportJob(
         name="report",
@@ -89,7 +90,7 @@ def prepare(options: ReportOptions) -> ReportJob:
             if options.masks
             else MaskTopic.skip("no --masks TRUE FOUND were given"),
             *_face_topics(options, sets, faces, device),
-            *_reconstruction(options),
+            _reconstruction(options),
         ],
         plan=describe_sets(sets),
         options=options,
@@ -125,11 +126,11 @@ def _quality(options: ReportOptions, samples: SampleIndex, device: str) -> Topic
         return QualityTopic.skip(str(error))
 
 
-def _reconstruction(options: ReportOptions) -> list[Topic]:
+def _reconstruction(options: ReportOptions) -> Topic | Section:
     if options.projected is None:
-        return []
+        return ReconstructionTopic.skip("no --projected TRAINING HELDOUT were given")
     training, heldout = options.projected
-    return [reconstruction.open_topic([training], [heldout], seed=options.seed)]
+    return reconstruction.open_topic([training], [heldout], seed=options.seed)
 
 
 def _face_topics(

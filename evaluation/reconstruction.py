@@ -122,7 +122,7 @@ def open_topic(
     """Read the errors of projected images.
 
     Raises: FileNotFoundError; ValueError for folders of something else, unfinished ones, other
-        options, or identities that are in both.
+        options, or identities that are in two of them.
     """
     read = [read_projections(path) for path in (*training, *heldout)]
     for path, found in zip((*training, *heldout), read, strict=True):
@@ -131,7 +131,8 @@ def open_topic(
             raise ValueError(f"{path}: made with other options than {training[0]} ({difference})")
         if found.errors.keys() != read[0].errors.keys():
             raise ValueError(f"{path}: has errors of other modalities than {training[0]}")
-    members, others = _join(read[: len(training)]), _join(read[len(training) :])
+    members = _join(training, read[: len(training)])
+    others = _join(heldout, read[len(training) :])
     check_strangers(others.identities, members.identities)
     return ReconstructionTopic(training=members, heldout=others, seed=seed)
 
@@ -158,12 +159,26 @@ def read_projections(folder: Path) -> Projections:
     return Projections(identity=identity, errors=values, identities=names)
 
 
-def _join(parts: Sequence[Projections]) -> Projections:
+def _join(paths: Sequence[Path], parts: Sequence[Projections]) -> Projections:
+    """Return several folders as one. Raises: ValueError for an identity that is in two of them."""
+    owners: dict[str, int] = {}
+    for number, part in enumerate(parts):
+        for name in part.identities:
+            if owners.setdefault(name, number) != number:
+                raise ValueError(
+                    f"{paths[number]}: folders of one side must have different identities,"
+                    f" {name!r} is in {paths[owners[name]]} too"
+                )
     return Projections(
         identity=parts[0].identity,
         errors={name: [e for part in parts for e in part.errors[name]] for name in parts[0].errors},
         identities=tuple(name for part in parts for name in part.identities),
     )
+
+
+def hash_errors(folders: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 of what is read of folders."""
+    return {str(path): files.sha256_file(path / _ERRORS) for path in folders}
 
 
 def prepare(options: ReconstructionOptions) -> ReportJob:
@@ -178,5 +193,5 @@ def prepare(options: ReconstructionOptions) -> ReportJob:
         topics=[topic],
         plan={name: len(side.identities) for name, side in sides.items()},
         options=options,
-        inputs=lambda: {str(path): files.sha256_file(path / _ERRORS) for path in folders},
+        inputs=lambda: hash_errors(folders),
     )

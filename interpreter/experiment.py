@@ -254,6 +254,12 @@ def check_origin(
         found = recorded.get(key)
         if found == value or (key == "network" and key not in recorded):  # as models were recorded
             continue
+        has_truncation = bool(recorded.keys() & set(TRUNCATION_KEYS))
+        if key in TRUNCATION_KEYS and key not in may_differ and not has_truncation:
+            raise ValueError(
+                f"{what} without truncation, as latents are that are ws already: the experiment's"
+                ' JSON needs "annotation_data_from_w": true'
+            )
         message = f"stylegan_checkpoint: {what} with {key} {_short(found)}, this is {_short(value)}"
         if key not in may_differ:
             raise ValueError(message)

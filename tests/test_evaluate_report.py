@@ -10,12 +10,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from evaluate import main
+from tests.evaluation.test_reconstruction import write_projections
 from tests.helpers.browser import open_browser
 from tests.helpers.images import truncate, write_image, write_json
 from tests.helpers.people import SIDE, save_recogniser
 
 HOSTILE = '"><img src=x onerror=alert(1)>&lt;<script>alert(2)<'
-SECTIONS = ["samples", "quality", "masks", "verification", "dataset", "privacy", "provenance"]
+SECTIONS = ["samples", "quality", "masks", "verification", "dataset", "privacy", "reconstruction",
+            "provenance"]  # fmt: skip
 
 
 def write_faces(root, people, images, seed, name="{}"):
@@ -45,6 +47,10 @@ def places(tmp_path_factory):
         "samples": write_faces(root / f"{HOSTILE}", 4, 5, seed=2, name=f"{HOSTILE}{{}}"),
         "model": save_recogniser(root / "a.pth", seed=0),
         "audit": save_recogniser(root / "b.pth", seed=1),
+        "projected": [
+            write_projections(root / name, [1.0, 2.0, 4.0], first=first)
+            for name, first in (("seen", 0), ("unseen", 10))
+        ],
     }
 
 
@@ -68,6 +74,8 @@ def full(places, tmp_path_factory):
         "--masks",
         places["samples"],
         places["samples"],
+        "--projected",
+        *places["projected"],
     )
     assert result.exit_code == 0, result.output
     return outdir
@@ -126,7 +134,7 @@ def test_everything_is_in_the_page(full):
     assert not page.open
 
 
-def test_numbers_carry_counts_and_intervals(full):
+def test_numbers_carry_counts_and_intervals(places, full):
     content = json.loads((full / "report.json").read_text(encoding="utf-8"))
     assert (content["format"], content["version"]) == ("biface-report", 1)
     assert list(content["sections"]) == SECTIONS
@@ -135,7 +143,9 @@ def test_numbers_carry_counts_and_intervals(full):
     assert (eer["n"], eer["people"]) == (190, 4)
     inputs = content["sections"]["provenance"]["inputs"]
     assert all(re.match(r"[0-9a-f]{64}", digest) for digest in inputs.values())
-    assert set(inputs) >= {"recogniser a.pth", "recogniser b.pth"}
+    projected = {str(path) for path in places["projected"]}
+    assert set(inputs) >= {"recogniser a.pth", "recogniser b.pth", *projected}
+    assert content["sections"]["reconstruction"]["attack_auc"]["rgb"]["value"] == 0.5
     privacy = content["sections"]["privacy"]["recognisers"]
     assert set(privacy) == {f"{n}.pth, {m}" for n in "ab" for m in ("RGB", "NIR")}
     assert privacy["a.pth, RGB"]["statistics"]["mean"]["excess"]["n"] == 40
@@ -171,6 +181,7 @@ def test_what_was_left_out_is_said(scarce):
     assert reasons["Image quality"].startswith("no --extractor was given")
     assert reasons["Verification"] == reasons["Privacy"] == "no --rec-model was given"
     assert reasons["Masks"] == "no --masks TRUE FOUND were given"
+    assert reasons["Reconstruction"] == "no --projected TRAINING HELDOUT were given"
     text = " ".join(page_of(scarce).text)
     for what, why in reasons.items():
         assert what in text

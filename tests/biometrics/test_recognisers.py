@@ -53,12 +53,23 @@ def save_onnx(path, network=None, *, batch=None, **settings):
     return path
 
 
-def save_script(path, module=None):
+def save_script(path, module=None, traced=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(torch.jit.trace(backbone(), torch.zeros(2, 3, 32, 32))
+        torch.jit.save(torch.jit.trace(traced or backbone(), torch.zeros(2, 3, 32, 32))
                        if module is None else torch.jit.script(module), path)  # fmt: skip
     return path
+
+
+class AnySize(nn.Module):
+    """The same weights behind a change of size."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(nn.functional.interpolate(x, [32, 32]))
 
 
 def agree(path, tolerance=1e-5, **changes):
@@ -347,6 +358,18 @@ class TestSettings:
         assert not are_independent(first, load_embedder(path, flip=True))
         assert not are_independent(first, same)
         assert are_independent(first, another)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"order": ChannelOrder.BGR}, {"mean": (0.0,), "std": (255.0,)}, {"size": 16}],
+    )
+    def test_weights_with_other_settings_are_not_independent(self, tmp_path, settings):
+        path, _ = self.save(tmp_path)
+        script = save_script(tmp_path / "x.pt", traced=AnySize(backbone()))
+        write_settings(script, RecogniserSettings(**{"size": 32, **settings}))
+        pair = load_embedder(path), load_embedder(script)
+        assert not are_independent(*pair)
+        assert not are_independent(*reversed(pair))
 
     def test_other_files_beside_it(self, tmp_path):
         path, _ = self.save(tmp_path)

@@ -64,6 +64,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path, other, told):
     assert told in run(tmp_path, [training], [heldout], code=2)
 
 
+@pytest.mark.parametrize("first", [None, 1])
+def test_an_identity_is_in_one_folder_of_a_side(tmp_path, first):
+    training = write_projections(tmp_path / "a", [1.0, 2.0])
+    again = training if first is None else write_projections(tmp_path / "c", [1.0], first=first)
+    heldout = write_projections(tmp_path / "b", [1.0, 2.0], first=10)
+    assert "different identities" in run(tmp_path, [training, again], [heldout], code=2)
+
+
 def test_other_files_of_that_name_are_refused(tmp_path):
     training = write_projections(tmp_path / "a", [1.0, 2.0])
     (training / "errors.json").write_text('{"images": [1]}')

@@ -34,6 +34,14 @@ def test_a_record_that_is_no_object_is_refused(recorded):
         check_origin(recorded, ORIGIN, "they were drawn")
 
 
+def test_latents_that_are_ws_are_told_from_another_truncation():
+    """A folder of projected images records no truncation."""
+    recorded = {"network": "net", "network_sha256": "ab"}
+    with pytest.raises(ValueError, match='"annotation_data_from_w": true'):
+        check_origin(recorded, ORIGIN, "they were drawn")
+    check_origin(recorded, ORIGIN, "they were trained", may_differ=["truncation_psi"])
+
+
 def test_what_may_differ_is_a_warning(caplog):
     recorded = {"network_sha256": "ab", "truncation_psi": 1.0}  # models had no name of the network
     check_origin(recorded, ORIGIN, "they were trained", may_differ=["truncation_psi"])
