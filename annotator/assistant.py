@@ -2,13 +2,17 @@
 
 What it is comes from the script: `load()` gives an object with `suggest(masks, progress)`, which
 trains on masks [H, W] uint8 by image number and yields, for every other image, its number, labels
-[H, W] uint8, uncertainty [H, W] float32 in nats, and a score that is higher the less certain.
+[H, W] uint8, uncertainty [H, W] float32 in nats, and a score that is higher the less certain; and
+with `identity`, plain JSON values of what decides its answers besides masks.
 """
 
+import json
 import logging
 import math
 import multiprocessing
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,12 +25,14 @@ import numpy as np
 from annotator.store import SUGGESTION_FOLDER, AnnotationStore
 from data import sheets
 from data.mask_files import read_mask, save_mask
-from data.pixels import MAX_UNCERTAINTY, read_uncertainty
+from data.pixels import encode_uncertainty, read_uncertainty
 from dnnlib import files
 from metrics.segmentation import confusion_matrix, intersection_over_union
 
 RECORD = "record.json"
+WORK_FOLDER = ".work"  # temporary files of the process, which may be killed
 BUSY = ("starting", "training", "suggesting")
+NOTHING_FINISHED = "no image is finished yet: there is nothing to learn from"
 _REPORT_SEC = 0.2
 _log = logging.getLogger(__name__)
 
@@ -50,10 +56,13 @@ class Assistant:
         self._wants_more = False
         self._progress = {"phase": "starting", "done": 0, "total": 0, "message": ""}
         path = self._folder / RECORD
-        record = files.read_json(path) if path.is_file() else {}
+        record: dict[str, Any] = {"identity": None, "scores": {}, "curve": []}
+        if path.is_file():
+            record |= files.read_object(path, scores=dict, curve=list)
+        self._identity = record["identity"]
         # Of each image's suggestion: its uncertainty, and how many masks were learnt.
-        self._scores = {int(key): value for key, value in record.get("scores", {}).items()}
-        self._curve = record.get("curve", [])
+        self._scores = {int(key): value for key, value in record["scores"].items()}
+        self._curve = record["curve"]
 
     def start(self) -> None:
         """Load the interpreter. Raises: ValueError with its reason where it refuses."""
@@ -83,20 +92,21 @@ class Assistant:
             return read_mask(mask, self._store.classes), read_uncertainty(file, str(uncertainty))
 
     def train(self) -> None:
-        """Train on all finished masks; if a training runs, once more after it."""
-        masks = self._store.finished_masks()
+        """Train on all finished masks; if a training runs, once more after it.
+
+        Raises: ValueError where none is finished.
+        """
+        if "done" not in self._store.status().values():
+            raise ValueError(NOTHING_FINISHED)
         with self._lock:
-            if self._progress["phase"] in BUSY:
-                self._wants_more = True
-                return
-            if not masks:
-                raise ValueError("no image is finished yet: there is nothing to learn from")
-            self._progress = {"phase": "training", "done": 0, "total": 0, "message": ""}
-            is_dead = self._worker is None or not self._worker.is_alive()
-        if is_dead:
-            self._start()
-        assert self._worker is not None, "just started"
-        self._worker.ask(masks)
+            self._wants_more = True
+            is_busy = self._progress["phase"] in BUSY
+        if is_busy:
+            return
+        if self._worker is None or not self._worker.is_alive():
+            self._start()  # once it is ready, it is asked
+        else:
+            self._ask()
 
     def cancel(self) -> None:
         """End a training; suggestions that are there stay."""
@@ -119,7 +129,11 @@ class Assistant:
             suggested = self._scores.get(number)
         if suggested is None:
             return
-        labels, _ = self.suggestion(number)
+        try:
+            labels, _ = self.suggestion(number)
+        except (FileNotFoundError, ValueError) as error:
+            _log.warning("Warning: agreement with image %d is not known: %s", number, error)
+            return
         confusion = confusion_matrix(self._store.mask(number), labels, len(self._store.classes))
         iou = intersection_over_union(confusion)
         row = {
@@ -135,7 +149,24 @@ class Assistant:
     def _start(self) -> None:
         with self._lock:
             self._progress = {"phase": "starting", "done": 0, "total": 0, "message": ""}
-        self._worker = _Worker(self._load, self._receive)
+        self._worker = _Worker(self._load, self._receive, self._folder / WORK_FOLDER)
+
+    def _ask(self) -> None:
+        """Let an idle process train, if it is wanted."""
+        with self._lock:
+            if not self._wants_more or self._progress["phase"] in BUSY:
+                return
+            self._wants_more = False
+            self._progress = {"phase": "training", "done": 0, "total": 0, "message": ""}
+            worker = self._worker
+        assert worker is not None, "it is idle"
+        try:
+            masks = self._store.finished_masks()
+            if not masks:
+                raise ValueError(NOTHING_FINISHED)
+            worker.ask(masks)
+        except (ValueError, OSError) as error:
+            self._receive("failed", str(error))
 
     def _receive(self, kind: str, *content: Any) -> None:
         """Take what the process says."""
@@ -148,34 +179,45 @@ class Assistant:
                 self._progress = {**progress, "phase": "suggesting"}
             elif kind in ("ready", "finished", "failed"):
                 phase = "failed" if kind == "failed" else "ready"
-                message = content[0] if content else ""
+                message = content[0] if kind == "failed" else ""
                 self._progress = {"phase": phase, "done": 0, "total": 0, "message": message}
+            if kind == "ready":
+                self._become(*content)
         if kind == "suggestion":
             self._take(*content)
-        elif kind == "finished":
-            self._write()
         elif kind == "ended" and progress["phase"] in BUSY:
             self._receive("failed", "the interpreter's process ended; the terminal says why")
-        if kind in ("ready", "finished") and self._wants_more:
-            self._wants_more = False
-            self.train()
+        elif kind in ("ready", "finished"):
+            self._ask()
+
+    def _become(self, identity: Any) -> None:
+        """Forget what an interpreter of another identity has said."""
+        identity = json.loads(json.dumps(identity))
+        if identity != self._identity and self._scores:
+            _log.info("%s: suggestions of another interpreter are not shown", self._folder)
+            self._scores, self._curve = {}, []
+        self._identity = identity
 
     def _take(
         self, number: int, labels: np.ndarray, uncertainty: np.ndarray, score: float, learnt: int
     ) -> None:
         """Write a suggestion."""
         mask_path, uncertainty_path = self._paths(number)
-        share = uncertainty.clip(0) / math.log(len(self._store.classes))
-        pixels = np.rint(share.clip(max=1) * MAX_UNCERTAINTY).astype(np.uint16)
+        pixels = encode_uncertainty(uncertainty, len(self._store.classes))
         sheets.save_image(uncertainty_path, pixels[None])
         save_mask(mask_path, labels, self._store.classes)
         with self._lock:
             self._scores[number] = {"score": score, "learnt": learnt}
+        self._write()
 
     def _write(self) -> None:
         with self._lock:
             if self._scores:
-                record = {"scores": self._scores, "curve": self._curve}
+                record = {
+                    "identity": self._identity,
+                    "scores": self._scores,
+                    "curve": self._curve,
+                }
                 files.write_json(self._folder / RECORD, record)
 
     def _paths(self, number: int) -> tuple[Path, Path]:
@@ -189,12 +231,15 @@ class _Worker:
     Args:
         load: makes the interpreter there.
         receive: called with a kind of message and its content; "ended" is the last one.
+        folder: for temporary files.
     """
 
-    def __init__(self, load: Callable[[], Any], receive: Callable[..., None]) -> None:
+    def __init__(self, load: Callable[[], Any], receive: Callable[..., None], folder: Path) -> None:
+        self._folder = folder
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(load, theirs), daemon=True)
+        self._process = context.Process(target=_work, args=(load, theirs, folder), daemon=True)
         self._process.start()
         theirs.close()
         self._receive = receive
@@ -215,6 +260,7 @@ class _Worker:
         self._is_ended = True
         self._process.kill()
         self._process.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _listen(self) -> None:
         while True:
@@ -225,7 +271,7 @@ class _Worker:
             try:
                 if not self._is_ended:
                     self._receive(*message)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self._receive("failed", str(error))
             self.is_loaded.set()
             if message == ("ended",):
@@ -233,7 +279,7 @@ class _Worker:
                 return
 
 
-def _work(load: Callable[[], Any], connection: Connection) -> None:
+def _work(load: Callable[[], Any], connection: Connection, folder: Path) -> None:
     """Answer in another process, until the first one is gone.
 
     Whatever is sent fails when nobody is there to read it, which ends a training, too.
@@ -241,9 +287,11 @@ def _work(load: Callable[[], Any], connection: Connection) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # a terminal's Ctrl-C is for the server, which ends this process
     logging.getLogger().setLevel(logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(folder)
     try:
         interpreter = load()
-        connection.send(("ready",))
+        connection.send(("ready", interpreter.identity))
         while True:
             masks = connection.recv()
             try:

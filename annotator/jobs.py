@@ -30,6 +30,7 @@ class AnnotatorJob(Job):
 
     options: AnnotatorOptions
     drawn: Path
+    proposals: list[int]
     store: AnnotationStore
     assistant: Assistant | None
 
@@ -52,6 +53,7 @@ class AnnotatorJob(Job):
         with _listen(self.options.host, self.options.port) as listener:
             self.store.folder.mkdir(parents=True, exist_ok=True)
             with lock_folder(self.store.folder):
+                files.remove_parts(self.store.folder)
                 if self.assistant is not None:
                     _log.info("loading the interpreter ...")
                     self.assistant.start()
@@ -65,14 +67,13 @@ class AnnotatorJob(Job):
         from annotator.server import LOOPBACK, build_app  # noqa: PLC0415  # optional
 
         host, token = self.options.host, secrets.token_urlsafe(16)
-        selection = self.drawn / SELECTION_FILE
         app = build_app(
             self.store,
             self.assistant,
             token=token,
             name=self.drawn.resolve().parent.name,
-            proposals=files.read_json(selection)["images"] if selection.is_file() else [],
-            hosts=LOOPBACK if host in LOOPBACK else ("*",),  # which names others know is not known
+            proposals=self.proposals,
+            hosts=LOOPBACK if host in LOOPBACK else None,  # which names others know is not known
         )
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/{token}/"
@@ -109,6 +110,8 @@ def prepare(options: AnnotatorOptions, load_interpreter: Callable[..., Any]) -> 
     folder = options.annotations or drawn.parent / "annotations"
     classes = _find_classes(options.classes, folder)
     store = AnnotationStore(drawn / IMAGE_FOLDER, folder, classes)
+    selection = drawn / SELECTION_FILE
+    proposals = files.read_object(selection, images=list)["images"] if selection.is_file() else []
     assistant = None
     if exp is not None:
         load = partial(
@@ -122,7 +125,9 @@ def prepare(options: AnnotatorOptions, load_interpreter: Callable[..., Any]) -> 
             device=options.device,
         )
         assistant = Assistant(load, store)
-    return AnnotatorJob(options=options, drawn=drawn, store=store, assistant=assistant)
+    return AnnotatorJob(
+        options=options, drawn=drawn, proposals=proposals, store=store, assistant=assistant
+    )
 
 
 def _find_experiment(path: Path | None) -> tuple[Path | None, Path]:
@@ -131,10 +136,10 @@ def _find_experiment(path: Path | None) -> tuple[Path | None, Path]:
         return None, Path()
     if path.is_dir():
         candidates = [path / name for name in EXPERIMENT_FILES]
-        return next((file for file in candidates if file.is_file()), candidates[-1]), path
-    content = files.read_json(path)
-    exp_dir = content.get("exp_dir", ".") if isinstance(content, dict) else "."
-    return path, Path(str(exp_dir))
+        file = next((file for file in candidates if file.is_file()), candidates[-1])
+        files.read_object(file)
+        return file, path
+    return path, Path(str(files.read_object(path).get("exp_dir", ".")))
 
 
 def _find_classes(path: Path | None, folder: Path) -> ClassList:

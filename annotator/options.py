@@ -59,3 +59,5 @@ class AnnotatorOptions(Options):
         super().__post_init__()
         if self.exp is None and self.drawn is None:
             raise ValueError("one of --exp and --drawn must say where the images are")
+        if not self.host:
+            raise ValueError("--host must be an address, 0.0.0.0 for all, got nothing")

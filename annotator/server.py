@@ -1,7 +1,10 @@
 """The server of the page: one folder of images, one of annotations, nothing else of the machine."""
 
+import hashlib
 import importlib.util
 import json
+import re
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -10,21 +13,26 @@ from pathlib import Path
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from annotator import coco, superpixels
 from annotator.assistant import Assistant
-from annotator.store import AnnotationStore, ConflictError, version
+from annotator.store import AbsentError, AnnotationStore, ConflictError, version
 
 PAGE = Path(__file__).parent / "page"
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -40,7 +48,7 @@ def build_app(
     token: str,
     name: str,
     proposals: list[int],
-    hosts: tuple[str, ...] = LOOPBACK,
+    hosts: tuple[str, ...] | None = LOOPBACK,
 ) -> Starlette:
     """Return the server's application.
 
@@ -50,7 +58,7 @@ def build_app(
         token: first part of every address; without it everything is absent.
         name: shown as the page's title.
         proposals: image numbers in the order of make_training_data.py's proposal.
-        hosts: names under which it may be asked for, without port; "*" is any.
+        hosts: names under which it may be asked for, without port; None is any.
     """
     handlers = _Handlers(store, assistant, name, proposals)
     routes = [
@@ -78,11 +86,10 @@ def build_app(
             Mount(f"/{token}", routes=routes),
         ],
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
-            Middleware(_Headers),
+            Middleware(_Guard, hosts=hosts),
         ],
         exception_handlers={
-            KeyError: _answer(404),
+            AbsentError: _answer(404),
             FileNotFoundError: _answer(404),
             ConflictError: _answer(409),
             ValueError: _answer(400),
@@ -94,27 +101,31 @@ def build_app(
 
 def _answer(status: int) -> Callable[[Request, Exception], Response]:
     def respond(_: Request, error: Exception) -> Response:
-        text = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-        return JSONResponse({"error": text}, status)
+        return JSONResponse({"error": str(error)}, status)
 
     return respond
 
 
-class _Headers:
-    """Adds headers that keep the page to itself."""
+class _Guard:
+    """Refuses other host names, and adds headers that keep the page to itself."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None) -> None:
+        self._app, self._hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for key, value in _HEADERS.items():
-                    headers[key] = value
+                    headers.setdefault(key, value)
             await send(message)
 
-        await self._app(scope, receive, send_more)
+        app = self._app
+        if scope["type"] == "http" and self._hosts is not None:
+            name = Headers(scope=scope).get("host", "")
+            if re.sub(r":\d*$", "", name).strip("[]") not in self._hosts:
+                app = PlainTextResponse("another host name is expected", 400)
+        await app(scope, receive, send_more)
 
 
 class _Handlers:
@@ -130,6 +141,7 @@ class _Handlers:
         self._store, self._assistant, self._name = store, assistant, name
         self._proposals = proposals
         self._superpixels = lru_cache(maxsize=32)(self._find_superpixels)
+        self._one_search = threading.Lock()  # of superpixels, which take a core and much memory
 
     def state(self, _: Request) -> Response:
         """Tell what the page shows besides pixels."""
@@ -138,6 +150,7 @@ class _Handlers:
         scores = {} if assistant is None else assistant.scores()
         content = {
             "name": self._name,
+            "folder": hashlib.sha256(str(store.folder.resolve()).encode()).hexdigest()[:16],
             "classes": [
                 {"name": entry.name, "colour": entry.colour, "mirror": mirror}
                 for entry, mirror in zip(store.classes.classes, mirrored, strict=True)
@@ -161,18 +174,21 @@ class _Handlers:
 
     def image(self, request: Request) -> Response:
         """Return an image file."""
-        pair = self._store.images[request.path_params["number"]]
-        return FileResponse(pair.paths[request.path_params["modality"]])
+        number, modality = _number(request), request.path_params["modality"]
+        path = self._store.pair(number).paths.get(modality)
+        if path is None:
+            raise AbsentError(f"there is no {modality} of image {number}")
+        return FileResponse(path, headers={"Cache-Control": "private, max-age=3600"})
 
     def mask(self, request: Request) -> Response:
         """Return a mask, a byte a pixel, with its version."""
-        mask = self._store.mask(_number(request, self._store))
+        mask = self._store.mask(_number(request))
         return Response(mask.tobytes(), headers={"ETag": version(mask)})
 
     async def save(self, request: Request) -> Response:
         """Take a mask, a byte a pixel, that changes the version in If-Match."""
-        number = _number(request, self._store)
-        pair, classes = self._store.images[number], len(self._store.classes)
+        number = _number(request)
+        pair, classes = self._store.pair(number), len(self._store.classes)
         content = b""
         async for part in request.stream():
             content += part
@@ -188,35 +204,35 @@ class _Handlers:
         return JSONResponse({"version": version(mask)})
 
     def move(self, request: Request) -> Response:
-        """Finish or reopen a mask."""
-        number, state = _number(request, self._store), request.path_params["state"]
+        """Finish a mask of the version in If-Match, or reopen one."""
+        number, state = _number(request), request.path_params["state"]
         if state == "done":
-            self._store.finish(number)
+            self._store.finish(number, request.headers.get("If-Match"))
             if self._assistant is not None:
                 self._assistant.note_agreement(number)
         elif state == "draft":
             self._store.reopen(number)
         else:
-            raise KeyError(f"state {state}")
+            raise AbsentError(f"there is no state {state}")
         return self.state(request)
 
     def suggestion(self, request: Request) -> Response:
         """Return labels, then uncertainty where 255 is ln(classes), a byte a pixel each."""
         if self._assistant is None:
-            raise KeyError("interpreter")
-        labels, uncertainty = self._assistant.suggestion(_number(request, self._store))
+            raise AbsentError("there is no interpreter")
+        labels, uncertainty = self._assistant.suggestion(_number(request))
         return Response(labels.tobytes() + (uncertainty >> 8).astype(np.uint8).tobytes())
 
     def superpixels(self, request: Request) -> Response:
         """Return the superpixel of each pixel, two bytes a pixel, little-endian."""
         count = int(request.query_params.get("count", "300"))
-        return Response(self._superpixels(_number(request, self._store), count))
+        return Response(self._superpixels(_number(request), count))
 
     def assist(self, request: Request) -> Response:
         """Train, or cancel that."""
         action = request.path_params["action"]
         if self._assistant is None or action not in ("train", "cancel"):
-            raise KeyError(action)
+            raise AbsentError(f"there is no {action}")
         getattr(self._assistant, action)()
         return self.state(request)
 
@@ -227,16 +243,18 @@ class _Handlers:
         return Response(json.dumps(content), media_type="application/json", headers=headers)
 
     def _find_superpixels(self, number: int, count: int) -> bytes:
-        found = superpixels.find_superpixels(self._store.images[number].paths, count)
+        with self._one_search:
+            found = superpixels.find_superpixels(self._store.pair(number).paths, count)
         return found.astype("<u2").tobytes()
 
     def _propose(self, states: dict[int, str], scores: dict[int, float]) -> int | None:
-        """Return the image that is most worth painting next.
+        """Return the image that is most worth painting next, drafts last.
 
         The one that the interpreter is least certain of; before it has seen any, the next of
         make_training_data.py's proposal.
         """
-        left = [number for number, state in states.items() if state != "done"]
+        left = [number for number, state in states.items() if state == "empty"]
+        left = left or [number for number, state in states.items() if state == "draft"]
         if not left:
             return None
         if any(number in scores for number in left):
@@ -244,8 +262,5 @@ class _Handlers:
         return next((number for number in self._proposals if number in left), left[0])
 
 
-def _number(request: Request, store: AnnotationStore) -> int:
-    number = request.path_params["number"]
-    if number not in store.images:
-        raise KeyError(f"image {number}")
-    return number
+def _number(request: Request) -> int:
+    return request.path_params["number"]

@@ -2,7 +2,9 @@
 
 ANNOTATIONS/classes.json, image_N_mask.png   finished masks, as preprocess_annotations.py reads
 ANNOTATIONS/drafts/image_N_mask.png          masks in work, which it does not see
-ANNOTATIONS/originals/                       GIMP's files whose masks were changed here
+ANNOTATIONS/originals/                       files of other programs whose masks were changed here
+
+Of a draft and a finished mask of one image, the one that was written last counts.
 ANNOTATIONS/suggestions/                     what the interpreter makes of the other images
 """
 
@@ -16,7 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from data.class_list import ClassList, class_list_as_json
-from data.mask_files import find_images, list_annotations, read_mask, save_mask
+from data.mask_files import (
+    encode_mask,
+    find_images,
+    first_annotation,
+    list_annotations,
+    read_mask,
+    save_mask,
+)
 from data.pixels import ImageHeader, read_header
 from data.sample_index import shorten
 from dnnlib import files
@@ -31,6 +40,10 @@ _log = logging.getLogger(__name__)
 
 class ConflictError(Exception):
     """A mask on disk is another one than the page believes."""
+
+
+class AbsentError(Exception):
+    """What was asked for is not there."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +79,34 @@ class AnnotationStore:
         for number in self.images:
             self.mask(number)
 
+    def pair(self, number: int) -> PairFiles:
+        """Return an image's files. Raises: AbsentError."""
+        if number not in self.images:
+            raise AbsentError(f"there is no image {number}")
+        return self.images[number]
+
     def status(self) -> dict[int, str]:
         """Return "empty", "draft" or "done" of each image."""
         with self._lock:
-            finished = self._finished()
-            states = {}
+            finished, states = self._finished(), {}
             for number in self.images:
-                is_draft = self._draft(number).is_file()
-                states[number] = "draft" if is_draft else "done" if number in finished else "empty"
+                paths = self._newest(number, finished.get(number, []))
+                is_draft = paths == [self._draft(number)]
+                states[number] = "draft" if is_draft else "done" if paths else "empty"
             return states
 
     def mask(self, number: int) -> np.ndarray:
         """Return an image's mask [H, W] uint8, all 0 where it has none.
 
-        Raises: ValueError for a mask of another size, or that `read_mask` refuses.
+        Raises: AbsentError; ValueError for a mask of another size, or that `read_mask` refuses, or
+            where there are two.
         """
-        pair = self.images[number]
+        pair = self.pair(number)
         with self._lock:
-            path = self._path(number)
-            if path is None:
+            paths = self._newest(number, self._finished().get(number, []))
+            if not paths:
                 return np.zeros([pair.height, pair.width], np.uint8)
+            path = first_annotation(number, paths)
             mask = read_mask(path, self.classes)
         if mask.shape != (pair.height, pair.width):
             raise ValueError(
@@ -104,17 +125,17 @@ class AnnotationStore:
         Raises: ConflictError where the mask on disk is another one.
         """
         with self._lock:
-            if based_on is not None and version(self.mask(number)) != based_on:
-                raise ConflictError(f"image {number} was changed elsewhere")
+            self._check(number, based_on)
             self._write_classes()
             if self.status()[number] == "done":
                 self._write_finished(number, mask)
             else:
                 save_mask(self._draft(number), mask, self.classes)
 
-    def finish(self, number: int) -> None:
-        """Make an image's draft, or an empty mask, its finished mask."""
+    def finish(self, number: int, based_on: str | None = None) -> None:
+        """Make an image's draft, or an empty mask, its finished mask; see `save`."""
         with self._lock:
+            self._check(number, based_on)
             if self.status()[number] != "done":
                 self._write_classes()
                 self._write_finished(number, self.mask(number))
@@ -123,30 +144,43 @@ class AnnotationStore:
         """Make a finished mask a draft again."""
         with self._lock:
             if self.status()[number] == "done":
-                save_mask(self._draft(number), self.mask(number), self.classes)
-            while (source := self._finished().get(number)) is not None:
-                if source == self._final(number):
-                    source.unlink()
-                else:
-                    self._keep_original(source)
+                self._to_draft(number, self.mask(number))
 
     def finished_masks(self) -> dict[int, np.ndarray]:
         """Return the masks of all images that are done, by number."""
-        with self._lock:
-            return {k: self.mask(k) for k, state in self.status().items() if state == "done"}
+        return {k: self.mask(k) for k, state in self.status().items() if state == "done"}
+
+    def _check(self, number: int, based_on: str | None) -> None:
+        if based_on is not None and version(self.mask(number)) != based_on:
+            raise ConflictError(f"image {number} was changed elsewhere")
 
     def _write_finished(self, number: int, mask: np.ndarray) -> None:
-        """Write a finished mask; whatever file stood for it before is kept.
-
-        Killed at any instant, this leaves the mask as a draft or finished, never neither.
-        """
-        source, draft = self._finished().get(number), self._draft(number)
-        final = self._final(number)
-        if source is not None and source != final:
-            save_mask(draft, mask, self.classes)
-            self._keep_original(source)
-        save_mask(final, mask, self.classes)
+        """Write a finished mask. Killed at any instant, this leaves it as a draft or finished."""
+        sources, draft = self._finished().get(number, []), self._draft(number)
+        if sources and (draft.is_file() or not self._are_own(number, sources)):
+            self._to_draft(number, mask)
+        save_mask(self._final(number), mask, self.classes)
         draft.unlink(missing_ok=True)
+
+    def _to_draft(self, number: int, mask: np.ndarray) -> None:
+        """Write a draft and take finished masks away; what was not written here is kept."""
+        sources, draft = self._finished()[number], self._draft(number)
+        if draft.is_file() and self._newest(number, sources) != [draft]:
+            self._keep_original(draft)
+        save_mask(draft, mask, self.classes)
+        are_own = self._are_own(number, sources)
+        for source in sources:
+            if are_own:
+                source.unlink()
+            else:
+                self._keep_original(source)
+
+    def _are_own(self, number: int, sources: list[Path]) -> bool:
+        """Tell whether finished masks are one that is, byte for byte, as it is written here."""
+        if sources != [self._final(number)]:
+            return False
+        mask = read_mask(sources[0], self.classes)
+        return sources[0].read_bytes() == encode_mask(mask, self.classes)
 
     def _keep_original(self, source: Path) -> None:
         target = self.folder / ORIGINAL_FOLDER / source.name
@@ -156,19 +190,23 @@ class AnnotationStore:
             count += 1
         target.parent.mkdir(exist_ok=True)
         source.rename(target)
-        _log.info("%s: moved to %s, its mask was changed in the browser", source, target)
+        _log.info("%s: moved to %s, the mask was changed in the browser", source, target)
 
     def _write_classes(self) -> None:
         path, content = self.folder / CLASSES_FILE, class_list_as_json(self.classes)
         if not path.is_file():
             files.write_json(path, content)
 
-    def _finished(self) -> dict[int, Path]:
+    def _finished(self) -> dict[int, list[Path]]:
         return list_annotations(self.folder) if self.folder.is_dir() else {}
 
-    def _path(self, number: int) -> Path | None:
+    def _newest(self, number: int, finished: list[Path]) -> list[Path]:
+        """Return the draft alone where it was written after all finished masks, else those."""
         draft = self._draft(number)
-        return draft if draft.is_file() else self._finished().get(number)
+        if not draft.is_file():
+            return finished
+        written = [path.stat().st_mtime_ns for path in (draft, *finished)]
+        return [draft] if written[0] == max(written) else finished
 
     def _draft(self, number: int) -> Path:
         return self.folder / DRAFT_FOLDER / f"image_{number}_mask.png"
@@ -185,9 +223,7 @@ def version(mask: np.ndarray) -> str:
 def _find_pairs(folder: Path) -> dict[int, PairFiles]:
     if not folder.is_dir():
         raise FileNotFoundError(f"--drawn: {folder}: no such folder of images")
-    names = [
-        re.fullmatch(r"image_(0|[1-9]\d{0,8})\.(jpe?g|png)", path.name) for path in folder.iterdir()
-    ]
+    names = [_IMAGE_NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_file()]
     pairs = {}
     for number in sorted({int(name[1]) for name in names if name}):
         paths = find_images([folder], number)

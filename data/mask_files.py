@@ -3,6 +3,7 @@
 .xcf files are read through the optional library gimpformats.
 """
 
+import io
 import logging
 import re
 from collections.abc import Sequence
@@ -35,11 +36,11 @@ _logger = logging.getLogger(__name__)
 
 
 def find_annotations(folder: Path) -> dict[int, Path]:
-    """Return what `list_annotations` does.
+    """Return the annotation of each image that counts, see `list_annotations`.
 
-    Raises: as it does; ValueError where there is none.
+    Raises: FileNotFoundError; ValueError where there is none, or an image has two of one kind.
     """
-    found = list_annotations(folder)
+    found = {k: first_annotation(k, paths) for k, paths in list_annotations(folder).items()}
     if not found:
         raise ValueError(
             f"{folder}: no annotations; expected names like image_3.xcf, image_3_mask.png or "
@@ -48,26 +49,35 @@ def find_annotations(folder: Path) -> dict[int, Path]:
     return found
 
 
-def list_annotations(folder: Path) -> dict[int, Path]:
-    """Return the annotation of each image by the number in its name, in numeric order.
+def list_annotations(folder: Path) -> dict[int, list[Path]]:
+    """Return all annotations of each image by the number in their names, in numeric order.
 
     Taken are .xcf and .npy files, and .png files with "mask" or "label" in the name. Where an
     image has several, .xcf goes before .npy and .png.
 
-    Raises: FileNotFoundError; ValueError where there are two of the same kind.
+    Raises: FileNotFoundError.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of annotations")
-    found: dict[int, Path] = {}
+    found: dict[int, list[Path]] = {}
     candidates = [path for path in folder.iterdir() if _is_annotation(path)]
     for path in sorted(candidates, key=lambda p: (_ENDINGS.index(p.suffix.lower()), p.name)):
         number = image_number(path)
-        if number is None:
-            continue
-        other = found.setdefault(number, path)
-        if other != path and other.suffix.lower() == path.suffix.lower():
-            raise ValueError(f"{path}: image {number} is also annotated by {other.name}")
+        if number is not None:
+            found.setdefault(number, []).append(path)
     return dict(sorted(found.items()))
+
+
+def first_annotation(number: int, paths: Sequence[Path]) -> Path:
+    """Return the one of an image's annotations that counts, of those of `list_annotations`.
+
+    Raises: ValueError where there are two of its kind.
+    """
+    first, *others = paths
+    for path in others:
+        if path.suffix.lower() == first.suffix.lower():
+            raise ValueError(f"{path}: image {number} is also annotated by {first.name}")
+    return first
 
 
 def find_images(folders: Sequence[Path], number: int) -> dict[str, Path]:
@@ -122,10 +132,17 @@ def read_mask(path: Path, classes: ClassList) -> np.ndarray:
 
 def save_mask(path: Path, mask: np.ndarray, classes: ClassList) -> None:
     """Write a mask [H, W] uint8 as an indexed PNG in the classes' colours, atomically."""
+    with files.atomic_write(path) as file:
+        file.write(encode_mask(mask, classes))
+
+
+def encode_mask(mask: np.ndarray, classes: ClassList) -> bytes:
+    """Return the bytes of the file that `save_mask` writes."""
     image = Image.fromarray(mask)
     image.putpalette(classes.palette().ravel().tolist())
-    with files.atomic_write(path) as file:
-        image.save(file, "PNG")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _is_annotation(path: Path) -> bool:
@@ -163,11 +180,12 @@ def _read_png(path: Path, classes: ClassList) -> np.ndarray:
 def _classes_of(colours: np.ndarray, mode: str, classes: ClassList, where: str) -> np.ndarray:
     """Return the classes of a PNG's colours [n, 3] uint8; `mode` is Pillow's: [n] uint8."""
     is_grey = mode in ("1", "L", "LA")
+    are_classes = bool(classes.is_class_colour(unique_colours(colours)[0]).all())
     if not is_grey and (colours == colours[:, :1]).all():
-        is_grey = not classes.is_class_colour(unique_colours(colours)[0]).all()
+        is_grey = not are_classes
     if is_grey:
         return classes.classes_of_greys(colours[:, 0], where)
-    if 0 < colours.max(initial=0) < len(classes):
+    if not are_classes and 0 < colours.max(initial=0) < len(classes):
         raise ValueError(f"{where}: class numbers in one channel of a colour PNG; save it as grey")
     return classes.classes_of_colours(colours, where)
 

@@ -5,6 +5,7 @@ What is scored, filtered, shown and saved is always the uint8 array that these f
 
 import contextlib
 import io
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -208,6 +209,12 @@ def read_mask(file: BinaryIO, name: str) -> np.ndarray:
         if image.mode not in ("P", "L", "1"):
             raise ValueError(f"a mask must be an indexed or grey PNG, got mode {image.mode}")
         return np.asarray(image).astype(np.uint8)
+
+
+def encode_uncertainty(divergence: np.ndarray, classes: int) -> np.ndarray:
+    """Return what is kept on disk of nats >= 0: uint16, where MAX_UNCERTAINTY is ln(classes)."""
+    values = divergence.clip(0) * (MAX_UNCERTAINTY / math.log(max(2, classes)))
+    return np.rint(values).clip(max=MAX_UNCERTAINTY).astype(np.uint16)
 
 
 def read_uncertainty(file: BinaryIO, name: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,9 +63,18 @@ class InterpreterAssistant:
         self._generator, _ = load_network(options, self._experiment)
         self._classes = class_list_as_json(classes)
         record, labels = drawn / RECORD, drawn / LABEL_FILE
-        self._drawn_with = files.read_json(record)["identity"] if record.is_file() else {}
+        self._drawn_with: dict[str, Any] = {}
+        if record.is_file():
+            self._drawn_with = files.read_object(record, identity=dict)["identity"]
         origin = origin_of_annotated(self._generator, self._experiment)
         check_origin(self._drawn_with, origin, "the images to annotate were drawn")
+        # What decides suggestions besides masks, as plain JSON values.
+        self.identity = {
+            **origin,
+            "drawn_with": self._drawn_with,
+            "classes": self._classes,
+            "training": self._experiment.training,
+        }
         self._latents = load_rows(drawn / LATENT_FILE, "--drawn")
         self._conditions = None
         if labels.is_file():

@@ -7,7 +7,6 @@ level of side R/s is linear between positions s (k + 1/2) - 1/2, so that its val
 (s/2) k - 1/2 describe it, and the sum of all coarser levels, without loss.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.pixels import MAX_UNCERTAINTY
+from data.pixels import encode_uncertainty
 from interpreter.ensemble import PixelEnsemble
 from interpreter.features import FeatureLayout, check_maps, group_maps
 from torch_utils.devices import upload
@@ -38,10 +37,7 @@ class Labelling:
 
     def uncertainty(self, classes: int) -> np.ndarray:
         """Return the map that is kept on disk: [1, R, R] uint16, MAX_UNCERTAINTY is ln(classes)."""
-        values = self.divergence.cpu().numpy().clip(0) * (
-            MAX_UNCERTAINTY / math.log(max(2, classes))
-        )
-        return np.rint(values).astype(np.uint16)[None]
+        return encode_uncertainty(self.divergence.cpu().numpy(), classes)[None]
 
 
 @dataclass(frozen=True)

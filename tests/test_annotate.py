@@ -45,6 +45,12 @@ def test_what_is_refused(tmp_path):
     other.write_text(json.dumps(CLASS_LIST[:1] + CLASS_LIST[3:]))
     (folder / "annotations").mkdir()
     (folder / "annotations" / "classes.json").write_text(json.dumps(CLASS_LIST))
+    assert "generate.json" in run("--exp", folder, "--dry-run", code=2)
+    assert "--host" in run("--drawn", folder / "drawn", "--host=", code=2)
+    selection = (folder / "drawn" / "selection.json").read_text()
+    (folder / "drawn" / "selection.json").write_text("[]")
+    assert "selection.json" in run("--drawn", folder / "drawn", code=2)
+    (folder / "drawn" / "selection.json").write_text(selection)
     assert "--classes" in run("--drawn", folder / "drawn", "--classes", other, code=2)
     with lock_folder(folder / "annotations"):
         assert "another process" in run("--drawn", folder / "drawn", "--port=0", code=2)
@@ -55,6 +61,7 @@ def test_what_is_refused(tmp_path):
 
 def test_an_interpreter_that_refuses_ends_the_script(tmp_path):
     write_drawn(tmp_path)
+    (tmp_path / "generate.json").write_text('{"unknown": 1}')
     assert "generate.json" in run("--exp", tmp_path, "--port=0", code=2)
     for name in ("generate.json", "train_datagan.json"):
         (tmp_path / name).write_text('{"unknown": 1}')

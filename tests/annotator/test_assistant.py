@@ -35,7 +35,9 @@ def test_cancelling_ends_the_process_and_another_is_ready(assistant):
     (first,) = multiprocessing.active_children()
     assistant.train()
     wait_until(lambda: assistant.describe()["done"] > 0)
+    (left,) = (assistant._folder / ".work").iterdir()  # a temporary folder, in work
     assistant.cancel()
+    assert not left.exists()
     wait_until(lambda: phase(assistant) == "ready")
     (second,) = multiprocessing.active_children()
     assert (first.is_alive(), first.pid != second.pid) == (False, True)
@@ -69,6 +71,37 @@ def test_training_again_while_it_trains_and_what_is_kept(store):
     assert np.array_equal(again.suggestion(2)[0], mask_of(0))
     again.note_agreement(1)
     assert again.describe()["curve"][0]["learnt"] == 1
+
+
+def test_suggestions_of_another_interpreter_or_without_a_file_are_none(store):
+    assistant = Assistant(Copier, store)
+    assistant.start()
+    assistant.train()
+    wait_until(lambda: phase(assistant) == "ready" and assistant.scores().keys() == {1, 2})
+    (store.folder / "suggestions" / "image_1_mask.png").unlink()
+    assistant.note_agreement(1)
+    assistant.note_agreement(2)
+    assert [row["image"] for row in assistant.describe()["curve"]] == [2]
+    assistant.close()
+    other = Assistant(partial(Copier, count=4), store)
+    other.start()
+    assert (other.scores(), other.describe()["curve"]) == ({}, [])
+    other.close()
+
+
+def test_a_mask_that_cannot_be_read_when_its_turn_comes_is_said(store):
+    assistant = Assistant(partial(Copier, seconds=0.5), store)
+    assistant.start()
+    assistant.train()
+    wait_until(lambda: assistant.describe()["done"] > 0)
+    assistant.train()
+    (store.folder / "image_0_mask.png").write_bytes(b"nothing")
+    wait_until(lambda: phase(assistant) == "failed")
+    assert "image_0_mask.png" in assistant.describe()["message"]
+    assistant.close()
+    (store.folder / "suggestions" / "record.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"record\.json"):
+        Assistant(Copier, store)
 
 
 def test_training_that_fails_is_said(store):

@@ -27,7 +27,7 @@ def server(tmp_path_factory):
     """One server for all tests, each of which has an image of its own."""
     folder = write_drawn(tmp_path_factory.mktemp("annotating"), count=8)
     (folder / "secret.txt").write_text("secret")
-    app = build_app(open_store(folder), None, token=TOKEN, name="faces", proposals=[2, 0])
+    app = build_app(open_store(folder), None, token=TOKEN, name="faces", proposals=[2, 5])
     with serving(app) as address:
         yield folder, address
 
@@ -62,7 +62,7 @@ def test_finishing_and_proposals(client):
     assert client.json("api/state")["proposed"] == 2
     client.ask("api/masks/2", "PUT", mask_of(2).tobytes())
     state = client.json("api/masks/2/done", "POST")
-    assert (state["images"][2]["state"], state["proposed"]) == ("done", 0)
+    assert (state["images"][2]["state"], state["proposed"]) == ("done", 5)
     exported = client.json("api/coco.json")
     assert [image["id"] for image in exported["images"]] == [2]
     assert client.json("api/masks/2/draft", "POST")["images"][2]["state"] == "draft"
@@ -76,8 +76,10 @@ def test_without_token_host_or_name_there_is_nothing(client, server):
     assert client.ask("api/state", Host="evil.example")[0] == 400
     for path in ("api/masks/99", "api/images/0/secret", "api/suggestions/0", "api/nothing"):
         assert client.ask(path)[0] == 404
-    for path in ("../secret.txt", "..%2fsecret.txt", "%2e%2e/secret.txt", "../server.py"):
+    # The page's files lie in annotator/page.
+    for path in ("../server.py", "..%2fserver.py", "%2e%2e/server.py", "%2e%2e%2fserver.py"):
         assert client.ask(path)[0] == 404
+    assert client.ask("api/state", Host="[::1]:80")[0] == 200
     assert (
         client.ask("api/images/0/nir")[1]
         == (folder / "drawn/images_to_annotate/image_0_NIR.jpg").read_bytes()

@@ -53,7 +53,7 @@ def test_a_mask_is_saved_over_the_one_it_was_made_from(folder):
     assert np.array_equal(store.mask(0), mask_of(0))
 
 
-@pytest.mark.parametrize("name", ["image_mask1.npy", "image_1_label.png"])
+@pytest.mark.parametrize("name", ["image_mask1.npy", "image_1_label.png", "image_1_mask.png"])
 @pytest.mark.parametrize("way", ["save", "reopen"])
 def test_files_of_other_programs_are_read_and_kept(folder, name, way):
     painted = folder / "annotations" / name
@@ -76,6 +76,34 @@ def test_files_of_other_programs_are_read_and_kept(folder, name, way):
     assert (painted.parent / "originals" / name).read_bytes() == before
 
 
+def test_an_export_of_another_program_over_a_draft_is_a_conflict_and_kept(folder):
+    store = open_store(folder)
+    store.save(1, mask_of(1))
+    seen = version(store.mask(1))
+    exported = folder / "annotations" / "image_1_mask.png"
+    Image.fromarray(mask_of(2)).save(exported)
+    before = exported.read_bytes()
+    with pytest.raises(ConflictError):
+        store.finish(1, seen)
+    assert (store.status()[1], np.array_equal(store.mask(1), mask_of(2))) == ("done", True)
+    store.save(1, mask_of(3), version(store.mask(1)))
+    assert np.array_equal(open_store(folder).finished_masks()[1], mask_of(3))
+    kept = [*(folder / "annotations" / "originals").iterdir()]
+    assert {version(read_mask(path, CLASSES)) for path in kept} == {seen, version(mask_of(2))}
+    assert before in [path.read_bytes() for path in kept]
+
+
+def test_a_second_file_of_an_image_concerns_that_image_alone(folder):
+    store = open_store(folder)
+    store.folder.mkdir()
+    for name in ("image_1_mask.png", "image_1_label.png"):
+        Image.fromarray(mask_of(1)).save(store.folder / name)
+    store.save(0, mask_of(0))
+    assert store.status() == {0: "draft", 1: "done", 2: "empty"}
+    with pytest.raises(ValueError, match="also annotated by"):
+        store.mask(1)
+
+
 def test_what_does_not_fit_is_refused(folder):
     painted = folder / "annotations"
     painted.mkdir()
@@ -84,7 +112,11 @@ def test_what_does_not_fit_is_refused(folder):
         with pytest.raises(ValueError, match=fault):
             open_store(folder)
         (painted / name).unlink()
-    Image.fromarray(mask_of(0, 9)).save(folder / "drawn/images_to_annotate/image_1_NIR.jpg")
+    images = folder / "drawn/images_to_annotate"
+    (images / "image_9.jpg").mkdir()
+    (images / "image_8.jpg").symlink_to("nowhere")
+    assert list(open_store(folder).images) == [0, 1, 2]
+    Image.fromarray(mask_of(0, 9)).save(images / "image_1_NIR.jpg")
     with pytest.raises(ValueError, match="image 1 differs in size"):
         open_store(folder)
     shutil.rmtree(folder / "drawn")
@@ -94,6 +126,10 @@ def test_what_does_not_fit_is_refused(folder):
 
 def test_coco_run_lengths_give_the_masks_again(folder):
     store = open_store(folder)
+    blob = np.zeros([SIDE, SIDE], np.uint8)
+    blob[3:5, 7:12] = 2
+    (entry,) = coco.export(store.images, {1: blob}, CLASSES)["annotations"]
+    assert (entry["bbox"], entry["area"], entry["category_id"]) == ([7, 3, 5, 2], 10, 2)
     content = coco.export(store.images, {1: mask_of(1)}, CLASSES)
     assert [entry["id"] for entry in content["images"]] == [1]
     assert [entry["id"] for entry in content["categories"]] == [1, 2, 3]
@@ -103,8 +139,6 @@ def test_coco_run_lengths_give_the_masks_again(folder):
         for k, count in enumerate(counts):
             pieces += [k % 2 == 1] * count
         is_class = np.array(pieces).reshape(SIDE, SIDE, order="F")
-        left, top, width, height = entry["bbox"]
-        assert is_class.sum() == is_class[top : top + height, left : left + width].sum()
         assert entry["area"] == is_class.sum()
         mask[is_class] = entry["category_id"]
     assert np.array_equal(mask, mask_of(1))

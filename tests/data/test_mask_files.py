@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.class_list import OCULAR_CLASSES, AnnotationClass, ClassList
+from data.class_list import OCULAR_CLASSES, AnnotationClass, ClassList, class_list_from_json
 from data.mask_files import (
     Layer,
     find_annotations,
@@ -15,6 +15,7 @@ from data.mask_files import (
     image_number,
     read_mask,
     read_xcf_mask,
+    save_mask,
 )
 from tests.helpers.images import encode_png_16
 
@@ -285,3 +286,11 @@ def test_an_unreadable_file(tmp_path, content):
     (tmp_path / "image_0.xcf").write_bytes(content)
     with pytest.raises(ValueError, match=r"image_0\.xcf: not a readable \.xcf"):
         read_xcf_mask(tmp_path / "image_0.xcf", CLASSES)
+
+
+def test_a_saved_mask_is_read_again_though_colours_look_like_class_numbers(tmp_path):
+    colours = [{"name": f"class {k}", "color": [k, k, k]} for k in range(4)]
+    classes = class_list_from_json(colours, "here")
+    mask = np.arange(16, dtype=np.uint8).reshape(4, 4) % 4
+    save_mask(tmp_path / "mask.png", mask, classes)
+    assert np.array_equal(read_mask(tmp_path / "mask.png", classes), mask)
