@@ -42,21 +42,22 @@ export async function getSuperpixels(number, count) {
   return Uint16Array.from({ length: view.byteLength / 2 }, (_, k) => view.getUint16(2 * k, true));
 }
 
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
 /**
- * Saves masks, the newest of an image first and one at a time. What cannot be saved is tried again
- * and kept in the browser, which gives it back when the image is next opened.
+ * Saves masks, the newest of an image and one at a time. What cannot be saved is kept in the
+ * browser, which gives it back when the image is next opened.
  */
 export class Saver {
   #waiting = new Map();
+  #unsaved = new Set(); // numbers; some of them are given up and kept
   #versions = new Map();
+  #kept = new WeakSet(); // masks; another tab may have taken one up, which is not kept again
   #running = null;
+  /** Masks of images that were changed elsewhere, until somebody decides. */
+  conflicts = new Map();
 
   /**
-   * @param name of the experiment, for what the browser keeps.
-   * @param tell called with "saving", "saved", "offline", "conflict" or "refused", and a message
-   *   or the image's number.
+   * @param name of the annotations' folder, for what the browser keeps.
+   * @param tell called with "saving", "saved", "offline", "conflict" or "refused", and a message.
    */
   constructor(name, tell) {
     this.name = name;
@@ -69,25 +70,75 @@ export class Saver {
     this.#versions.set(number, version);
   }
 
-  save(number, mask) {
-    this.#waiting.set(number, mask.slice());
-    this.#running ??= this.#run();
+  /** Tell whether a mask on disk is the one that this page saved or loaded last. */
+  isKnown(number, version) {
+    return this.#versions.get(number) === version && !this.#unsaved.has(number);
   }
 
-  /** Wait until everything is on disk. */
+  save(number, mask) {
+    this.#unsaved.add(number);
+    if (this.conflicts.has(number)) {
+      this.dispute(number, mask.slice());
+      return;
+    }
+    this.#waiting.set(number, mask.slice());
+    this.resume();
+  }
+
+  /** Try to save what waits. */
+  resume() {
+    this.#running ??= this.#run().finally(() => (this.#running = null));
+  }
+
+  /** Wait until everything is on disk or kept in the browser. */
   async flush() {
     await this.#running;
   }
 
-  /** Return {values, version} of a mask that the browser kept, or null. */
-  recall(number) {
+  /** Finish a mask; return the server's state, or null where it could not be saved. */
+  async finish(number, mask) {
+    await this.flush();
+    if (this.#unsaved.has(number) || this.conflicts.has(number)) return null;
+    try {
+      const headers = { "If-Match": this.#versions.get(number) };
+      return await (await ask(`masks/${number}/done`, { method: "POST", headers })).json();
+    } catch (error) {
+      if (error.status !== 409) throw error;
+      this.dispute(number, mask.slice());
+      return null;
+    }
+  }
+
+  /** Keep a mask until somebody decides between it and the file. */
+  dispute(number, mask) {
+    this.conflicts.set(number, mask);
+    this.#keep(number, mask);
+    this.tell("conflict");
+  }
+
+  /** End a conflict and return its mask, which is saved over a version, or else dropped. */
+  settle(number, version) {
+    const mask = this.conflicts.get(number);
+    this.conflicts.delete(number);
+    this.forget(number);
+    if (version) {
+      this.note(number, version);
+      this.save(number, mask);
+    }
+    return mask;
+  }
+
+  /** Return {values, version} of a mask of this length that the browser kept, or null. */
+  recall(number, length) {
     const kept = JSON.parse(localStorage.getItem(this.#key(number)));
     if (!kept) return null;
     const values = Uint8Array.from(atob(kept.mask), (c) => c.charCodeAt(0));
-    return { values, version: kept.version };
+    this.#kept.add(values);
+    return values.length === length ? { values, version: kept.version } : null;
   }
 
   forget(number) {
+    this.#unsaved.delete(number);
     localStorage.removeItem(this.#key(number));
   }
 
@@ -95,14 +146,18 @@ export class Saver {
     return `${this.name}/${number}`;
   }
 
+  /** Return whether a mask is kept; the browser's room may be full. */
   #keep(number, mask) {
+    if (this.#kept.has(mask)) return true;
     const text = Array.from(mask, (value) => String.fromCharCode(value)).join("");
     const kept = { mask: btoa(text), version: this.#versions.get(number) };
     try {
       localStorage.setItem(this.#key(number), JSON.stringify(kept));
     } catch {
-      // The browser's room is full; the mask is still in the page, and is tried again.
+      return false;
     }
+    this.#kept.add(mask);
+    return true;
   }
 
   async #run() {
@@ -113,22 +168,26 @@ export class Saver {
         const headers = { "If-Match": this.#versions.get(number) };
         const response = await ask(`masks/${number}`, { method: "PUT", body: mask, headers });
         this.note(number, (await response.json()).version);
-        this.forget(number);
       } catch (error) {
-        this.#keep(number, mask);
-        if (error.status === 409) {
+        const { status, message } = error;
+        const newest = this.#waiting.get(number);
+        const isKept = this.#keep(number, newest);
+        if (status === 409) {
           this.#waiting.delete(number);
-          this.tell("conflict", number);
+          this.dispute(number, newest);
           continue;
         }
-        const isGone = !error.status || error.status === 404; // or has another token
-        this.tell(isGone ? "offline" : "refused", error.message);
-        await sleep(1500);
+        const isGone = !status || status === 404; // or has another token
+        if (isKept) this.tell(isGone ? "offline" : "refused", message);
+        else this.tell("refused", "the browser has no room for it; do not close this page");
+        if (!isKept || !status || status >= 500) return; // tried again later
+        this.#waiting.delete(number);
         continue;
       }
-      if (this.#waiting.get(number) === mask) this.#waiting.delete(number);
+      if (this.#waiting.get(number) !== mask) continue;
+      this.#waiting.delete(number);
+      this.forget(number);
       if (!this.#waiting.size) this.tell("saved");
     }
-    this.#running = null;
   }
 }

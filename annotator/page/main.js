@@ -100,18 +100,26 @@ const page = {
   cursor: null,
   erases: false, // with the other end of the pen
   openings: 0,
+  isFinishing: false,
   isAlone: false, // the server does not answer
   isMaskNew: false, // since it was last drawn
 };
-const histories = new Map();
+const histories = new Map(); // by number, that of the image opened last at the end
+const MOST_HISTORIES = 5;
 export const view = new View(byId("stage"));
-let saver, layer, heat, stroke;
+let saver, layer, heat, stroke, regions;
 
 // Images
 
 async function openImage(number) {
-  const turn = ++page.openings;
+  const turn = ++page.openings; // another opening ends here
+  if (number === page.image?.number) return;
   await saver.flush();
+  if (turn === page.openings && !isDisputed()) await loadImage(number);
+}
+
+async function loadImage(number) {
+  const turn = ++page.openings;
   const entry = page.state.images.find((image) => image.number === number);
   const { width, height, modalities } = entry;
   const [mask, ...images] = await Promise.all([
@@ -120,37 +128,46 @@ async function openImage(number) {
   ]);
   if (turn !== page.openings) return; // another one was asked for meanwhile
   const decoded = Object.fromEntries(modalities.map((name, k) => [name, images[k]]));
+  if (stroke) endStroke(); // it belongs to the image before
+  clearTimeout(regions);
+  regions = null;
   Object.assign(page, {
     image: entry,
     mask: mask.values,
     photos: photosOf(decoded, width, height),
     suggestion: null,
     superpixels: null,
+    showsSuggestion: false,
     polygon: [],
     cursor: null,
   });
+  if (page.tool === "superpixel") loadSuperpixels();
   [layer, heat] = [new Layer(width, height), new Layer(width, height)];
-  if (!histories.has(number)) histories.set(number, new History());
+  const past = saver.isKnown(number, mask.version) ? histories.get(number) : null;
+  histories.delete(number);
+  histories.set(number, past ?? new History());
+  if (histories.size > MOST_HISTORIES) histories.delete(histories.keys().next().value);
   saver.note(number, mask.version);
   history.replaceState(null, "", `#${number}`);
   document.querySelector(`#images [value="${number}"]`).scrollIntoView({ block: "center", inline: "center" });
   recover(number, mask);
   chooseView(0);
+  showMask();
   await loadSuggestion();
   showState();
 }
 
 /** Take up strokes that the browser kept because the server was gone. */
 function recover(number, { values, version }) {
-  const kept = saver.recall(number);
+  const kept = saver.recall(number, values.length);
   if (!kept) return;
-  if (kept.values.length !== values.length || kept.values.every((value, k) => value === values[k])) {
+  if (kept.values.every((value, k) => value === values[k])) {
     saver.forget(number);
   } else if (kept.version === version) {
-    change((stroke) => stroke.mask.set(kept.values));
+    change(kept.values, new Set());
     say("Strokes that the server had missed were recovered");
   } else {
-    askConflict(number);
+    saver.dispute(number, kept.values);
   }
 }
 
@@ -183,7 +200,15 @@ function rules() {
   return { locked: page.locked, mirror };
 }
 
+/** Tell, and say, whether somebody must first decide between two masks. */
+function isDisputed() {
+  const isOpen = saver.conflicts.has(page.image?.number);
+  if (isOpen) say("First decide which mask to keep", "bad");
+  return isOpen;
+}
+
 function beginStroke() {
+  if (isDisputed()) return false;
   if (page.showsSuggestion) {
     if (!isEmpty()) {
       page.showsSuggestion = false;
@@ -204,10 +229,12 @@ function endStroke() {
   store();
 }
 
-/** Change the mask in one step that can be undone. */
-function change(paint) {
-  stroke = new Stroke(page.mask, page.image.width, { locked: new Set(), mirror: null });
-  paint(stroke);
+/** Change the whole mask in one step that can be undone; locked classes stay. */
+function change(values, locked = page.locked) {
+  endStroke();
+  if (isDisputed()) return;
+  stroke = new Stroke(page.mask, page.image.width, { locked, mirror: null });
+  stroke.putAll(values);
   endStroke();
   showMask();
 }
@@ -276,7 +303,7 @@ function closePolygon() {
 }
 
 function clearAll() {
-  change((stroke) => stroke.mask.fill(0));
+  change(new Uint8Array(page.mask.length));
 }
 
 function pickClass() {
@@ -310,28 +337,21 @@ const doIt = {
   accept() {
     if (!page.suggestion) return;
     page.showsSuggestion = false;
-    change((stroke) => stroke.mask.set(page.suggestion.labels));
+    change(page.suggestion.labels);
   },
   async done() {
-    const { number, state } = page.image;
-    if (state === "done") {
-      take(await api.post(`masks/${number}/draft`));
-      return;
+    if (page.isFinishing) return;
+    page.isFinishing = true;
+    try {
+      await finish();
+    } finally {
+      page.isFinishing = false;
     }
-    if (page.showsSuggestion && isEmpty()) doIt.accept();
-    if (isEmpty() && page.warned !== number) {
-      page.warned = number;
-      say("Nothing is painted. Done once more finishes it as it is");
-      return;
-    }
-    await saver.flush();
-    take(await api.post(`masks/${number}/done`));
-    if (page.state.assistant && byId("auto").checked) await doIt.train();
-    await doIt.next();
   },
   async next() {
     const { proposed } = page.state;
     if (proposed === null) say("All images are finished");
+    else if (proposed === page.image.number) say("This image is the one to paint next");
     else await openImage(proposed);
   },
   async train() {
@@ -343,7 +363,33 @@ const doIt = {
   },
 };
 
+async function finish() {
+  const { number, state } = page.image;
+  endStroke();
+  if (isDisputed()) return;
+  if (state === "done") {
+    take(await api.post(`masks/${number}/draft`));
+    return;
+  }
+  if (page.showsSuggestion && isEmpty()) doIt.accept();
+  if (isEmpty() && page.warned !== number) {
+    page.warned = number;
+    say("Nothing is painted. Done once more finishes it as it is");
+    return;
+  }
+  const finished = await saver.finish(number, page.mask);
+  if (!finished) return; // it is said why
+  take(finished);
+  if (page.state.assistant && byId("auto").checked) {
+    take(await api.post("assistant/train")); // after one that runs, where there is one
+    poll();
+  }
+  if (page.image.number === number) await doIt.next();
+}
+
 function moveHistory(way) {
+  endStroke();
+  if (isDisputed()) return;
   if (histories.get(page.image.number)[way](page.mask)) {
     store();
     showMask();
@@ -360,15 +406,20 @@ function chooseTool(name) {
   showMarks();
 }
 
-async function loadSuperpixels() {
-  const { image, size } = page;
-  const count = Math.round((image.width * image.height) / Math.max(4, size * size * 4));
+/** Find regions soon, once the size stays as it is. */
+function loadSuperpixels() {
   page.superpixels = null;
   say("Finding regions …");
-  const found = await api.getSuperpixels(image.number, Math.min(5000, Math.max(4, count)));
-  if (page.image.number !== image.number) return;
-  page.superpixels = found;
-  say("Regions are ready");
+  clearTimeout(regions);
+  const own = setTimeout(async () => {
+    const { image, size } = page;
+    const count = Math.round((image.width * image.height) / Math.max(4, size * size * 4));
+    const found = await api.getSuperpixels(image.number, Math.min(5000, Math.max(4, count)));
+    if (own !== regions) return;
+    page.superpixels = found;
+    say("Regions are ready");
+  }, 200);
+  regions = own;
 }
 
 function chooseView(by) {
@@ -441,7 +492,8 @@ function showMarks(point = page.cursor) {
   view.draw();
 }
 
-function say(text, kind = "") {
+function say(text, kind = "", live = "polite") {
+  byId("status").ariaLive = live;
   byId("status").textContent = text;
   byId("status").dataset.kind = kind;
 }
@@ -543,8 +595,9 @@ function showCurve(curve) {
   const last = rows.at(-1);
   byId("curve").innerHTML =
     `<svg viewBox="0 0 ${width} ${height}" aria-hidden="true">${grid.join("")}${classes.join("")}${mean}</svg>` +
-    `<figcaption>After ${last.learnt} ${last.learnt > 1 ? "images" : "image"} it had ` +
-    `<b>${(100 * last.mean_iou).toFixed(0)} %</b> of the next one right (mean IoU)</figcaption>`;
+    `<figcaption>After ${last.learnt} ${last.learnt > 1 ? "images" : "image"}: mean IoU ` +
+    `<b>${last.mean_iou.toFixed(2)}</b> on the next one; what you accept unchanged counts as right` +
+    "</figcaption>";
 }
 
 // The server's state
@@ -564,6 +617,7 @@ async function poll() {
     take(await api.getState());
     if (page.isAlone) say("");
     page.isAlone = false;
+    saver.resume();
     if (!stroke && page.suggestion?.score !== (page.image.score ?? undefined)) {
       await loadSuggestion();
       showState();
@@ -571,15 +625,16 @@ async function poll() {
     const { assistant } = page.state;
     const isBusy = assistant && ["starting", "training", "suggesting"].includes(assistant.phase);
     timer = setTimeout(poll, isBusy ? 500 : 5000);
-  } catch {
+  } catch ({ status, message }) {
     page.isAlone = true;
-    say("The server is gone. Start it again and open its new address", "bad");
+    const isGone = !status || status === 404; // or has another token
+    say(isGone ? "The server is gone. Start it again and open its new address" : message, "bad");
     timer = setTimeout(poll, 3000);
   }
 }
 
 function tell(kind, content) {
-  if (kind === "conflict") askConflict(content);
+  if (kind === "conflict") askConflict();
   const texts = {
     saving: "Saving …",
     saved: "All strokes are saved",
@@ -587,38 +642,45 @@ function tell(kind, content) {
     refused: `Not saved: ${content}`,
     conflict: "Not saved",
   };
-  say(texts[kind], kind === "saved" ? "good" : kind === "saving" ? "" : "bad");
+  const look = { saved: "good", saving: "" }[kind];
+  say(texts[kind], look ?? "bad", look === undefined ? "polite" : "off");
 }
 
 /** Ask which of two masks is right: the file's, or the one in this browser. */
-function askConflict(number) {
+function askConflict() {
   const banner = byId("banner");
+  const [number] = saver.conflicts.keys();
+  banner.hidden = number === undefined;
+  if (banner.hidden) return;
   const answer = (text, act) => {
     const button = document.createElement("button");
     button.textContent = text;
     button.onclick = async () => {
-      banner.hidden = true;
-      await act();
+      banner.inert = true;
+      try {
+        await act();
+      } finally {
+        banner.inert = false;
+        askConflict();
+      }
     };
     return button;
   };
   banner.replaceChildren(
     `Image ${number} was also changed elsewhere. `,
     answer("Use mine", async () => {
-      const { values } = saver.recall(number);
-      saver.note(number, (await api.getMask(number)).version);
-      saver.forget(number);
-      page.mask.set(values);
-      store();
+      const mine = saver.settle(number, (await api.getMask(number)).version);
+      if (number !== page.image.number || mine.every((value, k) => value === page.mask[k])) return;
+      page.mask.set(mine);
+      histories.set(number, new History());
       showMask();
     }),
     answer("Use the file", async () => {
-      saver.forget(number);
+      saver.settle(number);
       histories.delete(number);
-      await openImage(number);
+      if (number === page.image.number) await loadImage(number);
     }),
   );
-  banner.hidden = false;
 }
 
 // Pointers: one paints, two fingers or another button move
@@ -715,6 +777,10 @@ function onKey(event) {
     if (!["z", "Z", "y"].includes(key)) return;
     event.preventDefault();
     moveHistory(way);
+    return;
+  }
+  if (event.repeat && /^([a-z]|Enter|Delete)$/i.test(key)) {
+    event.preventDefault(); // a key that is held does it once
     return;
   }
   if (target.type === "range" && /^(Home|End|Page|Arrow)/.test(key)) return;
@@ -843,13 +909,15 @@ async function main() {
   page.state = await api.getState();
   document.title = `${page.state.name} · Annotate`;
   byId("title").textContent = page.state.name;
-  saver = new api.Saver(page.state.name, tell);
+  saver = new api.Saver(page.state.folder, tell);
   build();
   setSize(Math.max(1, Math.round(page.state.images[0].width / 24)));
   view.beforeDraw = renderMask;
   const wanted = Number(location.hash.slice(1) || NaN);
-  const first = page.state.images.find((image) => image.number === wanted);
-  await openImage(first?.number ?? page.state.proposed ?? page.state.images[0].number);
+  const { images } = page.state;
+  const first =
+    images.find((image) => image.number === wanted) ?? images.find(({ state }) => state === "draft");
+  await openImage(first?.number ?? page.state.proposed ?? images[0].number);
   listen();
   document.body.inert = false;
   poll();

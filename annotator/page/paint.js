@@ -80,16 +80,24 @@ export class Stroke {
    */
   constructor(mask, width, { locked, mirror }) {
     Object.assign(this, { mask, width, locked, mirror, before: mask.slice() });
+    this.covered = mirror && new Uint8Array(mask.length); // not only by what is mirrored
   }
 
   put(pixels, value) {
     for (const index of pixels) {
       this.#set(index, value);
       if (this.mirror) {
+        this.covered[index] = 1;
         const x = index % this.width;
-        this.#set(index - x + this.width - 1 - x, this.mirror[value]);
+        const other = index - x + this.width - 1 - x;
+        if (!this.covered[other]) this.#set(other, this.mirror[value]);
       }
     }
+  }
+
+  /** Put a value at each pixel. */
+  putAll(values) {
+    values.forEach((value, index) => this.#set(index, value));
   }
 
   #set(index, value) {
@@ -103,16 +111,21 @@ export class Stroke {
 
   /** Return what has changed, for History; null for nothing. */
   change() {
-    const indices = [];
-    this.mask.forEach((value, k) => value !== this.before[k] && indices.push(k));
-    if (!indices.length) return null;
-    return {
-      indices,
-      before: indices.map((k) => this.before[k]),
-      after: indices.map((k) => this.mask[k]),
-    };
+    const { mask, before } = this;
+    const count = mask.reduce((sum, value, k) => sum + (value !== before[k]), 0);
+    if (!count) return null;
+    const [indices, differences] = [new Uint32Array(count), new Uint8Array(count)];
+    let place = 0;
+    mask.forEach((value, k) => {
+      if (value === before[k]) return;
+      indices[place] = k;
+      differences[place++] = value ^ before[k];
+    });
+    return { indices, differences };
   }
 }
+
+const MOST_PIXELS = 1 << 24; // that one history remembers, of 5 bytes each
 
 /** Changes of one mask, to be undone and done again. */
 export class History {
@@ -122,14 +135,17 @@ export class History {
   push(change) {
     this.#done.push(change);
     this.#undone = [];
+    let room = MOST_PIXELS;
+    const first = this.#done.findLastIndex(({ indices }) => (room -= indices.length) < 0);
+    this.#done.splice(0, first + 1);
   }
 
   undo(mask) {
-    return this.#move(this.#done, this.#undone, mask, "before");
+    return this.#move(this.#done, this.#undone, mask);
   }
 
   redo(mask) {
-    return this.#move(this.#undone, this.#done, mask, "after");
+    return this.#move(this.#undone, this.#done, mask);
   }
 
   get canUndo() {
@@ -140,10 +156,10 @@ export class History {
     return this.#undone.length > 0;
   }
 
-  #move(from, to, mask, side) {
+  #move(from, to, mask) {
     const change = from.pop();
     if (!change) return false;
-    change.indices.forEach((index, k) => (mask[index] = change[side][k]));
+    change.indices.forEach((index, k) => (mask[index] ^= change.differences[k]));
     to.push(change);
     return true;
   }

@@ -21,9 +21,9 @@ export class View {
   }
 
   resize() {
-    const ratio = window.devicePixelRatio;
-    this.canvas.width = Math.round(this.canvas.clientWidth * ratio);
-    this.canvas.height = Math.round(this.canvas.clientHeight * ratio);
+    this.ratio = window.devicePixelRatio;
+    this.canvas.width = Math.round(this.canvas.clientWidth * this.ratio);
+    this.canvas.height = Math.round(this.canvas.clientHeight * this.ratio);
     if (this.isFitted) this.fit();
     else this.draw();
   }
@@ -125,6 +125,7 @@ export class View {
     this.isAsked = true;
     requestAnimationFrame(() => {
       this.isAsked = false;
+      if (this.ratio !== window.devicePixelRatio) this.resize();
       this.beforeDraw();
       this.#draw();
     });
@@ -147,8 +148,7 @@ export class View {
   }
 
   #draw() {
-    const { context, scale } = this;
-    const ratio = window.devicePixelRatio;
+    const { context, scale, ratio } = this;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     this.panes().forEach((pane, k) => {

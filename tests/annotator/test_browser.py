@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data.mask_files import read_mask
+from data.mask_files import read_mask, save_mask
 from tests.helpers.annotating import CLASSES, SIDE, Script, wait_until, write_drawn
 from tests.helpers.browser import open_browser
 
@@ -241,13 +241,18 @@ def test_polygon_fill_mirror_lock_keyboard_and_fingers(session_of, browser, tmp_
 
 
 def test_the_interpreter_suggests_and_is_corrected(session_of, browser, tmp_path):
-    folder = write_drawn(tmp_path)
+    folder = write_drawn(tmp_path, count=4)
+    (folder / "generate.json").write_text("{}")
     session = session_of(folder, "--exp", folder, "--port=0", code=WITH_COPIER)
-    browser.press("b", "1")
-    session.size(9)
-    session.stroke([(12, 12)])
-    first = session.disk(2)
-    browser.press("d")
+    for number in (2, 0):  # the second one is finished while the first is learnt
+        browser.wait_for(f"location.hash === '#{number}'")
+        browser.press("b", "1")
+        session.size(9)
+        session.stroke([(12, 12)])
+        browser.press("d")
+    record = folder / "annotations" / "suggestions" / "record.json"
+    wait_until(lambda: record.is_file() and '"learnt": 2' in record.read_text())
+    first = session.disk(0, ".")
     browser.wait_for("document.querySelector('#suggestion').ariaPressed === 'true'")
     wait_until(lambda: browser.value("document.querySelector('#train').textContent") == "Train")
     number = browser.value("location.hash.slice(1)")
@@ -264,6 +269,138 @@ def test_the_interpreter_suggests_and_is_corrected(session_of, browser, tmp_path
     browser.wait_for("!document.querySelector('#curve').hidden")
     assert np.array_equal(session.disk(number, "."), corrected)
     assert browser.errors(allowed=(session.script.address, "about:")) == []
+
+
+def test_two_who_paint_and_images_that_change_amid_a_stroke(session_of, browser, tmp_path):
+    session = session_of(write_drawn(tmp_path))
+    drafts = tmp_path / "annotations" / "drafts"
+    browser.press("b", "1")
+    session.size(3)
+    session.stroke([(4.5, 4.5)])
+    theirs = np.full([SIDE, SIDE], 3, np.uint8)
+    save_mask(drafts / "image_2_mask.png", theirs, CLASSES)
+    browser.press("d")
+    browser.wait_for("!document.querySelector('#banner').hidden")
+    browser.press("PageUp", "d")
+    assert browser.value("location.hash") == "#2"
+    assert np.array_equal(session.disk(2), theirs)
+    click = "document.querySelector('#banner button:nth-of-type({})').click(), 0"
+    browser.value(click.format(1))
+    browser.wait_for(SAVED)
+    mine = np.where(near_line([(4, 4)], 1.5), 1, 0)
+    assert np.array_equal(session.disk(2), mine)
+
+    save_mask(drafts / "image_2_mask.png", theirs, CLASSES)
+    browser.drag(session.at((12.5, 12.5)))
+    browser.wait_for("!document.querySelector('#banner').hidden")
+    browser.value(click.format(2))
+    browser.wait_for("document.querySelector('#undo').disabled")
+    session.stroke([(4.5, 4.5)])
+    mine = np.where(near_line([(4, 4)], 1.5), 1, 3)
+    assert np.array_equal(session.disk(2), mine)
+
+    start, end = session.at((15.5, 4.5), (20.5, 4.5))
+    browser.mouse("mousePressed", start)
+    browser.press("PageUp")
+    browser.wait_for("location.hash === '#1'")
+    browser.mouse("mouseMoved", end)
+    browser.mouse("mouseReleased", end)
+    browser.wait_for(SAVED)
+    mine[near_line([(15, 4)], 1.5)] = 1
+    assert np.array_equal(session.disk(2), mine)
+    assert browser.value("document.querySelector('#undo').disabled")
+    assert not (drafts / "image_1_mask.png").exists()
+
+    session.stroke([(4.5, 4.5)])
+    browser.value("dispatchEvent(new KeyboardEvent('keydown', {key: 'd', repeat: true})), 0")
+    browser.press("l", "2")
+    session.stroke([(15.5, 15.5)])
+    session.keys("Delete")  # the locked class stays
+    assert np.array_equal(session.disk(1), np.where(near_line([(4, 4)], 1.5), 1, 0))
+
+
+# The page's modules by themselves, with a server that answers as it is told.
+MODULES = """
+(async () => {
+  const { Saver } = await import("./api.js");
+  const { History, Stroke } = await import("./paint.js");
+  const found = {};
+  const stroke = new Stroke(new Uint8Array(5), 5, { locked: new Set(), mirror: [0, 2, 1] });
+  stroke.put([0, 1, 2, 3], 1);
+  found.mirrored = [...stroke.mask];
+
+  const [history, mask] = [new History(), new Uint8Array(1 << 16)];
+  for (let value = 1; value <= 300; value++) {
+    const fill = new Stroke(mask, 1 << 8, { locked: new Set(), mirror: null });
+    fill.putAll(new Uint8Array(mask.length).fill(value));
+    history.push(fill.change());
+  }
+  history.undo(mask);
+  history.undo(mask);
+  history.redo(mask);
+  let most = 1;
+  found.redone = mask[7];
+  while (history.undo(mask)) most++;
+  found.remembered = most;
+
+  const [answers, fetchReally] = [[], window.fetch];
+  let asked = 0;
+  window.fetch = async () => {
+    asked++;
+    const status = answers.shift() ?? 200;
+    if (!status) throw new TypeError("gone");
+    return new Response(JSON.stringify({ version: "v", error: "no" }), { status });
+  };
+  const saver = new Saver("here", () => {});
+  const state = async () => {
+    await saver.flush();
+    return [asked, ...[1, 2].map((number) => saver.recall(number, 4)?.values[0] ?? null)];
+  };
+  const save = (number, value) => saver.save(number, new Uint8Array(4).fill(value));
+  answers.push(0);
+  save(1, 5);
+  found.gone = await state();
+  saver.forget(1); // another tab took it up
+  answers.push(404);
+  saver.resume();
+  found.elsewhere = await state();
+  saver.resume();
+  found.givenUp = await state();
+  answers.push(400);
+  save(1, 6);
+  found.refused = await state();
+  answers.push(409);
+  save(2, 7);
+  save(2, 8);
+  found.conflict = await state();
+  found.unfinished = await saver.finish(2, new Uint8Array(4));
+  found.foreign = [new Saver("there", () => {}).recall(2, 4), saver.recall(2, 5)];
+  saver.settle(2, "w");
+  found.settled = await state();
+  window.fetch = fetchReally;
+  localStorage.clear();
+  window.found = found;
+})(), 0
+"""
+
+
+def test_masks_that_cannot_be_saved_and_strokes_over_the_middle(session_of, browser, tmp_path):
+    session_of(write_drawn(tmp_path))
+    browser.value(MODULES)
+    browser.wait_for("window.found")
+    assert browser.value("window.found") == {
+        "mirrored": [1, 1, 1, 1, 2],
+        "redone": 299 % 256,
+        "remembered": 256,
+        "gone": [1, 5, None],
+        "elsewhere": [2, None, None],
+        "givenUp": [2, None, None],
+        "refused": [3, 6, None],
+        "conflict": [4, 6, 8],
+        "unfinished": None,
+        "foreign": [None, None],
+        "settled": [5, 6, None],
+    }
 
 
 def test_widths_contrast_and_names(session_of, browser, tmp_path):

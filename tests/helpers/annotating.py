@@ -77,7 +77,7 @@ class Copier:
 
 
 def load_copier(**_options):
-    return Copier(seconds=1)
+    return Copier(count=4, seconds=3)
 
 
 def wait_until(condition, seconds=30):

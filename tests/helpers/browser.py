@@ -113,12 +113,13 @@ class Page:
     def drag(self, points):
         """Press the mouse at the first point [x, y] of the window, release it at the last."""
         first, last = points[0], points[-1]
-        self._mouse("mousePressed", first)
+        self.mouse("mousePressed", first)
         for point in points[1:]:
-            self._mouse("mouseMoved", point)
-        self._mouse("mouseReleased", last)
+            self.mouse("mouseMoved", point)
+        self.mouse("mouseReleased", last)
 
-    def _mouse(self, kind, point):
+    def mouse(self, kind, point):
+        """Let the mouse do one thing, with the left button."""
         x, y = point
         held = int(kind != "mouseReleased")
         self.call(
