@@ -176,8 +176,8 @@ async function loadSuggestion() {
   if (image.score === null || page.suggestion?.score === image.score) {
     if (image.score === null) page.suggestion = null;
   } else {
-    const found = await api.getSuggestion(image.number);
-    if (page.image.number !== image.number) return;
+    const found = await api.getSuggestion(image.number).catch(({ message }) => say(message, "bad"));
+    if (!found || page.image.number !== image.number) return; // a mask is painted without it, too
     page.suggestion = { ...found, score: image.score };
     heat.fill(found.uncertainty, HEAT);
   }

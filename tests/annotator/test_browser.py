@@ -269,6 +269,10 @@ def test_the_interpreter_suggests_and_is_corrected(session_of, browser, tmp_path
     browser.wait_for("!document.querySelector('#curve').hidden")
     assert np.array_equal(session.disk(number, "."), corrected)
     assert browser.errors(allowed=(session.script.address, "about:")) == []
+    for path in record.parent.glob("*_mask.png"):
+        path.unlink()
+    session.open()
+    browser.wait_for("!document.body.inert")  # without a suggestion that is lost
 
 
 def test_two_who_paint_and_images_that_change_amid_a_stroke(session_of, browser, tmp_path):
