@@ -119,7 +119,7 @@ def test_a_killed_projection_continues_to_the_same_bytes(place, tmp_path, monkey
     assert "finished before" in job("torn").run(None)
 
 
-def test_processes_share_the_images(place, tmp_path, monkeypatch):
+def test_processes_one_after_the_other_share_the_images(place, tmp_path, monkeypatch):
     monkeypatch.setattr(optimisation, "_CPU_BATCH", 4)
     project(place, tmp_path / "one")
     monkeypatch.setenv("WORLD_SIZE", "2")

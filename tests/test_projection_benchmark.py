@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from benchmarks import pair_critic
@@ -12,8 +13,23 @@ from tests.helpers.images import write_image, write_pairs
 from tests.helpers.interpreters import save_small_snapshot, small_ensemble
 
 
+@pytest.mark.parametrize("option", ["training", "pairs"])
+def test_nothing_is_learned_from_identities_that_are_tested(tmp_path, option):
+    write_pairs(tmp_path / "test", ["0_0", "1_0"])
+    write_pairs(tmp_path / "other", ["2_0"])
+    write_pairs(tmp_path / "shared", ["1_1"])
+    places = {"training": "other", "pairs": "other", "foreign": "other", option: "shared"}
+    words = [f"--{name}={tmp_path / place}" for name, place in places.items()]
+    words += [f"--test={tmp_path / 'test'}", f"--outdir={tmp_path / 'out'}"]
+    words += ["--network=absent.pkl", "--interpreter=absent"]
+    result = CliRunner().invoke(benchmark.main, words)
+    assert result.exit_code == 2
+    assert f"--{option}" in result.output
+    assert "'1'" in result.output
+
+
 def test_all_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "PUBLISHED_STEPS", 1)
+    monkeypatch.setattr(benchmark, "LONG_STEPS", 1)
     monkeypatch.setattr(benchmark, "TIMED_STEPS", 1)
     monkeypatch.setattr(pair_critic, "REGRESSOR_STEPS", 1)
     save_small_snapshot(tmp_path / "net.pkl")
@@ -31,7 +47,7 @@ def test_all_tables(tmp_path, monkeypatch):
     result = CliRunner().invoke(benchmark.main, words)
     assert result.exit_code == 0, result.output
     content = json.loads((tmp_path / "out/projection_benchmark.json").read_text())
-    names = ["test", "train", "foreign", "test_rgb", "test_enc0", "test_enc", "test_published"]
+    names = ["test", "train", "foreign", "test_rgb", "test_enc0", "test_enc", "test_w_long"]
     assert [row["images of"] for row in content["errors"]] == names
     assert len(content["masks"]) == 5
     nir = {row["NIR by"]: row for row in content["nir"]}
