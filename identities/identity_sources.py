@@ -87,7 +87,7 @@ class MixupSource:
 
 
 class RepelledSource:
-    """Directions of the training identities' distribution, far from these and from each other.
+    """Directions of the training identities' distribution, far from these and from earlier ones.
 
     Of a few draws of the normal distribution that the identities' mean features have, the one is
     taken whose nearest training image, or first vector of an identity before it, is the least
