@@ -3,6 +3,7 @@
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import click
@@ -38,10 +39,12 @@ def main(names, minutes, seed, only, path):
         things = [t for t in TARGETS if TARGETS[t].is_available()] if name == "hostile" else CASES
         chosen = [t for t in things if not only or any(o in getattr(t, "name", t) for o in only)]
         with tempfile.TemporaryDirectory() as folder:
-            done = CAMPAIGNS[name](
-                chosen, Path(folder), seed=seed, deadline=lambda end=end: time.monotonic() > end
+            done = rows[name] = run(
+                CAMPAIGNS[name], chosen, Path(folder), seed, lambda end=end: time.monotonic() > end
             )
-        rows[name] = done
+        if path is not None:
+            record = {"seed": seed, "minutes": minutes, "environment": describe_environment()}
+            files.write_json(path, {**record, "campaigns": rows})
         for thing, row in done.items():
             click.echo(f"{name:10} {thing:32} {_describe(row)}")
         total = sum(row["attacks"] for row in done.values())
@@ -50,10 +53,17 @@ def main(names, minutes, seed, only, path):
     found = [(name, thing, what) for name, thing, row in found for what in row["found"]]
     for name, thing, what in found:
         click.echo(f"\n{name}, {thing}: {what}")
-    if path is not None:
-        record = {"seed": seed, "minutes": minutes, "environment": describe_environment()}
-        files.write_json(path, {**record, "campaigns": rows})
     sys.exit(bool(found))
+
+
+def run(campaign, chosen, folder, seed, deadline):
+    """Return the rows of a campaign; where it fails itself, as where a command fails undisturbed,
+    a row with that as what was found.
+    """
+    try:
+        return campaign(chosen, folder, seed=seed, deadline=deadline)
+    except (AssertionError, RuntimeError):
+        return {"itself": {"attacks": 0, "ended": {}, "found": [traceback.format_exc()[-3000:]]}}
 
 
 def _describe(row):

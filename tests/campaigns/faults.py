@@ -153,7 +153,7 @@ def attack(bench, number, error):
     code, text = bench.finish()
     if code != 0:
         return ended, f"repeated: exit code {code}: {text[-1500:]}"
-    return ended, bench.compare()
+    return ended, bench.compare(was_killed=error == KILL)
 
 
 class BackwardClock:

@@ -37,8 +37,15 @@ def count_ranks(case, folder, counts=(2, 4)):
 
 
 def lose_a_rank(case, folder, lost):
-    """Kill one of two processes when both train; return how the other ended, and what is wrong."""
+    """Kill one of two processes when both train, then repeat the run.
+
+    Returns: how the other one ended, and what is wrong with that or with the files, or "".
+    """
     bench = Bench(case, folder / f"{case.slug}-{lost}")
+    ends = [fork.end() for fork in start_ranks(bench, 2)]
+    assert not any(code for code, _ in ends), ends
+    bench.keep_expected()
+    bench.reset()
     forks, log = start_ranks(bench, 2), ""
     while not ("first" in log and "took" in log):
         text = forks[0].written.readline()
@@ -54,7 +61,12 @@ def lose_a_rank(case, folder, lost):
     (code, text), _ = other.end(), forks[lost].end()
     if is_alive:
         return "hung", f"the other process was there after {SECONDS} seconds"
-    return f"ended after {seconds:.0f} s", faults_of(code, text)
+    wrong = faults_of(code, text) or ("" if code else f"exit code 0: {text[-1500:]}")
+    if not wrong:
+        ends = [fork.end() for fork in start_ranks(bench, 2)]
+        failed = [f"repeated: exit code {code}: {text[-800:]}" for code, text in ends if code]
+        wrong = "; ".join(failed) or bench.compare()
+    return f"ended after {seconds:.0f} s", wrong
 
 
 def run(cases, folder, *, seed, deadline):

@@ -22,7 +22,7 @@ from data.class_list import ClassList, class_list_from_json, load_class_list
 from data.dataset import PairDataset
 from data.mask_files import read_mask
 from data.modalities import RGB
-from data.numbers import load_rows
+from data.numbers import load_archived_rows, load_rows
 from data.pixels import ORIENTATION_TAG, decode_image, verify_image
 from data.recordio import write_identities
 from data.samples import open_samples
@@ -77,11 +77,13 @@ class Target:
         prepare: writes valid files into a folder; returns those that are mutated, one at a time.
         load: reads the file of such a path, and whatever lies beside it, as commands do.
         needs: a library without which the kind is not read.
+        is_watched: reading writes nothing, not even a temporary file.
     """
 
     prepare: Callable[[Path], list[Path]]
     load: Callable[[Path], object]
     needs: str = ""
+    is_watched: bool = True
 
     def is_available(self):
         """Tell whether its library is installed."""
@@ -234,6 +236,11 @@ def _rows(folder):
     return [folder / "latents.npy"]
 
 
+def _archived_rows(folder):
+    np.savez_compressed(folder / "w.npz", w=np.random.default_rng(0).standard_normal([5, 2, 8]))
+    return [folder / "w.npz"]
+
+
 # Data sets
 
 
@@ -370,6 +377,11 @@ TARGETS = {
     "masks": Target(_masks, lambda path: read_mask(path, ClassList())),
     "XCF": Target(_xcf, lambda path: read_mask(path, ClassList()), "gimpformats"),
     "latents .npy": Target(_rows, lambda path: load_rows(path, "--latents")),
+    "latents .npz": Target(
+        _archived_rows,
+        lambda path: load_archived_rows(path, "w", "--projected-w"),
+        is_watched=False,
+    ),
     "labels": Target(_labels, _load_labels),
     "zip": Target(_archive, _load_samples),
     "manifest": Target(_manifest, lambda path: _load_samples(path.parent)),

@@ -38,3 +38,11 @@ def test_a_small_disk_that_fills(bench):
     except OSError as error:
         pytest.skip(str(error))
     assert not faults.fill_disk(bench, kib=8)
+
+
+def test_a_part_of_a_file_is_forgiven_after_kills_only(tmp_path):
+    bench = Bench(CASE["generate"], tmp_path)
+    bench.keep_expected()
+    (bench.work / ".net.pkl.0a.part").touch()
+    assert bench.compare()
+    assert not bench.compare(was_killed=True)
