@@ -3,6 +3,7 @@
 Nothing in a file is executed, and a header that lies allocates nothing.
 """
 
+import errno
 import shutil
 import tempfile
 import zipfile
@@ -78,6 +79,10 @@ def load_archived_rows(path: Path, key: str, option: str) -> np.ndarray:
     except KeyError as error:
         raise ValueError(f"{where}: has no array {key!r}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{where}: not a whole .npz file ({error})") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place before the beginning of the file
+            raise
         raise ValueError(f"{where}: not a whole .npz file ({error})") from error
 
 

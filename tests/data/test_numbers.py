@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.numbers import load_rows, open_numbers, save_array
+from data.numbers import load_archived_rows, load_rows, open_numbers, save_array
 from dnnlib.files import NO_ROOM
 from networks.sampling import load_conditions
 
@@ -102,6 +102,16 @@ def test_nothing_is_executed(tmp_path):
     with pytest.raises(ValueError, match=r"t: not a \.npy file of numbers"):
         open_numbers(tmp_path / "t.npy", "t")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("cut", [slice(20, None), slice(-20)], ids=["beginning", "end"])
+def test_an_archive_that_was_cut_is_refused(tmp_path, cut):
+    path = tmp_path / "w.npz"
+    np.savez(path, w=np.zeros([2, 2]))
+    assert load_archived_rows(path, "w", "--x").shape == (2, 2)
+    path.write_bytes(path.read_bytes()[cut])
+    with pytest.raises(ValueError, match=r"--x .*w.npz: not a whole .npz file"):
+        load_archived_rows(path, "w", "--x")
 
 
 def test_a_header_that_lies_allocates_nothing(tmp_path):
