@@ -9,6 +9,7 @@ import zlib
 import pytest
 from PIL import Image
 
+from data import storage
 from data.class_list import ClassList
 from data.mask_files import read_mask
 from data.numbers import load_rows
@@ -75,13 +76,14 @@ def test_a_shape_that_lies(tmp_path, shape):
         load_rows(tmp_path / "x.npy", "--latents")
 
 
-def test_a_data_set_that_expands_is_refused(tmp_path):
-    """A zip of 1 MB that holds an "image" of 1.1 GB of zeros."""
+def test_a_data_set_that_expands_is_refused(tmp_path, monkeypatch):
+    """A zip of 10 KB that holds an "image" of 11 MB of zeros, where 10 MB are allowed."""
+    monkeypatch.setattr(storage, "_MAX_IMAGE_BYTES", 10_000_000)
     with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for folder in ("VIS", "NIR"):
             with archive.open(f"{folder}/1_0.png", "w", force_zip64=True) as member:
-                for _ in range(110):
-                    member.write(bytes(10_000_000))
+                for _ in range(11):
+                    member.write(bytes(1_000_000))
     samples = open_samples(tmp_path / "set.zip")
     with pytest.raises(ValueError, match=r"set.zip:VIS/1_0.png: .*bytes"):
         samples.image("rgb", 0)
@@ -94,10 +96,10 @@ def test_a_large_image_of_one_colour_in_an_archive_is_read(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("VIS/1_0.bmp", stream.getvalue())
         archive.writestr("labels.json", b" " * len(stream.getvalue()))
-    storage = open_storage(tmp_path / "set.zip")
-    assert storage.read("VIS/1_0.bmp") == stream.getvalue()
+    archive = open_storage(tmp_path / "set.zip")
+    assert archive.read("VIS/1_0.bmp") == stream.getvalue()
     with pytest.raises(ValueError, match=r"labels.json: .*bytes"):
-        storage.read("labels.json")
+        archive.read("labels.json")
 
 
 def test_a_link_in_an_archive_is_no_way_out(tmp_path):
