@@ -188,32 +188,18 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         options.network, device, use_raw_g=options.use_raw_g, fp32=True
     )
     fitted = fitted_modalities(options.source)
-    absent = [name for name in fitted if name not in generator.config.heads]
-    if absent:
-        known = ", ".join(generator.config.heads)
-        raise ValueError(
-            f"--from={options.source}: {options.network} makes no {absent[0]} images, only {known}"
-        )
+    _check_heads(options, generator, fitted)
     resolution = generator.config.resolution
-    if options.residual and len(generator.config.heads) == 1:
-        raise ValueError(f"--residual: {options.network} makes {fitted[0]} images alone")
     samples = open_targets(options.data, options.source, resolution, options.first)
     conditions = load_conditions(options.labels, "--labels", snapshot.feature_scale)
     # Whatever --seed says, so that an encoder stays one: it speaks of deviations from that mean.
     name = f"{options.network}: --labels"
     sampler = IndexedSampler(generator, conditions, name=name, stream=_STREAM)
-    features = None
+    features = labeller = None
     if options.features is not None:
         features = load_feature_network(options.features, RGB.channels, resolution, device)
-    world, encoder = launched_world(), None
-    if options.encoder is not None:
-        encoder = open_encoder(options.encoder, sampler, fitted, options.encoder_config)
-        if world.size > 1 and not encoder.output.is_finished:
-            raise ValueError(
-                f"--encoder {options.encoder}: is not trained yet, which one process does: run the"
-                " command without torchrun first"
-            )
-    labeller = None
+    world = launched_world()
+    encoder = _open_encoder(options, sampler, fitted, world)
     if options.interpreter is not None:
         labeller = load_labeller(options.interpreter, generator)
     network = {
@@ -224,9 +210,9 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
         **network,
         "images": samples.content_hash(),
         "from": options.source,
-        "labels": None if options.labels is None else files.sha256_file(options.labels),
+        "labels": _file_hash(options.labels),
         "micro_batch": projection_batch(sampler),
-        "features": None if options.features is None else files.sha256_file(options.features),
+        "features": _file_hash(options.features),
         "encoder": None if encoder is None else encoder.identity(),
         "interpreter": None if labeller is None else labeller.identity(),
         "residual": options.residual,
@@ -258,3 +244,35 @@ def prepare(options: ProjectionOptions, load_labeller: LoadLabeller) -> Projecti
     if options.video is not None:
         job.check_video(options.video)
     return job
+
+
+def _check_heads(options: ProjectionOptions, generator: Generator, fitted: Sequence[str]) -> None:
+    """Raise ValueError unless a generator makes the modalities that are fitted, and follow."""
+    heads = generator.config.heads
+    absent = [name for name in fitted if name not in heads]
+    if absent:
+        raise ValueError(
+            f"--from={options.source}: {options.network} makes no {absent[0]} images, only"
+            f" {', '.join(heads)}"
+        )
+    if options.residual and len(heads) == 1:
+        raise ValueError(f"--residual: {options.network} makes {fitted[0]} images alone")
+
+
+def _open_encoder(
+    options: ProjectionOptions, sampler: IndexedSampler, fitted: Sequence[str], world: World
+) -> EncoderFolder | None:
+    """Return the encoder of --encoder. Raises: ValueError where several processes would train."""
+    if options.encoder is None:
+        return None
+    encoder = open_encoder(options.encoder, sampler, fitted, options.encoder_config)
+    if world.size > 1 and not encoder.output.is_finished:
+        raise ValueError(
+            f"--encoder {options.encoder}: is not trained yet, which one process does: run the"
+            " command without torchrun first"
+        )
+    return encoder
+
+
+def _file_hash(path: Path | None) -> str | None:
+    return None if path is None else files.sha256_file(path)
