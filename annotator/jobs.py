@@ -16,6 +16,7 @@ from annotator.store import CLASSES_FILE, AnnotationStore
 from data.class_list import ClassList, class_list_as_json, load_class_list
 from data.mask_files import IMAGE_FOLDER, SELECTION_FILE
 from dnnlib import files
+from dnnlib.extras import need
 from dnnlib.options import Job, Progress
 from dnnlib.runs import lock_folder
 
@@ -98,13 +99,7 @@ def prepare(options: AnnotatorOptions, load_interpreter: Callable[..., Any]) -> 
             steps and device; another process is given it.
     Raises: FileNotFoundError; ValueError naming the file or option that does not fit.
     """
-    try:
-        import starlette  # noqa: F401, PLC0415  # optional
-        import uvicorn  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise ValueError(
-            f"the page needs the library {error.name} (pip install -r requirements-extras.txt)"
-        ) from error
+    need("the page", "starlette", "uvicorn")
     exp, home = _find_experiment(options.exp)
     drawn = options.drawn or home / "drawn"
     folder = options.annotations or drawn.parent / "annotations"

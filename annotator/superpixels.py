@@ -7,6 +7,7 @@ import numpy as np
 
 from data.modalities import MODALITIES
 from data.pixels import decode_image
+from dnnlib.extras import need
 
 _MOST = 60000  # they are sent as 16-bit numbers
 
@@ -22,12 +23,9 @@ def find_superpixels(paths: Mapping[str, Path], count: int) -> np.ndarray:
     """
     if not 1 <= count <= _MOST:
         raise ValueError(f"superpixels: 1 to {_MOST} are possible, got {count}")
-    try:
-        from skimage import color, segmentation  # noqa: PLC0415  # optional
-    except ImportError as error:
-        raise ValueError(
-            "superpixels need the library scikit-image (pip install -r requirements-extras.txt)"
-        ) from error
+    need("regions", "skimage")
+    from skimage import color, segmentation  # noqa: PLC0415  # optional
+
     images = [
         decode_image(paths[modality.name], modality.channels).transpose(1, 2, 0)
         for modality in MODALITIES
