@@ -24,7 +24,7 @@ import project_pairs
 from benchmarks import common
 from benchmarks.pair_critic import load_pairs, predict, train_regressor
 from data.modalities import NIR, RGB
-from data.pixels import decode_image
+from data.pixels import LUMA, decode_image
 from data.sample_index import SampleIndex
 from data.samples import open_masks, open_samples
 from dnnlib import cli, files
@@ -44,7 +44,6 @@ from segmentation.model_files import load_segmenter
 
 # As many steps as the published projector takes, and one w, but with our loss and exploration.
 LONG_STEPS, LONG_IMAGES, TIMED_STEPS = 1000, 16, 8
-_LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 Row = dict[str, Any]
 
 
@@ -142,7 +141,7 @@ def nir_rows(options: Mapping[str, Any], samples: SampleIndex) -> list[Row]:
     pairs, _ = load_pairs(options["pairs"])
     folder = options["outdir"] / "test_rgb"
     found = {
-        "luma": (rgb * _LUMA).sum(dim=1, keepdim=True),
+        "luma": torch.tensordot(rgb.float(), torch.tensor(LUMA), ([1], [0]))[:, None],
         "regressor": predict(train_regressor(pairs), rgb),
         "projection": _read_nir(folder / "reconstructed", samples),
         "projection, residual": _read_nir(folder / "pairs", samples),

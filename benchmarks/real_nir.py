@@ -26,12 +26,12 @@ from benchmarks import common, pair_critic
 from benchmarks.pair_critic import Images, Judge, load_pairs
 from benchmarks.study import Row, Study, StudyKind, cell, run_study, train_cell
 from data.modalities import NIR, RGB
+from data.pixels import LUMA
 from data.sheets import sample_grid, save_image
 from dnnlib import cli, files
 from dnnlib.extras import need
 from networks.snapshot import NetworkState, Snapshot, load_snapshot, save_snapshot
 from training.state import snapshot_name
-from training.transfer import LUMA
 
 PACKAGE, VERSION = "r-cran-stars", "0.6-0"
 FOLDER = "usr/lib/R/site-library/stars"

@@ -16,7 +16,7 @@ from biometrics.comparisons import Side
 from biometrics.detection import FaceMethod
 from biometrics.recogniser_settings import ChannelOrder, InputFormat
 from biometrics.recognisers import Recogniser, load_recogniser
-from data.pixels import to_float
+from data.pixels import LUMA, to_float
 from data.sample_index import SampleIndex
 from metrics import NotMeasuredError
 from metrics.nearest import unit_rows
@@ -25,7 +25,6 @@ from torch_utils.devices import upload
 MICRO_BATCH = 32  # images computed together, always: rounding depends on it
 
 _SAME_COSINE = 0.99  # of embeddings by the same weights in another form
-_LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 _logger = logging.getLogger(__name__)
 
 
@@ -385,5 +384,5 @@ def _with_channels(x: Tensor, channels: int) -> Tensor:
     if x.shape[1] == 1 and channels == 3:
         return x.expand(-1, 3, -1, -1)
     if x.shape[1] == 3 and channels == 1:
-        return (x * x.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+        return (x * x.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
     raise ValueError(f"the recogniser takes {channels} channels, images have {x.shape[1]}")

@@ -35,6 +35,7 @@ _MAX_16_BIT = 65535
 
 IGNORED = 255  # of a class mask: counts neither in training nor in evaluation
 MAX_UNCERTAINTY = _MAX_16_BIT  # of a map on disk: ln(classes)
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from data.info import INFO_FILE
 from data.modalities import MODALITIES
 from data.numbers import save_array
 from data.pairs import MASK_FOLDER
-from data.pixels import decode_image, read_mask
+from data.pixels import LUMA, decode_image, read_mask
 from data.sample_index import SampleIndex
 from dnnlib import files
 from networks.sampling import Sampler
@@ -29,7 +29,6 @@ ANNOTATED, LATENT_FILE, ANNOTATION_RECORD = (
     "images_to_annotate", "latent_stylegan.npy", "training_data.json",
 )  # fmt: skip
 _SHOWN = 24
-_LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 _DETAIL_SIGMA = 1 / 16  # of the width: what is coarser differs between the modalities
 
 Pictures = Mapping[str, np.ndarray]  # modality -> [C, R, R] uint8
@@ -81,7 +80,7 @@ def add_detail(image: np.ndarray, true: np.ndarray, found: np.ndarray) -> np.nda
 
 def _grey(image: np.ndarray) -> np.ndarray:
     """Return [R, R] float64: luma of colour, grey as it is."""
-    return np.tensordot(np.array(_LUMA if len(image) == len(_LUMA) else (1.0,)), image, 1)
+    return np.tensordot(np.array(LUMA if len(image) == len(LUMA) else (1.0,)), image, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from data.modalities import JOINT, MODALITIES, NIR, RGB
+from data.pixels import LUMA
 from dnnlib import downloads
 from networks.config import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from networks.snapshot import NetworkState, Snapshot, expected_shapes
@@ -30,9 +31,6 @@ PUBLISHED_SNAPSHOTS: Mapping[str, str] = MappingProxyType(
         "lsundog256": "lsundog-res256-paper256-kimg100000-noaug.pkl",
     }
 )
-
-# Rec. 601 luma, as Pillow's conversion to grey uses it.
-LUMA = (0.299, 0.587, 0.114)
 
 # Network that stands in for one that a snapshot lacks.
 _STAND_INS = {"G": "G_ema", "G_ema": "G", "D": "D", "D_NIR": "D"}
