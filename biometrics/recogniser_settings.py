@@ -78,17 +78,19 @@ def settings_path(path: Path) -> Path:
 
 def read_settings(path: Path) -> RecogniserSettings:
     """Return what stands beside a recogniser's file. Raises: ValueError naming the settings."""
-    place = settings_path(path)
-    if not place.is_file():
+    beside = settings_path(path)
+    if not beside.is_file():
         return RecogniserSettings()
-    content = files.read_json(place)
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise ValueError(f"{place}: not the settings of a recogniser: its format is not {FORMAT!r}")
-    return configs.from_dict(RecogniserSettings, content, str(place))
+    content = files.read_object(beside)
+    if content.pop("format", None) != FORMAT:
+        raise ValueError(
+            f"{beside}: not the settings of a recogniser: its format is not {FORMAT!r}"
+        )
+    return configs.from_dict(RecogniserSettings, content, str(beside))
 
 
 def write_settings(path: Path, settings: RecogniserSettings) -> Path:
     """Write the settings beside a recogniser's file; return where."""
-    place = settings_path(path)
-    files.write_json(place, {"format": FORMAT, **configs.to_dict(settings)})
-    return place
+    beside = settings_path(path)
+    files.write_json(beside, {"format": FORMAT, **configs.to_dict(settings)})
+    return beside

@@ -237,8 +237,8 @@ def read_thresholds(path: Path, recogniser: str | None = None) -> Thresholds:
 
     Raises: FileNotFoundError; ValueError, naming the file, for another form or recogniser.
     """
-    content = files.read_json(path)
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+    content = files.read_object(path)
+    if content.pop("format", None) != FORMAT:
         raise ValueError(f"{path}: not a file of thresholds: its format is not {FORMAT!r}")
     thresholds = configs.from_dict(Thresholds, content, str(path))
     if recogniser is not None and thresholds.recogniser not in ("", recogniser):

@@ -80,7 +80,10 @@ class InterpreterAssistant:
         if labels.is_file():
             self._conditions = load_rows(labels, "--drawn").astype(np.float32)
         self._sampler = Sampler(self._generator, truncation=self._experiment.truncation)
-        self._ws = annotated_ws(self._sampler, self._latents, self._conditions, self._experiment)
+        sources = (f"--drawn {drawn / LATENT_FILE}", f"--drawn {labels}")
+        self._ws = annotated_ws(
+            self._sampler, self._latents, self._conditions, self._experiment, sources
+        )
 
     def suggest(
         self, masks: Mapping[int, np.ndarray], progress: Progress

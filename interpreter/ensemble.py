@@ -243,18 +243,18 @@ def load_models(folder: Path, at_most: int | None = None) -> TrainedInterpreter:
     Raises: FileNotFoundError; ValueError naming the file where it is no model.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"--resume {folder}: no such folder of models")
+        raise FileNotFoundError(f"{folder}: no such folder of models")
     found = _model_paths(folder)
     if not found and (folder / "models").is_dir():
         folder = folder / "models"
         found = _model_paths(folder)
     if not found:
-        raise FileNotFoundError(f"--resume {folder}: has no model_0.pth, model_1.pth, ...")
+        raise FileNotFoundError(f"{folder}: has no model_0.pth, model_1.pth, ...")
     record: dict[str, Any] = {"identity": {}, "finished": True}
     if (folder / RECORD).is_file():
         record = files.read_object(folder / RECORD, identity=dict)
     if not record.get("finished"):
-        raise ValueError(f"--resume {folder}: training is not finished; repeat its command")
+        raise ValueError(f"{folder}: training is not finished; repeat its command")
     states = []
     for path in found[:at_most]:
         state = load_checkpoint(path).get(_STATE_KEY)

@@ -170,9 +170,7 @@ def load_experiment(path: Path, overrides: dict[str, Any] | None = None) -> Expe
             values are skipped.
     Raises: FileNotFoundError; ValueError for an unknown key or a wrong value.
     """
-    content = files.read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object of options")
+    content = files.read_object(path)
     unused = sorted(content.keys() & UNUSED_KEYS)
     if unused:
         _logger.warning("%s: not used here: %s", path, ", ".join(unused))

@@ -210,7 +210,11 @@ def _count_classes(annotations: TrainingAnnotations, experiment: Experiment) -> 
 
 
 def annotated_ws(
-    sampler: Sampler, rows: np.ndarray, conditions: np.ndarray | None, experiment: Experiment
+    sampler: Sampler,
+    rows: np.ndarray,
+    conditions: np.ndarray | None,
+    experiment: Experiment,
+    sources: tuple[str, str] = ("annotation_image_latent_path", "annotation_label_path"),
 ) -> Tensor:
     """Return ws [n, L, w_dim] float32 of annotated images.
 
@@ -219,13 +223,14 @@ def annotated_ws(
         rows: latents as stored, [n, z_dim], or of w as the experiment says.
         conditions: [n, c_dim] float32, or None.
         experiment: says what latents are.
+        sources: of latents and conditions, for messages.
     Raises: ValueError for latents or conditions of another width than the network's.
     """
     latents = torch.from_numpy(np.asarray(rows, np.float32))
-    where, num_ws = "annotation_image_latent_path", sampler.generator.num_ws
+    (where, of_conditions), num_ws = sources, sampler.generator.num_ws
     if not experiment.annotation_data_from_w:
         c = None if conditions is None else torch.from_numpy(conditions)
-        check_conditions(sampler.c_dim, c, "annotation_label_path")
+        check_conditions(sampler.c_dim, c, of_conditions)
         if latents.ndim != 2 or latents.shape[1] != sampler.z_dim:
             got = list(latents.shape)
             raise ValueError(f"{where}: shape must be [N, {sampler.z_dim}], got {got}")

@@ -82,7 +82,7 @@ def prepare(options: ImportOptions, faces: FaceTools | None = None) -> "ImportJo
     if options.strict and plan.skipped:
         raise ValueError(f"--strict: {describe_skipped(plan.skipped)}")
     if output.is_finished:
-        report = files.read_json(output.path / REPORT_FILE)
+        report = files.read_object(output.path / REPORT_FILE)
         if report.get("source_fingerprint") != plan.fingerprint:
             where = f"--outdir {output.path}"
             raise ValueError(f"{where}: the source has changed since it was imported")
