@@ -51,7 +51,7 @@ class Assistant:
     def __init__(self, load: Callable[[], Any], store: AnnotationStore) -> None:
         self._load, self._store = load, store
         self._folder = store.folder / SUGGESTION_FOLDER
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._worker: _Worker | None = None
         self._wants_more = False
         self._progress = {"phase": "starting", "done": 0, "total": 0, "message": ""}
@@ -100,22 +100,20 @@ class Assistant:
             raise ValueError(NOTHING_FINISHED)
         with self._lock:
             self._wants_more = True
-            is_busy = self._progress["phase"] in BUSY
-        if is_busy:
-            return
-        if self._worker is None or not self._worker.is_alive():
-            self._start()  # once it is ready, it is asked
-        else:
-            self._ask()
+            if self._progress["phase"] in BUSY:
+                return
+            if self._worker is None or not self._worker.is_alive():
+                self._start()  # once it is ready, it is asked
+            else:
+                self._ask()
 
     def cancel(self) -> None:
         """End a training; suggestions that are there stay."""
         with self._lock:
             self._wants_more = False
-            is_busy = self._progress["phase"] in ("training", "suggesting")
-        if is_busy:
-            self.close()
-            self._start()
+            if self._progress["phase"] in ("training", "suggesting"):
+                self.close()
+                self._start()
 
     def close(self) -> None:
         """End the process and write down what it has said."""
@@ -149,7 +147,7 @@ class Assistant:
     def _start(self) -> None:
         with self._lock:
             self._progress = {"phase": "starting", "done": 0, "total": 0, "message": ""}
-        self._worker = _Worker(self._load, self._receive, self._folder / WORK_FOLDER)
+            self._worker = _Worker(self._load, self._receive, self._folder / WORK_FOLDER)
 
     def _ask(self) -> None:
         """Let an idle process train, if it is wanted."""
@@ -158,15 +156,14 @@ class Assistant:
                 return
             self._wants_more = False
             self._progress = {"phase": "training", "done": 0, "total": 0, "message": ""}
-            worker = self._worker
-        assert worker is not None, "it is idle"
-        try:
-            masks = self._store.finished_masks()
-            if not masks:
-                raise ValueError(NOTHING_FINISHED)
-            worker.ask(masks)
-        except (ValueError, OSError) as error:
-            self._receive("failed", str(error))
+            assert self._worker is not None, "it is idle"
+            try:
+                masks = self._store.finished_masks()
+                if not masks:
+                    raise ValueError(NOTHING_FINISHED)
+                self._worker.ask(masks)
+            except (ValueError, OSError) as error:
+                self._receive("failed", str(error))
 
     def _receive(self, kind: str, *content: Any) -> None:
         """Take what the process says."""
@@ -272,6 +269,7 @@ class _Worker:
                 if not self._is_ended:
                     self._receive(*message)
             except (OSError, ValueError) as error:
+                self.end()  # what it says next would hide the failure
                 self._receive("failed", str(error))
             self.is_loaded.set()
             if message == ("ended",):

@@ -1,13 +1,14 @@
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 
 import numpy as np
 import pytest
 
-from annotator.assistant import Assistant
+from annotator.assistant import Assistant, _Worker
 from tests.helpers.annotating import ROOT, Copier, mask_of, open_store, wait_until, write_drawn
 
 
@@ -102,6 +103,34 @@ def test_a_mask_that_cannot_be_read_when_its_turn_comes_is_said(store):
     (store.folder / "suggestions" / "record.json").write_text("[]")
     with pytest.raises(ValueError, match=r"record\.json"):
         Assistant(Copier, store)
+
+
+def test_a_suggestion_that_cannot_be_written_is_said_until_the_next_training(store):
+    in_the_way = store.folder / "suggestions" / "image_1_mask.png"
+    in_the_way.mkdir(parents=True)
+    assistant = Assistant(Copier, store)
+    assistant.start()
+    assistant.train()
+    wait_until(lambda: not multiprocessing.active_children(), 5)
+    wait_until(lambda: phase(assistant) == "failed")
+    assert in_the_way.name in assistant.describe()["message"]
+    in_the_way.rmdir()
+    assistant.train()
+    wait_until(lambda: assistant.scores().keys() == {1, 2} and phase(assistant) == "ready")
+    assistant.close()
+
+
+def test_two_who_train_at_once_start_one_process(assistant, monkeypatch):
+    multiprocessing.active_children()[0].kill()
+    wait_until(lambda: not multiprocessing.active_children())
+    is_alive = _Worker.is_alive
+    monkeypatch.setattr(_Worker, "is_alive", lambda w: (is_alive(w), time.sleep(0.2))[0])
+    threads = [threading.Thread(target=assistant.train) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(multiprocessing.active_children()) == 1
 
 
 def test_training_that_fails_is_said(store):
