@@ -16,6 +16,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,10 +33,34 @@ from metrics.segmentation import confusion_matrix, intersection_over_union
 
 RECORD = "record.json"
 WORK_FOLDER = ".work"  # temporary files of the process, which may be killed
-BUSY = ("starting", "training", "suggesting")
 NOTHING_FINISHED = "no image is finished yet: there is nothing to learn from"
 _REPORT_SEC = 0.2
 _log = logging.getLogger(__name__)
+
+
+class Phase(StrEnum):
+    """What the interpreter's process is doing."""
+
+    STARTING = "starting"
+    TRAINING = "training"
+    SUGGESTING = "suggesting"
+    READY = "ready"
+    FAILED = "failed"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it cannot be asked now."""
+        return self not in (Phase.READY, Phase.FAILED)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the process is."""
+
+    phase: Phase
+    done: int = 0  # steps of the training
+    total: int = 0
+    message: str = ""  # why it failed
 
 
 class Assistant:
@@ -54,28 +80,23 @@ class Assistant:
         self._lock = threading.RLock()
         self._worker: _Worker | None = None
         self._wants_more = False
-        self._progress = {"phase": "starting", "done": 0, "total": 0, "message": ""}
-        path = self._folder / RECORD
-        record: dict[str, Any] = {"identity": None, "scores": {}, "curve": []}
-        if path.is_file():
-            record |= files.read_object(path, scores=dict, curve=list)
-        self._identity = record["identity"]
-        # Of each image's suggestion: its uncertainty, and how many masks were learnt.
-        self._scores = {int(key): value for key, value in record["scores"].items()}
-        self._curve = record["curve"]
+        self._progress = Progress(Phase.STARTING)
+        # Of each image's suggestion: its uncertainty, and how many masks it was trained on.
+        self._scores: dict[int, dict[str, Any]]
+        self._identity, self._scores, self._curve = _read_record(self._folder / RECORD)
 
     def start(self) -> None:
         """Load the interpreter. Raises: ValueError with its reason where it refuses."""
         self._start()
         assert self._worker is not None, "just started"
         self._worker.is_loaded.wait()
-        if self._progress["phase"] == "failed":
-            raise ValueError(self._progress["message"])
+        if self._progress.phase == Phase.FAILED:
+            raise ValueError(self._progress.message)
 
     def describe(self) -> dict[str, Any]:
         """Return progress and agreement, as plain JSON values."""
         with self._lock:
-            return {**self._progress, "curve": list(self._curve)}
+            return {**asdict(self._progress), "curve": list(self._curve)}
 
     def scores(self) -> dict[int, float]:
         """Return how uncertain the interpreter is of each image that it has a suggestion for."""
@@ -100,7 +121,7 @@ class Assistant:
             raise ValueError(NOTHING_FINISHED)
         with self._lock:
             self._wants_more = True
-            if self._progress["phase"] in BUSY:
+            if self._progress.phase.is_busy:
                 return
             if self._worker is None or not self._worker.is_alive():
                 self._start()  # once it is ready, it is asked
@@ -111,7 +132,7 @@ class Assistant:
         """End a training; suggestions that are there stay."""
         with self._lock:
             self._wants_more = False
-            if self._progress["phase"] in ("training", "suggesting"):
+            if self._progress.phase in (Phase.TRAINING, Phase.SUGGESTING):
                 self.close()
                 self._start()
 
@@ -136,7 +157,7 @@ class Assistant:
         iou = intersection_over_union(confusion)
         row = {
             "image": number,
-            "learnt": suggested["learnt"],
+            "trained_on": suggested["trained_on"],
             "mean_iou": float(np.nanmean(iou)),
             "iou": [None if math.isnan(value) else float(value) for value in iou],
         }
@@ -146,16 +167,16 @@ class Assistant:
 
     def _start(self) -> None:
         with self._lock:
-            self._progress = {"phase": "starting", "done": 0, "total": 0, "message": ""}
+            self._progress = Progress(Phase.STARTING)
             self._worker = _Worker(self._load, self._receive, self._folder / WORK_FOLDER)
 
     def _ask(self) -> None:
         """Let an idle process train, if it is wanted."""
         with self._lock:
-            if not self._wants_more or self._progress["phase"] in BUSY:
+            if not self._wants_more or self._progress.phase.is_busy:
                 return
             self._wants_more = False
-            self._progress = {"phase": "training", "done": 0, "total": 0, "message": ""}
+            self._progress = Progress(Phase.TRAINING)
             assert self._worker is not None, "it is idle"
             try:
                 masks = self._store.finished_masks()
@@ -168,26 +189,25 @@ class Assistant:
     def _receive(self, kind: str, *content: Any) -> None:
         """Take what the process says."""
         with self._lock:
-            progress = self._progress
             if kind == "progress":
-                done, total = content
-                self._progress = {**progress, "phase": "training", "done": done, "total": total}
+                self._progress = Progress(Phase.TRAINING, *content)
             elif kind == "suggestion":
-                self._progress = {**progress, "phase": "suggesting"}
-            elif kind in ("ready", "finished", "failed"):
-                phase = "failed" if kind == "failed" else "ready"
-                message = content[0] if kind == "failed" else ""
-                self._progress = {"phase": phase, "done": 0, "total": 0, "message": message}
+                self._progress = Progress(Phase.SUGGESTING)
+            elif kind in ("ready", "finished"):
+                self._progress = Progress(Phase.READY)
+            elif kind == "failed":
+                self._progress = Progress(Phase.FAILED, message=content[0])
+            elif self._progress.phase.is_busy:
+                message = "the interpreter's process ended; the terminal says why"
+                self._progress = Progress(Phase.FAILED, message=message)
             if kind == "ready":
-                self._become(*content)
+                self._set_identity(*content)
         if kind == "suggestion":
-            self._take(*content)
-        elif kind == "ended" and progress["phase"] in BUSY:
-            self._receive("failed", "the interpreter's process ended; the terminal says why")
+            self._save_suggestion(*content)
         elif kind in ("ready", "finished"):
             self._ask()
 
-    def _become(self, identity: Any) -> None:
+    def _set_identity(self, identity: Any) -> None:
         """Forget what an interpreter of another identity has said."""
         identity = json.loads(json.dumps(identity))
         if identity != self._identity and self._scores:
@@ -195,16 +215,20 @@ class Assistant:
             self._scores, self._curve = {}, []
         self._identity = identity
 
-    def _take(
-        self, number: int, labels: np.ndarray, uncertainty: np.ndarray, score: float, learnt: int
+    def _save_suggestion(
+        self,
+        number: int,
+        labels: np.ndarray,
+        uncertainty: np.ndarray,
+        score: float,
+        trained_on: int,
     ) -> None:
-        """Write a suggestion."""
         mask_path, uncertainty_path = self._paths(number)
         pixels = encode_uncertainty(uncertainty, len(self._store.classes))
         sheets.save_image(uncertainty_path, pixels[None])
         save_mask(mask_path, labels, self._store.classes)
         with self._lock:
-            self._scores[number] = {"score": score, "learnt": learnt}
+            self._scores[number] = {"score": score, "trained_on": trained_on}
         self._write()
 
     def _write(self) -> None:
@@ -220,6 +244,27 @@ class Assistant:
     def _paths(self, number: int) -> tuple[Path, Path]:
         name = f"image_{number}"
         return self._folder / f"{name}_mask.png", self._folder / f"{name}_uncertainty.png"
+
+
+def _read_record(path: Path) -> tuple[Any, dict[int, dict[str, Any]], list[dict[str, Any]]]:
+    """Return identity, scores and curve; nothing where there is no file.
+
+    Raises: ValueError naming a damaged file.
+    """
+    if not path.is_file():
+        return None, {}, []
+    record = files.read_object(path, scores=dict, curve=list)
+    try:
+        scores = {int(key): entry for key, entry in record["scores"].items()}
+        numbers = [entry[key] for entry in scores.values() for key in ("score", "trained_on")]
+        for row in record["curve"]:
+            numbers += [row["image"], row["trained_on"], row["mean_iou"]]
+            numbers += [value for value in row["iou"] if value is not None]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("numbers must be finite")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: damaged, take it away: {error!r:.80}") from error
+    return record.get("identity"), scores, record["curve"]
 
 
 class _Worker:

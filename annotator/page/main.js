@@ -567,12 +567,12 @@ function showAssistant() {
 /** Plot how much of each next image the interpreter had right before it learnt it. */
 function showCurve(curve) {
   const [width, height] = [240, 84];
-  const most = Math.max(...curve.map((row) => row.learnt), 2);
+  const most = Math.max(...curve.map((row) => row.trained_on), 2);
   const at = (learnt, value) =>
     [20 + ((width - 26) * (learnt - 1)) / (most - 1), height - 6 - (height - 12) * value]
       .map((value) => value.toFixed(1))
       .join();
-  const rows = [...curve].sort((a, b) => a.learnt - b.learnt);
+  const rows = [...curve].sort((a, b) => a.trained_on - b.trained_on);
   const line = (values, attributes) => {
     const known = values.filter(([, value]) => value !== null);
     if (!known.length) return "";
@@ -582,7 +582,7 @@ function showCurve(curve) {
   };
   const classes = page.state.classes.map(({ colour }, k) =>
     line(
-      rows.map((row) => [row.learnt, row.iou[k]]),
+      rows.map((row) => [row.trained_on, row.iou[k]]),
       `class="thin" stroke="rgb(${k ? colour : [128, 128, 128]})"`,
     ),
   );
@@ -591,11 +591,11 @@ function showCurve(curve) {
       `<path class="grid" d="M${at(1, y)}L${at(most, y)}"/>` +
       `<text x="2" y="${height - 3 - (height - 12) * y}">${y}</text>`,
   );
-  const mean = line(rows.map((row) => [row.learnt, row.mean_iou]), 'class="mean"');
+  const mean = line(rows.map((row) => [row.trained_on, row.mean_iou]), 'class="mean"');
   const last = rows.at(-1);
   byId("curve").innerHTML =
     `<svg viewBox="0 0 ${width} ${height}" aria-hidden="true">${grid.join("")}${classes.join("")}${mean}</svg>` +
-    `<figcaption>After ${last.learnt} ${last.learnt > 1 ? "images" : "image"}: mean IoU ` +
+    `<figcaption>After ${last.trained_on} ${last.trained_on > 1 ? "images" : "image"}: mean IoU ` +
     `<b>${last.mean_iou.toFixed(2)}</b> on the next one; what you accept unchanged counts as right` +
     "</figcaption>";
 }

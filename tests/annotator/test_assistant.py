@@ -1,3 +1,5 @@
+import json
+import math
 import multiprocessing
 import subprocess
 import sys
@@ -71,7 +73,7 @@ def test_training_again_while_it_trains_and_what_is_kept(store):
     assert again.scores() == {1: 0.1, 2: 0.2}
     assert np.array_equal(again.suggestion(2)[0], mask_of(0))
     again.note_agreement(1)
-    assert again.describe()["curve"][0]["learnt"] == 1
+    assert again.describe()["curve"][0]["trained_on"] == 1
 
 
 def test_suggestions_of_another_interpreter_or_without_a_file_are_none(store):
@@ -100,7 +102,30 @@ def test_a_mask_that_cannot_be_read_when_its_turn_comes_is_said(store):
     wait_until(lambda: phase(assistant) == "failed")
     assert "image_0_mask.png" in assistant.describe()["message"]
     assistant.close()
-    (store.folder / "suggestions" / "record.json").write_text("[]")
+
+
+ROW = {"image": 1, "trained_on": 1, "mean_iou": 0.5, "iou": [0.5, None]}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        {"scores": {"x": {"score": 0.1, "trained_on": 1}}, "curve": []},
+        {"scores": {"1": 0.1}, "curve": []},
+        {"scores": {"1": {"score": None, "trained_on": 1}}, "curve": []},
+        {"scores": {}, "curve": [ROW | {"mean_iou": math.nan}]},
+        {"scores": {}, "curve": [ROW | {"iou": 1}]},
+        {"scores": {}, "curve": [{"image": 1}]},
+    ],
+    ids=json.dumps,
+)
+def test_a_damaged_record_is_refused_by_its_name(store, record):
+    path = store.folder / "suggestions" / "record.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"scores": {}, "curve": [ROW]}))
+    assert Assistant(Copier, store).describe()["curve"] == [ROW]
+    path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"record\.json"):
         Assistant(Copier, store)
 

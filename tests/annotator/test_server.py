@@ -129,4 +129,4 @@ def test_training_suggests_and_shows_how_well(tmp_path):
         assert set(content[SIDE**2 :]) == {expected}
         client.ask("api/masks/2", "PUT", mask_of(0).tobytes())
         (row,) = client.json("api/masks/2/done", "POST")["assistant"]["curve"]
-        assert row == {"image": 2, "learnt": 1, "mean_iou": 1.0, "iou": [1.0] * 4}
+        assert row == {"image": 2, "trained_on": 1, "mean_iou": 1.0, "iou": [1.0] * 4}
