@@ -26,7 +26,7 @@ import numpy as np
 
 from annotator.store import SUGGESTION_FOLDER, AnnotationStore
 from data import sheets
-from data.mask_files import read_mask, save_mask
+from data.mask_files import read_annotation, save_mask
 from data.pixels import encode_uncertainty, read_uncertainty
 from dnnlib import files
 from metrics.segmentation import confusion_matrix, intersection_over_union
@@ -110,7 +110,9 @@ class Assistant:
         """
         mask, uncertainty = self._paths(number)
         with uncertainty.open("rb") as file:
-            return read_mask(mask, self._store.classes), read_uncertainty(file, str(uncertainty))
+            return read_annotation(mask, self._store.classes), read_uncertainty(
+                file, str(uncertainty)
+            )
 
     def train(self) -> None:
         """Train on all finished masks; if a training runs, once more after it.

@@ -3,9 +3,9 @@
 ANNOTATIONS/classes.json, image_N_mask.png   finished masks, as preprocess_annotations.py reads
 ANNOTATIONS/drafts/image_N_mask.png          masks in work, which it does not see
 ANNOTATIONS/originals/                       files of other programs whose masks were changed here
+ANNOTATIONS/suggestions/                     what the interpreter makes of the other images
 
 Of a draft and a finished mask of one image, the one that was written last counts.
-ANNOTATIONS/suggestions/                     what the interpreter makes of the other images
 """
 
 import hashlib
@@ -17,20 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from data.class_list import ClassList, class_list_as_json
+from data.class_list import CLASSES_FILE, ClassList, class_list_as_json
 from data.mask_files import (
     encode_mask,
     find_images,
     first_annotation,
     list_annotations,
-    read_mask,
+    read_annotation,
     save_mask,
 )
-from data.pixels import ImageHeader, read_header
+from data.pixels import read_header
 from data.sample_index import shorten
 from dnnlib import files
 
-CLASSES_FILE = "classes.json"
 DRAFT_FOLDER = "drafts"
 ORIGINAL_FOLDER = "originals"
 SUGGESTION_FOLDER = "suggestions"
@@ -60,7 +59,7 @@ class AnnotationStore:
 
     Args:
         images: folder of image_N.jpg and image_N_NIR.jpg.
-        folder: of the annotations; it is made with the first mask.
+        folder: of the annotations, which need not be there.
         classes: of the masks.
 
     Attributes:
@@ -73,11 +72,12 @@ class AnnotationStore:
         self.folder, self.classes = folder, classes
         self.images = _find_pairs(images)
         self._lock = threading.RLock()
-        unknown = [str(number) for number in self._finished() if number not in self.images]
+        finished = self._finished()
+        unknown = [str(number) for number in finished if number not in self.images]
         if unknown:
             raise ValueError(f"{folder}: annotates images that {images} lacks: {shorten(unknown)}")
         for number in self.images:
-            self.mask(number)
+            self._mask(number, finished)
 
     def pair(self, number: int) -> PairFiles:
         """Return an image's files. Raises: AbsentError."""
@@ -88,32 +88,16 @@ class AnnotationStore:
     def status(self) -> dict[int, str]:
         """Return "empty", "draft" or "done" of each image."""
         with self._lock:
-            finished, states = self._finished(), {}
-            for number in self.images:
-                paths = self._newest(number, finished.get(number, []))
-                is_draft = paths == [self._draft(number)]
-                states[number] = "draft" if is_draft else "done" if paths else "empty"
-            return states
+            return self._status(self._finished())
 
     def mask(self, number: int) -> np.ndarray:
         """Return an image's mask [H, W] uint8, all 0 where it has none.
 
-        Raises: AbsentError; ValueError for a mask of another size, or that `read_mask` refuses, or
-            where there are two.
+        Raises: AbsentError; ValueError for a mask of another size, that `read_annotation` refuses,
+            or where there are two.
         """
-        pair = self.pair(number)
         with self._lock:
-            paths = self._newest(number, self._finished().get(number, []))
-            if not paths:
-                return np.zeros([pair.height, pair.width], np.uint8)
-            path = first_annotation(number, paths)
-            mask = read_mask(path, self.classes)
-        if mask.shape != (pair.height, pair.width):
-            raise ValueError(
-                f"{path}: the mask must have the size of its image, {pair.width}x{pair.height}, "
-                f"got {mask.shape[1]}x{mask.shape[0]}"
-            )
-        return mask
+            return self._mask(number, self._finished())
 
     def save(self, number: int, mask: np.ndarray, based_on: str | None = None) -> None:
         """Write a mask: a finished one stays finished, any other one is a draft.
@@ -148,7 +132,32 @@ class AnnotationStore:
 
     def finished_masks(self) -> dict[int, np.ndarray]:
         """Return the masks of all images that are done, by number."""
-        return {k: self.mask(k) for k, state in self.status().items() if state == "done"}
+        with self._lock:
+            finished = self._finished()
+            states = self._status(finished)
+            return {k: self._mask(k, finished) for k in self.images if states[k] == "done"}
+
+    def _status(self, finished: dict[int, list[Path]]) -> dict[int, str]:
+        states = {}
+        for number in self.images:
+            paths = self._newest(number, finished.get(number, []))
+            is_draft = paths == [self._draft(number)]
+            states[number] = "draft" if is_draft else "done" if paths else "empty"
+        return states
+
+    def _mask(self, number: int, finished: dict[int, list[Path]]) -> np.ndarray:
+        pair = self.pair(number)
+        paths = self._newest(number, finished.get(number, []))
+        if not paths:
+            return np.zeros([pair.height, pair.width], np.uint8)
+        path = first_annotation(number, paths)
+        mask = read_annotation(path, self.classes)
+        if mask.shape != (pair.height, pair.width):
+            raise ValueError(
+                f"{path}: the mask must have the size of its image, {pair.width}x{pair.height}, "
+                f"got {mask.shape[1]}x{mask.shape[0]}"
+            )
+        return mask
 
     def _check(self, number: int, based_on: str | None) -> None:
         if based_on is not None and version(self.mask(number)) != based_on:
@@ -179,7 +188,7 @@ class AnnotationStore:
         """Tell whether finished masks are one that is, byte for byte, as it is written here."""
         if sources != [self._final(number)]:
             return False
-        mask = read_mask(sources[0], self.classes)
+        mask = read_annotation(sources[0], self.classes)
         return sources[0].read_bytes() == encode_mask(mask, self.classes)
 
     def _keep_original(self, source: Path) -> None:
@@ -227,14 +236,11 @@ def _find_pairs(folder: Path) -> dict[int, PairFiles]:
     pairs = {}
     for number in sorted({int(name[1]) for name in names if name}):
         paths = find_images([folder], number)
-        sizes = {name: (header.width, header.height) for name, header in _headers(paths)}
+        headers = {name: read_header(path) for name, path in paths.items()}
+        sizes = {name: (header.width, header.height) for name, header in headers.items()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"{folder}: image {number} differs in size from its pair: {sizes}")
         pairs[number] = PairFiles(paths, *sizes["rgb"])
     if not pairs:
         raise ValueError(f"--drawn: {folder}: has no image_N.jpg")
     return pairs
-
-
-def _headers(paths: dict[str, Path]) -> list[tuple[str, ImageHeader]]:
-    return [(name, read_header(path)) for name, path in paths.items()]

@@ -9,7 +9,7 @@ from data.modalities import MODALITIES
 from data.pixels import decode_image
 from dnnlib.extras import need
 
-_MOST = 60000  # they are sent as 16-bit numbers
+_MAX_SUPERPIXELS = 60000  # they are sent as 16-bit numbers
 
 
 def find_superpixels(paths: Mapping[str, Path], count: int) -> np.ndarray:
@@ -21,8 +21,8 @@ def find_superpixels(paths: Mapping[str, Path], count: int) -> np.ndarray:
     Raises: ValueError for a count out of range, or where scikit-image is not installed.
     Source: Achanta et al. 2012, "SLIC superpixels compared to state-of-the-art superpixel methods".
     """
-    if not 1 <= count <= _MOST:
-        raise ValueError(f"superpixels: 1 to {_MOST} are possible, got {count}")
+    if not 1 <= count <= _MAX_SUPERPIXELS:
+        raise ValueError(f"superpixels: 1 to {_MAX_SUPERPIXELS} are possible, got {count}")
     need("regions", "skimage")
     from skimage import color, segmentation  # noqa: PLC0415  # optional
 

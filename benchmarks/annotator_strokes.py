@@ -20,10 +20,10 @@ if not __package__:  # started as a file: the packages lie beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common import class_ious, describe_machine, report
-from data.mask_files import IMAGE_FOLDER, SELECTION_FILE, find_images
+from data.mask_files import IMAGE_FOLDER, SELECTION_FILE, find_images, read_selection
 from data.modalities import MODALITIES
 from data.pixels import decode_image
-from dnnlib import cli, files
+from dnnlib import cli
 from interpreter.assistant import InterpreterAssistant
 from metrics.segmentation import confusion_matrix
 from renderer.auto_annotate import AnnotatorOptions, build_annotator
@@ -172,7 +172,7 @@ def main(
             steps=given["steps"],
             device="cpu",
         )
-        proposals = files.read_json(drawn / SELECTION_FILE)["images"]
+        proposals = read_selection(drawn / SELECTION_FILE)
         runs = [
             {"arm": arm, "seed": seed, "curve": curve}
             for seed in range(given["seeds"])

@@ -12,6 +12,7 @@ from dnnlib import files
 
 Colour = tuple[int, int, int]
 MAX_CLASSES = 255
+CLASSES_FILE = "classes.json"  # of a folder of masks
 DEFAULT_MAX_DISTANCE = 30.0
 _LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
 

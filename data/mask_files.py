@@ -102,7 +102,19 @@ def image_number(path: Path) -> int | None:
     return int(numbers[-1]) if numbers and len(numbers[-1]) < 10 else None
 
 
-def read_mask(path: Path, classes: ClassList) -> np.ndarray:
+def read_selection(path: Path) -> list[int]:
+    """Return the numbers of the images that a selection file proposes, in its order.
+
+    Raises: FileNotFoundError; ValueError naming the file.
+    """
+    numbers = files.read_object(path, images=list)["images"]
+    try:
+        return [_whole_number(value) for value in numbers]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: images must be whole numbers: {numbers!r:.80}") from error
+
+
+def read_annotation(path: Path, classes: ClassList) -> np.ndarray:
     """Read a mask from any of the known kinds of files.
 
     - .xcf: see `read_xcf_mask`.
@@ -143,6 +155,13 @@ def encode_mask(mask: np.ndarray, classes: ClassList) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _whole_number(value: Any) -> int:
+    """Return a number that may also be written as "3" or 3.0."""
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError("not a whole number")
+    return int(value)
 
 
 def _is_annotation(path: Path) -> bool:

@@ -10,8 +10,21 @@ from typing import Any
 import numpy as np
 
 from data import sheets
-from data.class_list import OCULAR_CLASSES, ClassList, class_list_as_json, load_class_list
-from data.mask_files import IMAGE_FOLDER, SELECTION_FILE, find_annotations, find_images, read_mask
+from data.class_list import (
+    CLASSES_FILE,
+    OCULAR_CLASSES,
+    ClassList,
+    class_list_as_json,
+    load_class_list,
+)
+from data.mask_files import (
+    IMAGE_FOLDER,
+    SELECTION_FILE,
+    find_annotations,
+    find_images,
+    read_annotation,
+    read_selection,
+)
 from data.modalities import MODALITIES
 from data.numbers import load_rows, save_array
 from data.pixels import decode_image
@@ -27,7 +40,6 @@ from renderer import auto_annotate
 from renderer.classes import CLASSES as EXAMPLE_CLASSES
 
 RECORD = "annotations.json"
-CLASSES_FILE = "classes.json"
 CHECK_SHEET = "check_sheet.jpg"
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +60,7 @@ def collect_annotations(options: AnnotationOptions, classes: ClassList) -> list[
     """Read painted annotations with what belongs to them, in numeric order.
 
     Raises: FileNotFoundError; ValueError for a mask without latent or image, a mask of another
-        size than its image, or whatever `read_mask` refuses.
+        size than its image, or whatever `read_annotation` refuses.
     """
     assert options.annotations is not None, "the caller says so"
     rows, found = _Rows(options), find_annotations(options.annotations)
@@ -70,7 +82,7 @@ def collect_annotations(options: AnnotationOptions, classes: ClassList) -> list[
         if "rgb" not in images:
             searched = ", ".join(str(folder) for folder in folders)
             raise FileNotFoundError(f"{path}: its image image_{number}.jpg is not in {searched}")
-        mask = read_mask(path, classes)
+        mask = read_annotation(path, classes)
         for image in images.values():
             height, width = decode_image(image, 1).shape[1:]
             if mask.shape != (height, width):
@@ -129,18 +141,7 @@ def _chosen_numbers(select: str | None, drawn: Path, count: int) -> Sequence[int
     proposed = drawn / SELECTION_FILE
     if select == "all" or not proposed.is_file():
         return range(count)
-    numbers = files.read_object(proposed, images=list)["images"]
-    try:
-        return sorted(set(map(_whole_number, numbers)))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{proposed}: images must be whole numbers: {numbers!r:.80}") from error
-
-
-def _whole_number(value: Any) -> int:
-    """Return a number that may also be written as "3" or 3.0."""
-    if isinstance(value, bool) or int(value) != float(value):
-        raise ValueError("not a whole number")
-    return int(value)
+    return sorted(set(read_selection(proposed)))
 
 
 def _drawn_paths(drawn: Path, number: int, count: int) -> dict[str, Path]:

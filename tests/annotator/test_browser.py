@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data.mask_files import read_mask, save_mask
+from data.mask_files import read_annotation, save_mask
 from tests.helpers.annotating import CLASSES, SIDE, Script, wait_until, write_drawn
 from tests.helpers.browser import open_browser
 
@@ -110,7 +110,9 @@ class Session:
         self.page.wait_for(SAVED)
 
     def disk(self, number, folder="drafts"):
-        return read_mask(self.folder / "annotations" / folder / f"image_{number}_mask.png", CLASSES)
+        return read_annotation(
+            self.folder / "annotations" / folder / f"image_{number}_mask.png", CLASSES
+        )
 
 
 def near_line(points, radius):
@@ -251,7 +253,7 @@ def test_the_interpreter_suggests_and_is_corrected(session_of, browser, tmp_path
         session.stroke([(12, 12)])
         browser.press("d")
     record = folder / "annotations" / "suggestions" / "record.json"
-    wait_until(lambda: record.is_file() and '"learnt": 2' in record.read_text())
+    wait_until(lambda: record.is_file() and '"trained_on": 2' in record.read_text())
     first = session.disk(0, ".")
     browser.wait_for("document.querySelector('#suggestion').ariaPressed === 'true'")
     wait_until(lambda: browser.value("document.querySelector('#train').textContent") == "Train")

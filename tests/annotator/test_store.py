@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import annotator.store
 from annotator import coco
 from annotator.store import ConflictError, version
-from data.mask_files import find_annotations, read_mask
+from data.mask_files import find_annotations, read_annotation
 from tests.helpers.annotating import CLASS_LIST, CLASSES, SIDE, mask_of, open_store, write_drawn
 
 
@@ -26,7 +27,7 @@ def test_a_draft_is_no_annotation_until_it_is_finished(folder):
     assert open_store(folder).status()[1] == "done"
     found = find_annotations(folder / "annotations")
     assert list(found) == [1]
-    assert np.array_equal(read_mask(found[1], CLASSES), mask_of(1))
+    assert np.array_equal(read_annotation(found[1], CLASSES), mask_of(1))
     assert Image.open(found[1]).getpalette()[3:6] == [255, 0, 0]
     names = [entry["name"] for entry in json.loads((found[1].parent / "classes.json").read_text())]
     assert names == [entry["name"] for entry in CLASS_LIST]
@@ -51,6 +52,24 @@ def test_a_mask_is_saved_over_the_one_it_was_made_from(folder):
     with pytest.raises(ConflictError):
         store.save(0, mask_of(1), empty)
     assert np.array_equal(store.mask(0), mask_of(0))
+
+
+def test_a_folder_is_listed_once_for_all_images(folder, monkeypatch):
+    store, listed = open_store(folder), []
+    store.save(1, mask_of(1))
+    store.finish(1)
+    list_annotations = annotator.store.list_annotations
+    monkeypatch.setattr(
+        annotator.store,
+        "list_annotations",
+        lambda path: listed.append(path) or list_annotations(path),
+    )
+    open_store(folder)
+    assert len(listed) == 1
+    store.status()
+    assert len(listed) == 2
+    assert list(store.finished_masks()) == [1]
+    assert len(listed) == 3
 
 
 @pytest.mark.parametrize("name", ["image_mask1.npy", "image_1_label.png", "image_1_mask.png"])
@@ -89,7 +108,7 @@ def test_an_export_of_another_program_over_a_draft_is_a_conflict_and_kept(folder
     store.save(1, mask_of(3), version(store.mask(1)))
     assert np.array_equal(open_store(folder).finished_masks()[1], mask_of(3))
     kept = [*(folder / "annotations" / "originals").iterdir()]
-    assert {version(read_mask(path, CLASSES)) for path in kept} == {seen, version(mask_of(2))}
+    assert {version(read_annotation(path, CLASSES)) for path in kept} == {seen, version(mask_of(2))}
     assert before in [path.read_bytes() for path in kept]
 
 

@@ -20,7 +20,7 @@ from data import stored
 from data.check import check_pairs
 from data.class_list import ClassList, class_list_from_json, load_class_list
 from data.dataset import PairDataset
-from data.mask_files import read_mask
+from data.mask_files import read_annotation
 from data.modalities import RGB
 from data.numbers import load_archived_rows, load_rows
 from data.pixels import ORIENTATION_TAG, decode_image, verify_image
@@ -374,8 +374,8 @@ TARGETS = {
         lambda path: load_refiner(path, CPU),
     ),
     "images": Target(_images, _load_image),
-    "masks": Target(_masks, lambda path: read_mask(path, ClassList())),
-    "XCF": Target(_xcf, lambda path: read_mask(path, ClassList()), "gimpformats"),
+    "masks": Target(_masks, lambda path: read_annotation(path, ClassList())),
+    "XCF": Target(_xcf, lambda path: read_annotation(path, ClassList()), "gimpformats"),
     "latents .npy": Target(_rows, lambda path: load_rows(path, "--latents")),
     "latents .npz": Target(
         _archived_rows,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import storage
 from data.class_list import ClassList
-from data.mask_files import read_mask
+from data.mask_files import read_annotation
 from data.numbers import load_rows
 from data.pixels import decode_image
 from data.samples import open_samples
@@ -53,7 +53,7 @@ def test_a_gimp_file_of_a_billion_pixels(tmp_path):
     changed = content[:14] + struct.pack(">II", SIDE, SIDE) + content[22:]
     (tmp_path / "image_0.xcf").write_bytes(changed)
     with pytest.raises(ValueError, match="image_0.xcf: .*pixels are read"):
-        read_mask(tmp_path / "image_0.xcf", ClassList())
+        read_annotation(tmp_path / "image_0.xcf", ClassList())
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000])

@@ -1,3 +1,4 @@
+import json
 import re
 import sys
 from dataclasses import replace
@@ -13,7 +14,8 @@ from data.mask_files import (
     find_annotations,
     flatten_layers,
     image_number,
-    read_mask,
+    read_annotation,
+    read_selection,
     read_xcf_mask,
     save_mask,
 )
@@ -30,30 +32,30 @@ def saved(tmp_path, image, name="image_3_mask.png"):
 
 def test_npy(tmp_path):
     np.save(tmp_path / "m.npy", MASK.astype(np.int64))
-    assert np.array_equal(read_mask(tmp_path / "m.npy", CLASSES), MASK)
+    assert np.array_equal(read_annotation(tmp_path / "m.npy", CLASSES), MASK)
 
 
 def test_colour_png(tmp_path):
     path = saved(tmp_path, Image.fromarray(CLASSES.palette()[MASK]))
-    assert np.array_equal(read_mask(path, CLASSES), MASK)
+    assert np.array_equal(read_annotation(path, CLASSES), MASK)
 
 
 def test_transparent_pixels_are_class_0(tmp_path):
     pixels = np.dstack([CLASSES.palette()[MASK], np.full_like(MASK, 255)])
     pixels[0, 1, 3], pixels[0, 2, 3] = 127, 128
-    mask = read_mask(saved(tmp_path, Image.fromarray(pixels)), CLASSES)
+    mask = read_annotation(saved(tmp_path, Image.fromarray(pixels)), CLASSES)
     assert mask.tolist() == [[0, 0, 2], [3, 2, 1]]
 
 
 def test_grey_png_with_the_published_values(tmp_path):
     greys = np.array([0, 29, 76, 150], np.uint8)[MASK]  # 150 is a rounded 149.7
     path = saved(tmp_path, Image.fromarray(greys))
-    assert np.array_equal(read_mask(path, CLASSES), MASK)
+    assert np.array_equal(read_annotation(path, CLASSES), MASK)
 
 
 def test_grey_png_with_class_numbers(tmp_path):
     path = saved(tmp_path, Image.fromarray(MASK))
-    assert np.array_equal(read_mask(path, CLASSES), MASK)
+    assert np.array_equal(read_annotation(path, CLASSES), MASK)
 
 
 TWO = ClassList(
@@ -65,7 +67,7 @@ IN_STEPS = MASK * 10  # values of an own scale
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_class_numbers_in_any_mode(tmp_path, mode):
     path = saved(tmp_path, Image.fromarray(MASK).convert(mode))
-    assert np.array_equal(read_mask(path, CLASSES), MASK)
+    assert np.array_equal(read_annotation(path, CLASSES), MASK)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
@@ -83,34 +85,34 @@ def test_class_numbers_in_any_mode(tmp_path, mode):
 def test_grey_values_that_are_no_class_are_refused(tmp_path, mode, values, classes, listed):
     path = saved(tmp_path, Image.fromarray(values.astype(np.uint8)).convert(mode))
     with pytest.raises(ValueError, match=r"image_3_mask\.png: values.*" + re.escape(listed)):
-        read_mask(path, classes)
+        read_annotation(path, classes)
 
 
 def test_own_greys_can_be_declared(tmp_path):
     path = saved(tmp_path, Image.fromarray(IN_STEPS))
     own = [replace(entry, grey=10 * number) for number, entry in enumerate(OCULAR_CLASSES)]
-    assert np.array_equal(read_mask(path, ClassList(tuple(own))), MASK)
+    assert np.array_equal(read_annotation(path, ClassList(tuple(own))), MASK)
 
 
 def test_values_that_are_other_classes_as_numbers_than_as_greys_are_refused(tmp_path):
     path = saved(tmp_path, Image.fromarray(np.array([[0, 2]], np.uint8)))
     classes = ClassList((*OCULAR_CLASSES, AnnotationClass(name="x", colour=(9, 0, 0), grey=2)))
     with pytest.raises(ValueError, match="as class numbers than as greys"):
-        read_mask(path, classes)
+        read_annotation(path, classes)
 
 
 def test_class_numbers_in_one_channel_are_refused(tmp_path):
     pixels = np.zeros([2, 3, 3], np.uint8)
     pixels[..., 0] = MASK
     with pytest.raises(ValueError, match="one channel"):
-        read_mask(saved(tmp_path, Image.fromarray(pixels)), CLASSES)
+        read_annotation(saved(tmp_path, Image.fromarray(pixels)), CLASSES)
 
 
 def test_16_bit_colours_without_an_upper_byte_are_refused(tmp_path):
     content = encode_png_16(np.repeat(MASK[..., None], 3, axis=2))
     (tmp_path / "mask_1.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"mask_1\.png: 16-bit colours"):
-        read_mask(tmp_path / "mask_1.png", CLASSES)
+        read_annotation(tmp_path / "mask_1.png", CLASSES)
 
 
 def test_a_palette_of_other_classes_by_colour_than_by_index_is_refused(tmp_path):
@@ -118,49 +120,49 @@ def test_a_palette_of_other_classes_by_colour_than_by_index_is_refused(tmp_path)
     nearly = CLASSES.palette()[[0, 2, 1, 3]].astype(int)
     image.putpalette(np.abs(nearly - 1).ravel().tolist())
     with pytest.raises(ValueError, match=r"indices \[0, 1, 2, 3\], .*classes \[0, 2, 1, 3\]"):
-        read_mask(saved(tmp_path, image), CLASSES)
+        read_annotation(saved(tmp_path, image), CLASSES)
 
 
 def test_indexed_png_by_number_and_by_colour(tmp_path):
     by_number = Image.fromarray(MASK)
     by_number.putpalette([7, 7, 7, 60, 60, 60, 90, 90, 90, 99, 99, 99])
-    assert np.array_equal(read_mask(saved(tmp_path, by_number), CLASSES), MASK)
+    assert np.array_equal(read_annotation(saved(tmp_path, by_number), CLASSES), MASK)
     order = [3, 2, 1, 0]
     by_colour = Image.fromarray(np.array(order, np.uint8)[MASK])
     by_colour.putpalette(CLASSES.palette()[order].ravel().tolist())
-    assert np.array_equal(read_mask(saved(tmp_path, by_colour), CLASSES), MASK)
+    assert np.array_equal(read_annotation(saved(tmp_path, by_colour), CLASSES), MASK)
 
 
 def test_a_class_beyond_the_list(tmp_path):
     np.save(tmp_path / "m.npy", MASK + 1)
     with pytest.raises(ValueError, match=r"m\.npy: classes must be from 0 to 3, got 1\.\.4"):
-        read_mask(tmp_path / "m.npy", CLASSES)
+        read_annotation(tmp_path / "m.npy", CLASSES)
 
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "m.png").write_bytes(b"not a picture")
     with pytest.raises(ValueError, match=r"m\.png: not a PNG"):
-        read_mask(tmp_path / "m.png", CLASSES)
+        read_annotation(tmp_path / "m.png", CLASSES)
     noise = np.random.default_rng(0).integers(0, 4, [64, 64], np.uint8)
     whole = saved(tmp_path, Image.fromarray(noise))
     whole.write_bytes(whole.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"image_3_mask\.png: damaged"):
-        read_mask(whole, CLASSES)
+        read_annotation(whole, CLASSES)
     np.save(tmp_path / "f.npy", MASK.astype(np.float32))
     with pytest.raises(ValueError, match="whole numbers"):
-        read_mask(tmp_path / "f.npy", CLASSES)
+        read_annotation(tmp_path / "f.npy", CLASSES)
     (tmp_path / "g.npy").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"g\.npy: not a \.npy"):
-        read_mask(tmp_path / "g.npy", CLASSES)
+        read_annotation(tmp_path / "g.npy", CLASSES)
     with pytest.raises(FileNotFoundError, match="no such file"):
-        read_mask(tmp_path / "absent.npy", CLASSES)
+        read_annotation(tmp_path / "absent.npy", CLASSES)
 
 
 def test_equal_greys_are_refused(tmp_path):
     path = saved(tmp_path, Image.fromarray(np.full([2, 2], 76, np.uint8)))
     classes = ClassList((*OCULAR_CLASSES, AnnotationClass(name="x", colour=(254, 0, 0), grey=76)))
     with pytest.raises(ValueError, match="same grey value"):
-        read_mask(path, classes)
+        read_annotation(path, classes)
 
 
 def test_annotations_are_found_by_number(tmp_path):
@@ -293,4 +295,17 @@ def test_a_saved_mask_is_read_again_though_colours_look_like_class_numbers(tmp_p
     classes = class_list_from_json(colours, "here")
     mask = np.arange(16, dtype=np.uint8).reshape(4, 4) % 4
     save_mask(tmp_path / "mask.png", mask, classes)
-    assert np.array_equal(read_mask(tmp_path / "mask.png", classes), mask)
+    assert np.array_equal(read_annotation(tmp_path / "mask.png", classes), mask)
+
+
+@pytest.mark.parametrize("numbers", [[3, 1], ["3", 1], [3.0, 1]], ids=str)
+def test_a_selection_may_be_written_in_several_ways(tmp_path, numbers):
+    (tmp_path / "selection.json").write_text(json.dumps({"images": numbers}))
+    assert read_selection(tmp_path / "selection.json") == [3, 1]
+
+
+@pytest.mark.parametrize("number", [True, 2.5, "x", None, 1e999, [1]], ids=repr)
+def test_a_selection_of_other_things_is_refused(tmp_path, number):
+    (tmp_path / "selection.json").write_text(json.dumps({"images": [1, number]}))
+    with pytest.raises(ValueError, match=r"selection\.json"):
+        read_selection(tmp_path / "selection.json")
