@@ -12,9 +12,9 @@ from typing import Any
 
 from annotator.assistant import Assistant
 from annotator.options import AnnotatorOptions
-from annotator.store import CLASSES_FILE, AnnotationStore
-from data.class_list import ClassList, class_list_as_json, load_class_list
-from data.mask_files import IMAGE_FOLDER, SELECTION_FILE
+from annotator.store import AnnotationStore
+from data.class_list import CLASSES_FILE, ClassList, class_list_as_json, load_class_list
+from data.mask_files import IMAGE_FOLDER, SELECTION_FILE, read_selection
 from dnnlib import files
 from dnnlib.extras import need
 from dnnlib.options import Job, Progress
@@ -68,15 +68,15 @@ class AnnotatorJob(Job):
         from annotator.server import LOOPBACK, build_app  # noqa: PLC0415  # optional
 
         host, token = self.options.host, secrets.token_urlsafe(16)
+        shown = f"[{host}]" if ":" in host else host
         app = build_app(
             self.store,
             self.assistant,
             token=token,
             name=self.drawn.resolve().parent.name,
             proposals=self.proposals,
-            hosts=LOOPBACK if host in LOOPBACK else None,  # which names others know is not known
+            hosts=LOOPBACK if shown in LOOPBACK else None,  # which names others know is not known
         )
-        shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/{token}/"
         _log.info("%s\nCtrl-C ends; every stroke is saved", address)
         if self.options.open:
@@ -106,7 +106,7 @@ def prepare(options: AnnotatorOptions, load_interpreter: Callable[..., Any]) -> 
     classes = _find_classes(options.classes, folder)
     store = AnnotationStore(drawn / IMAGE_FOLDER, folder, classes)
     selection = drawn / SELECTION_FILE
-    proposals = files.read_object(selection, images=list)["images"] if selection.is_file() else []
+    proposals = read_selection(selection) if selection.is_file() else []
     assistant = None
     if exp is not None:
         load = partial(
@@ -129,12 +129,11 @@ def _find_experiment(path: Path | None) -> tuple[Path | None, Path]:
     """Return the experiment file, if there is one, and the experiment's folder."""
     if path is None:
         return None, Path()
+    file, folder = path, Path()
     if path.is_dir():
         candidates = [path / name for name in EXPERIMENT_FILES]
-        file = next((file for file in candidates if file.is_file()), candidates[-1])
-        files.read_object(file)
-        return file, path
-    return path, Path(str(files.read_object(path).get("exp_dir", ".")))
+        file, folder = next((p for p in candidates if p.is_file()), candidates[-1]), path
+    return file, Path(str(files.read_object(file).get("exp_dir", folder)))
 
 
 def _find_classes(path: Path | None, folder: Path) -> ClassList:
@@ -157,12 +156,7 @@ def _find_classes(path: Path | None, folder: Path) -> ClassList:
 def _listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises: ValueError where that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-        listener.listen()
+        return socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
     except OSError as error:
-        listener.close()
         raise ValueError(f"--host {host} --port {port}: {error.strerror}") from error
-    return listener

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import (
     FileResponse,
     JSONResponse,
-    PlainTextResponse,
     RedirectResponse,
     Response,
 )
@@ -32,7 +31,7 @@ from annotator.assistant import Assistant
 from annotator.store import AbsentError, AnnotationStore, ConflictError, version
 
 PAGE = Path(__file__).parent / "page"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -86,7 +85,8 @@ def build_app(
             Mount(f"/{token}", routes=routes),
         ],
         middleware=[
-            Middleware(_Guard, hosts=hosts),
+            Middleware(_Headers),
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
         exception_handlers={
             AbsentError: _answer(404),
@@ -106,11 +106,11 @@ def _answer(status: int) -> Callable[[Request, Exception], Response]:
     return respond
 
 
-class _Guard:
-    """Refuses other host names, and adds headers that keep the page to itself."""
+class _Headers:
+    """Adds headers that keep the page to itself."""
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_more(message: Message) -> None:
@@ -120,12 +120,7 @@ class _Guard:
                     headers.setdefault(key, value)
             await send(message)
 
-        app = self._app
-        if scope["type"] == "http" and self._hosts is not None:
-            name = Headers(scope=scope).get("host", "")
-            if re.sub(r":\d*$", "", name).strip("[]") not in self._hosts:
-                app = PlainTextResponse("another host name is expected", 400)
-        await app(scope, receive, send_more)
+        await self._app(scope, receive, send_more)
 
 
 class _Handlers:

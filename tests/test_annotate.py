@@ -30,8 +30,11 @@ def test_a_dry_run_finds_everything_from_the_experiment(tmp_path):
     assert found["classes"] == [entry["name"] for entry in CLASS_LIST]
     assert (found["images"], found["interpreter"]) == (3, True)
     assert not (tmp_path / "annotations").exists()
-    (tmp_path / "exp.json").write_text(json.dumps({"exp_dir": str(tmp_path)}))
-    assert json.loads(run("--exp", tmp_path / "exp.json", "--dry-run")) == found
+    (tmp_path / "exp").mkdir()
+    experiment = tmp_path / "exp" / "train_datagan.json"
+    experiment.write_text(json.dumps({"exp_dir": str(tmp_path)}))
+    for path in (experiment, experiment.parent):
+        assert json.loads(run("--exp", path, "--dry-run")) == found
     alone = json.loads(run("--drawn", tmp_path / "drawn", "--dry-run"))
     assert alone == {**found, "interpreter": False}
 
@@ -48,7 +51,7 @@ def test_what_is_refused(tmp_path):
     assert "generate.json" in run("--exp", folder, "--dry-run", code=2)
     assert "--host" in run("--drawn", folder / "drawn", "--host=", code=2)
     selection = (folder / "drawn" / "selection.json").read_text()
-    (folder / "drawn" / "selection.json").write_text("[]")
+    (folder / "drawn" / "selection.json").write_text('{"images": [true]}')
     assert "selection.json" in run("--drawn", folder / "drawn", code=2)
     (folder / "drawn" / "selection.json").write_text(selection)
     assert "--classes" in run("--drawn", folder / "drawn", "--classes", other, code=2)
@@ -87,5 +90,5 @@ def test_a_session_with_the_interpreter(tmp_path):
     mask = mask_of(0, 16) % 3
     client.ask("api/masks/0", "PUT", mask.tobytes())
     curve = client.json("api/masks/0/done", "POST")["assistant"]["curve"]
-    assert [(row["image"], row["learnt"]) for row in curve] == [(0, 1)]
+    assert [(row["image"], row["trained_on"]) for row in curve] == [(0, 1)]
     assert script.stop() == 0
